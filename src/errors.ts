@@ -1,0 +1,27 @@
+/**
+ * Typed errors. Each message says what was wrong, with which file or value, and what to do about it.
+ */
+export class HalfstepError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+  }
+}
+
+/** A checkpoint file or folder that is damaged, incomplete, hostile, or not what its model needs. */
+export class CheckpointError extends HalfstepError {}
+
+/** A configuration value that this implementation does not know or cannot serve. */
+export class ConfigError extends HalfstepError {}
+
+/** Operands whose shapes or dtypes do not fit together; names the operation and both shapes. */
+export class ShapeError extends HalfstepError {}
+
+/** An argument outside its range, given by the caller of a public function or on the command line. */
+export class ArgumentError extends HalfstepError {}
+
+/** A result that cannot be used, such as NaN out of a denoiser. */
+export class NumericError extends HalfstepError {}
+
+/** A repository, file or network address that could not be reached or verified. */
+export class HubError extends HalfstepError {}

@@ -1,0 +1,6 @@
+import { defineConfig } from "vitest/config";
+
+// Two cores: more workers than that only fight over ONNX Runtime's own threads.
+export default defineConfig({
+  test: { include: ["test/**/*.test.ts"], testTimeout: 60_000, maxWorkers: 2 },
+});
