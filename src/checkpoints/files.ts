@@ -1,0 +1,159 @@
+import { CheckpointError } from "../errors.ts";
+
+/** A file that can be read in parts: on disk, behind a URL, in memory. */
+export interface ByteSource {
+  /** What error messages call it, usually its path inside the checkpoint's folder. */
+  readonly name: string;
+  /** Length in bytes when it was opened. */
+  readonly size: number;
+  /** Absolute path, links resolved, where the file is on this machine's disk: ONNX Runtime maps weights from there. */
+  readonly nativePath?: string;
+  /** Exactly `length` bytes from `offset`. Rejects if the range is not inside the file or the file has changed. */
+  read(offset: number, length: number): Promise<Uint8Array>;
+}
+
+/** A checkpoint's folder, wherever it is. Paths are relative, with `/`, and never leave the folder. */
+export abstract class Folder {
+  /** What error messages call it. */
+  abstract readonly name: string;
+  abstract has(path: string): Promise<boolean>;
+  /** Opens a file. Throws CheckpointError if it is not there or the path leaves the folder. */
+  abstract source(path: string): Promise<ByteSource>;
+  /** Where the file is on this machine's disk; undefined for folders that are elsewhere. */
+  nativePath(_path: string): string | undefined {
+    return undefined;
+  }
+
+  /** A whole file as UTF-8 text. */
+  async text(path: string): Promise<string> {
+    const source = await this.source(path);
+    const bytes = await source.read(0, source.size);
+    try {
+      return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    } catch (cause) {
+      throw new CheckpointError(`${path}: expected UTF-8 text, found bytes that are not.`, { cause });
+    }
+  }
+
+  /** A whole file as JSON, with the infinities that Python writes. */
+  async json(path: string): Promise<unknown> {
+    return parseJson(await this.text(path), path);
+  }
+}
+
+/**
+ * JSON as Python's json module writes it: schedulers' configs hold a bare `-Infinity` (`lambda_min_clipped`), which
+ * is not JSON. Throws CheckpointError that names the file.
+ */
+export function parseJson(text: string, name: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    try {
+      if (text.length < 1 << 20 && text.includes("Infinity")) return JSON.parse(withInfinities(text));
+    } catch {
+      // the first error is about the file as it is
+    }
+    throw new CheckpointError(`${name}: not valid JSON: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** 1e999 is valid JSON and parses to Infinity. Strings are matched first, so that nothing inside one is replaced. */
+function withInfinities(text: string): string {
+  return text.replace(/"(?:[^"\\]|\\.)*"|Infinity/g, (match) => (match === "Infinity" ? "1e999" : match));
+}
+
+/** `value` if it is a JSON object. Throws CheckpointError that says what is there instead. */
+export function expectObject(value: unknown, name: string): Record<string, unknown> {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw new CheckpointError(`${name}: expected a JSON object, found ${describe(value)}.`);
+}
+
+/** A JSON value as an error message shows it: its kind, and the value itself where it is short. */
+export function describe(value: unknown): string {
+  if (Array.isArray(value)) return value.length <= 8 ? clip(JSON.stringify(value)) : `an array of ${value.length}`;
+  if (typeof value === "object" && value !== null) return "an object";
+  return clip(JSON.stringify(value) ?? String(value));
+}
+
+/** A name from a file, quoted, and no longer than an error message can bear. */
+export function quote(name: string): string {
+  return clip(JSON.stringify(name));
+}
+
+function clip(text: string, limit = 120): string {
+  return text.length <= limit ? text : `${text.slice(0, limit)}... (${text.length} characters)`;
+}
+
+/**
+ * `path` if it is relative, uses `/` and has no `..`: file names inside a checkpoint are as little to be trusted as
+ * the rest of it. Throws CheckpointError that starts with `context`.
+ */
+export function insidePath(path: string, context: string): string {
+  const bad =
+    path === "" ||
+    /[\\\0:]/.test(path) || // backslashes, NUL, drive letters and URL schemes
+    path.split("/").some((part) => part === "" || part === "." || part === "..");
+  if (!bad) return path;
+  throw new CheckpointError(
+    `${context}: ${quote(path)} is not a path inside the folder (expected a relative path with "/" and without "..").`,
+  );
+}
+
+/** Checks that [offset, offset + length) lies inside the source; every ByteSource's `read` starts with it. */
+export function checkRange(source: Pick<ByteSource, "name" | "size">, offset: number, length: number): void {
+  const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0;
+  if (whole && length <= source.size && offset <= source.size - length) return;
+  throw new CheckpointError(
+    `${source.name}: bytes ${offset} to ${offset + length} were asked for, but the file has ${source.size}.`,
+  );
+}
+
+/** Bytes that are already in memory; reads are views of them, not copies. */
+export function memorySource(name: string, bytes: Uint8Array): ByteSource {
+  const source: ByteSource = {
+    name,
+    size: bytes.length,
+    async read(offset, length) {
+      checkRange(source, offset, length);
+      return bytes.subarray(offset, offset + length);
+    },
+  };
+  return source;
+}
+
+/** A browser's Blob or File: only the parts that are asked for come into memory. */
+export function blobSource(name: string, blob: Blob): ByteSource {
+  const source: ByteSource = {
+    name,
+    size: blob.size,
+    async read(offset, length) {
+      checkRange(source, offset, length);
+      return new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer());
+    },
+  };
+  return source;
+}
+
+/** A folder in memory: path -> its bytes, text, or Blob. */
+export class MemoryFolder extends Folder {
+  readonly name: string;
+  private readonly files: ReadonlyMap<string, Uint8Array | string | Blob>;
+
+  constructor(name: string, files: ReadonlyMap<string, Uint8Array | string | Blob>) {
+    super();
+    this.name = name;
+    this.files = files;
+  }
+
+  override async has(path: string): Promise<boolean> {
+    return this.files.has(path);
+  }
+
+  override async source(path: string): Promise<ByteSource> {
+    const file = this.files.get(insidePath(path, this.name));
+    if (file === undefined) throw new CheckpointError(`${this.name}: has no file ${quote(path)}.`);
+    if (file instanceof Blob) return blobSource(path, file);
+    return memorySource(path, typeof file === "string" ? new TextEncoder().encode(file) : file);
+  }
+}

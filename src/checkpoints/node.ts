@@ -1,0 +1,90 @@
+import { type FileHandle, open, realpath, stat } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { CheckpointError } from "../errors.ts";
+import { type ByteSource, checkRange, Folder, insidePath } from "./files.ts";
+
+/** The system reads at most 2 GiB a call. */
+const maxRead = 1 << 30;
+
+/**
+ * A file on disk, read in ranges. It is opened anew for each read, so nothing needs closing; a file that has changed
+ * in between is an error rather than a mixture. Throws CheckpointError if there is no such file.
+ */
+export async function fileSource(path: string, name = path): Promise<ByteSource> {
+  const nativePath = await realpath(path).catch((cause) => fail(cause, name, path));
+  const opened = await stat(nativePath).catch((cause) => fail(cause, name, path));
+  if (!opened.isFile()) throw new CheckpointError(`${name}: expected a file at ${path}, found something else.`);
+  const source: ByteSource = {
+    name,
+    size: opened.size,
+    nativePath,
+    async read(offset, length) {
+      checkRange(source, offset, length);
+      const file = await open(nativePath, "r").catch((cause) => fail(cause, name, path));
+      try {
+        const now = await file.stat();
+        if (now.size !== opened.size || now.mtimeMs !== opened.mtimeMs || now.ino !== opened.ino) {
+          throw new CheckpointError(`${name}: the file has changed since it was opened.`);
+        }
+        return await readFully(file, offset, length, name);
+      } finally {
+        await file.close();
+      }
+    },
+  };
+  return source;
+}
+
+async function readFully(file: FileHandle, offset: number, length: number, name: string): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
+  let done = 0;
+  while (done < length) {
+    const { bytesRead } = await file.read(bytes, done, Math.min(length - done, maxRead), offset + done);
+    if (bytesRead === 0) {
+      throw new CheckpointError(`${name}: the file ended after ${offset + done} of ${offset + length} bytes.`);
+    }
+    done += bytesRead;
+  }
+  return bytes;
+}
+
+/** A checkpoint's folder on disk. */
+export class NodeFolder extends Folder {
+  readonly name: string;
+  private readonly root: string;
+
+  /** `name` is what error messages call the folder; the path unless given. */
+  constructor(path: string, name = path) {
+    super();
+    this.root = resolve(path);
+    this.name = name;
+  }
+
+  override async has(path: string): Promise<boolean> {
+    try {
+      return (await stat(this.nativePath(path))).isFile();
+    } catch (cause) {
+      if (isMissing(cause)) return false;
+      throw cause;
+    }
+  }
+
+  override source(path: string): Promise<ByteSource> {
+    return fileSource(this.nativePath(path), path);
+  }
+
+  /** Links are not resolved here: the Hub's own cache consists of them. A source's `nativePath` is the real one. */
+  override nativePath(path: string): string {
+    return join(this.root, insidePath(path, this.name));
+  }
+}
+
+function isMissing(cause: unknown): boolean {
+  const code = (cause as NodeJS.ErrnoException).code;
+  return code === "ENOENT" || code === "ENOTDIR";
+}
+
+function fail(cause: unknown, name: string, path: string): never {
+  const what = isMissing(cause) ? `there is no file at ${path}` : (cause as Error).message;
+  throw new CheckpointError(`${name}: ${what}.`, { cause });
+}
