@@ -26,18 +26,56 @@ export abstract class Folder {
 
   /** A whole file as UTF-8 text. */
   async text(path: string): Promise<string> {
-    const source = await this.source(path);
-    const bytes = await source.read(0, source.size);
-    try {
-      return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-    } catch (cause) {
-      throw new CheckpointError(`${path}: expected UTF-8 text, found bytes that are not.`, { cause });
-    }
+    return decode(await this.source(path));
   }
 
   /** A whole file as JSON, with the infinities that Python writes. */
   async json(path: string): Promise<unknown> {
-    return parseJson(await this.text(path), path);
+    const source = await this.source(path);
+    return parseJson(await decode(source), source.name);
+  }
+
+  /** A folder inside this one, such as a pipeline's component; this folder itself for "". Nothing is read. */
+  sub(path: string): Folder {
+    return path === "" ? this : new SubFolder(this, insidePath(path, this.name));
+  }
+}
+
+class SubFolder extends Folder {
+  readonly name: string;
+  private readonly parent: Folder;
+  private readonly prefix: string;
+
+  constructor(parent: Folder, prefix: string) {
+    super();
+    this.name = `${parent.name}/${prefix}`;
+    this.parent = parent;
+    this.prefix = prefix;
+  }
+
+  override async has(path: string): Promise<boolean> {
+    return this.parent.has(this.inside(path));
+  }
+
+  override async source(path: string): Promise<ByteSource> {
+    return this.parent.source(this.inside(path));
+  }
+
+  override nativePath(path: string): string | undefined {
+    return this.parent.nativePath(this.inside(path));
+  }
+
+  private inside(path: string): string {
+    return `${this.prefix}/${insidePath(path, this.name)}`;
+  }
+}
+
+async function decode(source: ByteSource): Promise<string> {
+  const bytes = await source.read(0, source.size);
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new CheckpointError(`${source.name}: expected UTF-8 text, found bytes that are not.`, { cause });
   }
 }
 
@@ -147,7 +185,7 @@ export class MemoryFolder extends Folder {
   }
 
   override async has(path: string): Promise<boolean> {
-    return this.files.has(path);
+    return this.files.has(insidePath(path, this.name));
   }
 
   override async source(path: string): Promise<ByteSource> {

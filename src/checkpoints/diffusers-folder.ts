@@ -1,0 +1,88 @@
+import { CheckpointError } from "../errors.ts";
+import { describe, expectObject, type Folder, insidePath, quote } from "./files.ts";
+
+/** One component of a pipeline: the class that it has in diffusers or transformers. */
+export interface Component {
+  readonly library: string;
+  readonly className: string;
+}
+
+/** What `model_index.json` says: the pipeline's class, its components, and its own options. */
+export interface ModelIndex {
+  /** Such as "PixArtSigmaPipeline". */
+  readonly className: string;
+  /** By name, which is also their folder's. Components that the file has as `[null, null]` are absent. */
+  readonly components: ReadonlyMap<string, Component>;
+  /** The rest: `force_zeros_for_empty_prompt`, `id2label`, ...; prototype null. */
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/** A JSON object out of a checkpoint, not yet checked any further. */
+export type RawConfig = Readonly<Record<string, unknown>>;
+
+const indexFile = "model_index.json";
+/** Where a component's configuration is: models, schedulers, tokenizers, image processors. */
+const configFiles = ["config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json"];
+
+/** Whether a folder holds a pipeline, and not one component alone. */
+export function isPipeline(folder: Folder): Promise<boolean> {
+  return folder.has(indexFile);
+}
+
+/** Reads and checks `model_index.json`. Throws CheckpointError if it is missing or malformed. */
+export async function readModelIndex(folder: Folder): Promise<ModelIndex> {
+  if (!(await isPipeline(folder))) {
+    throw new CheckpointError(
+      `${folder.name}: has no ${indexFile}, so it is not a pipeline in diffusers' layout; a single component is ` +
+        "opened with its own class.",
+    );
+  }
+  return parseModelIndex(await folder.json(indexFile), `${folder.name}/${indexFile}`);
+}
+
+/** Checks the JSON of a `model_index.json`; `where` is what errors call it. */
+export function parseModelIndex(json: unknown, where: string): ModelIndex {
+  const { _class_name: className, ...rest } = expectObject(json, where);
+  if (typeof className !== "string") {
+    throw new CheckpointError(`${where}: _class_name is ${describe(className)}, expected a pipeline's class name.`);
+  }
+  const components = new Map<string, Component>();
+  const options: Record<string, unknown> = Object.create(null);
+  for (const [name, value] of Object.entries(rest)) {
+    if (name.startsWith("_") || !Array.isArray(value)) {
+      options[name] = value;
+      continue;
+    }
+    const [library, componentClass] = value as unknown[];
+    if (value.length === 2 && typeof library === "string" && typeof componentClass === "string") {
+      if (name.includes("/")) throw new CheckpointError(`${where}: ${quote(name)} is not a component's name.`);
+      components.set(insidePath(name, where), { library, className: componentClass });
+    } else if (value.length !== 2 || library !== null || componentClass !== null) {
+      throw new CheckpointError(
+        `${where}: component ${quote(name)} is ${describe(value)}, expected [library, class] or [null, null].`,
+      );
+    }
+  }
+  return { className, components, options };
+}
+
+/**
+ * The configuration in a component's folder: `config.json`, `scheduler_config.json`, `tokenizer_config.json` or
+ * `preprocessor_config.json`, the first that is there. Throws CheckpointError if there is none.
+ */
+export async function readConfig(component: Folder): Promise<RawConfig> {
+  for (const file of configFiles) {
+    if (await component.has(file)) return expectObject(await component.json(file), `${component.name}/${file}`);
+  }
+  throw new CheckpointError(`${component.name}: has no configuration; looked for ${configFiles.join(", ")}.`);
+}
+
+/**
+ * A configuration's class: `_class_name` (diffusers) or the first of `architectures` (transformers); undefined if it
+ * has neither, as tokenizers' have not.
+ */
+export function classNameOf(config: RawConfig): string | undefined {
+  const { _class_name: own, architectures } = config;
+  const name = own ?? (Array.isArray(architectures) ? architectures[0] : undefined);
+  return typeof name === "string" ? name : undefined;
+}

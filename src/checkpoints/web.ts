@@ -1,0 +1,125 @@
+import { CheckpointError, HubError } from "../errors.ts";
+import { type ByteSource, checkRange, Folder, insidePath, memorySource } from "./files.ts";
+
+export interface HttpOptions {
+  /** Sent with every request, such as `Authorization`. */
+  headers?: Readonly<Record<string, string>>;
+  signal?: AbortSignal;
+  /** Instead of the global one. */
+  fetch?: typeof fetch;
+  /**
+   * Bytes that the first request asks for; 16 MiB unless given. Smaller files are then wholly in memory, of larger
+   * ones the header is, and each tensor is fetched when it is read.
+   */
+  firstBytes?: number;
+}
+
+/**
+ * A file behind a URL, read in ranges if the server can do that, otherwise fetched whole. Throws CheckpointError if
+ * there is no such file, HubError if the server cannot be reached or answers with something else.
+ */
+export async function httpSource(url: string, name: string, options: HttpOptions = {}): Promise<ByteSource> {
+  const { firstBytes = 1 << 24 } = options;
+  const response = await request(url, name, options, { Range: `bytes=0-${firstBytes - 1}` });
+  // No byte satisfies a range of an empty file.
+  if (response.status === 416) return memorySource(name, new Uint8Array(0));
+  if (isMissing(response)) throw new CheckpointError(`${name}: there is no file at ${url}.`);
+  const start = await body(response, url, name);
+  if (response.status !== 206) return memorySource(name, start);
+  const size = totalOf(response) ?? (await lengthByHead(url, name, options));
+  if (start.length !== Math.min(firstBytes, size)) {
+    throw new HubError(`${name}: ${url} sent ${start.length} bytes, expected ${Math.min(firstBytes, size)}.`);
+  }
+  if (start.length === size) return memorySource(name, start);
+
+  const source: ByteSource = {
+    name,
+    size,
+    async read(offset, length) {
+      checkRange(source, offset, length);
+      if (length === 0) return new Uint8Array(0); // no Range header says that
+      if (offset + length <= start.length) return start.subarray(offset, offset + length);
+      const part = await request(url, name, options, { Range: `bytes=${offset}-${offset + length - 1}` });
+      const bytes = part.status === 206 ? await body(part, url, name) : new Uint8Array(0);
+      if (bytes.length !== length || (totalOf(part) ?? size) !== size) {
+        throw new HubError(
+          `${name}: ${url} was asked for ${length} of ${size} bytes and sent ${bytes.length} of ` +
+            `${totalOf(part) ?? "?"} (HTTP ${part.status}); if the file has changed, open it again.`,
+        );
+      }
+      return bytes;
+    },
+  };
+  return source;
+}
+
+/** A checkpoint's folder behind a URL, such as `models/fluent-emoji/` of the page's own server. */
+export class HttpFolder extends Folder {
+  readonly name: string;
+  private readonly base: string;
+  private readonly options: HttpOptions;
+
+  constructor(url: string, options: HttpOptions = {}) {
+    super();
+    this.name = url.replace(/\/+$/, "");
+    this.base = this.name;
+    this.options = options;
+  }
+
+  override async has(path: string): Promise<boolean> {
+    return !isMissing(await request(this.url(path), path, this.options, {}, "HEAD"));
+  }
+
+  override async source(path: string): Promise<ByteSource> {
+    return httpSource(this.url(path), path, this.options);
+  }
+
+  private url(path: string): string {
+    return `${this.base}/${insidePath(path, this.name).split("/").map(encodeURIComponent).join("/")}`;
+  }
+}
+
+/** Development servers answer unknown paths with their index page; no file of a checkpoint is HTML. */
+function isMissing(response: Response): boolean {
+  const html = response.headers.get("Content-Type")?.startsWith("text/html") ?? false;
+  return response.status === 404 || response.status === 410 || (response.ok && html);
+}
+
+async function request(
+  url: string,
+  name: string,
+  { fetch: send = fetch, headers, signal }: HttpOptions,
+  more: Record<string, string>,
+  method = "GET",
+): Promise<Response> {
+  let response: Response;
+  try {
+    response = await send(url, { method, headers: { ...headers, ...more }, ...(signal && { signal }) });
+  } catch (cause) {
+    if (signal?.aborted) throw signal.reason;
+    throw new HubError(`${name}: ${url} cannot be reached: ${(cause as Error).message}.`, { cause });
+  }
+  if (response.ok || isMissing(response) || response.status === 416) return response;
+  throw new HubError(`${name}: ${url} answered HTTP ${response.status} ${response.statusText}.`);
+}
+
+async function body(response: Response, url: string, name: string): Promise<Uint8Array> {
+  try {
+    return new Uint8Array(await response.arrayBuffer());
+  } catch (cause) {
+    if ((cause as Error).name === "AbortError") throw cause;
+    throw new HubError(`${name}: the connection to ${url} broke off: ${(cause as Error).message}.`, { cause });
+  }
+}
+
+/** The whole file's size, from "bytes 0-99/1234". A server of another origin may not let the page see it. */
+function totalOf(response: Response): number | undefined {
+  const total = /\/(\d+)$/.exec(response.headers.get("Content-Range") ?? "")?.[1];
+  return total === undefined ? undefined : Number(total);
+}
+
+async function lengthByHead(url: string, name: string, options: HttpOptions): Promise<number> {
+  const length = (await request(url, name, options, {}, "HEAD")).headers.get("Content-Length");
+  if (length !== null && /^\d+$/.test(length)) return Number(length);
+  throw new HubError(`${name}: ${url} does not say how long it is (expected Content-Range or Content-Length).`);
+}

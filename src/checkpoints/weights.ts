@@ -1,0 +1,164 @@
+import { CheckpointError } from "../errors.ts";
+import type { Tensor } from "../tensor.ts";
+import { describe, expectObject, type Folder, insidePath, quote } from "./files.ts";
+import { memoryDType, SafetensorsFile, type TensorEntry } from "./safetensors.ts";
+
+/** The tensors of one model, whether in one file or in several shards. */
+export class WeightFiles {
+  /** By tensor name. An entry's `file` is a key of `files`. */
+  readonly entries: ReadonlyMap<string, TensorEntry>;
+  /** By the name of their source: the path inside the checkpoint's folder. */
+  readonly files: ReadonlyMap<string, SafetensorsFile>;
+
+  constructor(entries: ReadonlyMap<string, TensorEntry>, files: ReadonlyMap<string, SafetensorsFile>) {
+    this.entries = entries;
+    this.files = files;
+  }
+
+  static of(file: SafetensorsFile): WeightFiles {
+    return new WeightFiles(file.entries, new Map([[file.source.name, file]]));
+  }
+
+  /** What error messages call these weights. */
+  get name(): string {
+    return [...this.files.keys()].join(", ");
+  }
+
+  /** Number of elements of all tensors together. */
+  get parameters(): number {
+    return [...this.entries.values()].reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  }
+
+  /** Bytes on disk of all tensors together. */
+  get bytes(): number {
+    return [...this.entries.values()].reduce((sum, { length }) => sum + length, 0);
+  }
+
+  /** A tensor, halves widened to float32. Throws CheckpointError if there is none of that name. */
+  async read(name: string): Promise<Tensor> {
+    return this.fileOf(name).read(name);
+  }
+
+  /** Where on this machine's disk the tensor's file is; undefined if it is elsewhere. */
+  nativePath(name: string): string | undefined {
+    return this.fileOf(name).source.nativePath;
+  }
+
+  private fileOf(name: string): SafetensorsFile {
+    const entry = this.entries.get(name);
+    if (!entry) throw new CheckpointError(`${this.name}: has no tensor ${quote(name)}.`);
+    return this.files.get(entry.file)!;
+  }
+}
+
+/** What diffusers and what transformers call a model's weights. */
+const stems = ["diffusion_pytorch_model", "model"];
+
+/**
+ * Names that a folder's weights may have, in the order in which they are looked for: `[file, its shard index]`.
+ * The variant that was asked for comes first, then full precision, then "fp16", which some checkpoints have alone.
+ */
+export function weightNames(variant?: string): [string, string][] {
+  const variants = [...new Set([variant ?? "", "", "fp16"])].map((name) => (name === "" ? "" : `.${name}`));
+  return variants.flatMap((infix) =>
+    stems.map((stem): [string, string] => [
+      `${stem}${infix}.safetensors`,
+      `${stem}.safetensors.index${infix}.json`, // where diffusers and transformers put the variant
+    ]),
+  );
+}
+
+/**
+ * Opens the weights in a component's folder: `diffusion_pytorch_model` or `model`, whole or in shards, of a variant
+ * such as "fp16" where there is one. Only headers are read. Throws CheckpointError if there are none, or if they are
+ * malformed.
+ */
+export async function openWeights(folder: Folder, variant?: string): Promise<WeightFiles> {
+  const names = weightNames(variant);
+  for (const [file, index] of names) {
+    if (await folder.has(file)) return WeightFiles.of(await SafetensorsFile.open(await folder.source(file)));
+    if (await folder.has(index)) return openShards(folder, index);
+  }
+  for (const pickle of ["diffusion_pytorch_model.bin", "pytorch_model.bin"]) {
+    if (!(await folder.has(pickle))) continue;
+    throw new CheckpointError(
+      `${folder.name}: has ${pickle}, a Python pickle, which can run code and is not read; convert it to safetensors ` +
+        "(save_pretrained with safe_serialization=True).",
+    );
+  }
+  throw new CheckpointError(`${folder.name}: has no weights; looked for ${names.flat().join(", ")}.`);
+}
+
+/** The index says which shard has which tensor; it is checked against the shards' headers. */
+async function openShards(folder: Folder, index: string): Promise<WeightFiles> {
+  const where = `${folder.name}/${index}`;
+  const { weight_map: weightMap } = expectObject(await folder.json(index), where);
+  const placed = Object.entries(expectObject(weightMap, `${where}: weight_map`));
+  const shards = new Map<string, SafetensorsFile>();
+  const entries = new Map<string, TensorEntry>();
+  for (const [name, path] of placed) {
+    if (typeof path !== "string") {
+      throw new CheckpointError(`${where}: weight_map has ${describe(path)} for ${quote(name)}, expected a file name.`);
+    }
+    let shard = shards.get(path);
+    if (!shard) {
+      shard = await SafetensorsFile.open(await folder.source(insidePath(path, where)));
+      shards.set(path, shard);
+    }
+    const entry = shard.entries.get(name);
+    if (!entry) throw new CheckpointError(`${where}: says that tensor ${quote(name)} is in ${path}, but it is not.`);
+    entries.set(name, entry);
+  }
+  return new WeightFiles(entries, new Map([...shards.values()].map((file) => [file.source.name, file])));
+}
+
+/** How many names of each kind an error lists. */
+const listed = 10;
+
+/**
+ * Checks that the weights are what a model needs: no tensor missing, none of another shape, none that is not
+ * floating point, none that the model does not know (unless `ignore` says so: buffers that some versions store).
+ *
+ * `context` says what needs them, with the configuration values that decide the shapes: "PixArtTransformer2DModel
+ * with out_channels 16 and patch_size 2". Throws one CheckpointError that lists everything.
+ */
+export function checkWeights(
+  found: Pick<WeightFiles, "entries" | "name">,
+  expected: ReadonlyMap<string, readonly number[]>,
+  context: string,
+  ignore: (name: string) => boolean = () => false,
+): void {
+  const missing: string[] = [];
+  const wrong: string[] = [];
+  for (const [name, needed] of expected) {
+    const entry = found.entries.get(name);
+    if (!entry) missing.push(`${quote(name)} ${shapeText(needed)}`);
+    else if (memoryDType[entry.dtype] !== "float32") {
+      wrong.push(`tensor ${quote(name)} is stored as ${entry.dtype},\nbut ${context} needs floating-point numbers.`);
+    } else if (needed.length !== entry.shape.length || needed.some((dim, axis) => dim !== entry.shape[axis])) {
+      wrong.push(
+        `tensor ${quote(name)} has shape ${shapeText(entry.shape)},\nbut ${context} needs ${shapeText(needed)}.`,
+      );
+    }
+  }
+  const extra = [...found.entries.keys()].filter((name) => !expected.has(name) && !ignore(name)).map(quote);
+
+  const problems =
+    wrong.length > listed ? [...wrong.slice(0, listed), `${wrong.length - listed} more like these.`] : wrong;
+  if (missing.length > 0) problems.push(`${count(missing)} missing that ${context} needs: ${list(missing)}.`);
+  if (extra.length > 0) problems.push(`${count(extra)} not known to ${context}: ${list(extra)}.`);
+  if (problems.length > 0) throw new CheckpointError(`${found.name}: ${problems.join("\n")}`);
+}
+
+function count({ length }: readonly string[]): string {
+  return length === 1 ? "1 tensor is" : `${length} tensors are`;
+}
+
+function list(names: readonly string[]): string {
+  const more = names.length > listed ? ` and ${names.length - listed} more` : "";
+  return names.slice(0, listed).join(", ") + more;
+}
+
+function shapeText(shape: readonly number[]): string {
+  return `[${shape.join(", ")}]`;
+}
