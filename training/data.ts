@@ -83,7 +83,7 @@ export interface AugmentationRange {
   turns: boolean;
   /** Largest shift in pixels. */
   shift: number;
-  /** Largest hue rotation in radians. */
+  /** Largest hue rotation in radians; small ones are likelier, so that most pictures keep about their own palette. */
   hue: number;
   /** Saturation is in [1 - saturation, 1 + saturation]; ink likewise. */
   saturation: number;
@@ -107,7 +107,7 @@ export function drawAugmentation(random: Random, range: AugmentationRange = auto
     turns: range.turns ? Math.floor(random() * 4) : 0,
     shiftX: Math.round(between(range.shift)),
     shiftY: Math.round(between(range.shift)),
-    hue: between(range.hue),
+    hue: between(1) ** 3 * range.hue,
     saturation: 1 + between(range.saturation),
     ink: 1 + between(range.ink),
   };
