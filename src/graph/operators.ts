@@ -1,0 +1,375 @@
+/**
+ * The operators that graphs are made of. Each checks its operands when the node is made, so a wrong shape fails in the
+ * TypeScript call that wrote it, with both shapes. Semantics are ONNX's (opset 20 and com.microsoft); see onnx.ts.
+ */
+import { ShapeError } from "../errors.ts";
+import {
+  type Attribute,
+  type Dim,
+  describe,
+  int64s,
+  makeNode,
+  normaliseAxis,
+  type OutputType,
+  scalar,
+  staticDim,
+  type Value,
+  type ValueType,
+} from "./value.ts";
+
+export type Operand = Value | number;
+
+function node(
+  op: string,
+  inputs: readonly (Value | null)[],
+  output: OutputType,
+  attributes: Record<string, Attribute> = {},
+  domain: "" | "com.microsoft" = "",
+): Value {
+  return makeNode(op, inputs, [output], attributes, { domain })[0]!;
+}
+
+// ---------------------------------------------------------------- element by element
+
+/** The shape two operands broadcast to, by NumPy's rules; named dimensions equal only themselves. */
+export function broadcastShapes(a: readonly Dim[], b: readonly Dim[], operation: string): Dim[] {
+  const rank = Math.max(a.length, b.length);
+  return Array.from({ length: rank }, (_, i) => {
+    const left = a[i - rank + a.length] ?? 1;
+    const right = b[i - rank + b.length] ?? 1;
+    if (left === right || right === 1) return left;
+    if (left === 1) return right;
+    throw new ShapeError(`${operation}: shapes ${describe(a)} and ${describe(b)} do not broadcast`);
+  });
+}
+
+function binary(op: string, left: Operand, right: Operand, result?: ValueType): Value {
+  const dtype = typeof left !== "number" ? left.dtype : typeof right !== "number" ? right.dtype : "float32";
+  const a = typeof left === "number" ? scalar(left, dtype) : left;
+  const b = typeof right === "number" ? scalar(right, dtype) : right;
+  if (a.dtype !== b.dtype) throw new ShapeError(`${op}: operands are ${a.dtype} and ${b.dtype}`);
+  return node(op, [a, b], { dtype: result ?? dtype, shape: broadcastShapes(a.shape, b.shape, op) });
+}
+
+function unary(op: string, x: Value, attributes: Record<string, Attribute> = {}): Value {
+  return node(op, [x], { dtype: x.dtype, shape: x.shape }, attributes);
+}
+
+export const add = (a: Operand, b: Operand) => binary("Add", a, b);
+export const sub = (a: Operand, b: Operand) => binary("Sub", a, b);
+export const mul = (a: Operand, b: Operand) => binary("Mul", a, b);
+export const div = (a: Operand, b: Operand) => binary("Div", a, b);
+export const less = (a: Operand, b: Operand) => binary("Less", a, b, "bool");
+export const equal = (a: Operand, b: Operand) => binary("Equal", a, b, "bool");
+export const neg = (x: Value) => unary("Neg", x);
+export const exp = (x: Value) => unary("Exp", x);
+export const log = (x: Value) => unary("Log", x);
+export const sqrt = (x: Value) => unary("Sqrt", x);
+export const tanh = (x: Value) => unary("Tanh", x);
+export const erf = (x: Value) => unary("Erf", x);
+export const sin = (x: Value) => unary("Sin", x);
+export const cos = (x: Value) => unary("Cos", x);
+export const abs = (x: Value) => unary("Abs", x);
+export const sigmoid = (x: Value) => unary("Sigmoid", x);
+export const relu = (x: Value) => unary("Relu", x);
+
+/** x * sigmoid(alpha x): SiLU for alpha 1, CLIP's quick GELU for 1.702. */
+export function quickGelu(x: Value, alpha = 1.702): Value {
+  return node("QuickGelu", [x], x, { alpha: { float: alpha } }, "com.microsoft");
+}
+export const silu = (x: Value) => quickGelu(x, 1);
+
+/** GELU, exact (with erf) or in its tanh approximation, which DiT, PixArt and T5 v1.1 use. */
+export const gelu = (x: Value, approximate: "none" | "tanh" = "none") => unary("Gelu", x, { approximate });
+
+/** Limits x to [low, high]. */
+export function clip(x: Value, low: number, high: number): Value {
+  return node("Clip", [x, scalar(low, x.dtype), scalar(high, x.dtype)], x);
+}
+
+export function cast(x: Value, dtype: ValueType): Value {
+  const code: Partial<Record<ValueType, number>> = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9, float16: 10 };
+  return x.dtype === dtype ? x : node("Cast", [x], { dtype, shape: x.shape }, { to: code[dtype] ?? 16 });
+}
+
+export function where(condition: Value, a: Operand, b: Operand): Value {
+  const dtype = typeof a !== "number" ? a.dtype : typeof b !== "number" ? b.dtype : "float32";
+  const [x, y] = [a, b].map((value) => (typeof value === "number" ? scalar(value, dtype) : value)) as [Value, Value];
+  const shape = broadcastShapes(broadcastShapes(x.shape, y.shape, "Where"), condition.shape, "Where");
+  return node("Where", [condition, x, y], { dtype, shape });
+}
+
+// ---------------------------------------------------------------- products
+
+export interface MatMulOptions {
+  transA?: boolean;
+  transB?: boolean;
+  /** Factor on the product. */
+  alpha?: number;
+}
+
+/** Batched product of the last two axes: [..., m, k] x [..., k, n] -> [..., m, n], either side read transposed. */
+export function matmul(a: Value, b: Value, { transA = false, transB = false, alpha = 1 }: MatMulOptions = {}): Value {
+  if (a.shape.length < 2 || b.shape.length < 2) {
+    throw new ShapeError(`MatMul needs matrices, got ${describe(a.shape)} and ${describe(b.shape)}`);
+  }
+  const [m, k] = transA ? [a.shape.at(-1)!, a.shape.at(-2)!] : [a.shape.at(-2)!, a.shape.at(-1)!];
+  const [k2, n] = transB ? [b.shape.at(-1)!, b.shape.at(-2)!] : [b.shape.at(-2)!, b.shape.at(-1)!];
+  if (k !== k2) throw new ShapeError(`MatMul: inner sizes differ in ${describe(a.shape)} x ${describe(b.shape)}`);
+  const shape = [...broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2), "MatMul"), m, n];
+  if (!transA && !transB && alpha === 1) return node("MatMul", [a, b], { dtype: a.dtype, shape });
+  const attributes = { transA: Number(transA), transB: Number(transB), alpha: { float: alpha } };
+  return node("FusedMatMul", [a, b], { dtype: a.dtype, shape }, attributes, "com.microsoft");
+}
+
+/** op(a) op(b) + c on matrices; c broadcasts to the result. */
+export function gemm(
+  a: Value,
+  b: Value,
+  c: Value | null = null,
+  { transA = false, transB = false }: Omit<MatMulOptions, "alpha"> = {},
+): Value {
+  const [m, k] = transA ? [a.shape[1], a.shape[0]] : [a.shape[0], a.shape[1]];
+  const [k2, n] = transB ? [b.shape[1], b.shape[0]] : [b.shape[0], b.shape[1]];
+  if (a.shape.length !== 2 || b.shape.length !== 2 || k !== k2) {
+    throw new ShapeError(`Gemm: ${describe(a.shape)}${transA ? "^T" : ""} x ${describe(b.shape)}${transB ? "^T" : ""}`);
+  }
+  const shape = [m!, n!];
+  if (c) broadcastShapes(shape, c.shape, "Gemm");
+  const attributes = { transA: Number(transA), transB: Number(transB) };
+  return node("Gemm", c ? [a, b, c] : [a, b], { dtype: a.dtype, shape }, attributes);
+}
+
+// ---------------------------------------------------------------- convolution
+
+export interface ConvOptions {
+  stride?: number;
+  /** Zeros around the picture: one number, or [top, left, bottom, right]. */
+  padding?: number | readonly [number, number, number, number];
+}
+
+const fourSides = (padding: ConvOptions["padding"] = 0): readonly [number, number, number, number] =>
+  typeof padding === "number" ? [padding, padding, padding, padding] : padding;
+
+/** x: [batch, in, height, width], weights: [out, in, kh, kw], bias: [out]. */
+export function conv2d(x: Value, weights: Value, bias: Value | null, { stride = 1, padding }: ConvOptions = {}): Value {
+  const [batch, channels, height, width] = x.shape;
+  const [out, inner, kh, kw] = weights.shape as number[];
+  if (x.shape.length !== 4 || channels !== inner) {
+    throw new ShapeError(`Conv: ${describe(x.shape)} does not fit weights ${describe(weights.shape)}`);
+  }
+  const pads = fourSides(padding);
+  const size = (dim: Dim | undefined, kernel: number, before: number, after: number): Dim =>
+    typeof dim === "number" ? Math.floor((dim + before + after - kernel) / stride) + 1 : `conv(${dim})`;
+  const shape = [batch!, out!, size(height, kh!, pads[0], pads[2]), size(width, kw!, pads[1], pads[3])];
+  const attributes = { kernel_shape: [kh!, kw!], strides: [stride, stride], pads };
+  return node("Conv", bias ? [x, weights, bias] : [x, weights], { dtype: x.dtype, shape }, attributes);
+}
+
+/** The adjoint of conv2d in x: spreads [batch, out, h, w] back to `size`; weights as in conv2d. */
+export function convTranspose2d(
+  x: Value,
+  weights: Value,
+  { stride = 1, padding, size }: ConvOptions & { size: [number, number] },
+): Value {
+  const [out, inner, kh, kw] = weights.shape as number[];
+  if (x.shape[1] !== out) {
+    throw new ShapeError(`ConvTranspose: ${describe(x.shape)} does not fit weights ${describe(weights.shape)}`);
+  }
+  const pads = fourSides(padding);
+  const spread = (axis: number, kernel: number, before: number, after: number) =>
+    (staticDim(x, axis, "ConvTranspose") - 1) * stride + kernel - before - after;
+  const outputPadding = [size[0] - spread(2, kh!, pads[0], pads[2]), size[1] - spread(3, kw!, pads[1], pads[3])];
+  const attributes = { kernel_shape: [kh!, kw!], strides: [stride, stride], pads, output_padding: outputPadding };
+  return node("ConvTranspose", [x, weights], { dtype: x.dtype, shape: [x.shape[0]!, inner!, ...size] }, attributes);
+}
+
+/** Nearest-neighbour enlargement of the last two axes by a whole factor. */
+export function upsampleNearest(x: Value, factor = 2): Value {
+  const shape = x.shape.map((dim, i) => (i < 2 ? dim : typeof dim === "number" ? dim * factor : `${factor}*${dim}`));
+  const attributes = { mode: "nearest", nearest_mode: "floor", coordinate_transformation_mode: "asymmetric" };
+  const scales = makeFloats([1, 1, factor, factor]);
+  return node("Resize", [x, null, scales], { dtype: x.dtype, shape }, attributes);
+}
+
+function makeFloats(values: number[]): Value {
+  const bytes = new Uint8Array(Float32Array.from(values).buffer);
+  return makeNode("Constant", [], [{ dtype: "float32", shape: [values.length] }], {}, { data: { bytes } })[0]!;
+}
+
+// ---------------------------------------------------------------- normalisation and attention
+
+/**
+ * Over the last axis: (x - mean) / sqrt(variance + epsilon), then scale and shift if given ([last axis] each).
+ * The first output is the result, then mean and 1/sqrt(variance + epsilon), which the gradient reuses.
+ */
+export function layerNormWithStatistics(
+  x: Value,
+  scale: Value,
+  shift: Value | null,
+  epsilon: number,
+): readonly Value[] {
+  const statistics = { dtype: x.dtype, shape: [...x.shape.slice(0, -1), 1] };
+  const inputs = shift ? [x, scale, shift] : [x, scale];
+  return makeNode("LayerNormalization", inputs, [x, statistics, statistics], { axis: -1, epsilon: { float: epsilon } });
+}
+
+export function layerNorm(x: Value, scale: Value | null, shift: Value | null, epsilon: number): Value {
+  const width = staticDim(x, -1, "layerNorm");
+  return layerNormWithStatistics(x, scale ?? makeFloats(new Array(width).fill(1)), shift, epsilon)[0]!;
+}
+
+/** Softmax over one axis. */
+export function softmax(x: Value, axis = -1): Value {
+  return unary("Softmax", x, { axis: normaliseAxis(axis, x.shape.length, "Softmax") });
+}
+
+/**
+ * softmax(q k^T * scale + bias) v for every head, without keeping the attention matrix.
+ * q: [batch, tokens, heads * d], k, v: [batch, context, heads * d]; bias: broadcasts to [batch, heads, tokens, context],
+ * its last two axes whole. scale: 1/sqrt(d) unless given.
+ */
+export function attention(
+  q: Value,
+  k: Value,
+  v: Value,
+  heads: number,
+  bias: Value | null = null,
+  scale?: number,
+): Value {
+  const width = staticDim(q, -1, "attention");
+  if (width % heads !== 0 || q.shape.length !== 3 || k.shape.at(-1) !== width || k.shape[1] !== v.shape[1]) {
+    const shapes = [q, k, v].map(({ shape }) => describe(shape)).join(", ");
+    throw new ShapeError(`attention with ${heads} heads: q, k, v are ${shapes}`);
+  }
+  const attributes = { num_heads: heads, scale: { float: scale ?? 1 / Math.sqrt(width / heads) } };
+  const inputs = bias ? [q, k, v, null, null, bias] : [q, k, v];
+  const shape = [q.shape[0]!, q.shape[1]!, v.shape[2]!];
+  return node("MultiHeadAttention", inputs, { dtype: q.dtype, shape }, attributes, "com.microsoft");
+}
+
+// ---------------------------------------------------------------- shapes
+
+const count = (shape: readonly Dim[]) => {
+  const named = shape.filter((dim) => typeof dim === "string").sort();
+  return {
+    known: shape.reduce<number>((n, dim) => (typeof dim === "number" ? n * dim : n), 1),
+    named: named.join("*"),
+  };
+};
+
+/**
+ * Same elements, another shape. At most one dimension may be -1 (worked out) or a name that the input does not have at
+ * the same place; named dimensions of the input that are merged away give the new one its name.
+ */
+export function reshape(x: Value, to: readonly Dim[]): Value {
+  const shape = to.map((dim, i) => (dim === 0 ? x.shape[i]! : dim));
+  const from = count(x.shape);
+  const open = shape.indexOf(-1);
+  if (open >= 0) {
+    const rest = count(shape.filter((_, i) => i !== open));
+    const named = from.named === rest.named ? "" : from.named;
+    const size = from.known / rest.known;
+    shape[open] = named === "" ? size : size === 1 ? named : `${named}*${size}`;
+    if (named === "" && !Number.isInteger(size)) {
+      throw new ShapeError(`reshape: ${describe(x.shape)} does not fit ${describe(to)}`);
+    }
+  } else if (from.named === "" && (count(shape).named !== "" || count(shape).known !== from.known)) {
+    throw new ShapeError(`reshape: ${describe(x.shape)} does not fit ${describe(to)}`);
+  }
+  const copied = shape.map((dim, i) => typeof dim === "string" && x.shape[i] === dim && i !== open);
+  const target = shape.map((dim, i) => (copied[i] ? 0 : typeof dim === "string" ? -1 : dim));
+  if (target.filter((dim) => dim === -1).length > 1) {
+    throw new ShapeError(`reshape: more than one unknown dimension from ${describe(x.shape)} to ${describe(to)}`);
+  }
+  return node("Reshape", [x, int64s(target)], { dtype: x.dtype, shape });
+}
+
+export function transpose(x: Value, permutation: readonly number[]): Value {
+  if ([...permutation].sort((a, b) => a - b).some((axis, i) => axis !== i) || permutation.length !== x.shape.length) {
+    throw new ShapeError(`transpose: [${permutation}] is not a permutation of the axes of ${describe(x.shape)}`);
+  }
+  return node("Transpose", [x], { dtype: x.dtype, shape: permutation.map((i) => x.shape[i]!) }, { perm: permutation });
+}
+
+/** x[start:end] on one axis; a negative step reads backwards from `start` to before `end`. */
+export function slice(x: Value, axis: number, start: number, end: number, step = 1): Value {
+  const at = normaliseAxis(axis, x.shape.length, "slice");
+  const dim = staticDim(x, at, "slice");
+  const length = Math.max(0, Math.ceil((end - start) / step));
+  if (step === 1 && (start < 0 || end > dim)) {
+    throw new ShapeError(`slice: ${start} to ${end} is outside axis ${axis} of ${describe(x.shape)}`);
+  }
+  const shape = x.shape.with(at, length);
+  // Backwards to before index 0: ONNX wants an end that is certainly below the first element.
+  const last = end < 0 ? -dim - 1 : end;
+  const inputs = [x, int64s([start]), int64s([last]), int64s([at]), int64s([step])];
+  return node("Slice", inputs, { dtype: x.dtype, shape });
+}
+
+/** x with the elements of some axes in opposite order. */
+export function flip(x: Value, axes: readonly number[]): Value {
+  return axes.reduce((result, axis) => {
+    const dim = staticDim(result, axis, "flip");
+    return slice(result, axis, dim - 1, -1, -1);
+  }, x);
+}
+
+/** Equal parts of one axis. */
+export function split(x: Value, parts: number, axis = -1): readonly Value[] {
+  const at = normaliseAxis(axis, x.shape.length, "split");
+  const dim = staticDim(x, at, "split");
+  if (dim % parts !== 0)
+    throw new ShapeError(`split: axis ${axis} of ${describe(x.shape)} is not ${parts} equal parts`);
+  const part = { dtype: x.dtype, shape: x.shape.with(at, dim / parts) };
+  return makeNode("Split", [x], new Array(parts).fill(part), { axis: at, num_outputs: parts });
+}
+
+export function concat(values: readonly Value[], axis: number): Value {
+  const first = values[0]!;
+  const at = normaliseAxis(axis, first.shape.length, "concat");
+  const bad = values.find(({ shape }) => shape.some((dim, i) => i !== at && dim !== first.shape[i]));
+  if (bad) throw new ShapeError(`concat on axis ${axis}: ${describe(first.shape)} and ${describe(bad.shape)}`);
+  const total = values.reduce((sum, value) => sum + staticDim(value, at, "concat"), 0);
+  return node("Concat", values, { dtype: first.dtype, shape: first.shape.with(at, total) }, { axis: at });
+}
+
+/** Zeros around a tensor: how many before and after on each axis. */
+export function pad(x: Value, before: readonly number[], after: readonly number[]): Value {
+  const shape = x.shape.map((dim, i) => {
+    const extra = before[i]! + after[i]!;
+    return typeof dim === "number" ? dim + extra : extra === 0 ? dim : `${dim}+${extra}`;
+  });
+  return node("Pad", [x, int64s([...before, ...after]), scalar(0, x.dtype)], { dtype: x.dtype, shape });
+}
+
+/** x repeated along its dimensions of size 1 until it has `shape`. */
+export function expand(x: Value, shape: readonly number[]): Value {
+  broadcastShapes(x.shape, shape, "expand");
+  return node("Expand", [x, int64s(shape)], { dtype: x.dtype, shape });
+}
+
+/** Rows of a table [rows, ...] by index; indices may have any shape. */
+export function gather(table: Value, indices: Value): Value {
+  const shape = [...indices.shape, ...table.shape.slice(1)];
+  return node("Gather", [table, indices], { dtype: table.dtype, shape }, { axis: 0 });
+}
+
+/** base with `updates` added at rows `indices`; the gradient of gather. */
+export function scatterAdd(base: Value, indices: Value, updates: Value): Value {
+  const inputs = [base, reshape(indices, [...indices.shape, 1]), updates];
+  return node("ScatterND", inputs, { dtype: base.dtype, shape: base.shape }, { reduction: "add" });
+}
+
+function reduce(op: string, x: Value, axes: readonly number[], keepDims: boolean): Value {
+  const reduced = axes.map((axis) => normaliseAxis(axis, x.shape.length, op));
+  const shape = x.shape.flatMap((dim, i) => (reduced.includes(i) ? (keepDims ? [1] : []) : [dim]));
+  return node(op, [x, int64s(reduced)], { dtype: x.dtype, shape }, { keepdims: Number(keepDims) });
+}
+
+export const reduceSum = (x: Value, axes: readonly number[], keepDims = true) => reduce("ReduceSum", x, axes, keepDims);
+export const reduceMean = (x: Value, axes: readonly number[], keepDims = true) =>
+  reduce("ReduceMean", x, axes, keepDims);
+export const reduceMax = (x: Value, axes: readonly number[], keepDims = true) => reduce("ReduceMax", x, axes, keepDims);
+
+export const allAxes = (x: Value) => x.shape.map((_, i) => i);

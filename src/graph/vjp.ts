@@ -1,0 +1,317 @@
+/**
+ * Gradients, one rule an operator: given the gradient of each output (null where nothing depends on it), the gradient
+ * of each input (null where none is needed), as more operators. Tested against central finite differences.
+ */
+import { ShapeError } from "../errors.ts";
+import {
+  add,
+  allAxes,
+  cast,
+  concat,
+  conv2d,
+  convTranspose2d,
+  cos,
+  div,
+  equal,
+  erf,
+  exp,
+  expand,
+  flip,
+  gemm,
+  less,
+  matmul,
+  mul,
+  neg,
+  pad,
+  reduceMean,
+  reduceSum,
+  reshape,
+  scatterAdd,
+  sigmoid,
+  sin,
+  slice,
+  softmax,
+  sub,
+  tanh,
+  transpose,
+  where,
+} from "./operators.ts";
+import { type Attribute, constant, describe, type Node, staticShape, type Value } from "./value.ts";
+
+export type VjpRule = (node: RuleContext, ...dy: (Value | null)[]) => (Value | null)[];
+
+export interface RuleContext {
+  inputs: readonly Value[];
+  outputs: readonly Value[];
+  attributes: Node["attributes"];
+}
+
+/** Sums a gradient over the axes along which `target` was broadcast. */
+function unbroadcast(gradient: Value, target: Value): Value {
+  const extra = gradient.shape.length - target.shape.length;
+  const axes = gradient.shape.flatMap((dim, i) =>
+    i < extra || (target.shape[i - extra] === 1 && dim !== 1) ? [i] : [],
+  );
+  const summed = axes.length > 0 ? reduceSum(gradient, axes) : gradient;
+  return extra > 0 ? reshape(summed, target.shape) : summed;
+}
+
+export function zerosLike(x: Value): Value {
+  const shape = staticShape(x, "zerosLike");
+  return expand(constant(Float32Array.of(0), new Array(shape.length).fill(1), "float32"), shape);
+}
+
+const float = (attribute: Attribute | undefined) => (attribute as { float: number }).float;
+const integers = (attribute: Attribute | undefined) => attribute as readonly number[];
+const sumKept = (x: Value, axis: number) => reduceSum(x, [axis]);
+
+/** Gradient of a slice of one axis: zeros everywhere else. */
+function unslice(gradient: Value, x: Value, axis: number, start: number): Value {
+  const before = x.shape.map((_, i) => (i === axis ? start : 0));
+  const rest = (x.shape[axis] as number) - start - (gradient.shape[axis] as number);
+  return pad(
+    gradient,
+    before,
+    x.shape.map((_, i) => (i === axis ? rest : 0)),
+  );
+}
+
+const int64Values = (value: Value) => {
+  const bytes = (value.node.data as { bytes: Uint8Array }).bytes;
+  return Array.from(new BigInt64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 8), Number);
+};
+
+export const vjp: Readonly<Record<string, VjpRule>> = {
+  Add: ({ inputs: [a, b] }, dy) => [unbroadcast(dy!, a!), unbroadcast(dy!, b!)],
+  Sub: ({ inputs: [a, b] }, dy) => [unbroadcast(dy!, a!), unbroadcast(neg(dy!), b!)],
+  Mul: ({ inputs: [a, b] }, dy) => [unbroadcast(mul(dy!, b!), a!), unbroadcast(mul(dy!, a!), b!)],
+  Div: ({ inputs: [a, b], outputs: [y] }, dy) => {
+    const da = div(dy!, b!);
+    return [unbroadcast(da, a!), unbroadcast(neg(mul(da, y!)), b!)];
+  },
+  Neg: (_, dy) => [neg(dy!)],
+  Exp: ({ outputs: [y] }, dy) => [mul(dy!, y!)],
+  Log: ({ inputs: [x] }, dy) => [div(dy!, x!)],
+  Sqrt: ({ outputs: [y] }, dy) => [div(mul(dy!, 0.5), y!)],
+  Sin: ({ inputs: [x] }, dy) => [mul(dy!, cos(x!))],
+  Cos: ({ inputs: [x] }, dy) => [neg(mul(dy!, sin(x!)))],
+  Abs: ({ inputs: [x] }, dy) => [where(less(x!, 0), neg(dy!), dy!)],
+  Relu: ({ outputs: [y] }, dy) => [where(less(0, y!), dy!, 0)],
+  Clip: ({ inputs: [x], outputs: [y] }, dy) => [where(equal(x!, y!), dy!, 0)],
+  Tanh: ({ outputs: [y] }, dy) => [mul(dy!, sub(1, mul(y!, y!)))],
+  Sigmoid: ({ outputs: [y] }, dy) => [mul(dy!, mul(y!, sub(1, y!)))],
+  Erf: ({ inputs: [x] }, dy) => [mul(dy!, mul(exp(neg(mul(x!, x!))), 2 / Math.sqrt(Math.PI)))],
+  // d/dx x s(ax) = s(ax) + a x s(ax) (1 - s(ax)) = s + a y (1 - s)
+  QuickGelu: ({ inputs: [x], outputs: [y], attributes }, dy) => {
+    const alpha = float(attributes["alpha"]);
+    const s = sigmoid(alpha === 1 ? x! : mul(x!, alpha));
+    return [mul(dy!, add(s, mul(alpha === 1 ? y! : mul(y!, alpha), sub(1, s))))];
+  },
+  Gelu: ({ inputs: [x], attributes }, dy) => {
+    if (attributes["approximate"] === "tanh") {
+      // u = c (x + 0.044715 x^3), y = x (1 + tanh u) / 2
+      const c = Math.sqrt(2 / Math.PI);
+      const square = mul(x!, x!);
+      const t = tanh(mul(x!, add(mul(square, c * 0.044715), c)));
+      const slope = mul(x!, add(mul(square, 3 * c * 0.044715), c));
+      return [mul(dy!, mul(add(add(t, 1), mul(slope, sub(1, mul(t, t)))), 0.5))];
+    }
+    const cdf = mul(add(erf(mul(x!, Math.SQRT1_2)), 1), 0.5);
+    const density = mul(exp(mul(mul(x!, x!), -0.5)), 1 / Math.sqrt(2 * Math.PI));
+    return [mul(dy!, add(cdf, mul(x!, density)))];
+  },
+  Cast: ({ inputs: [x] }, dy) => [x!.dtype === "float32" ? cast(dy!, "float32") : null],
+  Where: ({ inputs: [condition, a, b] }, dy) => [
+    null,
+    unbroadcast(where(condition!, dy!, 0), a!),
+    unbroadcast(where(condition!, 0, dy!), b!),
+  ],
+
+  MatMul: (context, dy) => matmulRule(context, dy!, false, false, 1),
+  FusedMatMul: (context, dy) => {
+    const { transA, transB, alpha } = context.attributes;
+    return matmulRule(context, dy!, transA === 1, transB === 1, float(alpha));
+  },
+  Gemm: ({ inputs: [a, b, c], attributes }, dy) => {
+    const transB = attributes["transB"] === 1;
+    if (attributes["transA"] === 1)
+      throw new ShapeError("Gemm: no gradient for a transposed first operand; use matmul");
+    const db = transB ? gemm(dy!, a!, null, { transA: true }) : gemm(a!, dy!, null, { transA: true });
+    return [gemm(dy!, b!, null, { transB: !transB }), db, c ? unbroadcast(dy!, c) : null];
+  },
+  Conv: convRule,
+  Resize: ({ inputs: [x], outputs: [y] }, dy) => {
+    const [batch, channels, height, width] = staticShape(x!, "Resize gradient");
+    const factor = (y!.shape[3] as number) / width!;
+    const blocks = reshape(dy!, [batch!, channels!, height!, factor, width!, factor]);
+    return [reduceSum(blocks, [3, 5], false), null, null];
+  },
+
+  // With n = (x - mean) / std and g = dy * scale: dx = (g - mean(g) - n mean(g n)) / std
+  LayerNormalization: ({ inputs: [x, scale, shift], outputs: [, mean, inverse] }, dy) => {
+    const normalised = mul(sub(x!, mean!), inverse!);
+    const learned = scale!.node.op !== "Constant";
+    const g = learned ? mul(dy!, scale!) : dy!;
+    const centred = sub(sub(g, reduceMean(g, [-1])), mul(normalised, reduceMean(mul(g, normalised), [-1])));
+    return [
+      mul(centred, inverse!),
+      learned ? unbroadcast(mul(dy!, normalised), scale!) : null,
+      shift ? unbroadcast(dy!, shift) : null,
+    ];
+  },
+  // dx = y (dy - sum(dy y)), over the axis that was normalised
+  Softmax: ({ outputs: [y], attributes }, dy) => [softmaxGradient(y!, dy!, attributes["axis"] as number)],
+  MultiHeadAttention: attentionRule,
+
+  Reshape: ({ inputs: [x] }, dy) => [reshape(dy!, x!.shape), null],
+  Transpose: ({ attributes }, dy) => {
+    const permutation = integers(attributes["perm"]);
+    return [
+      transpose(
+        dy!,
+        permutation.map((_, i) => permutation.indexOf(i)),
+      ),
+    ];
+  },
+  Slice: ({ inputs: [x, starts, , axes, steps] }, dy) => {
+    const [start, axis, step] = [starts, axes, steps].map((value) => int64Values(value!)[0]!) as [
+      number,
+      number,
+      number,
+    ];
+    if (step === 1) return [unslice(dy!, x!, axis, start), null, null, null, null];
+    if (step === -1 && dy!.shape[axis] === x!.shape[axis]) return [flip(dy!, [axis]), null, null, null, null];
+    throw new ShapeError(`Slice: no gradient for step ${step} on ${describe(x!.shape)}`);
+  },
+  Split: ({ outputs, attributes }, ...dy) => [
+    concat(
+      dy.map((gradient, i) => gradient ?? zerosLike(outputs[i]!)),
+      attributes["axis"] as number,
+    ),
+  ],
+  Concat: ({ inputs, attributes }, dy) => {
+    const axis = attributes["axis"] as number;
+    let start = 0;
+    return inputs.map(({ shape }) => slice(dy!, axis, start, (start += shape[axis] as number)));
+  },
+  Pad: ({ inputs: [x, pads] }, dy) => {
+    const before = int64Values(pads!).slice(0, x!.shape.length);
+    const cut = staticShape(x!, "Pad gradient").reduce(
+      (gradient, dim, i) => (gradient.shape[i] === dim ? gradient : slice(gradient, i, before[i]!, before[i]! + dim)),
+      dy!,
+    );
+    return [cut, null, null];
+  },
+  Expand: ({ inputs: [x] }, dy) => [unbroadcast(dy!, x!), null],
+  Gather: ({ inputs: [table, indices] }, dy) => [scatterAdd(zerosLike(table!), indices!, dy!), null],
+  ReduceSum: ({ inputs: [x, axes] }, dy) => [spread(dy!, x!, axes!), null],
+  ReduceMean: ({ inputs: [x, axes] }, dy) => {
+    const shape = staticShape(x!, "ReduceMean gradient");
+    const size = int64Values(axes!).reduce((product, axis) => product * shape[axis]!, 1);
+    return [spread(mul(dy!, 1 / size), x!, axes!), null];
+  },
+};
+
+/** The gradient of a reduction, repeated over the axes that were reduced. */
+function spread(gradient: Value, x: Value, axes: Value): Value {
+  const shape = staticShape(x, "reduction gradient");
+  const reduced = int64Values(axes);
+  return expand(
+    reshape(
+      gradient,
+      shape.map((dim, i) => (reduced.includes(i) ? 1 : dim)),
+    ),
+    shape,
+  );
+}
+
+function softmaxGradient(y: Value, dy: Value, axis: number): Value {
+  const weighted = mul(dy, y);
+  return sub(weighted, mul(y, sumKept(weighted, axis)));
+}
+
+function matmulRule({ inputs: [a, b] }: RuleContext, dy: Value, transA: boolean, transB: boolean, alpha: number) {
+  // [rows, k] x [k, n] with many leading axes on the left only is one flat product; summing a batch of [k, n] is not.
+  if (b!.shape.length === 2 && a!.shape.length > 2 && !transA && alpha === 1) {
+    const [k, n] = [a!.shape.at(-1)!, dy.shape.at(-1)!];
+    const flatA = reshape(a!, [-1, k]);
+    const flatDy = reshape(dy, [-1, n]);
+    const db = transB ? gemm(flatDy, flatA, null, { transA: true }) : gemm(flatA, flatDy, null, { transA: true });
+    return [reshape(gemm(flatDy, b!, null, { transB: !transB }), a!.shape), db];
+  }
+  // y = alpha A B. dA = alpha dY B^T, read as its transpose when A itself was read transposed; B likewise.
+  const da = transA
+    ? matmul(b!, dy, { transA: transB, transB: true, alpha })
+    : matmul(dy, b!, { transB: !transB, alpha });
+  const db = transB
+    ? matmul(dy, a!, { transA: true, transB: transA, alpha })
+    : matmul(a!, dy, { transA: !transA, alpha });
+  return [unbroadcast(da, a!), unbroadcast(db, b!)];
+}
+
+function convRule({ inputs: [x, weights, bias], attributes }: RuleContext, dy: Value | null): (Value | null)[] {
+  const [batch, channels, height, width] = staticShape(x!, "Conv gradient") as [number, number, number, number];
+  const [out, , kh, kw] = staticShape(weights!, "Conv gradient") as [number, number, number, number];
+  const [, , oh, ow] = staticShape(dy!, "Conv gradient") as [number, number, number, number];
+  const [top, left, bottom, right] = integers(attributes["pads"]) as [number, number, number, number];
+  const stride = integers(attributes["strides"])[0]!;
+
+  // In x: for stride 1 a convolution with the weights turned by 180 degrees, which runs faster than ConvTranspose.
+  const dx =
+    stride === 1
+      ? conv2d(dy!, transpose(flip(weights!, [2, 3]), [1, 0, 2, 3]), null, {
+          padding: [kh - 1 - top, kw - 1 - left, kh - 1 - bottom, kw - 1 - right],
+        })
+      : convTranspose2d(dy!, weights!, { stride, padding: [top, left, bottom, right], size: [height, width] });
+
+  // In the weights: one matrix product with the shifted copies of x under each other (im2col).
+  const padded = top + left + bottom + right === 0 ? x! : pad(x!, [0, 0, top, left], [0, 0, bottom, right]);
+  const columns: Value[] = [];
+  for (let i = 0; i < kh; i++) {
+    for (let j = 0; j < kw; j++) {
+      const rows = strided(padded, 2, i, oh, stride);
+      columns.push(strided(rows, 3, j, ow, stride));
+    }
+  }
+  const stacked = columns.length === 1 ? columns[0]! : concat(columns, 1);
+  const patches = reshape(stacked, [batch, kh * kw * channels, oh * ow]);
+  const products = matmul(reshape(dy!, [batch, out, oh * ow]), patches, { transB: true });
+  const summed = reshape(reduceSum(products, [0], false), [out, kh, kw, channels]);
+  return [dx, transpose(summed, [0, 3, 1, 2]), bias ? reduceSum(dy!, [0, 2, 3], false) : null];
+}
+
+/** `length` elements of an axis, `stride` apart. */
+function strided(x: Value, axis: number, start: number, length: number, stride: number): Value {
+  if (start === 0 && stride === 1 && x.shape[axis] === length) return x;
+  return slice(x, axis, start, start + (length - 1) * stride + 1, stride);
+}
+
+/** The attention matrix is worked out again here, since the forward operator never keeps it. */
+function attentionRule({ inputs, outputs, attributes }: RuleContext, dy: Value | null): (Value | null)[] {
+  const [q, k, v, , , bias] = inputs;
+  const heads = attributes["num_heads"] as number;
+  const scale = float(attributes["scale"]);
+  const [batch, tokens, width] = staticShape(q!, "attention gradient") as [number, number, number];
+  const [, context] = staticShape(k!, "attention gradient") as [number, number];
+  const open = (x: Value, length: number) =>
+    transpose(reshape(x, [batch, length, heads, (x.shape[2] as number) / heads]), [0, 2, 1, 3]);
+  const close = (x: Value, length: number, total: number) =>
+    reshape(transpose(x, [0, 2, 1, 3]), [batch, length, total]);
+  const [qh, kh, vh, dyh] = [open(q!, tokens), open(k!, context), open(v!, context), open(dy!, tokens)];
+  const scores = matmul(qh, kh, { transB: true, alpha: scale });
+  const probabilities = softmax(bias ? add(scores, bias) : scores, -1);
+  const dScores = softmaxGradient(probabilities, matmul(dyh, vh, { transB: true }), 3);
+  const result: (Value | null)[] = [
+    close(matmul(dScores, kh, { alpha: scale }), tokens, width),
+    close(matmul(dScores, qh, { transA: true, alpha: scale }), context, width),
+    close(matmul(probabilities, dyh, { transA: true }), context, outputs[0]!.shape[2] as number),
+    null,
+    null,
+    bias ? unbroadcast(dScores, bias) : null,
+  ];
+  return result.slice(0, inputs.length);
+}
+
+/** Reduces every axis, for a loss. */
+export const sumAll = (x: Value) => reduceSum(x, allAxes(x), false);
+export const meanAll = (x: Value) => reduceMean(x, allAxes(x), false);

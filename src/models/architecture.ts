@@ -1,0 +1,61 @@
+/** What every model file provides: its configuration, its inputs, and the list of stages that it consists of. */
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
+import type { Dim, Value } from "../graph/value.ts";
+import { parameterWeights, type WeightSource, Weights } from "./weights.ts";
+
+/** Named values that stages read and write, in the words of diffusers' `forward` ("hiddenStates", "timestep"). */
+export type Features = Readonly<Record<string, Value>>;
+
+/** The smallest piece of a model that a planner knows. */
+export interface Stage {
+  /** As in the checkpoint: "transformer_blocks.3". */
+  readonly name: string;
+  /** Along which axis of its features the work is independent; "whole" if along none but the batch. */
+  readonly axis: "frame" | "position" | "whole";
+  readonly reads: readonly string[];
+  readonly writes: readonly string[];
+  build(features: Features, weights: Weights): Features;
+}
+
+/** Sizes that are fixed when a model is compiled; the batch may stay open ("batch"). */
+export interface Geometry {
+  batch: Dim;
+  /** Of the latent (denoisers, decoder) or of the picture (encoder). */
+  height?: number;
+  width?: number;
+  /** Text tokens. */
+  tokens?: number;
+}
+
+/** A model that maps named inputs to named outputs in a row of stages. */
+export interface StagedModel {
+  readonly className: string;
+  readonly inputs: Features;
+  readonly outputs: readonly string[];
+  readonly stages: readonly Stage[];
+}
+
+/** A network's file: its class name in diffusers or transformers, and how its stages follow from a config.json. */
+export interface Architecture<Config> {
+  readonly className: string;
+  parseConfig(raw: RawConfig): Config;
+  model(config: Config, geometry: Geometry): StagedModel;
+}
+
+/** The outputs of all stages in a row, as one graph. */
+export function buildModel(model: StagedModel, source: WeightSource): Features {
+  const weights = new Weights(source);
+  let features: Features = model.inputs;
+  for (const stage of model.stages) features = { ...features, ...stage.build(features, weights) };
+  return Object.fromEntries(model.outputs.map((name) => [name, features[name]!]));
+}
+
+/** Every weight that a model needs, with its shape, in the order in which it asks. */
+export function weightShapes(model: StagedModel): Map<string, readonly number[]> {
+  const shapes = new Map<string, readonly number[]>();
+  // Values with no contents are enough to learn what is asked for.
+  const { source, parameters } = parameterWeights();
+  buildModel(model, source);
+  for (const [name, value] of parameters) shapes.set(name, value.shape as readonly number[]);
+  return shapes;
+}

@@ -1,0 +1,83 @@
+/** Layers that several architectures share, with PyTorch's weight layouts. */
+import {
+  add,
+  attention,
+  type ConvOptions,
+  concat,
+  conv2d,
+  cos,
+  gemm,
+  mul,
+  layerNorm as normalise,
+  type Operand,
+  reshape,
+  silu,
+  sin,
+} from "../graph/operators.ts";
+import { constant, staticDim, type Value } from "../graph/value.ts";
+import type { Weights } from "./weights.ts";
+
+/** y = x W^T + b over the last axis; W is [out, in]. */
+export function linear(x: Value, w: Weights, out: number, { bias = true } = {}): Value {
+  const width = staticDim(x, -1, "linear");
+  const matrix = w.tensor("weight", [out, width]);
+  const shift = bias ? w.tensor("bias", [out]) : null;
+  if (x.shape.length === 2) return gemm(x, matrix, shift, { transB: true });
+  return reshape(gemm(reshape(x, [-1, width]), matrix, shift, { transB: true }), [...x.shape.slice(0, -1), out]);
+}
+
+/** Layer norm over the last axis, with learned scale and shift if `w` is given. */
+export function layerNorm(x: Value, epsilon: number, w?: Weights): Value {
+  const width = staticDim(x, -1, "layerNorm");
+  return w
+    ? normalise(x, w.tensor("weight", [width]), w.tensor("bias", [width]), epsilon)
+    : normalise(x, null, null, epsilon);
+}
+
+/** x (1 + scale) + shift: adaptive layer norm's second half. */
+export function modulate(x: Value, shift: Operand, scale: Value): Value {
+  return add(mul(x, add(scale, 1)), shift);
+}
+
+/** x: [batch, channels, height, width], normalised over groups of channels, with learned scale and shift. */
+export function groupNorm(x: Value, groups: number, epsilon: number, w: Weights): Value {
+  const channels = staticDim(x, 1, "groupNorm");
+  const normalised = reshape(normalise(reshape(x, [x.shape[0]!, groups, -1]), null, null, epsilon), x.shape);
+  const scale = reshape(w.tensor("weight", [channels]), [channels, 1, 1]);
+  return add(mul(normalised, scale), reshape(w.tensor("bias", [channels]), [channels, 1, 1]));
+}
+
+/** Convolution with a square kernel, PyTorch's weights [out, in, k, k]. */
+export function conv(x: Value, w: Weights, out: number, kernel: number, options: ConvOptions = {}): Value {
+  const inner = staticDim(x, 1, "conv");
+  return conv2d(x, w.tensor("weight", [out, inner, kernel, kernel]), w.tensor("bias", [out]), options);
+}
+
+/** Multi-head attention with diffusers' names to_q, to_k, to_v, to_out.0. */
+export function attentionLayer(
+  x: Value,
+  context: Value,
+  w: Weights,
+  { heads, inner, bias = true, mask = null }: { heads: number; inner: number; bias?: boolean; mask?: Value | null },
+): Value {
+  const q = linear(x, w.at("to_q"), inner, { bias });
+  const k = linear(context, w.at("to_k"), inner, { bias });
+  const v = linear(context, w.at("to_v"), inner, { bias });
+  return linear(attention(q, k, v, heads, mask), w.at("to_out").at(0), staticDim(x, -1, "attention"));
+}
+
+/**
+ * Sinusoids of `values` [n] -> [n, width], cosines first as diffusers' models have them. Frequencies fall from 1 to
+ * 1/10000; `shift` is diffusers' downscale_freq_shift.
+ */
+export function sinusoidalEmbedding(values: Value, width: number, shift = 0): Value {
+  const half = width / 2;
+  const frequencies = Float32Array.from({ length: half }, (_, i) => Math.exp((-Math.log(10000) * i) / (half - shift)));
+  const angles = mul(reshape(values, [values.shape[0]!, 1]), constant(frequencies, [1, half], "float32"));
+  return concat([cos(angles), sin(angles)], -1);
+}
+
+/** linear_1, SiLU, linear_2: diffusers' TimestepEmbedding. */
+export function timestepEmbedding(x: Value, w: Weights, width: number): Value {
+  return linear(silu(linear(x, w.at("linear_1"), width)), w.at("linear_2"), width);
+}

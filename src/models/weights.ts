@@ -1,0 +1,74 @@
+/**
+ * How a model names its weights. The model asks for each tensor once, by name and shape; where the tensor comes from is
+ * somebody else's concern: a checkpoint's file, a trainer's parameters, or nowhere yet (a list of what is needed).
+ */
+import type { WeightFiles } from "../checkpoints/weights.ts";
+import { CheckpointError } from "../errors.ts";
+import { cast } from "../graph/operators.ts";
+import { describe, input, type Value, type ValueType, weight } from "../graph/value.ts";
+
+/** Gives the float32 value of a tensor that must have this shape. */
+export type WeightSource = (name: string, shape: readonly number[]) => Value;
+
+export class Weights {
+  readonly #source: WeightSource;
+  readonly #prefix: string;
+  readonly #made: Map<string, Value>;
+
+  constructor(source: WeightSource, prefix = "", made = new Map<string, Value>()) {
+    this.#source = source;
+    this.#prefix = prefix;
+    this.#made = made;
+  }
+
+  /** The weights below a module name: `w.at("attn1").at("to_q")`. */
+  at(name: string | number): Weights {
+    return new Weights(this.#source, `${this.#prefix}${name}.`, this.#made);
+  }
+
+  /** One tensor as a float32 value. Asking twice gives the same value. */
+  tensor(name: string, shape: readonly number[]): Value {
+    const full = this.#prefix + name;
+    const value = this.#made.get(full) ?? this.#source(full, shape);
+    this.#made.set(full, value);
+    return value;
+  }
+}
+
+const types: Partial<Record<string, ValueType>> = { F32: "float32", F16: "float16", BF16: "bfloat16" };
+
+/**
+ * Weights straight from a checkpoint's files, which the graph refers to and never copies. `owner` says whose weights
+ * they are, for errors: `PixArtTransformer2DModel with patch_size 2`.
+ */
+export function checkpointWeights(files: WeightFiles, owner: string): WeightSource {
+  return (name, shape) => {
+    const entry = files.entries.get(name);
+    if (!entry) throw new CheckpointError(`${files.name}: there is no tensor "${name}", which ${owner} needs.`);
+    if (entry.shape.length !== shape.length || entry.shape.some((dim, i) => dim !== shape[i])) {
+      throw new CheckpointError(
+        `${entry.file}: tensor "${name}" has shape ${describe(entry.shape)}, but ${owner} needs ${describe(shape)}.`,
+      );
+    }
+    const dtype = types[entry.dtype];
+    if (!dtype) {
+      throw new CheckpointError(
+        `${entry.file}: tensor "${name}" is stored as ${entry.dtype}; weights are F32, F16 or BF16.`,
+      );
+    }
+    const { file, offset, length } = entry;
+    // Halves are widened when the session is made; arithmetic is in float32 throughout.
+    return cast(weight(name, shape, dtype, { file, offset, length }), "float32");
+  };
+}
+
+/** Weights that are fed at every run, as a trainer does; collects what the model asks for. */
+export function parameterWeights(): { source: WeightSource; parameters: Map<string, Value> } {
+  const parameters = new Map<string, Value>();
+  const source: WeightSource = (name, shape) => {
+    const value = input(name, shape);
+    parameters.set(name, value);
+    return value;
+  };
+  return { source, parameters };
+}

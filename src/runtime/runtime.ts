@@ -1,0 +1,46 @@
+/** One interface over ONNX Runtime in Node and in the browser. Tensors belong to the caller, on both ways. */
+import type { OnnxModel } from "../graph/onnx.ts";
+import type { Tensor } from "../tensor.ts";
+
+export type Provider = "cpu" | "cuda" | "webgpu" | "wasm";
+
+export interface SessionOptions {
+  /** Where to compute; "cpu" in Node and "wasm" in a browser unless given. */
+  provider?: Provider;
+  /** CPU threads; all cores unless given. */
+  threads?: number;
+  /**
+   * Keep a packed copy of each weight matrix (faster products; the default), or multiply from the mapped file as it is
+   * (less memory while several sessions are alive).
+   */
+  prepack?: boolean;
+  /** Writes ONNX Runtime's trace of every operator to this file (Node). */
+  profile?: string;
+}
+
+/** The files that a model's weights lie in, under the names that the graph uses. */
+export type WeightLocations = ReadonlyMap<string, WeightLocation>;
+/** A path on disk (Node maps it) or the contents of the file (browser). */
+export type WeightLocation = { readonly path: string } | { readonly bytes: () => Promise<Uint8Array> };
+
+export interface Session {
+  readonly inputNames: readonly string[];
+  readonly outputNames: readonly string[];
+  /**
+   * Runs the graph. An output that has a tensor in `into` is written there, also when that is a view of a larger
+   * buffer; the others are allocated. Throws NumericError never: what comes out is as computed.
+   */
+  run(
+    feeds: Readonly<Record<string, Tensor>>,
+    into?: Readonly<Record<string, Tensor>>,
+  ): Promise<Record<string, Tensor>>;
+  release(): Promise<void>;
+}
+
+export interface Runtime {
+  readonly name: string;
+  readonly version: string;
+  compile(model: OnnxModel, weights?: WeightLocations, options?: SessionOptions): Promise<Session>;
+  /** Largest resident memory of this process so far, in bytes; null where it cannot be known. */
+  peakMemory(): number | null;
+}
