@@ -51,12 +51,13 @@ async function readFully(file: FileHandle, offset: number, length: number, name:
 /** A checkpoint's folder on disk. */
 export class NodeFolder extends Folder {
   readonly name: string;
-  private readonly root: string;
+  /** Absolute. */
+  readonly path: string;
 
   /** `name` is what error messages call the folder; the path unless given. */
   constructor(path: string, name = path) {
     super();
-    this.root = resolve(path);
+    this.path = resolve(path);
     this.name = name;
   }
 
@@ -75,7 +76,7 @@ export class NodeFolder extends Folder {
 
   /** Links are not resolved here: the Hub's own cache consists of them. A source's `nativePath` is the real one. */
   override nativePath(path: string): string {
-    return join(this.root, insidePath(path, this.name));
+    return join(this.path, insidePath(path, this.name));
   }
 }
 

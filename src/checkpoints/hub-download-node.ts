@@ -1,0 +1,216 @@
+import { createHash, type Hash } from "node:crypto";
+import { type FileHandle, open, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { hostname } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
+import { HubError } from "../errors.ts";
+
+/** A failure that may pass: no connection, a connection that broke off, an overloaded server. */
+export class TransientHubError extends HubError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "HubError"; // a distinction for retrying, not for users
+  }
+}
+
+/** What a file must turn out to be. */
+export interface ExpectedFile {
+  /** What errors call it. */
+  readonly label: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Hex: SHA-256 of the content (64 digits), or the SHA-1 that git gives it as a blob (40 digits). */
+  readonly oid: string;
+}
+
+export interface TransferOptions {
+  signal?: AbortSignal;
+  /** Bytes of this file that are on disk so far. */
+  onBytes?: (loaded: number) => void;
+  /** Attempts that may fail in a row without bringing a single byte; 5 unless given. */
+  retries?: number;
+  /** Milliseconds before the first repetition, doubled each time; 500 unless given. */
+  retryDelay?: number;
+}
+
+/** Requests a file's bytes from `offset` to its end; the response is 206, or 200 where the server knows no ranges. */
+export type OpenTransfer = (offset: number) => Promise<Response>;
+
+/**
+ * Brings a file to `target`. It grows beside its place as `target.incomplete`, from which a later call goes on, and
+ * gets its name only when size and hash are right. Of several callers, also in other processes, one transfers and the
+ * others wait. Throws HubError when the content is wrong or the connection keeps failing.
+ */
+export async function download(
+  target: string,
+  expected: ExpectedFile,
+  openTransfer: OpenTransfer,
+  options: TransferOptions = {},
+): Promise<void> {
+  const { signal, retries = 5, retryDelay = 500 } = options;
+  await withLock(`${target}.lock`, signal, async () => {
+    if ((await fileSize(target)) === expected.size) return;
+    const partial = `${target}.incomplete`;
+    for (let failures = 0; ; ) {
+      const before = (await fileSize(partial)) ?? 0;
+      try {
+        await transfer(partial, expected, openTransfer, options);
+        break;
+      } catch (error) {
+        if ((await fileSize(partial)) === 0) await rm(partial, { force: true });
+        signal?.throwIfAborted();
+        if (!(error instanceof TransientHubError)) throw error;
+        failures = ((await fileSize(partial)) ?? 0) > before ? 1 : failures + 1;
+        if (failures > retries) throw error;
+        await sleep(retryDelay * 2 ** (failures - 1), undefined, { signal });
+      }
+    }
+    await rename(partial, target);
+  });
+}
+
+/** One attempt: appends to `partial` until it is complete, and checks it. */
+async function transfer(
+  partial: string,
+  { label, size, oid }: ExpectedFile,
+  openTransfer: OpenTransfer,
+  { signal, onBytes }: TransferOptions,
+): Promise<void> {
+  const file = await open(partial, "r+").catch(() => open(partial, "w+"));
+  const refuse = async (message: string): Promise<never> => {
+    await rm(partial, { force: true });
+    throw new HubError(`${label}: ${message}. What came was deleted; try again.`);
+  };
+  try {
+    let { size: done } = await file.stat();
+    if (done > size) {
+      await file.truncate(0);
+      done = 0;
+    }
+    let hash = await hashStart(file, done, oid, size);
+    onBytes?.(done);
+    if (done < size) {
+      const response = await openTransfer(done);
+      if (response.status !== 206 && done > 0) {
+        // The server sends everything again.
+        await file.truncate(0);
+        done = 0;
+        hash = newHash(oid, size);
+      } else if (response.status === 206 && !isRest(response, done, size)) {
+        await response.body?.cancel();
+        return await refuse(
+          `asked for bytes ${done} to ${size - 1} of ${size}, got "${response.headers.get("Content-Range")}"`,
+        );
+      }
+      for await (const chunk of bodyOf(response, label)) {
+        signal?.throwIfAborted();
+        if (done + chunk.length > size) return await refuse(`expected ${size} bytes, but more came`);
+        await writeFully(file, chunk, done);
+        hash.update(chunk);
+        done += chunk.length;
+        onBytes?.(done);
+      }
+      if (done < size) {
+        throw new TransientHubError(`${label}: the connection ended after ${done} of ${size} bytes; run it again.`);
+      }
+    }
+    const found = hash.digest("hex");
+    if (found !== oid) await refuse(`expected content with hash ${oid}, found ${found}`);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+function isRest(response: Response, from: number, size: number): boolean {
+  return response.headers.get("Content-Range") === `bytes ${from}-${size - 1}/${size}`;
+}
+
+/** git hashes a blob with a header in front; LFS hashes the content alone. */
+function newHash(oid: string, size: number): Hash {
+  return oid.length === 40 ? createHash("sha1").update(`blob ${size}\0`) : createHash("sha256");
+}
+
+async function hashStart(file: FileHandle, length: number, oid: string, size: number): Promise<Hash> {
+  const hash = newHash(oid, size);
+  const buffer = new Uint8Array(Math.min(length, 1 << 20));
+  for (let at = 0; at < length; ) {
+    const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, length - at), at);
+    if (bytesRead === 0) break; // then the hash will not match
+    hash.update(buffer.subarray(0, bytesRead));
+    at += bytesRead;
+  }
+  return hash;
+}
+
+async function* bodyOf(response: Response, label: string): AsyncGenerator<Uint8Array> {
+  const reader = response.body?.getReader();
+  try {
+    for (;;) {
+      const read = await reader?.read().catch((cause: Error) => {
+        throw new TransientHubError(`${label}: the connection broke off: ${cause.message}; run it again.`, { cause });
+      });
+      if (!read || read.done) return;
+      yield read.value;
+    }
+  } finally {
+    await reader?.cancel().catch(() => undefined);
+  }
+}
+
+async function writeFully(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    done += (await file.write(bytes, done, bytes.length - done, position + done)).bytesWritten;
+  }
+}
+
+/** Size in bytes; undefined if there is no such file. */
+export async function fileSize(path: string): Promise<number | undefined> {
+  const found = await stat(path).catch(() => undefined);
+  return found?.isFile() ? found.size : undefined;
+}
+
+/** A lock whose holder has not touched it for so long (ms) is of a process that has died. */
+const staleAfter = 30_000;
+
+async function withLock(path: string, signal: AbortSignal | undefined, work: () => Promise<void>): Promise<void> {
+  const owner = `${hostname()} ${process.pid}`;
+  for (;;) {
+    signal?.throwIfAborted();
+    try {
+      await writeFile(path, owner, { flag: "wx" });
+      break;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    }
+    if (await isAbandoned(path)) {
+      // Renaming succeeds for one of those who notice.
+      const grave = `${path}.${process.pid}.${performance.now()}`;
+      await rename(path, grave).then(
+        () => rm(grave),
+        () => undefined,
+      );
+    } else await sleep(100, undefined, { signal });
+  }
+  const touch = () => utimes(path, new Date(), new Date()).catch(() => undefined);
+  const heartbeat = setInterval(touch, staleAfter / 6);
+  try {
+    await work();
+  } finally {
+    clearInterval(heartbeat);
+    await rm(path, { force: true });
+  }
+}
+
+async function isAbandoned(path: string): Promise<boolean> {
+  const [found, owner] = await Promise.all([stat(path), readFile(path, "utf8")]).catch(() => [undefined, ""] as const);
+  if (!found) return false; // released meanwhile
+  if (Date.now() - found.mtimeMs > staleAfter) return true;
+  const [host, pid] = owner.split(" ");
+  if (host !== hostname() || !pid) return false;
+  try {
+    process.kill(Number(pid), 0); // signal 0 only asks whether the process is there
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ESRCH";
+  }
+}
