@@ -1,0 +1,158 @@
+import type { FloatTensor } from "../tensor.ts";
+import { combine, drawNoise, mix } from "./arithmetic.ts";
+import { type ConfigOf, flag, oneOf, optional, readConfig, real, whole } from "./config.ts";
+import { alphasCumprod, betaFields } from "./noise-schedule.ts";
+import type { DiffusionPrediction, Mixture } from "./prediction.ts";
+import type { Scheduler, StepOptions, StepResult } from "./scheduler.ts";
+import { boundLastSigma, evenly, interpolate, karrasSigmas, sigmaToTimestep, trainingSigmas } from "./sigmas.ts";
+import { indexOfTimestep, spacedTimesteps, spacingField } from "./spacing.ts";
+
+const fields = {
+  ...betaFields,
+  prediction_type: oneOf("epsilon", ["epsilon", "sample", "v_prediction"], { original_sample: "sample" }),
+  interpolation_type: oneOf("linear", ["linear", "log_linear"]),
+  use_karras_sigmas: flag(false),
+  sigma_min: optional(real(0, 0)),
+  sigma_max: optional(real(0, 0)),
+  timestep_spacing: spacingField("linspace"),
+  timestep_type: oneOf("discrete", ["discrete", "continuous"]),
+  steps_offset: whole(0),
+  rescale_betas_zero_snr: flag(false),
+  final_sigmas_type: oneOf("zero", ["zero", "sigma_min"]),
+};
+export type EulerDiscreteConfig = ConfigOf<typeof fields>;
+
+/**
+ * Euler's method on the probability flow ODE dx/dsigma = (x - x0) / sigma (Karras et al. 2022, algorithm 2 without
+ * the second-order correction). Samples are x0 + sigma * noise, so the model's input has to be scaled.
+ */
+export class EulerDiscreteScheduler implements Scheduler {
+  readonly className = "EulerDiscreteScheduler";
+  readonly config: EulerDiscreteConfig;
+  readonly alphasCumprod: Float32Array;
+  timesteps: readonly number[];
+  sigmas: readonly number[];
+  /** Noise level of each training timestep, ascending. */
+  private readonly trained: Float32Array;
+  private next = 0;
+
+  /** Throws ConfigError for keys and values that are not supported. */
+  constructor(config: Readonly<Record<string, unknown>> = {}) {
+    this.config = readConfig(this.className, fields, config);
+    const kept = alphasCumprod(this.config, this.config.rescale_betas_zero_snr);
+    this.alphasCumprod = this.config.rescale_betas_zero_snr ? boundLastSigma(kept) : kept;
+    this.trained = trainingSigmas(this.alphasCumprod);
+    this.sigmas = [...this.trained.toReversed(), 0];
+    this.timesteps = this.continuous
+      ? this.sigmas.slice(0, -1).map(continuousTimestep)
+      : Array.from(this.trained, (_, i) => this.trainTimesteps - 1 - i);
+  }
+
+  get predictionType(): DiffusionPrediction {
+    return this.config.prediction_type;
+  }
+
+  get trainTimesteps(): number {
+    return this.config.num_train_timesteps;
+  }
+
+  /** Samples with leading timesteps do not start at pure noise, so the clean sample's unit variance counts too. */
+  get initNoiseSigma(): number {
+    const largest = this.sigmas.reduce((a, b) => Math.max(a, b));
+    return this.config.timestep_spacing === "leading" ? Math.sqrt(largest ** 2 + 1) : largest;
+  }
+
+  /** EDM-style models (Stable Video Diffusion) are told the noise level itself. */
+  private get continuous(): boolean {
+    return this.config.timestep_type === "continuous" && this.config.prediction_type === "v_prediction";
+  }
+
+  setTimesteps(numInferenceSteps: number): void {
+    const { config, trained } = this;
+    const { timestep_spacing: spacing, steps_offset: offset } = config;
+    const total = this.trainTimesteps;
+    let timesteps = spacedTimesteps(this.className, numInferenceSteps, { spacing, total, offset, fractional: true });
+    const logSigmas = trained.map(Math.log);
+    let sigmas =
+      config.interpolation_type === "linear"
+        ? timesteps.map((t) => interpolate(trained, t))
+        : // One more than there are timesteps, as in the reference: the last step ends at the smallest sigma.
+          evenly(logSigmas.at(-1)!, logSigmas[0]!, numInferenceSteps + 1).map(Math.exp);
+    if (config.use_karras_sigmas) {
+      const [min, max] = [config.sigma_min ?? sigmas.at(-1)!, config.sigma_max ?? sigmas[0]!];
+      sigmas = karrasSigmas(min, max, numInferenceSteps);
+      timesteps = sigmas.map((sigma) => sigmaToTimestep(sigma, logSigmas));
+    }
+    sigmas.push(config.final_sigmas_type === "zero" ? 0 : trained[0]!);
+    this.sigmas = sigmas.map(Math.fround);
+    this.timesteps = this.continuous
+      ? this.sigmas.slice(0, timesteps.length).map(continuousTimestep)
+      : timesteps.map(Math.fround);
+    this.next = 0;
+  }
+
+  /** sample / sqrt(sigma^2 + 1): unit variance, as in training. */
+  scaleModelInput(sample: FloatTensor, timestep: number): FloatTensor {
+    const sigma = this.sigmas[this.indexOf(timestep)]!;
+    return combine("Euler scaleModelInput", [1 / Math.sqrt(sigma ** 2 + 1), sample]);
+  }
+
+  step(modelOutput: FloatTensor, timestep: number, sample: FloatTensor, options: StepOptions = {}): StepResult {
+    const { sChurn = 0, sTmin = 0, sTmax = Infinity, sNoise = 1 } = options;
+    const i = this.indexOf(timestep);
+    const [sigma, sigmaNext] = [this.sigmas[i]!, this.sigmas[i + 1]!];
+    this.next = i + 1;
+
+    // Churn: up to a higher noise level first (Karras et al., algorithm 2, lines 4 to 6).
+    const inRange = sTmin <= sigma && sigma <= sTmax;
+    const gamma = inRange ? Math.min(sChurn / (this.sigmas.length - 1), Math.SQRT2 - 1) : 0;
+    const raised = sigma * (gamma + 1);
+    const from =
+      gamma > 0
+        ? combine(
+            "Euler step",
+            [1, sample],
+            [sNoise * Math.sqrt(raised ** 2 - sigma ** 2), drawNoise(this.className, options.noise)],
+          )
+        : sample;
+
+    const clean = cleanSample(this.predictionType, sigma, raised);
+    const ratio = (sigmaNext - raised) / raised;
+    return {
+      prevSample: combine("Euler step", [1 + ratio * (1 - clean.sample), from], [-ratio * clean.output, modelOutput]),
+      predOriginalSample: combine("Euler step", [clean.sample, from], [clean.output, modelOutput]),
+    };
+  }
+
+  /** original + sigma * noise; timesteps must be of the schedule that was set, or of training before that. */
+  addNoise(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor {
+    const sigmas = timesteps.map((t) => this.sigmas[indexOfTimestep(this.className, this.timesteps, t)]!);
+    return mix(
+      "addNoise",
+      original,
+      sigmas.map(() => 1),
+      noise,
+      sigmas,
+    );
+  }
+
+  private indexOf(timestep: number): number {
+    return indexOfTimestep(this.className, this.timesteps, timestep, this.next);
+  }
+}
+
+function continuousTimestep(sigma: number): number {
+  return Math.fround(0.25 * Math.log(sigma));
+}
+
+/** The clean sample from x0 + raised * noise and the model's output at noise level `sigma`. */
+function cleanSample(type: DiffusionPrediction, sigma: number, raised: number): Mixture {
+  switch (type) {
+    case "epsilon":
+      return { sample: 1, output: -raised };
+    case "sample":
+      return { sample: 0, output: 1 };
+    case "v_prediction":
+      return { sample: 1 / (sigma ** 2 + 1), output: -sigma / Math.sqrt(sigma ** 2 + 1) };
+  }
+}

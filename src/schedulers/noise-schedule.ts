@@ -1,0 +1,117 @@
+import { ArgumentError, ConfigError } from "../errors.ts";
+import type { FloatTensor } from "../tensor.ts";
+import { mix } from "./arithmetic.ts";
+import { type ConfigOf, list, oneOf, real, whole } from "./config.ts";
+
+/** The keys by which a variance-preserving diffusion process is given, with diffusers' defaults. */
+export const betaFields = {
+  num_train_timesteps: whole(1000, 1),
+  beta_start: real(0.0001, 0, 1),
+  beta_end: real(0.02, 0, 1),
+  beta_schedule: oneOf("linear", ["linear", "scaled_linear", "squaredcos_cap_v2"]),
+  trained_betas: list(0, 1),
+};
+
+/** DDPM alone also knows the sigmoid schedule. */
+export const betaFieldsWithSigmoid = {
+  ...betaFields,
+  beta_schedule: oneOf("linear", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"]),
+};
+
+type BetaConfig = ConfigOf<typeof betaFieldsWithSigmoid>;
+
+/**
+ * Noise variance added at each training timestep, each rounded to float32 as in the reference: with float64 the last
+ * values of the cosine schedule's cumulative product would differ by 1e-5 from what models were trained with.
+ */
+export function betas(config: BetaConfig): Float32Array {
+  const { num_train_timesteps: count, beta_start: start, beta_end: end } = config;
+  if (config.trained_betas) {
+    if (config.trained_betas.length !== count) {
+      throw new ConfigError(
+        `trained_betas has ${config.trained_betas.length} values, but num_train_timesteps is ${count}.`,
+      );
+    }
+    return Float32Array.from(config.trained_betas);
+  }
+  const line = (from: number, to: number, i: number) => (count === 1 ? from : from + ((to - from) * i) / (count - 1));
+  const table: Record<BetaConfig["beta_schedule"], (i: number) => number> = {
+    // Ho et al. 2020, section 4.
+    linear: (i) => line(start, end, i),
+    // Rombach et al. 2022: linear in the square root.
+    scaled_linear: (i) => Math.fround(line(Math.sqrt(start), Math.sqrt(end), i)) ** 2,
+    // Nichol & Dhariwal 2021, section 3.2, capped at 0.999 against a singularity at the end.
+    squaredcos_cap_v2: (i) => Math.min(1 - cosineAlphaBar((i + 1) / count) / cosineAlphaBar(i / count), 0.999),
+    // Xu et al. 2022 (GeoDiff).
+    sigmoid: (i) => start + (end - start) / (1 + Math.exp(-line(-6, 6, i))),
+  };
+  return Float32Array.from({ length: count }, (_, i) => table[config.beta_schedule](i));
+}
+
+function cosineAlphaBar(t: number): number {
+  return Math.cos((((t + 0.008) / 1.008) * Math.PI) / 2) ** 2;
+}
+
+/** Signal variance kept up to and including each training timestep: the running product of 1 - beta, as float32. */
+export function alphasCumprod(config: BetaConfig, zeroTerminalSnr = false): Float32Array {
+  let product = 1;
+  const kept = betas(config).map((beta) => {
+    product *= Math.fround(1 - beta);
+    return product;
+  });
+  return zeroTerminalSnr ? rescaleToZeroTerminalSnr(kept) : kept;
+}
+
+/** Shifts and scales sqrt(alphas_cumprod) so that the last is 0 and the first stays (Lin et al. 2024, algorithm 1). */
+function rescaleToZeroTerminalSnr(kept: Float32Array): Float32Array {
+  const first = Math.sqrt(kept[0]!);
+  const last = Math.sqrt(kept.at(-1)!);
+  return kept.map((value) => (((Math.sqrt(value) - last) * first) / (first - last)) ** 2);
+}
+
+/**
+ * The process x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise on whole timesteps 0 .. T-1, where a = `alphasCumprod`.
+ * Base of the solvers that work on such timesteps (DDIM, DDPM, PNDM).
+ */
+export class DiffusionProcess {
+  readonly alphasCumprod: Float32Array;
+
+  constructor(alphasCumprod: Float32Array) {
+    this.alphasCumprod = alphasCumprod;
+  }
+
+  /** Throws ArgumentError if `timestep` is not a whole number from 0 to T-1. */
+  alphaAt(timestep: number): number {
+    const value = this.alphasCumprod[timestep];
+    if (value === undefined) {
+      throw new ArgumentError(
+        `Timestep ${timestep} is not one of the model's: whole numbers from 0 to ${this.alphasCumprod.length - 1}.`,
+      );
+    }
+    return value;
+  }
+
+  /** Noised samples for training; one timestep for each row of the batch, or one for all. Shapes as `original`. */
+  addNoise(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor {
+    const kept = timesteps.map((t) => this.alphaAt(t));
+    return mix(
+      "addNoise",
+      original,
+      kept.map(Math.sqrt),
+      noise,
+      kept.map((a) => Math.sqrt(1 - a)),
+    );
+  }
+
+  /** What a v-prediction model is trained to give: sqrt(a) noise - sqrt(1 - a) x_0 (Salimans & Ho 2022, section 4). */
+  velocity(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor {
+    const kept = timesteps.map((t) => this.alphaAt(t));
+    return mix(
+      "velocity",
+      original,
+      kept.map((a) => -Math.sqrt(1 - a)),
+      noise,
+      kept.map(Math.sqrt),
+    );
+  }
+}

@@ -1,0 +1,91 @@
+import { ConfigError } from "../errors.ts";
+import type { FloatTensor } from "../tensor.ts";
+import { DDIMScheduler } from "./ddim.ts";
+import { DDPMScheduler } from "./ddpm.ts";
+import { DPMSolverMultistepScheduler } from "./dpm-solver-multistep.ts";
+import { EulerDiscreteScheduler } from "./euler-discrete.ts";
+import { FlowMatchEulerDiscreteScheduler } from "./flow-match-euler-discrete.ts";
+import { PNDMScheduler } from "./pndm.ts";
+import type { PredictionType } from "./prediction.ts";
+
+export type { PredictionType } from "./prediction.ts";
+
+export interface StepOptions {
+  /** DDIM: how much of the noise of ancestral sampling to add, from 0 (none) to 1 (Song et al. 2021, equation 16). */
+  eta?: number;
+  /** DDIM: derive the noise anew from the clipped clean sample. */
+  useClippedModelOutput?: boolean;
+  /** Euler: stochasticity of Karras et al. 2022, algorithm 2. 0, 0, Infinity and 1 unless given. */
+  sChurn?: number;
+  sTmin?: number;
+  sTmax?: number;
+  sNoise?: number;
+  /** Standard normal noise in the sample's shape; called at most once, by steps that add noise only. */
+  noise?: () => FloatTensor;
+}
+
+export interface StepResult {
+  /** The sample at the next, less noisy timestep; a new tensor of the sample's shape. */
+  prevSample: FloatTensor;
+  /** The clean sample as this step predicts it, where the solver has it. The solver may keep it: do not write to it. */
+  predOriginalSample?: FloatTensor;
+}
+
+/**
+ * A solver of the sampling process, one step at a time. All tensors are float32, batch first. Nothing that is passed
+ * in is changed or kept (solvers with a memory keep copies), so callers may reuse their buffers.
+ */
+export interface Scheduler {
+  /** diffusers' class name. */
+  readonly className: string;
+  /** Keys and values as in `scheduler_config.json`, defaults filled in. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Descending; one for each step once `setTimesteps` has been called, before that those of training. */
+  readonly timesteps: readonly number[];
+  /** Noise level of each timestep and of the end: one more than there are timesteps. */
+  readonly sigmas?: readonly number[];
+  /** Standard deviation of the sample to start from. */
+  readonly initNoiseSigma: number;
+  readonly predictionType: PredictionType;
+  /** Timesteps the model was trained on: 0 .. trainTimesteps - 1 (flow matching: up to trainTimesteps, fractional). */
+  readonly trainTimesteps: number;
+  /** Signal variance at each training timestep; flow matching has none. */
+  readonly alphasCumprod?: Float32Array;
+  /** Plans that many steps and forgets earlier ones. Throws ArgumentError if there are not that many timesteps. */
+  setTimesteps(numInferenceSteps: number): void;
+  /** The model's input for a sample; the sample itself where the solver does not scale. */
+  scaleModelInput(sample: FloatTensor, timestep: number): FloatTensor;
+  /**
+   * One step from `timestep` to the next. Solvers with a memory expect the timesteps in order.
+   * Throws ArgumentError for a timestep that is not planned or missing noise, ShapeError for sizes that differ.
+   */
+  step(modelOutput: FloatTensor, timestep: number, sample: FloatTensor, options?: StepOptions): StepResult;
+  /** Clean samples brought to the noise level of `timesteps`: one for each row of the batch, or one for all. */
+  addNoise(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor;
+}
+
+const registry: Readonly<Record<string, new (config: Readonly<Record<string, unknown>>) => Scheduler>> = {
+  DDIMScheduler,
+  DDPMScheduler,
+  DPMSolverMultistepScheduler,
+  EulerDiscreteScheduler,
+  FlowMatchEulerDiscreteScheduler,
+  PNDMScheduler,
+};
+
+/** Class names that `createScheduler` knows. */
+export const schedulerNames: readonly string[] = Object.keys(registry);
+
+/**
+ * The scheduler that a `scheduler_config.json` describes, by its `_class_name`.
+ * Throws ConfigError for classes, keys and values that are not supported.
+ */
+export function createScheduler(config: Readonly<Record<string, unknown>>): Scheduler {
+  const name = config["_class_name"];
+  if (typeof name !== "string" || !Object.hasOwn(registry, name)) {
+    throw new ConfigError(
+      `Scheduler: _class_name is ${JSON.stringify(name)}, but supported are ${schedulerNames.join(", ")}.`,
+    );
+  }
+  return new registry[name]!(config);
+}

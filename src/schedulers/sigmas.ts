@@ -1,0 +1,50 @@
+/**
+ * Noise levels sigma = sqrt((1 - a) / a) for a = alphas_cumprod: the standard deviation of the noise where the clean
+ * sample has coefficient 1 (Karras et al. 2022). Rounded to float32 where the reference rounds.
+ */
+export function trainingSigmas(alphasCumprod: Float32Array): Float32Array {
+  return alphasCumprod.map((a) => Math.sqrt(Math.fround(Math.fround(1 - a) / a)));
+}
+
+/**
+ * With zero terminal SNR the last alphas_cumprod is 0 and its sigma infinite. Solvers that work on sigmas take the
+ * smallest number that half precision can hold instead, as the reference does. In place.
+ */
+export function boundLastSigma(alphasCumprod: Float32Array): Float32Array {
+  alphasCumprod[alphasCumprod.length - 1] = 2 ** -24;
+  return alphasCumprod;
+}
+
+/** A table's value between its places, linearly; its ends beyond them. */
+export function interpolate(table: ArrayLike<number>, place: number): number {
+  const at = Math.min(Math.max(place, 0), table.length - 1);
+  const low = Math.floor(at);
+  const high = Math.min(low + 1, table.length - 1);
+  return table[low]! + (at - low) * (table[high]! - table[low]!);
+}
+
+/** `steps` noise levels from `max` down to `min`, even in sigma^(1/7) (Karras et al. 2022, equation 5). */
+export function karrasSigmas(min: number, max: number, steps: number): number[] {
+  const rho = 7;
+  return evenly(max ** (1 / rho), min ** (1 / rho), steps).map((x) => x ** rho);
+}
+
+/** `count` numbers from `from` to `to`; `from` alone if count is 1. */
+export function evenly(from: number, to: number, count: number): number[] {
+  return Array.from({ length: count }, (_, i) => (count === 1 ? from : from + ((to - from) * i) / (count - 1)));
+}
+
+/** The fractional training timestep whose noise level is `sigma`; `logSigmas` ascend by timestep, natural logarithms. */
+export function sigmaToTimestep(sigma: number, logSigmas: ArrayLike<number>): number {
+  const target = Math.log(Math.max(sigma, 1e-10));
+  let low = 0;
+  let high = logSigmas.length - 1;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (logSigmas[middle]! <= target) low = middle;
+    else high = middle;
+  }
+  if (high === low) return low;
+  const weight = (logSigmas[low]! - target) / (logSigmas[low]! - logSigmas[high]!);
+  return low + Math.min(Math.max(weight, 0), 1);
+}

@@ -1,0 +1,109 @@
+import { ArgumentError } from "../errors.ts";
+import { createScheduler, type Scheduler, type StepOptions } from "../schedulers/scheduler.ts";
+import type { FloatTensor, Tensor } from "../tensor.ts";
+import { compare, entry, type OutputError, reference, worst } from "./compare.ts";
+
+type Io = ReadonlyMap<string, Tensor>;
+
+/**
+ * A scheduler against reference vectors, driven with model outputs that are fixed in advance: its tables, each step
+ * from the stored state, and the whole trajectory from the first state on. `config` is `scheduler_config.json`,
+ * `call` has `num_inference_steps` and the arguments of `step` under diffusers' names. One entry for each output; for
+ * outputs with one tensor a step, the step that is furthest off, relative to that step's standard deviation.
+ * Throws ConfigError for a scheduler that is not supported, ArgumentError if tensors or arguments are missing.
+ */
+export function verifyScheduler(
+  config: Readonly<Record<string, unknown>>,
+  call: Readonly<Record<string, unknown>>,
+  io: Io,
+): OutputError[] {
+  const scheduler = createScheduler(config);
+  const steps = Number(call["num_inference_steps"]);
+  const options = stepOptions(call["step"]);
+  const errors: OutputError[] = [];
+  const check = (name: string, actual: () => ArrayLike<number>) => {
+    const expected = io.get(name);
+    if (expected) errors.push(compare(name, actual(), expected.data));
+  };
+
+  check("output.alphas_cumprod", () => scheduler.alphasCumprod ?? []);
+  scheduler.setTimesteps(steps);
+  check("output.timesteps", () => scheduler.timesteps);
+  check("output.sigmas", () => scheduler.sigmas ?? []);
+  check("output.init_noise_sigma", () => [scheduler.initNoiseSigma]);
+  errors.push(...fromStoredStates(scheduler, options, io));
+  check("output.add_noise", () => {
+    const timesteps = Array.from(io.get("input.add_noise.timesteps")?.data ?? [], Number);
+    const original = reference(io, "input.add_noise.original", "float32");
+    return scheduler.addNoise(original, reference(io, "input.add_noise.noise", "float32"), timesteps).data;
+  });
+
+  scheduler.setTimesteps(steps);
+  errors.push(trajectory(scheduler, options, io));
+  return errors;
+}
+
+/** Each step from the state that the reference had there. */
+function fromStoredStates(scheduler: Scheduler, options: StepOptions, io: Io): OutputError[] {
+  const samples = reference(io, "output.sample", "float32");
+  const found = new Map<string, OutputError[]>();
+  const check = (name: string, i: number, actual: FloatTensor | undefined) => {
+    const expected = io.get(name);
+    if (expected?.dtype !== "float32" || !actual) return;
+    const error = compare(`${name}[${i}]`, actual.data, entry(expected as FloatTensor, i).data);
+    found.set(name, [...(found.get(name) ?? []), error]);
+  };
+  scheduler.timesteps.forEach((timestep, i) => {
+    const sample = entry(samples, i);
+    check("output.scaled_sample", i, scheduler.scaleModelInput(sample, timestep));
+    const result = scheduler.step(modelOutput(io, i), timestep, sample, withNoise(options, io, i));
+    check("output.prev_sample", i, result.prevSample);
+    check("output.pred_original_sample", i, result.predOriginalSample);
+  });
+  return [...found.values()].map(worst);
+}
+
+/** All steps on the scheduler's own states, from `input.sample`; the state that is furthest from the reference's. */
+function trajectory(scheduler: Scheduler, options: StepOptions, io: Io): OutputError {
+  const states = reference(io, "output.prev_sample", "float32");
+  const start = reference(io, "input.sample", "float32");
+  let sample: FloatTensor = { ...start, data: start.data.map((x) => x * scheduler.initNoiseSigma) };
+  const first = compare("trajectory[start]", sample.data, entry(reference(io, "output.sample", "float32"), 0).data);
+  const errors = scheduler.timesteps.map((timestep, i) => {
+    scheduler.scaleModelInput(sample, timestep);
+    sample = scheduler.step(modelOutput(io, i), timestep, sample, withNoise(options, io, i)).prevSample;
+    return compare(`trajectory[${i}]`, sample.data, entry(states, i).data);
+  });
+  return worst([first, ...errors]);
+}
+
+function modelOutput(io: Io, i: number): FloatTensor {
+  return entry(reference(io, "input.model_output", "float32"), i);
+}
+
+function withNoise(options: StepOptions, io: Io, i: number): StepOptions {
+  return { ...options, noise: () => entry(reference(io, "input.noise", "float32"), i) };
+}
+
+/** Names of diffusers' step arguments, and ours. */
+const argumentNames = {
+  eta: "eta",
+  use_clipped_model_output: "useClippedModelOutput",
+  s_churn: "sChurn",
+  s_tmin: "sTmin",
+  s_tmax: "sTmax",
+  s_noise: "sNoise",
+} as const satisfies Record<string, keyof StepOptions>;
+
+function stepOptions(step: unknown): StepOptions {
+  return Object.fromEntries(
+    Object.entries(step ?? {}).map(([name, value]) => {
+      if (!Object.hasOwn(argumentNames, name)) {
+        throw new ArgumentError(
+          `call.json: step has an argument "${name}"; supported are ${Object.keys(argumentNames).join(", ")}.`,
+        );
+      }
+      return [argumentNames[name as keyof typeof argumentNames], value];
+    }),
+  );
+}
