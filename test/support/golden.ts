@@ -1,11 +1,12 @@
 import { readdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
 import { SafetensorsFile } from "../../src/checkpoints/safetensors.ts";
 import type { Tensor } from "../../src/tensor.ts";
 
 /** A folder under test/fixtures. */
 export function fixture(path: string): NodeFolder {
-  return new NodeFolder(new URL(`../fixtures/${path}`, import.meta.url).pathname, path);
+  return new NodeFolder(fileURLToPath(new URL(`../fixtures/${path}`, import.meta.url)), path);
 }
 
 /** Names of the folders in a folder under test/fixtures. */
