@@ -1,0 +1,201 @@
+/**
+ * AutoencoderKL (Rombach et al. 2022, section 3.1; diffusers' class and names): pictures [batch, 3, height, width] in
+ * [-1, 1] to the mean and log-variance of a latent that is 2^(blocks - 1) times smaller on each side, and back.
+ */
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
+import { ConfigError } from "../errors.ts";
+import {
+  add,
+  attention,
+  clip,
+  exp,
+  mul,
+  pad,
+  reshape,
+  silu,
+  slice,
+  transpose,
+  upsampleNearest,
+} from "../graph/operators.ts";
+import { input, staticDim, type Value } from "../graph/value.ts";
+import type { Features, Geometry, Stage, StagedModel } from "./architecture.ts";
+import { ConfigReader } from "./config.ts";
+import { conv, groupNorm, linear } from "./layers.ts";
+import type { Weights } from "./weights.ts";
+
+export interface AutoencoderKLConfig {
+  inChannels: number;
+  outChannels: number;
+  latentChannels: number;
+  /** Channels at each resolution, the finest first. */
+  blockOutChannels: readonly number[];
+  layersPerBlock: number;
+  normNumGroups: number;
+  /** Latents are multiplied by it before the denoiser sees them, after `shiftFactor` was subtracted. */
+  scalingFactor: number;
+  shiftFactor: number;
+  useQuantConv: boolean;
+  usePostQuantConv: boolean;
+  midBlockAddAttention: boolean;
+}
+
+export const className = "AutoencoderKL";
+const EPSILON = 1e-6;
+
+export function parseConfig(raw: RawConfig): AutoencoderKLConfig {
+  const read = new ConfigReader(raw, className);
+  read.require("act_fn", "silu");
+  const blockOutChannels = read.integers("block_out_channels", [64]);
+  const blocks = (key: string, type: string) => {
+    const types = read.strings(
+      key,
+      blockOutChannels.map(() => type),
+    );
+    if (types.length !== blockOutChannels.length || types.some((name) => name !== type)) {
+      throw new ConfigError(
+        `${className}: config "${key}" is ${JSON.stringify(types)}; supported is one ${type} for each of block_out_channels.`,
+      );
+    }
+  };
+  blocks("down_block_types", "DownEncoderBlock2D");
+  blocks("up_block_types", "UpDecoderBlock2D");
+  const normNumGroups = read.integer("norm_num_groups", 32);
+  const odd = blockOutChannels.find((channels) => channels % normNumGroups !== 0);
+  if (odd) throw new ConfigError(`${className}: ${odd} channels cannot be normalised in ${normNumGroups} groups.`);
+  return {
+    inChannels: read.integer("in_channels", 3),
+    outChannels: read.integer("out_channels", 3),
+    latentChannels: read.integer("latent_channels", 4),
+    blockOutChannels,
+    layersPerBlock: read.integer("layers_per_block", 1),
+    normNumGroups,
+    scalingFactor: read.number("scaling_factor", 0.18215),
+    shiftFactor: read.number("shift_factor", 0),
+    useQuantConv: read.boolean("use_quant_conv", true),
+    usePostQuantConv: read.boolean("use_post_quant_conv", true),
+    midBlockAddAttention: read.boolean("mid_block_add_attention", true),
+  };
+}
+
+/** How many times smaller than the picture the latent is, on each side. */
+export const spatialFactor = ({ blockOutChannels }: AutoencoderKLConfig) => 2 ** (blockOutChannels.length - 1);
+
+/** x: [batch, in, height, width] -> [batch, out, height, width] */
+function resnet(x: Value, w: Weights, out: number, { normNumGroups: groups }: AutoencoderKLConfig): Value {
+  let h = conv(silu(groupNorm(x, groups, EPSILON, w.at("norm1"))), w.at("conv1"), out, 3, { padding: 1 });
+  h = conv(silu(groupNorm(h, groups, EPSILON, w.at("norm2"))), w.at("conv2"), out, 3, { padding: 1 });
+  return add(staticDim(x, 1, "resnet") === out ? x : conv(x, w.at("conv_shortcut"), out, 1), h);
+}
+
+/** One head over all positions, with a residual. */
+function spatialAttention(x: Value, w: Weights, { normNumGroups: groups }: AutoencoderKLConfig): Value {
+  const channels = staticDim(x, 1, "attention");
+  const normalised = groupNorm(x, groups, EPSILON, w.at("group_norm"));
+  const tokens = transpose(reshape(normalised, [x.shape[0]!, channels, -1]), [0, 2, 1]);
+  const [q, k, v] = ["to_q", "to_k", "to_v"].map((name) => linear(tokens, w.at(name), channels)) as [
+    Value,
+    Value,
+    Value,
+  ];
+  const mixed = linear(attention(q, k, v, 1), w.at("to_out").at(0), channels);
+  return add(x, reshape(transpose(mixed, [0, 2, 1]), x.shape));
+}
+
+function midBlock(x: Value, w: Weights, config: AutoencoderKLConfig): Value {
+  const channels = staticDim(x, 1, "mid block");
+  x = resnet(x, w.at("resnets").at(0), channels, config);
+  if (config.midBlockAddAttention) x = spatialAttention(x, w.at("attentions").at(0), config);
+  return resnet(x, w.at("resnets").at(1), channels, config);
+}
+
+function downBlock(x: Value, w: Weights, index: number, config: AutoencoderKLConfig): Value {
+  const out = config.blockOutChannels[index]!;
+  for (let i = 0; i < config.layersPerBlock; i++) x = resnet(x, w.at("resnets").at(i), out, config);
+  if (index === config.blockOutChannels.length - 1) return x;
+  // One row and one column of zeros after the picture only, and none before.
+  const padded = pad(x, [0, 0, 0, 0], [0, 0, 1, 1]);
+  return conv(padded, w.at("downsamplers").at(0).at("conv"), out, 3, { stride: 2 });
+}
+
+/** `index` counts from the coarsest resolution. */
+function upBlock(x: Value, w: Weights, index: number, config: AutoencoderKLConfig): Value {
+  const out = config.blockOutChannels.at(-1 - index)!;
+  for (let i = 0; i <= config.layersPerBlock; i++) x = resnet(x, w.at("resnets").at(i), out, config);
+  if (index === config.blockOutChannels.length - 1) return x;
+  return conv(upsampleNearest(x), w.at("upsamplers").at(0).at("conv"), out, 3, { padding: 1 });
+}
+
+function stage(name: string, from: string, to: string, build: (x: Value, w: Weights) => Value): Stage {
+  // A batch of pictures, or the frames of a video: each is coded alone.
+  return {
+    name,
+    axis: "frame",
+    reads: [from],
+    writes: [to],
+    build: (features, weights) => ({ [to]: build(features[from]!, weights) }),
+  };
+}
+
+/** image [batch, inChannels, height, width] -> moments, mean, logvar (clamped), std: [batch, channels, h, w]. */
+export function encoder(config: AutoencoderKLConfig, { batch, height, width }: Geometry): StagedModel {
+  const { blockOutChannels, latentChannels, normNumGroups } = config;
+  return {
+    className,
+    inputs: { image: input("image", [batch, config.inChannels, height!, width!]) },
+    outputs: ["moments", "mean", "logvar", "std"],
+    stages: [
+      stage("encoder.conv_in", "image", "hidden", (x, w) =>
+        conv(x, w.at("encoder").at("conv_in"), blockOutChannels[0]!, 3, { padding: 1 }),
+      ),
+      ...blockOutChannels.map((_, i) =>
+        stage(`encoder.down_blocks.${i}`, "hidden", "hidden", (x, w) =>
+          downBlock(x, w.at("encoder").at("down_blocks").at(i), i, config),
+        ),
+      ),
+      stage("encoder.mid_block", "hidden", "hidden", (x, w) => midBlock(x, w.at("encoder").at("mid_block"), config)),
+      stage("encoder.conv_out", "hidden", "moments", (x, w) => {
+        const normalised = silu(groupNorm(x, normNumGroups, EPSILON, w.at("encoder").at("conv_norm_out")));
+        const moments = conv(normalised, w.at("encoder").at("conv_out"), 2 * latentChannels, 3, { padding: 1 });
+        return config.useQuantConv ? conv(moments, w.at("quant_conv"), 2 * latentChannels, 1) : moments;
+      }),
+      {
+        name: "posterior",
+        axis: "frame",
+        reads: ["moments"],
+        writes: ["mean", "logvar", "std"],
+        build: (features) => posterior(features["moments"]!, latentChannels),
+      },
+    ],
+  };
+}
+
+function posterior(moments: Value, channels: number): Features {
+  const logvar = clip(slice(moments, 1, channels, 2 * channels), -30, 20);
+  return { mean: slice(moments, 1, 0, channels), logvar, std: exp(mul(logvar, 0.5)) };
+}
+
+/** latent [batch, latentChannels, height, width], not scaled -> decoded [batch, outChannels, f height, f width]. */
+export function decoder(config: AutoencoderKLConfig, { batch, height, width }: Geometry): StagedModel {
+  const { blockOutChannels, latentChannels, normNumGroups, outChannels } = config;
+  return {
+    className,
+    inputs: { latent: input("latent", [batch, latentChannels, height!, width!]) },
+    outputs: ["decoded"],
+    stages: [
+      stage("decoder.conv_in", "latent", "hidden", (x, w) => {
+        const latent = config.usePostQuantConv ? conv(x, w.at("post_quant_conv"), latentChannels, 1) : x;
+        return conv(latent, w.at("decoder").at("conv_in"), blockOutChannels.at(-1)!, 3, { padding: 1 });
+      }),
+      stage("decoder.mid_block", "hidden", "hidden", (x, w) => midBlock(x, w.at("decoder").at("mid_block"), config)),
+      ...blockOutChannels.map((_, i) =>
+        stage(`decoder.up_blocks.${i}`, "hidden", "hidden", (x, w) =>
+          upBlock(x, w.at("decoder").at("up_blocks").at(i), i, config),
+        ),
+      ),
+      stage("decoder.conv_out", "hidden", "decoded", (x, w) => {
+        const normalised = silu(groupNorm(x, normNumGroups, EPSILON, w.at("decoder").at("conv_norm_out")));
+        return conv(normalised, w.at("decoder").at("conv_out"), outChannels, 3, { padding: 1 });
+      }),
+    ],
+  };
+}
