@@ -3,8 +3,10 @@
  * TypeScript call that wrote it, with both shapes. Semantics are ONNX's (opset 20 and com.microsoft); see onnx.ts.
  */
 import { ShapeError } from "../errors.ts";
+import { sizeOf } from "../tensor.ts";
 import {
   type Attribute,
+  constant,
   type Dim,
   describe,
   int64s,
@@ -13,6 +15,7 @@ import {
   type OutputType,
   scalar,
   staticDim,
+  staticShape,
   type Value,
   type ValueType,
 } from "./value.ts";
@@ -41,6 +44,13 @@ export function broadcastShapes(a: readonly Dim[], b: readonly Dim[], operation:
     if (left === 1) return right;
     throw new ShapeError(`${operation}: shapes ${describe(a)} and ${describe(b)} do not broadcast`);
   });
+}
+
+/** Checks that `from` broadcasts to exactly `to`. */
+function broadcastInto(from: readonly Dim[], to: readonly Dim[], operation: string): void {
+  if (describe(broadcastShapes(from, to, operation)) !== describe(to)) {
+    throw new ShapeError(`${operation}: shape ${describe(from)} does not broadcast to ${describe(to)}`);
+  }
 }
 
 function binary(op: string, left: Operand, right: Operand, result?: ValueType): Value {
@@ -95,6 +105,9 @@ export function cast(x: Value, dtype: ValueType): Value {
 export function where(condition: Value, a: Operand, b: Operand): Value {
   const dtype = typeof a !== "number" ? a.dtype : typeof b !== "number" ? b.dtype : "float32";
   const [x, y] = [a, b].map((value) => (typeof value === "number" ? scalar(value, dtype) : value)) as [Value, Value];
+  if (condition.dtype !== "bool" || x.dtype !== y.dtype) {
+    throw new ShapeError(`Where: a ${condition.dtype} condition between ${x.dtype} and ${y.dtype}`);
+  }
   const shape = broadcastShapes(broadcastShapes(x.shape, y.shape, "Where"), condition.shape, "Where");
   return node("Where", [condition, x, y], { dtype, shape });
 }
@@ -113,6 +126,7 @@ export function matmul(a: Value, b: Value, { transA = false, transB = false, alp
   if (a.shape.length < 2 || b.shape.length < 2) {
     throw new ShapeError(`MatMul needs matrices, got ${describe(a.shape)} and ${describe(b.shape)}`);
   }
+  if (a.dtype !== b.dtype) throw new ShapeError(`MatMul: operands are ${a.dtype} and ${b.dtype}`);
   const [m, k] = transA ? [a.shape.at(-1)!, a.shape.at(-2)!] : [a.shape.at(-2)!, a.shape.at(-1)!];
   const [k2, n] = transB ? [b.shape.at(-1)!, b.shape.at(-2)!] : [b.shape.at(-2)!, b.shape.at(-1)!];
   if (k !== k2) throw new ShapeError(`MatMul: inner sizes differ in ${describe(a.shape)} x ${describe(b.shape)}`);
@@ -135,7 +149,7 @@ export function gemm(
     throw new ShapeError(`Gemm: ${describe(a.shape)}${transA ? "^T" : ""} x ${describe(b.shape)}${transB ? "^T" : ""}`);
   }
   const shape = [m!, n!];
-  if (c) broadcastShapes(shape, c.shape, "Gemm");
+  if (c) broadcastInto(c.shape, shape, "Gemm");
   const attributes = { transA: Number(transA), transB: Number(transB) };
   return node("Gemm", c ? [a, b, c] : [a, b], { dtype: a.dtype, shape }, attributes);
 }
@@ -154,9 +168,12 @@ const fourSides = (padding: ConvOptions["padding"] = 0): readonly [number, numbe
 /** x: [batch, in, height, width], weights: [out, in, kh, kw], bias: [out]. */
 export function conv2d(x: Value, weights: Value, bias: Value | null, { stride = 1, padding }: ConvOptions = {}): Value {
   const [batch, channels, height, width] = x.shape;
-  const [out, inner, kh, kw] = weights.shape as number[];
-  if (x.shape.length !== 4 || channels !== inner) {
+  const [out, inner, kh, kw] = staticShape(weights, "Conv");
+  if (x.shape.length !== 4 || weights.shape.length !== 4 || channels !== inner) {
     throw new ShapeError(`Conv: ${describe(x.shape)} does not fit weights ${describe(weights.shape)}`);
+  }
+  if (bias && describe(bias.shape) !== describe([out!])) {
+    throw new ShapeError(`Conv: bias ${describe(bias.shape)} does not fit weights ${describe(weights.shape)}`);
   }
   const pads = fourSides(padding);
   const size = (dim: Dim | undefined, kernel: number, before: number, after: number): Dim =>
@@ -172,8 +189,8 @@ export function convTranspose2d(
   weights: Value,
   { stride = 1, padding, size }: ConvOptions & { size: [number, number] },
 ): Value {
-  const [out, inner, kh, kw] = weights.shape as number[];
-  if (x.shape[1] !== out) {
+  const [out, inner, kh, kw] = staticShape(weights, "ConvTranspose");
+  if (x.shape.length !== 4 || weights.shape.length !== 4 || x.shape[1] !== out) {
     throw new ShapeError(`ConvTranspose: ${describe(x.shape)} does not fit weights ${describe(weights.shape)}`);
   }
   const pads = fourSides(padding);
@@ -209,6 +226,11 @@ export function layerNormWithStatistics(
   shift: Value | null,
   epsilon: number,
 ): readonly Value[] {
+  for (const learned of shift ? [scale, shift] : [scale]) {
+    if (describe(learned.shape) !== describe(x.shape.slice(-1))) {
+      throw new ShapeError(`layerNorm: ${describe(learned.shape)} is not the last axis of ${describe(x.shape)}`);
+    }
+  }
   const statistics = { dtype: x.dtype, shape: [...x.shape.slice(0, -1), 1] };
   const inputs = shift ? [x, scale, shift] : [x, scale];
   return makeNode("LayerNormalization", inputs, [x, statistics, statistics], { axis: -1, epsilon: { float: epsilon } });
@@ -237,10 +259,24 @@ export function attention(
   bias: Value | null = null,
   scale?: number,
 ): Value {
-  const width = staticDim(q, -1, "attention");
-  if (width % heads !== 0 || q.shape.length !== 3 || k.shape.at(-1) !== width || k.shape[1] !== v.shape[1]) {
+  const [width, inner] = [staticDim(q, -1, "attention"), staticDim(v, -1, "attention")];
+  const [batch, tokens] = q.shape;
+  const context = k.shape[1]!;
+  const fits =
+    [q, k, v].every(({ shape }) => shape.length === 3 && shape[0] === batch) &&
+    [width, inner].every((size) => size % heads === 0) &&
+    k.shape[2] === width &&
+    v.shape[1] === context;
+  if (!fits) {
     const shapes = [q, k, v].map(({ shape }) => describe(shape)).join(", ");
     throw new ShapeError(`attention with ${heads} heads: q, k, v are ${shapes}`);
+  }
+  if (bias) {
+    const scores = [batch!, heads, tokens!, context];
+    if (bias.shape.length !== 4 || bias.shape[2] !== tokens || bias.shape[3] !== context) {
+      throw new ShapeError(`attention: bias ${describe(bias.shape)} does not fit scores ${describe(scores)}`);
+    }
+    broadcastInto(bias.shape, scores, "attention bias");
   }
   const attributes = { num_heads: heads, scale: { float: scale ?? 1 / Math.sqrt(width / heads) } };
   const inputs = bias ? [q, k, v, null, null, bias] : [q, k, v];
@@ -297,7 +333,7 @@ export function slice(x: Value, axis: number, start: number, end: number, step =
   const at = normaliseAxis(axis, x.shape.length, "slice");
   const dim = staticDim(x, at, "slice");
   const length = Math.max(0, Math.ceil((end - start) / step));
-  if (step === 1 && (start < 0 || end > dim)) {
+  if (step > 0 ? start < 0 || end > dim : start >= dim || end < -1) {
     throw new ShapeError(`slice: ${start} to ${end} is outside axis ${axis} of ${describe(x.shape)}`);
   }
   const shape = x.shape.with(at, length);
@@ -328,7 +364,9 @@ export function split(x: Value, parts: number, axis = -1): readonly Value[] {
 export function concat(values: readonly Value[], axis: number): Value {
   const first = values[0]!;
   const at = normaliseAxis(axis, first.shape.length, "concat");
-  const bad = values.find(({ shape }) => shape.some((dim, i) => i !== at && dim !== first.shape[i]));
+  const fixed = (shape: readonly Dim[]) => describe(shape.filter((_, i) => i !== at));
+  const rank = first.shape.length;
+  const bad = values.find(({ shape }) => shape.length !== rank || fixed(shape) !== fixed(first.shape));
   if (bad) throw new ShapeError(`concat on axis ${axis}: ${describe(first.shape)} and ${describe(bad.shape)}`);
   const total = values.reduce((sum, value) => sum + staticDim(value, at, "concat"), 0);
   return node("Concat", values, { dtype: first.dtype, shape: first.shape.with(at, total) }, { axis: at });
@@ -336,6 +374,9 @@ export function concat(values: readonly Value[], axis: number): Value {
 
 /** Zeros around a tensor: how many before and after on each axis. */
 export function pad(x: Value, before: readonly number[], after: readonly number[]): Value {
+  if (before.length !== x.shape.length || after.length !== x.shape.length) {
+    throw new ShapeError(`pad: [${before}] and [${after}] are not one number for each axis of ${describe(x.shape)}`);
+  }
   const shape = x.shape.map((dim, i) => {
     const extra = before[i]! + after[i]!;
     return typeof dim === "number" ? dim + extra : extra === 0 ? dim : `${dim}+${extra}`;
@@ -343,10 +384,9 @@ export function pad(x: Value, before: readonly number[], after: readonly number[
   return node("Pad", [x, int64s([...before, ...after]), scalar(0, x.dtype)], { dtype: x.dtype, shape });
 }
 
-/** x repeated along its dimensions of size 1 until it has `shape`. */
+/** x repeated along its dimensions of size 1 until it has `shape`, in which a 1 leaves a dimension as it is. */
 export function expand(x: Value, shape: readonly number[]): Value {
-  broadcastShapes(x.shape, shape, "expand");
-  return node("Expand", [x, int64s(shape)], { dtype: x.dtype, shape });
+  return node("Expand", [x, int64s(shape)], { dtype: x.dtype, shape: broadcastShapes(x.shape, shape, "expand") });
 }
 
 /** Rows of a table [rows, ...] by index; indices may have any shape. */
@@ -355,10 +395,23 @@ export function gather(table: Value, indices: Value): Value {
   return node("Gather", [table, indices], { dtype: table.dtype, shape }, { axis: 0 });
 }
 
-/** base with `updates` added at rows `indices`; the gradient of gather. */
+/**
+ * base with `updates` added at rows `indices`; the gradient of gather. As ScatterElements, since ONNX Runtime's ScatterND
+ * loses additions to a repeated row when it runs on several threads (its issue 18048).
+ */
 export function scatterAdd(base: Value, indices: Value, updates: Value): Value {
-  const inputs = [base, reshape(indices, [...indices.shape, 1]), updates];
-  return node("ScatterND", inputs, { dtype: base.dtype, shape: base.shape }, { reduction: "add" });
+  const expected = [...indices.shape, ...base.shape.slice(1)];
+  if (describe(updates.shape) !== describe(expected)) {
+    throw new ShapeError(`scatterAdd: updates are ${describe(updates.shape)}, but indices need ${describe(expected)}`);
+  }
+  const width = sizeOf(staticShape(base, "scatterAdd").slice(1));
+  const flat = reshape(base, [base.shape[0]!, width]);
+  const everywhere = add(reshape(indices, [-1, 1]), constant(new BigInt64Array(width), [1, width], "int64"));
+  const attributes = { axis: 0, reduction: "add" };
+  return reshape(
+    node("ScatterElements", [flat, everywhere, reshape(updates, [-1, width])], flat, attributes),
+    base.shape,
+  );
 }
 
 function reduce(op: string, x: Value, axes: readonly number[], keepDims: boolean): Value {

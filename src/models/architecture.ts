@@ -30,6 +30,8 @@ export interface Geometry {
 /** A model that maps named inputs to named outputs in a row of stages. */
 export interface StagedModel {
   readonly className: string;
+  /** The configuration values that decide the weights' shapes, for errors: "out_channels 16 and patch_size 2". */
+  readonly settings?: string;
   readonly inputs: Features;
   readonly outputs: readonly string[];
   readonly stages: readonly Stage[];
@@ -40,6 +42,10 @@ export interface Architecture<Config> {
   readonly className: string;
   parseConfig(raw: RawConfig): Config;
   model(config: Config, geometry: Geometry): StagedModel;
+  /** Other names under which checkpoints store a tensor, and its name here. */
+  readonly aliases?: Readonly<Record<string, string>>;
+  /** Tensors that checkpoints of this class may have and the model does not need: buffers, other parts, duplicates. */
+  readonly ignores?: RegExp;
 }
 
 /** The outputs of all stages in a row, as one graph. */

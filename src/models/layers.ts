@@ -3,9 +3,12 @@ import {
   add,
   attention,
   type ConvOptions,
+  cast,
   concat,
   conv2d,
   cos,
+  gather,
+  gelu,
   gemm,
   mul,
   layerNorm as normalise,
@@ -24,6 +27,14 @@ export function linear(x: Value, w: Weights, out: number, { bias = true } = {}):
   const shift = bias ? w.tensor("bias", [out]) : null;
   if (x.shape.length === 2) return gemm(x, matrix, shift, { transB: true });
   return reshape(gemm(reshape(x, [-1, width]), matrix, shift, { transB: true }), [...x.shape.slice(0, -1), out]);
+}
+
+/** Rows of a learned table [rows, width], PyTorch's Embedding: int64 indices of any shape -> [...indices, width]. */
+export function embedding(indices: Value, w: Weights, rows: number, width: number): Value {
+  const table = w.tensor("weight", [rows, width]);
+  // Of a table that is stored in halves only the rows that are asked for are widened.
+  const stored = table.node.op === "Cast" ? table.node.inputs[0]! : table;
+  return cast(gather(stored, indices), "float32");
 }
 
 /** Layer norm over the last axis, with learned scale and shift if `w` is given. */
@@ -72,7 +83,11 @@ export function attentionLayer(
  */
 export function sinusoidalEmbedding(values: Value, width: number, shift = 0): Value {
   const half = width / 2;
-  const frequencies = Float32Array.from({ length: half }, (_, i) => Math.exp((-Math.log(10000) * i) / (half - shift)));
+  // Rounded where PyTorch rounds: at timestep 1000 a frequency's last bit is 6e-5 of the angle.
+  const step = Math.fround(-Math.log(10000));
+  const frequencies = Float32Array.from({ length: half }, (_, i) =>
+    Math.exp(Math.fround(Math.fround(step * i) / (half - shift))),
+  );
   const angles = mul(reshape(values, [values.shape[0]!, 1]), constant(frequencies, [1, half], "float32"));
   return concat([cos(angles), sin(angles)], -1);
 }
@@ -80,4 +95,11 @@ export function sinusoidalEmbedding(values: Value, width: number, shift = 0): Va
 /** linear_1, SiLU, linear_2: diffusers' TimestepEmbedding. */
 export function timestepEmbedding(x: Value, w: Weights, width: number): Value {
   return linear(silu(linear(x, w.at("linear_1"), width)), w.at("linear_2"), width);
+}
+
+/** diffusers' FeedForward with activation "gelu-approximate": four times as wide inside. */
+export function feedForward(x: Value, w: Weights): Value {
+  const width = staticDim(x, -1, "feedForward");
+  const net = w.at("net");
+  return linear(gelu(linear(x, net.at(0).at("proj"), 4 * width), "tanh"), net.at(2), width);
 }

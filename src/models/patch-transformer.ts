@@ -1,0 +1,128 @@
+/** What transformers over patches of a picture share (DiT, PixArt): their configuration, patches in, patches out. */
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
+import { ArgumentError } from "../errors.ts";
+import { add, reshape, transpose } from "../graph/operators.ts";
+import { constant, type Value } from "../graph/value.ts";
+import type { Geometry } from "./architecture.ts";
+import { ConfigReader } from "./config.ts";
+import { conv } from "./layers.ts";
+import type { Weights } from "./weights.ts";
+
+export interface PatchTransformerConfig {
+  heads: number;
+  /** heads * attention_head_dim */
+  width: number;
+  inChannels: number;
+  outChannels: number;
+  numLayers: number;
+  /** Whether q, k and v have biases. */
+  attentionBias: boolean;
+  /** Height and width of the latent that the model was made for; other sizes scale its position embedding. */
+  sampleSize: number;
+  patchSize: number;
+  normEps: number;
+  interpolationScale: number;
+}
+
+/** The class that such models had before each got its own; `norm_type` tells them apart. */
+export const olderClassName = "Transformer2DModel";
+
+/** Reads the common keys. `defaults` are the class's own; the older class has none for what the model depends on. */
+export function parsePatchTransformer(
+  raw: RawConfig,
+  className: string,
+  normType: string,
+  defaults: { outChannels?: number; sampleSize: number; normEps: number },
+): PatchTransformerConfig {
+  const older = raw["_class_name"] === olderClassName;
+  const read = new ConfigReader(raw, className);
+  read.require("norm_type", normType, older ? "layer_norm" : normType);
+  read.require("activation_fn", "gelu-approximate", older ? "geglu" : "gelu-approximate");
+  read.require("norm_elementwise_affine", false, older);
+  read.require("attention_type", "default");
+  read.require("double_self_attention", false);
+  read.require("only_cross_attention", false);
+  read.require("num_vector_embeds", null);
+  const own = <T>(value: T) => (older ? undefined : value);
+  const heads = read.integer("num_attention_heads", 16);
+  const headDim = read.integer("attention_head_dim", older ? 88 : 72);
+  const inChannels = read.integer("in_channels", own(4));
+  return {
+    heads,
+    width: heads * headDim,
+    inChannels,
+    outChannels: read.integer("out_channels", own(defaults.outChannels) ?? inChannels),
+    numLayers: read.integer("num_layers", older ? 1 : 28),
+    attentionBias: read.boolean("attention_bias", !older),
+    sampleSize: read.integer("sample_size", own(defaults.sampleSize)),
+    patchSize: read.integer("patch_size", own(2)),
+    normEps: read.number("norm_eps", older ? 1e-5 : defaults.normEps),
+    interpolationScale: 1,
+  };
+}
+
+/** The configuration values that decide the shapes of the weights, for error messages. */
+export function describePatchTransformer(config: PatchTransformerConfig): string {
+  const { heads, width, inChannels, outChannels, patchSize, numLayers } = config;
+  return (
+    `in_channels ${inChannels}, out_channels ${outChannels}, patch_size ${patchSize}, num_layers ${numLayers}, ` +
+    `num_attention_heads ${heads} and attention_head_dim ${width / heads}`
+  );
+}
+
+/** Rows and columns of patches. Throws ArgumentError for a latent that does not divide into patches. */
+export function patchGrid({ height, width }: Geometry, config: PatchTransformerConfig): [number, number] {
+  return [height ?? config.sampleSize, width ?? config.sampleSize].map((size) => {
+    if (Number.isInteger(size / config.patchSize) && size > 0) return size / config.patchSize;
+    throw new ArgumentError(`A latent's side of ${size} is not a multiple of patch_size ${config.patchSize}.`);
+  }) as [number, number];
+}
+
+/** latent [batch, channels, height, width] -> tokens [batch, rows * columns, width], position added. */
+export function patchEmbedding(latent: Value, w: Weights, config: PatchTransformerConfig): Value {
+  const { patchSize, width } = config;
+  const patches = conv(latent, w.at("proj"), width, patchSize, { stride: patchSize });
+  const [batch, , rows, columns] = patches.shape as [number, number, number, number];
+  const tokens = reshape(transpose(patches, [0, 2, 3, 1]), [batch, rows * columns, width]);
+  return add(tokens, constant(positionTable(rows, columns, config), [1, rows * columns, width], "float32"));
+}
+
+/**
+ * Sines and cosines of each patch's place, [rows * columns, width]: the first half of the width for the column, the
+ * second for the row. On another grid than the model's own, places are scaled to the length of that one.
+ */
+export function positionTable(
+  rows: number,
+  columns: number,
+  { width, sampleSize, patchSize, interpolationScale }: PatchTransformerConfig,
+): Float32Array {
+  const base = Math.floor(sampleSize / patchSize);
+  // diffusers keeps places in single precision, sines in double.
+  const place = (i: number, count: number) => Math.fround(Math.fround(i / (count / base)) / interpolationScale);
+  const quarter = width / 4;
+  const table = new Float32Array(rows * columns * width);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      const start = (row * columns + column) * width;
+      [place(column, columns), place(row, rows)].forEach((position, axis) => {
+        for (let i = 0; i < quarter; i++) {
+          const angle = position * 10000 ** (-i / quarter);
+          table[start + 2 * axis * quarter + i] = Math.sin(angle);
+          table[start + (2 * axis + 1) * quarter + i] = Math.cos(angle);
+        }
+      });
+    }
+  }
+  return table;
+}
+
+/** tokens [batch, rows * columns, patch * patch * channels] -> [batch, channels, rows * patch, columns * patch] */
+export function unpatchify(
+  tokens: Value,
+  [rows, columns]: readonly [number, number],
+  { patchSize, outChannels }: PatchTransformerConfig,
+): Value {
+  const batch = tokens.shape[0]!;
+  const patches = reshape(tokens, [batch, rows, columns, patchSize, patchSize, outChannels]);
+  return reshape(transpose(patches, [0, 5, 1, 3, 2, 4]), [batch, outChannels, rows * patchSize, columns * patchSize]);
+}

@@ -1,0 +1,204 @@
+/**
+ * PixArt-alpha (Chen et al. 2023, arXiv 2310.00426) and PixArt-sigma (Chen et al. 2024, arXiv 2403.04692): a diffusion
+ * transformer with cross-attention to text, and one adaptive norm for all blocks (adaLN-single). Names and
+ * configuration keys are those of diffusers' PixArtTransformer2DModel.
+ */
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
+import { ArgumentError } from "../errors.ts";
+import { add, concat, expand, gelu, mul, reshape, silu, split, sub } from "../graph/operators.ts";
+import { input, staticDim, type Value } from "../graph/value.ts";
+import type { Architecture, Features, Geometry, Stage, StagedModel } from "./architecture.ts";
+import { ConfigReader } from "./config.ts";
+import {
+  attentionLayer,
+  feedForward,
+  layerNorm,
+  linear,
+  modulate,
+  sinusoidalEmbedding,
+  timestepEmbedding,
+} from "./layers.ts";
+import {
+  describePatchTransformer,
+  type PatchTransformerConfig,
+  parsePatchTransformer,
+  patchEmbedding,
+  patchGrid,
+  unpatchify,
+} from "./patch-transformer.ts";
+import type { Weights } from "./weights.ts";
+
+export interface PixArtConfig extends PatchTransformerConfig {
+  /** Width of the text encoder's output. */
+  captionChannels: number;
+  /** Whether the picture's size and shape are inputs (PixArt-alpha at 1024 pixels). */
+  useAdditionalConditions: boolean;
+}
+
+/** Sinusoids a scalar condition is first turned into. */
+const FREQUENCIES = 256;
+/** Added to the attention scores of padding. */
+const HIDDEN = -10000;
+
+export const pixart: Architecture<PixArtConfig> = {
+  className: "PixArtTransformer2DModel",
+  parseConfig,
+  model,
+  // The table of sines and cosines, which some versions store.
+  ignores: /^pos_embed\.pos_embed$/,
+};
+
+function parseConfig(raw: RawConfig): PixArtConfig {
+  const read = new ConfigReader(raw, pixart.className);
+  const defaults = { outChannels: 8, sampleSize: 128, normEps: 1e-6 };
+  const config = parsePatchTransformer(raw, pixart.className, "ada_norm_single", defaults);
+  read.require("cross_attention_dim", config.width);
+  return {
+    ...config,
+    captionChannels: read.integer("caption_channels"),
+    interpolationScale: read.number("interpolation_scale", Math.max(Math.floor(config.sampleSize / 64), 1)),
+    useAdditionalConditions: read.boolean("use_additional_conditions", config.sampleSize === 128),
+  };
+}
+
+/**
+ * Inputs: `hiddenStates` [batch, inChannels, height, width] latent, `timestep` [batch] in 0..1000,
+ * `encoderHiddenStates` [batch, tokens, captionChannels], `encoderAttentionMask` [batch, tokens] of 1 (text) and 0
+ * (padding), and with additional conditions `resolution` [batch, 2] (height, width in pixels) and `aspectRatio`
+ * [batch, 1]; all float32. Output: `sample` [batch, outChannels, height, width].
+ */
+function model(config: PixArtConfig, geometry: Geometry): StagedModel {
+  const { batch, tokens } = geometry;
+  if (tokens === undefined) throw new ArgumentError(`${pixart.className}: how many text tokens are there?`);
+  const grid = patchGrid(geometry, config);
+  const [height, width] = grid.map((size) => size * config.patchSize) as [number, number];
+  return {
+    className: pixart.className,
+    settings: `${describePatchTransformer(config)}, caption_channels ${config.captionChannels}`,
+    inputs: {
+      hiddenStates: input("hiddenStates", [batch, config.inChannels, height, width]),
+      timestep: input("timestep", [batch]),
+      encoderHiddenStates: input("encoderHiddenStates", [batch, tokens, config.captionChannels]),
+      encoderAttentionMask: input("encoderAttentionMask", [batch, tokens]),
+      ...(config.useAdditionalConditions && {
+        resolution: input("resolution", [batch, 2]),
+        aspectRatio: input("aspectRatio", [batch, 1]),
+      }),
+    },
+    outputs: ["sample"],
+    stages: [
+      {
+        name: "pos_embed",
+        axis: "whole",
+        reads: ["hiddenStates"],
+        writes: ["hiddenStates"],
+        build: ({ hiddenStates }, w) => ({ hiddenStates: patchEmbedding(hiddenStates!, w.at("pos_embed"), config) }),
+      },
+      conditioningStage(config),
+      captionStage(config, grid[0] * grid[1]),
+      ...Array.from({ length: config.numLayers }, (_, i) => blockStage(`transformer_blocks.${i}`, config)),
+      {
+        name: "proj_out",
+        axis: "whole",
+        reads: ["hiddenStates", "embeddedTimestep"],
+        writes: ["sample"],
+        build: ({ hiddenStates, embeddedTimestep }, w) => ({
+          sample: unpatchify(finalLayer(hiddenStates!, embeddedTimestep!, w, config), grid, config),
+        }),
+      },
+    ],
+  };
+}
+
+/**
+ * adaLN-single (PixArt-alpha, section 2.3): one vector of six shifts, scales and gates that every block shifts by a
+ * table of its own. Writes `embeddedTimestep` [batch, width] and `adalnSingle` [batch, 6 * width].
+ */
+function conditioningStage(config: PixArtConfig): Stage {
+  return {
+    name: "adaln_single",
+    axis: "whole",
+    reads: ["timestep", ...(config.useAdditionalConditions ? ["resolution", "aspectRatio"] : [])],
+    writes: ["embeddedTimestep", "adalnSingle"],
+    build: (features, weights) => {
+      const w = weights.at("adaln_single");
+      const embeddedTimestep = embedTimestep(features, w.at("emb"), config);
+      return { embeddedTimestep, adalnSingle: linear(silu(embeddedTimestep), w.at("linear"), 6 * config.width) };
+    },
+  };
+}
+
+function embedTimestep({ timestep, resolution, aspectRatio }: Features, w: Weights, config: PixArtConfig): Value {
+  const { width, useAdditionalConditions } = config;
+  const embedded = timestepEmbedding(sinusoidalEmbedding(timestep!, FREQUENCIES), w.at("timestep_embedder"), width);
+  if (!useAdditionalConditions) return embedded;
+  // Height, width and aspect ratio get a third of the width each.
+  const third = Math.floor(width / 3);
+  const sizes = (values: Value, name: string) => {
+    const each = sinusoidalEmbedding(reshape(values, [-1]), FREQUENCIES);
+    const vectors = timestepEmbedding(each, w.at(name), third);
+    return reshape(vectors, [values.shape[0]!, staticDim(values, 1, "size embedding") * third]);
+  };
+  const size = concat([sizes(resolution!, "resolution_embedder"), sizes(aspectRatio!, "aspect_ratio_embedder")], -1);
+  return add(embedded, size);
+}
+
+/**
+ * The text, projected to the transformer's width: `captionProjection` [batch, tokens, width], and what hides its
+ * padding from `patches` queries: `captionBias` [batch, 1, patches, tokens].
+ */
+function captionStage({ width }: PixArtConfig, patches: number): Stage {
+  return {
+    name: "caption_projection",
+    axis: "whole",
+    reads: ["encoderHiddenStates", "encoderAttentionMask"],
+    writes: ["captionProjection", "captionBias"],
+    build: ({ encoderHiddenStates, encoderAttentionMask: mask }, weights) => {
+      const w = weights.at("caption_projection");
+      const captionProjection = linear(
+        gelu(linear(encoderHiddenStates!, w.at("linear_1"), width), "tanh"),
+        w.at("linear_2"),
+        width,
+      );
+      const [batch, tokens] = mask!.shape;
+      const bias = reshape(mul(sub(1, mask!), HIDDEN), [batch!, 1, 1, tokens!]);
+      return { captionProjection, captionBias: expand(bias, [1, 1, patches, 1]) };
+    },
+  };
+}
+
+function blockStage(name: string, config: PixArtConfig): Stage {
+  return {
+    name,
+    axis: "whole",
+    reads: ["hiddenStates", "adalnSingle", "captionProjection", "captionBias"],
+    writes: ["hiddenStates"],
+    build: (features, weights) => ({ hiddenStates: pixartBlock(features, weights.at(name), config) }),
+  };
+}
+
+/** hiddenStates [batch, patches, width] -> the same; the other features as the stages above write them. */
+export function pixartBlock(features: Features, w: Weights, { width, heads, normEps, attentionBias }: PixArtConfig) {
+  const { hiddenStates, adalnSingle, captionProjection: text, captionBias } = features;
+  let x = hiddenStates!;
+  const layer = { heads, inner: width, bias: attentionBias };
+  const table = w.tensor("scale_shift_table", [6, width]);
+  const modulation = add(reshape(adalnSingle!, [-1, 6, width]), table);
+  const [shift1, scale1, gate1, shift2, scale2, gate2] = split(modulation, 6, 1) as Six;
+
+  const attended = modulate(layerNorm(x, normEps), shift1, scale1);
+  x = add(x, mul(gate1, attentionLayer(attended, attended, w.at("attn1"), layer)));
+  // The text is attended to without a norm: the block's second one is the feed-forward's.
+  x = add(x, attentionLayer(x, text!, w.at("attn2"), { ...layer, mask: captionBias! }));
+  return add(x, mul(gate2, feedForward(modulate(layerNorm(x, normEps), shift2, scale2), w.at("ff"))));
+}
+
+type Six = readonly [Value, Value, Value, Value, Value, Value];
+
+/** [batch, patches, width] -> [batch, patches, patch * patch * outChannels] */
+function finalLayer(x: Value, embeddedTimestep: Value, w: Weights, { width, patchSize, outChannels }: PixArtConfig) {
+  const table = w.tensor("scale_shift_table", [2, width]);
+  const modulation = add(reshape(embeddedTimestep, [-1, 1, width]), table);
+  const [shift, scale] = split(modulation, 2, 1) as [Value, Value];
+  return linear(modulate(layerNorm(x, 1e-6), shift, scale), w.at("proj_out"), patchSize ** 2 * outChannels);
+}

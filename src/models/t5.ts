@@ -1,0 +1,218 @@
+/**
+ * The encoder of T5 v1.1 (Raffel et al. 2020, arXiv 1910.10683, section 2.1; gated feed-forward: Shazeer 2020, arXiv
+ * 2002.05202). Names and configuration keys are those of transformers' T5EncoderModel.
+ */
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
+import { ArgumentError, ConfigError } from "../errors.ts";
+import {
+  add,
+  attention,
+  div,
+  gather,
+  gelu,
+  mul,
+  reduceMean,
+  relu,
+  reshape,
+  sqrt,
+  sub,
+  transpose,
+} from "../graph/operators.ts";
+import { constant, input, staticDim, type Value } from "../graph/value.ts";
+import type { Architecture, Geometry, Stage, StagedModel } from "./architecture.ts";
+import { ConfigReader } from "./config.ts";
+import { embedding, linear } from "./layers.ts";
+import type { Weights } from "./weights.ts";
+
+const activations = {
+  "gated-gelu": (x: Value) => gelu(x, "tanh"),
+  gelu: (x: Value) => gelu(x),
+  relu,
+} as const;
+
+export interface T5Config {
+  vocabSize: number;
+  /** d_model */
+  width: number;
+  /** d_ff */
+  inner: number;
+  heads: number;
+  /** d_kv: width of a head; all heads together need not be as wide as the model. */
+  headWidth: number;
+  numLayers: number;
+  feedForward: keyof typeof activations;
+  epsilon: number;
+  numBuckets: number;
+  maxDistance: number;
+}
+
+/** Added to the attention scores of padding: the most negative float. */
+const HIDDEN = -3.4028234663852886e38;
+
+export const t5: Architecture<T5Config> = {
+  className: "T5EncoderModel",
+  parseConfig,
+  model,
+  // transformers ties the two and stores either or both; a whole T5 has a decoder too.
+  aliases: { "encoder.embed_tokens.weight": "shared.weight" },
+  ignores: /^(decoder\.|lm_head\.|encoder\.embed_tokens\.weight$)/,
+};
+
+function parseConfig(raw: RawConfig): T5Config {
+  const read = new ConfigReader(raw, t5.className);
+  if (raw["model_type"] !== undefined) read.require("model_type", "t5");
+  const feedForward = read.choice(
+    "feed_forward_proj",
+    Object.keys(activations) as (keyof typeof activations)[],
+    "relu",
+  );
+  const numBuckets = read.integer("relative_attention_num_buckets", 32, 4);
+  const maxDistance = read.integer("relative_attention_max_distance", 128);
+  if (numBuckets % 4 !== 0 || maxDistance <= numBuckets / 4) {
+    throw new ConfigError(
+      `${t5.className}: config "relative_attention_num_buckets" is ${numBuckets} for distances up to ${maxDistance}; ` +
+        "supported is a multiple of 4 that is less than four times the distance.",
+    );
+  }
+  return {
+    vocabSize: read.integer("vocab_size", 32128),
+    width: read.integer("d_model", 512),
+    inner: read.integer("d_ff", 2048),
+    heads: read.integer("num_heads", 8),
+    headWidth: read.integer("d_kv", 64),
+    numLayers: read.integer("num_layers", 6),
+    feedForward,
+    epsilon: read.number("layer_norm_epsilon", 1e-6),
+    numBuckets,
+    maxDistance,
+  };
+}
+
+/**
+ * Inputs: `inputIds` int64 [batch, tokens], `attentionMask` float32 [batch, tokens] of 1 (text) and 0 (padding).
+ * Output: `lastHiddenState` [batch, tokens, width]; what it has at padding means nothing.
+ */
+function model(config: T5Config, { batch, tokens }: Geometry): StagedModel {
+  if (tokens === undefined) throw new ArgumentError(`${t5.className}: how many tokens are there?`);
+  const { width, heads, headWidth, inner, numLayers, vocabSize, epsilon } = config;
+  return {
+    className: t5.className,
+    settings:
+      `d_model ${width}, num_heads ${heads}, d_kv ${headWidth}, d_ff ${inner} (${config.feedForward}), ` +
+      `num_layers ${numLayers} and vocab_size ${vocabSize}`,
+    inputs: {
+      inputIds: input("inputIds", [batch, tokens], "int64"),
+      attentionMask: input("attentionMask", [batch, tokens]),
+    },
+    outputs: ["lastHiddenState"],
+    stages: [
+      {
+        name: "shared",
+        axis: "whole",
+        reads: ["inputIds"],
+        writes: ["hiddenStates"],
+        build: ({ inputIds }, w) => ({ hiddenStates: embedding(inputIds!, w.at("shared"), vocabSize, width) }),
+      },
+      positionStage(config, tokens),
+      ...Array.from({ length: numLayers }, (_, i) => blockStage(`encoder.block.${i}`, config)),
+      {
+        name: "encoder.final_layer_norm",
+        axis: "whole",
+        reads: ["hiddenStates"],
+        writes: ["lastHiddenState"],
+        build: ({ hiddenStates }, w) => ({
+          lastHiddenState: rmsNorm(hiddenStates!, w.at("encoder").at("final_layer_norm"), epsilon),
+        }),
+      },
+    ],
+  };
+}
+
+/**
+ * What every block adds to its attention scores: a learned bias for each head and range of distances, which is stored
+ * with block 0, and the mask. Writes `positionBias` [batch, heads, tokens, tokens].
+ */
+function positionStage(config: T5Config, tokens: number): Stage {
+  const { heads, numBuckets } = config;
+  return {
+    name: "encoder.block.0.layer.0.SelfAttention.relative_attention_bias",
+    axis: "whole",
+    reads: ["attentionMask"],
+    writes: ["positionBias"],
+    build: ({ attentionMask }, w) => {
+      const selfAttention = w.at("encoder").at("block").at(0).at("layer").at(0).at("SelfAttention");
+      const table = selfAttention.at("relative_attention_bias").tensor("weight", [numBuckets, heads]);
+      const buckets = constant(positionBuckets(tokens, config), [tokens, tokens], "int64");
+      const bias = reshape(transpose(gather(table, buckets), [2, 0, 1]), [1, heads, tokens, tokens]);
+      const mask = reshape(mul(sub(1, attentionMask!), HIDDEN), [attentionMask!.shape[0]!, 1, 1, tokens]);
+      return { positionBias: add(bias, mask) };
+    },
+  };
+}
+
+/**
+ * The bucket of the distance from each query to each key, [tokens, tokens] (section 2.1): half of them for keys that
+ * come later; in each half one for each short distance, then ever wider ones up to `maxDistance`.
+ */
+export function positionBuckets(
+  tokens: number,
+  { numBuckets, maxDistance }: Pick<T5Config, "numBuckets" | "maxDistance">,
+): BigInt64Array {
+  const half = numBuckets / 2;
+  const exact = half / 2;
+  // Distances such as 64 fall on a bucket's edge, and transformers works the edges out in single precision.
+  const range = Math.fround(Math.log(maxDistance / exact));
+  const bucket = (distance: number) => {
+    if (distance < exact) return distance;
+    const share = Math.fround(Math.fround(Math.log(Math.fround(distance / exact))) / range);
+    return Math.min(exact + Math.floor(Math.fround(share * (half - exact))), half - 1);
+  };
+  return BigInt64Array.from({ length: tokens * tokens }, (_, i) => {
+    const distance = (i % tokens) - Math.floor(i / tokens);
+    return BigInt(bucket(Math.abs(distance)) + (distance > 0 ? half : 0));
+  });
+}
+
+function blockStage(name: string, config: T5Config): Stage {
+  return {
+    name,
+    axis: "whole",
+    reads: ["hiddenStates", "positionBias"],
+    writes: ["hiddenStates"],
+    build: ({ hiddenStates, positionBias }, w) => ({
+      hiddenStates: block(hiddenStates!, positionBias!, w.at(name).at("layer"), config),
+    }),
+  };
+}
+
+/** x: [batch, tokens, width] -> the same. */
+function block(x: Value, positionBias: Value, w: Weights, config: T5Config): Value {
+  const [attentionLayer, feedForwardLayer] = [w.at(0), w.at(1)];
+  const attended = rmsNorm(x, attentionLayer.at("layer_norm"), config.epsilon);
+  x = add(x, selfAttention(attended, positionBias, attentionLayer.at("SelfAttention"), config));
+  const normalised = rmsNorm(x, feedForwardLayer.at("layer_norm"), config.epsilon);
+  return add(x, feedForward(normalised, feedForwardLayer.at("DenseReluDense"), config));
+}
+
+/** Scores are not divided by the square root of the head's width: the initialisation does that. */
+function selfAttention(x: Value, positionBias: Value, w: Weights, { width, heads, headWidth }: T5Config): Value {
+  const [q, k, v] = ["q", "k", "v"].map((name) => linear(x, w.at(name), heads * headWidth, { bias: false })) as [
+    Value,
+    Value,
+    Value,
+  ];
+  return linear(attention(q, k, v, heads, positionBias, 1), w.at("o"), width, { bias: false });
+}
+
+function feedForward(x: Value, w: Weights, { width, inner, feedForward: kind }: T5Config): Value {
+  const widen = (name: string) => linear(x, w.at(name), inner, { bias: false });
+  const activate = activations[kind];
+  const hidden = kind === "gated-gelu" ? mul(activate(widen("wi_0")), widen("wi_1")) : activate(widen("wi"));
+  return linear(hidden, w.at("wo"), width, { bias: false });
+}
+
+/** x / rms(x) * weight over the last axis (Zhang & Sennrich 2019, arXiv 1910.07467): no mean, no shift. */
+function rmsNorm(x: Value, w: Weights, epsilon: number): Value {
+  const rms = sqrt(add(reduceMean(mul(x, x), [-1]), epsilon));
+  return mul(div(x, rms), w.tensor("weight", [staticDim(x, -1, "rmsNorm")]));
+}
