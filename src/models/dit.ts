@@ -1,0 +1,142 @@
+/**
+ * DiT, the diffusion transformer (Peebles & Xie 2023, arXiv 2212.09748): blocks of self-attention, conditioned on
+ * timestep and class by adaptive layer norm. Names and configuration keys are those of diffusers'
+ * DiTTransformer2DModel.
+ */
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
+import { add, mul, reshape, silu, split } from "../graph/operators.ts";
+import { input, type Value } from "../graph/value.ts";
+import type { Architecture, Features, Geometry, Stage, StagedModel } from "./architecture.ts";
+import { ConfigReader } from "./config.ts";
+import {
+  attentionLayer,
+  embedding,
+  feedForward,
+  layerNorm,
+  linear,
+  modulate,
+  sinusoidalEmbedding,
+  timestepEmbedding,
+} from "./layers.ts";
+import {
+  describePatchTransformer,
+  type PatchTransformerConfig,
+  parsePatchTransformer,
+  patchEmbedding,
+  patchGrid,
+  unpatchify,
+} from "./patch-transformer.ts";
+import type { Weights } from "./weights.ts";
+
+export interface DiTConfig extends PatchTransformerConfig {
+  /** Rows of the label table but for its last, which stands for no class. */
+  numClasses: number;
+}
+
+/** Sinusoids the timestep is first turned into. */
+const FREQUENCIES = 256;
+/** Of the norms that are modulated by the condition; the second norm of a block has `norm_eps`. */
+const EPSILON = 1e-6;
+
+export const dit: Architecture<DiTConfig> = {
+  className: "DiTTransformer2DModel",
+  parseConfig,
+  model,
+  // The table of sines and cosines, which some versions store.
+  ignores: /^pos_embed\.pos_embed$/,
+};
+
+function parseConfig(raw: RawConfig): DiTConfig {
+  const read = new ConfigReader(raw, dit.className);
+  const config = parsePatchTransformer(raw, dit.className, "ada_norm_zero", { sampleSize: 32, normEps: 1e-5 });
+  return { ...config, numClasses: read.integer("num_embeds_ada_norm", 1000) };
+}
+
+/**
+ * Inputs: `hiddenStates` float32 [batch, inChannels, height, width] latent, `timestep` float32 [batch] in 0..1000,
+ * `classLabels` int64 [batch] in 0..numClasses, the last being no class. Output: `sample` [batch, outChannels, height,
+ * width].
+ */
+function model(config: DiTConfig, geometry: Geometry): StagedModel {
+  const { batch } = geometry;
+  const grid = patchGrid(geometry, config);
+  const [height, width] = grid.map((size) => size * config.patchSize) as [number, number];
+  return {
+    className: dit.className,
+    settings: `${describePatchTransformer(config)}, num_embeds_ada_norm ${config.numClasses}`,
+    inputs: {
+      hiddenStates: input("hiddenStates", [batch, config.inChannels, height, width]),
+      timestep: input("timestep", [batch]),
+      classLabels: input("classLabels", [batch], "int64"),
+    },
+    outputs: ["sample"],
+    stages: [
+      {
+        name: "pos_embed",
+        axis: "whole",
+        reads: ["hiddenStates"],
+        writes: ["hiddenStates"],
+        build: ({ hiddenStates }, w) => ({ hiddenStates: patchEmbedding(hiddenStates!, w.at("pos_embed"), config) }),
+      },
+      ...Array.from({ length: config.numLayers }, (_, i) => blockStage(`transformer_blocks.${i}`, config)),
+      {
+        name: "proj_out_2",
+        axis: "whole",
+        reads: ["hiddenStates", "timestep", "classLabels"],
+        writes: ["sample"],
+        build: (features, w) => ({ sample: unpatchify(finalLayer(features, w, config), grid, config) }),
+      },
+    ],
+  };
+}
+
+/** Timestep and class as one vector [batch, width]. */
+function condition({ timestep, classLabels }: Features, w: Weights, { width, numClasses }: DiTConfig): Value {
+  const frequencies = sinusoidalEmbedding(timestep!, FREQUENCIES, 1);
+  const time = timestepEmbedding(frequencies, w.at("timestep_embedder"), width);
+  return add(time, embedding(classLabels!, w.at("class_embedder").at("embedding_table"), numClasses + 1, width));
+}
+
+function blockStage(name: string, config: DiTConfig): Stage {
+  return {
+    name,
+    axis: "whole",
+    reads: ["hiddenStates", "timestep", "classLabels"],
+    writes: ["hiddenStates"],
+    build: (features, weights) => ({ hiddenStates: ditBlock(features, weights.at(name), config) }),
+  };
+}
+
+/**
+ * Block with adaLN-zero (section 3.2): hiddenStates [batch, patches, width] -> the same. In diffusers' checkpoints each
+ * block embeds timestep and class with weights of its own.
+ */
+export function ditBlock(features: Features, w: Weights, config: DiTConfig): Value {
+  const { width, heads, attentionBias, normEps } = config;
+  let x = features["hiddenStates"]!;
+  const embedded = condition(features, w.at("norm1").at("emb"), config);
+  const modulation = linear(silu(embedded), w.at("norm1").at("linear"), 6 * width);
+  const [shift1, scale1, gate1, shift2, scale2, gate2] = vectors(modulation, 6) as Six;
+
+  const attended = modulate(layerNorm(x, EPSILON), shift1, scale1);
+  const layer = { heads, inner: width, bias: attentionBias };
+  x = add(x, mul(gate1, attentionLayer(attended, attended, w.at("attn1"), layer)));
+  return add(x, mul(gate2, feedForward(modulate(layerNorm(x, normEps), shift2, scale2), w.at("ff"))));
+}
+
+type Six = readonly [Value, Value, Value, Value, Value, Value];
+
+/** [batch, count * width] -> `count` values [batch, 1, width], one for all patches. */
+function vectors(x: Value, count: number): readonly Value[] {
+  return split(reshape(x, [x.shape[0]!, count, -1]), count, 1);
+}
+
+/** [batch, patches, width] -> [batch, patches, patch * patch * outChannels]. The condition is block 0's. */
+function finalLayer(features: Features, w: Weights, config: DiTConfig): Value {
+  const { width, patchSize, outChannels } = config;
+  const embedded = condition(features, w.at("transformer_blocks").at(0).at("norm1").at("emb"), config);
+  const modulation = linear(silu(embedded), w.at("proj_out_1"), 2 * width);
+  const [shift, scale] = vectors(modulation, 2) as [Value, Value];
+  const x = modulate(layerNorm(features["hiddenStates"]!, EPSILON), shift, scale);
+  return linear(x, w.at("proj_out_2"), patchSize ** 2 * outChannels);
+}
