@@ -62,12 +62,12 @@ export function checkpointWeights(files: WeightFiles, owner: string): WeightSour
   };
 }
 
-/** Weights that are fed at every run, as a trainer does; collects what the model asks for. */
-export function parameterWeights(): { source: WeightSource; parameters: Map<string, Value> } {
+/** Weights that are fed at every run, as a trainer does; collects what the model asks for, under prefixed names. */
+export function parameterWeights(prefix = ""): { source: WeightSource; parameters: Map<string, Value> } {
   const parameters = new Map<string, Value>();
   const source: WeightSource = (name, shape) => {
-    const value = input(name, shape);
-    parameters.set(name, value);
+    const value = input(prefix + name, shape);
+    parameters.set(prefix + name, value);
     return value;
   };
   return { source, parameters };

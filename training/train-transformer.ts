@@ -1,0 +1,220 @@
+/**
+ * Trains the transformer of the embedded model together with its text encoder, on the latents of a trained autoencoder.
+ * `npx tsx training/train-transformer.ts --steps 20000`; a killed run goes on from its last checkpoint.
+ */
+import { appendFile, mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { Tokenizer } from "@huggingface/tokenizers";
+import { writeSafetensors } from "../src/checkpoints/safetensors-node.ts";
+import { mul, sub } from "../src/graph/operators.ts";
+import { input } from "../src/graph/value.ts";
+import { meanAll } from "../src/graph/vjp.ts";
+import { buildModel, weightShapes } from "../src/models/architecture.ts";
+import { pixart } from "../src/models/pixart.ts";
+import { t5 } from "../src/models/t5.ts";
+import { parameterWeights } from "../src/models/weights.ts";
+import { nodeRuntime } from "../src/runtime/node.ts";
+import { TorchGenerator } from "../src/sampling/noise.ts";
+import { DDIMScheduler } from "../src/schedulers/ddim.ts";
+import { floatTensor, int64Tensor } from "../src/tensor.ts";
+import { warmupCosine } from "../src/training/adamw.ts";
+import { resumeTraining, saveTraining } from "../src/training/checkpoint-node.ts";
+import { initialise, Parameters } from "../src/training/parameters.ts";
+import { Trainer } from "../src/training/trainer.ts";
+import { drawCaption, loadEmojiData } from "./data.ts";
+import { channelStatistics, encodeAll, normaliseLatents } from "./latents.ts";
+import { schedulerConfig, textEncoderConfig, transformerConfig } from "./model.ts";
+import { seededRandom } from "./random.ts";
+
+const { values: options } = parseArgs({
+  options: {
+    steps: { type: "string", default: "20000" },
+    batch: { type: "string", default: "48" },
+    "learning-rate": { type: "string", default: "1.5e-3" },
+    rung: { type: "string", default: "3" },
+    dropout: { type: "string", default: "0.1" },
+    /** Stop (with a checkpoint) after this many minutes. */
+    minutes: { type: "string", default: "100000" },
+    seed: { type: "string", default: "0" },
+    data: { type: "string", default: "training/data" },
+    vae: { type: "string", default: "training/runs/vae" },
+    out: { type: "string", default: "training/runs/transformer" },
+  },
+});
+const steps = Number(options.steps);
+const batch = Number(options.batch);
+const tokens = 16;
+
+// ---------------------------------------------------------------- data
+
+await mkdir(join(options.out, "vae"), { recursive: true });
+const data = await loadEmojiData(options.data, { rung: Number(options.rung) });
+const everything = await loadEmojiData(options.data);
+const statistics = channelStatistics((await encodeAll(options.vae, everything)).mean);
+const vaeConfig = await normaliseLatents(options.vae, join(options.out, "vae"), statistics);
+await writeFile(join(options.out, "vae", "config.json"), JSON.stringify(vaeConfig, null, 2) + "\n");
+const latents = await encodeAll(join(options.out, "vae"), data);
+const [, channels, size] = latents.mean.shape as [number, number, number, number];
+const each = channels * size * size;
+// What is the same mirrored: no letters, arrows or hands with a side.
+const mirrored = new Set(["smileys-emotion", "animals-nature", "food-drink"]);
+
+const read = async (name: string) =>
+  JSON.parse(await readFile(join(options.data, "tokenizer", name), "utf8")) as object;
+const tokenizer = new Tokenizer(await read("tokenizer.json"), await read("tokenizer_config.json"));
+const encoded = new Map<string, number[]>();
+function tokenize(caption: string): number[] {
+  const known = encoded.get(caption);
+  if (known) return known;
+  const ids = tokenizer.encode(caption).ids.slice(0, tokens);
+  encoded.set(caption, ids);
+  return ids;
+}
+
+// ---------------------------------------------------------------- graph
+
+const textModel = t5.model(t5.parseConfig(textEncoderConfig), { batch, tokens });
+const imageModel = pixart.model(pixart.parseConfig(transformerConfig), { batch, tokens, height: size, width: size });
+const text = parameterWeights("text_encoder/");
+const image = parameterWeights("transformer/");
+const { lastHiddenState } = buildModel(textModel, text.source);
+const { sample } = buildModel(
+  {
+    ...imageModel,
+    inputs: {
+      ...imageModel.inputs,
+      encoderHiddenStates: lastHiddenState!,
+      encoderAttentionMask: textModel.inputs["attentionMask"]!,
+    },
+  },
+  image.source,
+);
+const error = sub(sample!, input("target", sample!.shape));
+const loss = meanAll(mul(error, error));
+
+const prefixed = (prefix: string, shapes: ReadonlyMap<string, readonly number[]>) =>
+  [...shapes].map(([name, shape]) => [prefix + name, shape] as const);
+const parameters = new Parameters(
+  new Map([
+    ...prefixed("text_encoder/", weightShapes(textModel)),
+    ...prefixed("transformer/", weightShapes(imageModel)),
+  ]),
+);
+initialise(parameters, seededRandom(Number(options.seed)), (name) => {
+  if (name.includes("shared.weight")) return 1;
+  if (name.includes("relative_attention_bias")) return 0.1;
+  // Blocks begin as small corrections: their last layers and the output start at (nearly) zero, the gates at 0.
+  if (/(to_out\.0|ff\.net\.2)\.weight$/.test(name)) return 0.02;
+  if (/transformer\/proj_out\.weight$/.test(name)) return 0.01;
+  if (/adaln_single\.linear\.weight$/.test(name)) return 0.02;
+  if (name.includes("scale_shift_table")) return 0.02;
+  return undefined;
+});
+// A gate of 0 would pass nothing on the way back either: the tables' gate rows start at 1/4.
+for (const [name, { data: table, shape }] of Object.entries(parameters.tensors())) {
+  if (!name.endsWith("scale_shift_table") || shape[0] !== 6) continue;
+  const width = shape[1]!;
+  for (const row of [2, 5]) for (let i = 0; i < width; i++) table[row * width + i] = 0.25;
+}
+
+const trainer = await Trainer.create(
+  nodeRuntime,
+  loss,
+  new Map([...text.parameters, ...image.parameters]),
+  parameters,
+  {
+    emaDecay: 0.9995,
+    weightDecay: 0.01,
+  },
+);
+const statePath = join(options.out, "state.safetensors");
+await resumeTraining(statePath, trainer);
+console.log(
+  `${parameters.size} parameters, ${data.count} pictures, latent std ${statistics.std.map((v) => v.toFixed(2))}, ` +
+    `from step ${trainer.optimizer.steps} to ${steps}`,
+);
+
+async function save() {
+  await saveTraining(statePath, trainer);
+  for (const part of ["text_encoder", "transformer"]) {
+    const averaged = Object.entries(parameters.tensors(trainer.optimizer.ema)).filter(([name]) =>
+      name.startsWith(`${part}/`),
+    );
+    await writeSafetensors(
+      join(options.out, `${part}.safetensors`),
+      new Map(averaged.map(([name, tensor]) => [name.slice(part.length + 1), tensor])),
+    );
+  }
+}
+
+// ---------------------------------------------------------------- loop
+
+const scheduler = new DDIMScheduler({ ...schedulerConfig, _class_name: "DDIMScheduler" });
+const clean = floatTensor([batch, channels, size, size]);
+const ids = int64Tensor([batch, tokens], new Array(batch * tokens).fill(0));
+const attentionMask = floatTensor([batch, tokens]);
+
+function fill(random: () => number): number[] {
+  const timesteps: number[] = [];
+  for (let i = 0; i < batch; i++) {
+    const index = Math.floor(random() * data.count);
+    const entry = data.entries[index]!;
+    const flipped = mirrored.has(entry.group) && random() < 0.5;
+    const from = flipped ? latents.flippedMean : latents.mean;
+    clean.data.set(from.data.subarray(index * each, (index + 1) * each), i * each);
+    const caption = tokenize(random() < Number(options.dropout) ? "" : drawCaption(entry, random));
+    for (let j = 0; j < tokens; j++) {
+      ids.data[i * tokens + j] = BigInt(caption[j] ?? 0);
+      attentionMask.data[i * tokens + j] = j < caption.length ? 1 : 0;
+    }
+    // Logit-normal (Esser et al. 2024, section 3.1): most where the picture is decided; some everywhere.
+    const normal = Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+    const time = random() < 0.15 ? random() : 1 / (1 + Math.exp(-normal));
+    timesteps.push(Math.min(999, Math.floor(1000 * time)));
+  }
+  return timesteps;
+}
+
+const began = performance.now();
+let started = performance.now();
+let since = trainer.optimizer.steps;
+let sum = 0;
+let count = 0;
+while (trainer.optimizer.steps < steps && performance.now() - began < Number(options.minutes) * 60_000) {
+  const step = trainer.optimizer.steps;
+  // Everything random about a step follows from its number, so that a resumed run draws what the whole one would have.
+  const timesteps = fill(seededRandom(Number(options.seed) + 7919 * (step + 1)));
+  const noise = new TorchGenerator(step).randn(clean.shape);
+  const report = await trainer.step(
+    {
+      inputIds: ids,
+      attentionMask,
+      hiddenStates: scheduler.addNoise(clean, noise, timesteps),
+      timestep: floatTensor([batch], Float32Array.from(timesteps)),
+      target: scheduler.velocity(clean, noise, timesteps),
+    },
+    warmupCosine(step, steps, Number(options["learning-rate"]), 300),
+  );
+  sum += report.loss;
+  count++;
+  if (count === 200 || step + 1 === steps) {
+    const rate = ((step + 1 - since) * batch) / ((performance.now() - started) / 1000);
+    const line = {
+      step: step + 1,
+      pictures: (step + 1) * batch,
+      loss: +(sum / count).toFixed(4),
+      norm: +report.norm.toFixed(3),
+      picturesPerSecond: +rate.toFixed(1),
+      minutesLeft: +(((steps - step - 1) * batch) / rate / 60).toFixed(1),
+    };
+    console.log(JSON.stringify(line));
+    await appendFile(join(options.out, "log.jsonl"), JSON.stringify(line) + "\n");
+    sum = 0;
+    count = 0;
+    started = performance.now();
+    since = step + 1;
+  }
+  if ((step + 1) % 1000 === 0) await save();
+}
+await save();
