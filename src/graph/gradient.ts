@@ -17,21 +17,24 @@ export function gradients(
   const outputs = [...(loss ? [loss] : []), ...seeds.map(([output]) => output)];
   const order = topologicalOrder(outputs);
   const needed = nodesBetween(order, targets);
-  const collected = new Map<Value, Value>(seeds.map(([output, gradient]) => [output, gradient]));
-  if (loss) collected.set(loss, scalar(1));
+  const collected = new Map<Value, Value>();
+  const collect = (value: Value, gradient: Value) => {
+    const before = collected.get(value);
+    collected.set(value, before ? add(before, gradient) : gradient);
+  };
+  for (const [output, gradient] of seeds) collect(output, gradient);
+  if (loss) collect(loss, scalar(1));
 
   for (const node of order.reverse()) {
     const dy = node.outputs.map((output) => collected.get(output) ?? null);
-    if (!needed.has(node) || node.inputs.length === 0 || dy.every((gradient) => gradient === null)) continue;
+    const reaches = node.inputs.some((value) => value && needed.has(value.node));
+    if (!reaches || dy.every((gradient) => gradient === null)) continue;
     const rule = vjp[node.op];
     if (!rule) throw new HalfstepError(`no gradient rule for operator ${node.op}`);
     const { outputs: values, attributes } = node;
     const dx = rule({ inputs: node.inputs as readonly Value[], outputs: values, attributes }, ...dy);
     node.inputs.forEach((value, i) => {
-      const gradient = dx[i];
-      if (!value || !gradient || !needed.has(value.node)) return;
-      const before = collected.get(value);
-      collected.set(value, before ? add(before, gradient) : gradient);
+      if (value && dx[i] && needed.has(value.node)) collect(value, dx[i]);
     });
   }
   return targets.map((target) => collected.get(target) ?? zerosLike(target));

@@ -2,7 +2,7 @@
  * Gradients, one rule an operator: given the gradient of each output (null where nothing depends on it), the gradient
  * of each input (null where none is needed), as more operators. Tested against central finite differences.
  */
-import { ShapeError } from "../errors.ts";
+import { HalfstepError, ShapeError } from "../errors.ts";
 import {
   add,
   allAxes,
@@ -36,7 +36,7 @@ import {
   transpose,
   where,
 } from "./operators.ts";
-import { type Attribute, constant, describe, type Node, staticShape, type Value } from "./value.ts";
+import { type Attribute, constant, describe, type Node, staticDim, staticShape, type Value } from "./value.ts";
 
 export type VjpRule = (node: RuleContext, ...dy: (Value | null)[]) => (Value | null)[];
 
@@ -69,12 +69,16 @@ const sumKept = (x: Value, axis: number) => reduceSum(x, [axis]);
 function unslice(gradient: Value, x: Value, axis: number, start: number): Value {
   const before = x.shape.map((_, i) => (i === axis ? start : 0));
   const rest = (x.shape[axis] as number) - start - (gradient.shape[axis] as number);
+  if (start === 0 && rest === 0) return gradient;
   return pad(
     gradient,
     before,
     x.shape.map((_, i) => (i === axis ? rest : 0)),
   );
 }
+
+const isOnes = ({ node: { op, data } }: Value) =>
+  op === "Constant" && data && "bytes" in data && new Float32Array(data.bytes.slice().buffer).every((x) => x === 1);
 
 const int64Values = (value: Value) => {
   const bytes = (value.node.data as { bytes: Uint8Array }).bytes;
@@ -133,11 +137,14 @@ export const vjp: Readonly<Record<string, VjpRule>> = {
     return matmulRule(context, dy!, transA === 1, transB === 1, float(alpha));
   },
   Gemm: ({ inputs: [a, b, c], attributes }, dy) => {
-    const transB = attributes["transB"] === 1;
-    if (attributes["transA"] === 1)
-      throw new ShapeError("Gemm: no gradient for a transposed first operand; use matmul");
-    const db = transB ? gemm(dy!, a!, null, { transA: true }) : gemm(a!, dy!, null, { transA: true });
-    return [gemm(dy!, b!, null, { transB: !transB }), db, c ? unbroadcast(dy!, c) : null];
+    const [transA, transB] = [attributes["transA"] === 1, attributes["transB"] === 1];
+    const da = transA
+      ? gemm(b!, dy!, null, { transA: transB, transB: true })
+      : gemm(dy!, b!, null, { transB: !transB });
+    const db = transB
+      ? gemm(dy!, a!, null, { transA: true, transB: transA })
+      : gemm(a!, dy!, null, { transA: !transA });
+    return [da, db, c ? unbroadcast(dy!, c) : null];
   },
   Conv: convRule,
   Resize: ({ inputs: [x], outputs: [y] }, dy) => {
@@ -148,16 +155,15 @@ export const vjp: Readonly<Record<string, VjpRule>> = {
   },
 
   // With n = (x - mean) / std and g = dy * scale: dx = (g - mean(g) - n mean(g n)) / std
-  LayerNormalization: ({ inputs: [x, scale, shift], outputs: [, mean, inverse] }, dy) => {
-    const normalised = mul(sub(x!, mean!), inverse!);
-    const learned = scale!.node.op !== "Constant";
-    const g = learned ? mul(dy!, scale!) : dy!;
+  LayerNormalization: ({ inputs: [x, scale, shift], outputs: [y, mean, inverse] }, dy, ...statistics) => {
+    if (!dy || statistics.some((gradient) => gradient)) {
+      throw new HalfstepError("LayerNormalization: no gradient through its mean and deviation outputs");
+    }
+    const plain = isOnes(scale!);
+    const normalised = plain && !shift ? y! : mul(sub(x!, mean!), inverse!);
+    const g = plain ? dy : mul(dy, scale!);
     const centred = sub(sub(g, reduceMean(g, [-1])), mul(normalised, reduceMean(mul(g, normalised), [-1])));
-    return [
-      mul(centred, inverse!),
-      learned ? unbroadcast(mul(dy!, normalised), scale!) : null,
-      shift ? unbroadcast(dy!, shift) : null,
-    ];
+    return [mul(centred, inverse!), unbroadcast(mul(dy, normalised), scale!), shift ? unbroadcast(dy, shift) : null];
   },
   // dx = y (dy - sum(dy y)), over the axis that was normalised
   Softmax: ({ outputs: [y], attributes }, dy) => [softmaxGradient(y!, dy!, attributes["axis"] as number)],
@@ -180,7 +186,10 @@ export const vjp: Readonly<Record<string, VjpRule>> = {
       number,
     ];
     if (step === 1) return [unslice(dy!, x!, axis, start), null, null, null, null];
-    if (step === -1 && dy!.shape[axis] === x!.shape[axis]) return [flip(dy!, [axis]), null, null, null, null];
+    if (step === -1) {
+      const length = dy!.shape[axis] as number;
+      return [unslice(flip(dy!, [axis]), x!, axis, start - length + 1), null, null, null, null];
+    }
     throw new ShapeError(`Slice: no gradient for step ${step} on ${describe(x!.shape)}`);
   },
   Split: ({ outputs, attributes }, ...dy) => [
@@ -191,8 +200,12 @@ export const vjp: Readonly<Record<string, VjpRule>> = {
   ],
   Concat: ({ inputs, attributes }, dy) => {
     const axis = attributes["axis"] as number;
-    let start = 0;
-    return inputs.map(({ shape }) => slice(dy!, axis, start, (start += shape[axis] as number)));
+    let end = 0;
+    return inputs.map(({ shape }) => {
+      const start = end;
+      end += shape[axis] as number;
+      return slice(dy!, axis, start, end);
+    });
   },
   Pad: ({ inputs: [x, pads] }, dy) => {
     const before = int64Values(pads!).slice(0, x!.shape.length);
@@ -206,22 +219,21 @@ export const vjp: Readonly<Record<string, VjpRule>> = {
   Gather: ({ inputs: [table, indices] }, dy) => [scatterAdd(zerosLike(table!), indices!, dy!), null],
   ReduceSum: ({ inputs: [x, axes] }, dy) => [spread(dy!, x!, axes!), null],
   ReduceMean: ({ inputs: [x, axes] }, dy) => {
-    const shape = staticShape(x!, "ReduceMean gradient");
-    const size = int64Values(axes!).reduce((product, axis) => product * shape[axis]!, 1);
+    const size = int64Values(axes!).reduce((n, axis) => n * staticDim(x!, axis, "ReduceMean gradient"), 1);
     return [spread(mul(dy!, 1 / size), x!, axes!), null];
   },
 };
 
 /** The gradient of a reduction, repeated over the axes that were reduced. */
 function spread(gradient: Value, x: Value, axes: Value): Value {
-  const shape = staticShape(x, "reduction gradient");
   const reduced = int64Values(axes);
+  const kept = reshape(
+    gradient,
+    x.shape.map((dim, i) => (reduced.includes(i) ? 1 : dim)),
+  );
   return expand(
-    reshape(
-      gradient,
-      shape.map((dim, i) => (reduced.includes(i) ? 1 : dim)),
-    ),
-    shape,
+    kept,
+    x.shape.map((_, i) => (reduced.includes(i) ? staticDim(x, i, "reduction gradient") : 1)),
   );
 }
 
@@ -257,11 +269,10 @@ function convRule({ inputs: [x, weights, bias], attributes }: RuleContext, dy: V
   const stride = integers(attributes["strides"])[0]!;
 
   // In x: for stride 1 a convolution with the weights turned by 180 degrees, which runs faster than ConvTranspose.
+  const turned = [kh - 1 - top, kw - 1 - left, kh - 1 - bottom, kw - 1 - right] as const;
   const dx =
-    stride === 1
-      ? conv2d(dy!, transpose(flip(weights!, [2, 3]), [1, 0, 2, 3]), null, {
-          padding: [kh - 1 - top, kw - 1 - left, kh - 1 - bottom, kw - 1 - right],
-        })
+    stride === 1 && turned.every((side) => side >= 0)
+      ? conv2d(dy!, transpose(flip(weights!, [2, 3]), [1, 0, 2, 3]), null, { padding: turned })
       : convTranspose2d(dy!, weights!, { stride, padding: [top, left, bottom, right], size: [height, width] });
 
   // In the weights: one matrix product with the shifted copies of x under each other (im2col).
