@@ -1,7 +1,7 @@
 import { CheckpointError } from "../errors.ts";
-import type { Tensor } from "../tensor.ts";
+import type { FloatTensor, Tensor } from "../tensor.ts";
 import { describe, expectObject, type Folder, insidePath, quote } from "./files.ts";
-import { memoryDType, SafetensorsFile, type TensorEntry } from "./safetensors.ts";
+import { memoryDType, readTensor, SafetensorsFile, type TensorEntry } from "./safetensors.ts";
 
 /** The tensors of one model, whether in one file or in several shards. */
 export class WeightFiles {
@@ -36,7 +36,20 @@ export class WeightFiles {
 
   /** A tensor, halves widened to float32. Throws CheckpointError if there is none of that name. */
   async read(name: string): Promise<Tensor> {
-    return this.fileOf(name).read(name);
+    return readTensor(this.fileOf(name).source, this.entries.get(name)!);
+  }
+
+  /**
+   * The same tensors under other names; an entry keeps the one that its file has. Where two come to have the same name,
+   * the one that had it already counts.
+   */
+  renamed(rename: (name: string) => string): WeightFiles {
+    const entries = new Map<string, TensorEntry>();
+    for (const [name, entry] of this.entries) {
+      const to = rename(name);
+      if (to === name || !this.entries.has(to)) entries.set(to, entry);
+    }
+    return new WeightFiles(entries, this.files);
   }
 
   /** Where on this machine's disk the tensor's file is; undefined if it is elsewhere. */
@@ -148,6 +161,24 @@ export function checkWeights(
   if (missing.length > 0) problems.push(`${count(missing)} missing that ${context} needs: ${list(missing)}.`);
   if (extra.length > 0) problems.push(`${count(extra)} not known to ${context}: ${list(extra)}.`);
   if (problems.length > 0) throw new CheckpointError(`${found.name}: ${problems.join("\n")}`);
+}
+
+/**
+ * Reads every floating-point tensor once. Throws CheckpointError for the first that has NaN or an infinity: such a
+ * weight makes every result NaN, and nothing else about the file is wrong.
+ */
+export async function checkFinite(weights: WeightFiles): Promise<void> {
+  for (const [name, { file, dtype, shape }] of weights.entries) {
+    if (memoryDType[dtype] !== "float32") continue;
+    const { data } = (await weights.read(name)) as FloatTensor;
+    const at = data.findIndex((value) => !Number.isFinite(value));
+    if (at < 0) continue;
+    const bad = data.reduce((sum, value) => sum + Number(!Number.isFinite(value)), 0);
+    throw new CheckpointError(
+      `${file}: tensor ${quote(name)} ${shapeText(shape)} has ${bad} of ${data.length} values that are not finite ` +
+        `numbers, the first of them ${data[at]} at index ${at}.`,
+    );
+  }
 }
 
 function count({ length }: readonly string[]): string {

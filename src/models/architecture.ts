@@ -42,8 +42,8 @@ export interface Architecture<Config> {
   readonly className: string;
   parseConfig(raw: RawConfig): Config;
   model(config: Config, geometry: Geometry): StagedModel;
-  /** Other names under which checkpoints store a tensor, and its name here. */
-  readonly aliases?: Readonly<Record<string, string>>;
+  /** A tensor's name here, from the one that a checkpoint has it under: for names that changed over time. */
+  rename?(stored: string): string;
   /** Tensors that checkpoints of this class may have and the model does not need: buffers, other parts, duplicates. */
   readonly ignores?: RegExp;
 }
@@ -54,6 +54,11 @@ export function buildModel(model: StagedModel, source: WeightSource): Features {
   let features: Features = model.inputs;
   for (const stage of model.stages) features = { ...features, ...stage.build(features, weights) };
   return Object.fromEntries(model.outputs.map((name) => [name, features[name]!]));
+}
+
+/** What errors say needs the weights: "DiTTransformer2DModel with in_channels 4 and ...". */
+export function describeModel({ className, settings }: StagedModel): string {
+  return settings === undefined ? className : `${className} with ${settings}`;
 }
 
 /** Every weight that a model needs, with its shape, in the order in which it asks. */

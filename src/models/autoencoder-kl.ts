@@ -18,7 +18,7 @@ import {
   upsampleNearest,
 } from "../graph/operators.ts";
 import { input, staticDim, type Value } from "../graph/value.ts";
-import type { Features, Geometry, Stage, StagedModel } from "./architecture.ts";
+import type { Architecture, Features, Geometry, Stage, StagedModel } from "./architecture.ts";
 import { ConfigReader } from "./config.ts";
 import { conv, groupNorm, linear } from "./layers.ts";
 import type { Weights } from "./weights.ts";
@@ -76,6 +76,27 @@ export function parseConfig(raw: RawConfig): AutoencoderKLConfig {
     midBlockAddAttention: read.boolean("mid_block_add_attention", true),
   };
 }
+
+/** What diffusers called the attention's projections before all its attentions got the same names. */
+const olderNames: Readonly<Record<string, string>> = {
+  query: "to_q",
+  key: "to_k",
+  value: "to_v",
+  proj_attn: "to_out.0",
+};
+
+function rename(stored: string): string {
+  return stored.replace(
+    /(mid_block\.attentions\.0\.)(query|key|value|proj_attn)\./,
+    (_, module: string, name: string) => `${module}${olderNames[name]}.`,
+  );
+}
+
+/** The two networks that share a configuration and a file of weights. */
+export const autoencoderKL: Readonly<Record<"encoder" | "decoder", Architecture<AutoencoderKLConfig>>> = {
+  encoder: { className, parseConfig, model: encoder, rename },
+  decoder: { className, parseConfig, model: decoder, rename },
+};
 
 /** How many times smaller than the picture the latent is, on each side. */
 export const spatialFactor = ({ blockOutChannels }: AutoencoderKLConfig) => 2 ** (blockOutChannels.length - 1);

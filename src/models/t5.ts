@@ -54,7 +54,7 @@ export const t5: Architecture<T5Config> = {
   parseConfig,
   model,
   // transformers ties the two and stores either or both; a whole T5 has a decoder too.
-  aliases: { "encoder.embed_tokens.weight": "shared.weight" },
+  rename: (stored) => (stored === "encoder.embed_tokens.weight" ? "shared.weight" : stored),
   ignores: /^(decoder\.|lm_head\.|encoder\.embed_tokens\.weight$)/,
 };
 

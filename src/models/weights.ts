@@ -6,6 +6,7 @@ import type { WeightFiles } from "../checkpoints/weights.ts";
 import { CheckpointError } from "../errors.ts";
 import { cast } from "../graph/operators.ts";
 import { describe, input, type Value, type ValueType, weight } from "../graph/value.ts";
+import type { WeightLocation, WeightLocations } from "../runtime/runtime.ts";
 
 /** Gives the float32 value of a tensor that must have this shape. */
 export type WeightSource = (name: string, shape: readonly number[]) => Value;
@@ -56,10 +57,30 @@ export function checkpointWeights(files: WeightFiles, owner: string): WeightSour
         `${entry.file}: tensor "${name}" is stored as ${entry.dtype}; weights are F32, F16 or BF16.`,
       );
     }
-    const { file, offset, length } = entry;
+    const { offset, length } = entry;
+    const file = graphName(files, entry.file);
     // Halves are widened when the session is made; arithmetic is in float32 throughout.
     return cast(weight(name, shape, dtype, { file, offset, length }), "float32");
   };
+}
+
+/**
+ * What graphs call a checkpoint's file. ONNX Runtime looks a file up by its name in one folder, so on disk this is the
+ * real file's own name: a Hub cache links `transformer/model.safetensors` to a file that is called by its hash.
+ */
+function graphName(files: WeightFiles, file: string): string {
+  const path = files.files.get(file)?.source.nativePath;
+  return path?.split(/[\\/]/).at(-1) ?? file;
+}
+
+/** The files that graphs made with `checkpointWeights` refer to, and where their contents are. */
+export function weightLocations(files: WeightFiles): WeightLocations {
+  const locations = new Map<string, WeightLocation>();
+  for (const [file, { source }] of files.files) {
+    const path = source.nativePath;
+    locations.set(graphName(files, file), path ? { path } : { bytes: () => source.read(0, source.size) });
+  }
+  return locations;
 }
 
 /** Weights that are fed at every run, as a trainer does; collects what the model asks for, under prefixed names. */

@@ -1,0 +1,193 @@
+/** Runs a model's stages: compiled in groups, one ONNX Runtime session a group, features handed from each to the next. */
+import type { WeightFiles } from "../checkpoints/weights.ts";
+import { checkWeights } from "../checkpoints/weights.ts";
+import { ArgumentError, ShapeError } from "../errors.ts";
+import { type OnnxModel, toOnnx } from "../graph/onnx.ts";
+import { type Dim, describe, input, type Value } from "../graph/value.ts";
+import type { Runtime, Session, SessionOptions, WeightLocations } from "../runtime/runtime.ts";
+import type { Tensor } from "../tensor.ts";
+import {
+  type Architecture,
+  describeModel,
+  type Features,
+  type Geometry,
+  type StagedModel,
+  weightShapes,
+} from "./architecture.ts";
+import { checkpointWeights, type WeightSource, Weights, weightLocations } from "./weights.ts";
+
+export interface StagedOptions extends SessionOptions {
+  /** How many stages each session takes, in order; one session for all of them unless given. */
+  groups?: readonly number[];
+}
+
+/** One group's graph. Its inputs have their features' names, its outputs too, after `OUT`: a feature can be both. */
+interface Group {
+  readonly graph: OnnxModel;
+  /** Features that it writes and a later group, or the caller, reads. */
+  readonly writes: readonly string[];
+  /** Features that nobody reads after it. */
+  readonly lastUses: readonly string[];
+}
+
+const OUT = "out.";
+
+/** Splits a model's stages into one graph a group. Throws ArgumentError if the sizes do not add up to all stages. */
+function groupGraphs(model: StagedModel, source: WeightSource, sizes: readonly number[]): Group[] {
+  const { stages } = model;
+  if (sizes.some((size) => !Number.isInteger(size) || size < 1) || sum(sizes) !== stages.length) {
+    throw new ArgumentError(
+      `${model.className} has ${stages.length} stages; groups of [${sizes.join(", ")}] do not add up to them.`,
+    );
+  }
+  const needed = neededAfter(model);
+  let features = model.inputs;
+  let start = 0;
+  return sizes.map((size) => {
+    const end = start + size;
+    const before = asInputs(features);
+    features = before;
+    const weights = new Weights(source);
+    for (const stage of stages.slice(start, end)) {
+      // Only what it declares: a stage that reads more would fail in another grouping.
+      features = { ...features, ...stage.build(pick(features, stage.reads), weights) };
+    }
+    const after = needed[end]!;
+    const writes = [...after].filter((name) => features[name] !== before[name]);
+    const graph = toOnnx(Object.fromEntries(writes.map((name) => [OUT + name, features[name]!])));
+    const lastUses = Object.keys(features).filter((name) => !after.has(name));
+    features = pick(features, [...after]);
+    start = end;
+    return { graph, writes, lastUses };
+  });
+}
+
+/** For each number of stages done: the features that the remaining ones, or the caller, still read. */
+function neededAfter({ stages, outputs }: StagedModel): ReadonlySet<string>[] {
+  let needed = new Set(outputs);
+  const result = [needed];
+  for (const { reads, writes } of stages.toReversed()) {
+    needed = new Set([...needed].filter((name) => !writes.includes(name)).concat(reads));
+    result.unshift(needed);
+  }
+  return result;
+}
+
+const asInputs = (features: Features): Features =>
+  Object.fromEntries(Object.entries(features).map(([name, { shape, dtype }]) => [name, input(name, shape, dtype)]));
+
+const pick = (features: Features, names: readonly string[]): Features =>
+  Object.fromEntries(names.map((name) => [name, features[name]!]));
+
+const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
+
+/** A model that is ready to run. */
+export class StagedSession {
+  readonly model: StagedModel;
+  readonly #groups: readonly (Group & { session: Session })[];
+
+  private constructor(model: StagedModel, groups: readonly (Group & { session: Session })[]) {
+    this.model = model;
+    this.#groups = groups;
+  }
+
+  /**
+   * Compiles a model. `locations` says where the weight files are that `source` refers to. Throws ArgumentError for
+   * groups that do not add up to the model's stages, and what the runtime throws.
+   */
+  static async compile(
+    runtime: Runtime,
+    model: StagedModel,
+    source: WeightSource,
+    locations: WeightLocations,
+    { groups: sizes, ...options }: StagedOptions = {},
+  ): Promise<StagedSession> {
+    const groups: (Group & { session: Session })[] = [];
+    try {
+      for (const group of groupGraphs(model, source, sizes ?? [model.stages.length])) {
+        groups.push({ ...group, session: await runtime.compile(group.graph, locations, options) });
+      }
+    } catch (error) {
+      await Promise.all(groups.map(({ session }) => session.release()));
+      throw error;
+    }
+    return new StagedSession(model, groups);
+  }
+
+  /**
+   * Runs all stages. `feeds` has a tensor for each of the model's inputs; outputs that have a tensor in `into` are
+   * written there, the others are allocated. Throws ArgumentError for an input that is missing, ShapeError for one of
+   * another shape or type.
+   */
+  async run(
+    feeds: Readonly<Record<string, Tensor>>,
+    into: Readonly<Record<string, Tensor>> = {},
+  ): Promise<Record<string, Tensor>> {
+    checkFeeds(this.model, feeds);
+    const features = new Map(Object.entries(feeds));
+    for (const [i, { session, writes, lastUses }] of this.#groups.entries()) {
+      const later = this.#groups.slice(i + 1);
+      const finished = writes.filter((name) => into[name] && !later.some((group) => group.writes.includes(name)));
+      const results = await session.run(
+        Object.fromEntries(features),
+        Object.fromEntries(finished.map((name) => [OUT + name, into[name]!])),
+      );
+      for (const name of lastUses) features.delete(name);
+      for (const name of writes) features.set(name, results[OUT + name]!);
+    }
+    return Object.fromEntries(this.model.outputs.map((name) => [name, features.get(name)!]));
+  }
+
+  async release(): Promise<void> {
+    await Promise.all(this.#groups.map(({ session }) => session.release()));
+  }
+}
+
+/** Compares with what the model was compiled for; a named dimension must be the same in all inputs. */
+function checkFeeds({ className, inputs }: StagedModel, feeds: Readonly<Record<string, Tensor>>): void {
+  const named = new Map<Dim, number>();
+  for (const [name, { dtype, shape }] of Object.entries<Value>(inputs)) {
+    const feed = feeds[name];
+    if (!feed) {
+      throw new ArgumentError(
+        `${className}: no tensor was given for input "${name}"; it takes ${Object.keys(inputs).join(", ")}.`,
+      );
+    }
+    const fits = shape.map((dim, axis) => {
+      const found = feed.shape[axis];
+      if (typeof dim === "string" && found !== undefined && !named.has(dim)) named.set(dim, found);
+      return (typeof dim === "string" ? named.get(dim) : dim) === found;
+    });
+    if (feed.dtype === dtype && feed.shape.length === shape.length && fits.every(Boolean)) continue;
+    const wanted = shape.map((dim) => (typeof dim === "string" && named.has(dim) ? `${dim} = ${named.get(dim)}` : dim));
+    throw new ShapeError(
+      `${className}: input "${name}" is ${feed.dtype} ${describe(feed.shape)}, but it was compiled for ` +
+        `${dtype} ${describe(wanted)}.`,
+    );
+  }
+}
+
+/**
+ * A checkpoint's weights in a model, ready to run. `config` is what `architecture.parseConfig` gave. Tensors that the
+ * model does not need are left alone. Throws one CheckpointError that lists every tensor that is missing or of another
+ * shape, ArgumentError for a geometry that the model cannot have.
+ */
+export async function loadModel<Config>(
+  runtime: Runtime,
+  architecture: Architecture<Config>,
+  config: Config,
+  files: WeightFiles,
+  geometry: Geometry,
+  options: StagedOptions = {},
+): Promise<StagedSession> {
+  const model = architecture.model(config, geometry);
+  const weights = namedWeights(architecture, files);
+  checkWeights(weights, weightShapes(model), describeModel(model), () => true);
+  const source = checkpointWeights(weights, describeModel(model));
+  return StagedSession.compile(runtime, model, source, weightLocations(weights), options);
+}
+
+/** A checkpoint's tensors under the names that an architecture asks for. */
+export function namedWeights(architecture: Architecture<unknown>, files: WeightFiles): WeightFiles {
+  return architecture.rename ? files.renamed(architecture.rename) : files;
+}
