@@ -1,0 +1,184 @@
+import { type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { checkFinite, checkWeights, openWeights, type WeightFiles } from "../checkpoints/weights.ts";
+import { ArgumentError } from "../errors.ts";
+import { toOnnx } from "../graph/onnx.ts";
+import type { Value } from "../graph/value.ts";
+import {
+  type Architecture,
+  describeModel,
+  type Features,
+  type Geometry,
+  type StagedModel,
+  weightShapes,
+} from "../models/architecture.ts";
+import { networksOf } from "../models/registry.ts";
+import { loadModel, namedWeights } from "../models/staged.ts";
+import { checkpointWeights, Weights, weightLocations } from "../models/weights.ts";
+import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
+import type { Tensor } from "../tensor.ts";
+import { compare, type OutputError } from "./compare.ts";
+
+type Io = ReadonlyMap<string, Tensor>;
+type Tensors = Readonly<Record<string, Tensor>>;
+
+export interface ModelCaseOptions extends SessionOptions {
+  /** Also compares the states in between (`block.*`), where it is clear which they are. */
+  blocks?: boolean;
+  /** Instead of what the folder's config.json says. */
+  config?: RawConfig;
+  /** Such as "fp16". */
+  variant?: string;
+}
+
+export interface ModelCaseResult {
+  readonly className: string;
+  readonly outputs: readonly OutputError[];
+  /** Empty unless asked for. */
+  readonly blocks: readonly OutputError[];
+}
+
+/**
+ * A folder with a model's config.json and weights against reference tensors: `input.*` in, `output.*` compared.
+ * Throws CheckpointError for weights that are missing, unknown, of another shape or not finite, ConfigError for a
+ * configuration that is not supported, ArgumentError for reference tensors that the model cannot be compared with.
+ */
+export async function verifyModel(
+  folder: Folder,
+  io: Io,
+  runtime: Runtime,
+  { blocks = false, config: given, variant, ...session }: ModelCaseOptions = {},
+): Promise<ModelCaseResult> {
+  const raw = given ?? (await readConfig(folder));
+  const networks = Object.entries(networksOf(raw)).map(([name, architecture]) => {
+    const config = architecture.parseConfig(raw);
+    return { architecture, config, model: (geometry: Geometry) => architecture.model(config, geometry), name };
+  });
+  const files = await openWeights(folder, variant);
+  const inputs = byFeature(io, "input.");
+  const parts = networks.map((network) => {
+    const geometry = geometryOf(network.name, inputs);
+    return { ...network, geometry, model: network.model(geometry) };
+  });
+  await checkAll(files, parts);
+
+  const outputs: OutputError[] = [];
+  const states: OutputError[] = [];
+  for (const { architecture, config, geometry, model } of parts) {
+    const feeds = feedsOf(model, inputs);
+    const loaded = await loadModel(runtime, architecture, config, files, geometry, session);
+    const results = await loaded.run(feeds);
+    await loaded.release();
+    for (const [name, expected] of byFeature(io, "output.")) {
+      if (results[name]) outputs.push(compareTensors(`output.${snake(name)}`, results[name], expected));
+    }
+    if (blocks) states.push(...(await compareBlocks(model, namedWeights(architecture, files), runtime, feeds, io)));
+  }
+  for (const name of io.keys()) {
+    if (name.startsWith("output.") && !outputs.some((output) => output.name === name)) {
+      throw new ArgumentError(`${folder.name}: ${networks[0]!.architecture.className} has no output for "${name}".`);
+    }
+  }
+  if (outputs.length === 0) throw new ArgumentError(`${folder.name}: the reference has no tensor "output.*".`);
+  return { className: networks[0]!.architecture.className, outputs, blocks: states };
+}
+
+/** All networks together must know every tensor, and no tensor may have NaN: that is what a user wants to hear first. */
+async function checkAll(
+  files: WeightFiles,
+  parts: readonly { architecture: Architecture<unknown>; model: StagedModel }[],
+): Promise<void> {
+  const needed = new Map(parts.flatMap(({ model }) => [...weightShapes(model)]));
+  const { architecture, model } = parts[0]!;
+  const named = namedWeights(architecture, files);
+  checkWeights(named, needed, describeModel(model), (name) => architecture.ignores?.test(name) ?? false);
+  await checkFinite(named);
+}
+
+/** Which input the size is taken from, for networks that are one of several. */
+const pictures: Readonly<Record<string, readonly string[]>> = {
+  encoder: ["image"],
+  decoder: ["latent"],
+  model: ["hiddenStates", "sample"],
+};
+
+/** The sizes that the reference's inputs have. */
+function geometryOf(network: string, inputs: Io): Geometry {
+  const picture = (pictures[network] ?? []).map((name) => inputs.get(name)).find(Boolean);
+  const text = inputs.get("encoderHiddenStates") ?? inputs.get("inputIds");
+  const [batch] = (picture ?? text ?? [...inputs.values()][0])?.shape ?? [];
+  if (batch === undefined) throw new ArgumentError('The reference has no tensor "input.*" with a batch.');
+  const [height, width] = picture?.shape.slice(-2) ?? [];
+  const tokens = text?.shape[1];
+  return {
+    batch,
+    ...(height !== undefined && { height }),
+    ...(width !== undefined && { width }),
+    ...(tokens !== undefined && { tokens }),
+  };
+}
+
+/** What the model takes, out of what the reference has; integers become floats where it takes those. */
+function feedsOf({ className, inputs: wanted }: StagedModel, inputs: Io): Tensors {
+  return Object.fromEntries(
+    Object.entries<Value>(wanted).map(([name, { dtype }]) => {
+      const tensor = inputs.get(name);
+      if (!tensor) throw new ArgumentError(`${className} needs "input.${snake(name)}", which the reference lacks.`);
+      if (tensor.dtype === dtype || dtype !== "float32") return [name, tensor];
+      return [name, { dtype, shape: tensor.shape, data: Float32Array.from<number | bigint>(tensor.data, Number) }];
+    }),
+  );
+}
+
+/** Every state that a stage writes, from one graph, against the `block.*` that it is. */
+async function compareBlocks(model: StagedModel, files: WeightFiles, runtime: Runtime, feeds: Tensors, io: Io) {
+  const names = [...io.keys()].filter((name) => name.startsWith("block."));
+  const states = statesBetween(model, new Weights(checkpointWeights(files, describeModel(model))), names);
+  if (states.size === 0) return [];
+  const session = await runtime.compile(toOnnx(Object.fromEntries(states)), weightLocations(files));
+  const results = await session.run(feeds);
+  await session.release();
+  return [...states.keys()].map((name) => compareTensors(name, results[name]!, io.get(name)!));
+}
+
+/**
+ * The values that `block.*` names mean. They are named after a feature ("caption_projection") or a stage ("pos_embed",
+ * "down.0"); numbers count the numbered stages, for text encoders with the embedding as 0.
+ */
+function statesBetween(model: StagedModel, weights: Weights, names: readonly string[]): Map<string, Value> {
+  const written = new Map<string, Value>();
+  const numbered: Value[] = [];
+  let features: Features = model.inputs;
+  for (const [i, stage] of model.stages.entries()) {
+    const outputs = stage.build(features, weights);
+    const [value, ...others] = Object.values(outputs);
+    if (others.length === 0) written.set(stage.name.replace(/_blocks?\b/, ""), value!);
+    if (i === 0 || /\.\d+$/.test(stage.name)) numbered.push(value!);
+    for (const [name, output] of Object.entries(outputs)) written.set(snake(name), output);
+    features = { ...features, ...outputs };
+  }
+  const counted = names.filter((name) => /^block\.\d+$/.test(name)).length;
+  if (counted < numbered.length) numbered.shift();
+  const states = names.flatMap((name) => {
+    const key = name.slice("block.".length);
+    const value = /^\d+$/.test(key) ? numbered[Number(key)] : written.get(key);
+    return value ? [[name, value] as const] : [];
+  });
+  return new Map(states);
+}
+
+function compareTensors(name: string, actual: Tensor, expected: Tensor): OutputError {
+  const same =
+    actual.shape.length === expected.shape.length && actual.shape.every((dim, i) => dim === expected.shape[i]);
+  if (same) return compare(name, actual.data, expected.data);
+  throw new ArgumentError(`${name}: the model gives [${actual.shape}], the reference has [${expected.shape}].`);
+}
+
+/** The tensors below a prefix under their features' names: "input.added_cond_kwargs.aspect_ratio" is aspectRatio. */
+function byFeature(io: Io, prefix: string): Map<string, Tensor> {
+  const tensors = [...io].filter(([name]) => name.startsWith(prefix));
+  return new Map(tensors.map(([name, tensor]) => [camel(name.slice(name.lastIndexOf(".") + 1)), tensor]));
+}
+
+const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);

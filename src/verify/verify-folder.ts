@@ -1,0 +1,82 @@
+import { readConfig } from "../checkpoints/diffusers-folder.ts";
+import { expectObject, type Folder } from "../checkpoints/files.ts";
+import { SafetensorsFile } from "../checkpoints/safetensors.ts";
+import { CheckpointError } from "../errors.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { Tensor } from "../tensor.ts";
+import type { OutputError } from "./compare.ts";
+import { type ModelCaseOptions, verifyModel } from "./model-case.ts";
+import { verifyRng } from "./rng-case.ts";
+import { verifyScheduler } from "./scheduler-case.ts";
+
+export interface VerifyOptions extends ModelCaseOptions {
+  /** Largest relative error that passes: 1e-4 unless given. Of random numbers the largest absolute one: 1e-6. */
+  tolerance?: number;
+}
+
+export interface Verification {
+  readonly folder: string;
+  /** What was verified: a model's or scheduler's class, or TorchGenerator. */
+  readonly class: string;
+  readonly pass: boolean;
+  readonly outputs: readonly OutputError[];
+  /** States in between, if they were asked for; they do not decide. */
+  readonly blocks?: readonly OutputError[];
+}
+
+const referenceFile = "io.safetensors";
+
+/**
+ * Compares what a folder holds with the reference tensors in its `io.safetensors`: a model (config.json and weights), a
+ * scheduler (scheduler_config.json and call.json) or noise (config.json with seeds). NaN never passes. Throws
+ * CheckpointError for a folder that is none of these, and what the parts throw.
+ */
+export async function verifyFolder(
+  folder: Folder,
+  runtime: Runtime,
+  { tolerance, ...options }: VerifyOptions = {},
+): Promise<Verification> {
+  const result = await verifyCase(folder, runtime, options);
+  const { outputs, blocks = [] } = result;
+  const error = ({ maxAbs, relative }: OutputError) => (result.absolute ? maxAbs : relative);
+  const limit = tolerance ?? (result.absolute ? 1e-6 : 1e-4);
+  return {
+    folder: folder.name,
+    class: result.className,
+    pass: outputs.every((output) => error(output) <= limit),
+    outputs,
+    ...(options.blocks && { blocks }),
+  };
+}
+
+interface CaseResult {
+  className: string;
+  outputs: readonly OutputError[];
+  blocks?: readonly OutputError[];
+  /** Whether errors are judged as they are, and not over the standard deviation. */
+  absolute?: boolean;
+}
+
+async function verifyCase(folder: Folder, runtime: Runtime, options: ModelCaseOptions): Promise<CaseResult> {
+  if (!(await folder.has(referenceFile))) {
+    throw new CheckpointError(`${folder.name}: has no ${referenceFile}, the reference tensors to compare with.`);
+  }
+  const io = await readAll(folder);
+  if ((await folder.has("scheduler_config.json")) && (await folder.has("call.json"))) {
+    const config = expectObject(await folder.json("scheduler_config.json"), `${folder.name}/scheduler_config.json`);
+    const call = expectObject(await folder.json("call.json"), `${folder.name}/call.json`);
+    return { className: String(config["_class_name"]), outputs: verifyScheduler(config, call, io) };
+  }
+  const config = options.config ?? (await readConfig(folder));
+  if (config["generator"] !== undefined) {
+    return { className: "TorchGenerator", outputs: verifyRng(config, io), absolute: true };
+  }
+  return verifyModel(folder, io, runtime, { ...options, config });
+}
+
+async function readAll(folder: Folder): Promise<ReadonlyMap<string, Tensor>> {
+  const file = await SafetensorsFile.open(await folder.source(referenceFile));
+  const tensors = new Map<string, Tensor>();
+  for (const name of file.entries.keys()) tensors.set(name, await file.read(name));
+  return tensors;
+}
