@@ -24,7 +24,10 @@ export function sizeOf(shape: readonly number[]): number {
 }
 
 /** A float32 tensor over `data`, or zeros. Throws ShapeError if `data` has another number of elements. */
-export function floatTensor(shape: readonly number[], data = new Float32Array(sizeOf(shape))): FloatTensor {
+export function floatTensor(
+  shape: readonly number[],
+  data: Float32Array = new Float32Array(sizeOf(shape)),
+): FloatTensor {
   return checked({ dtype: "float32", shape, data });
 }
 

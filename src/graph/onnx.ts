@@ -34,20 +34,7 @@ export interface OnnxModel {
 /** An ONNX model that computes `outputs` (by name) from the inputs that they depend on. */
 export function toOnnx(outputs: Readonly<Record<string, Value>>): OnnxModel {
   const order = topologicalOrder(Object.values(outputs));
-  const names = new Map<Value, string>();
-  const taken = new Set<string>();
-  const unique = (name: string, node: Node) => {
-    if (taken.has(name)) throw new HalfstepError(`two different ${node.op} values are called "${name}"`);
-    taken.add(name);
-    return name;
-  };
-  let serial = 0;
-  for (const node of order) {
-    serial++;
-    node.outputs.forEach((value, i) => {
-      names.set(value, node.name ? unique(node.name, node) : `${node.op}_${serial}${i ? `_${i}` : ""}`);
-    });
-  }
+  const names = nameValues(order, Object.keys(outputs));
   const nodes = order.filter(({ op }) => op !== "Input" && op !== "Constant" && op !== "Weight");
   const protos = nodes.map((node) => nodeProto(node, names));
   // Outputs get their own names through Identity, so that one value can be two outputs, or an input an output.
@@ -77,6 +64,30 @@ export function toOnnx(outputs: Readonly<Record<string, Value>>): OnnxModel {
   const files = leaves.flatMap(({ data }) => (data && "file" in data ? [data.file] : []));
   const bytes = toBinary(onnx.ModelProtoSchema, model);
   return { bytes, inputs, outputs: described, weightFiles: [...new Set(files)] };
+}
+
+/** Inputs and weights keep their names; everything else gets one that neither they nor the outputs have. */
+function nameValues(order: readonly Node[], outputs: readonly string[]): Map<Value, string> {
+  const names = new Map<Value, string>();
+  const taken = new Set(outputs);
+  for (const { name, op, outputs: values } of order) {
+    if (!name) continue;
+    if (outputs.includes(name))
+      throw new HalfstepError(`an output is called "${name}", as one of the inputs or weights`);
+    if (taken.has(name)) throw new HalfstepError(`two different ${op} values are called "${name}"`);
+    taken.add(name);
+    names.set(values[0]!, name);
+  }
+  let serial = 0;
+  for (const { name, op, outputs: values } of order) {
+    if (name) continue;
+    for (const value of values) {
+      do serial++;
+      while (taken.has(`${op}_${serial}`));
+      names.set(value, `${op}_${serial}`);
+    }
+  }
+  return names;
 }
 
 function nodeProto(node: Node, names: ReadonlyMap<Value, string>) {
