@@ -43,7 +43,7 @@ const float = ({ shape, data }: Tensor): FloatTensor =>
   floatTensor(shape, Float32Array.from<number | bigint>(data, Number));
 
 const made: string[] = [];
-afterAll(() => Promise.all(made.splice(0).map((path) => rm(path, { recursive: true }))));
+afterAll(() => Promise.all(made.splice(0).map((path) => rm(path, { recursive: true, force: true }))));
 
 /** An empty folder that is removed after the tests. */
 export async function temporaryFolder(): Promise<string> {
