@@ -36,6 +36,8 @@ const { values: options } = parseArgs({
     dropout: { type: "string", default: "0.1" },
     /** Stop (with a checkpoint) after this many minutes. */
     minutes: { type: "string", default: "100000" },
+    /** Steps between two lines of the log. */
+    log: { type: "string", default: "200" },
     seed: { type: "string", default: "0" },
     data: { type: "string", default: "training/data" },
     vae: { type: "string", default: "training/runs/vae" },
@@ -198,7 +200,7 @@ while (trainer.optimizer.steps < steps && performance.now() - began < Number(opt
   );
   sum += report.loss;
   count++;
-  if (count === 200 || step + 1 === steps) {
+  if (count === Number(options.log) || step + 1 === steps) {
     const rate = ((step + 1 - since) * batch) / ((performance.now() - started) / 1000);
     const line = {
       step: step + 1,

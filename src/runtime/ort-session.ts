@@ -53,6 +53,8 @@ export class OrtSession implements Session {
   }
 
   async release() {
+    // Writes the trace, if one was asked for.
+    this.#session.endProfiling();
     await this.#session.release();
   }
 }

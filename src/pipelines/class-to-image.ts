@@ -1,0 +1,179 @@
+/** Class to pictures with DiT (Peebles & Xie 2023), after diffusers' DiTPipeline. */
+import { platform } from "#platform";
+import { type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { ArgumentError, ConfigError } from "../errors.ts";
+import type { Architecture } from "../models/architecture.ts";
+import { type AutoencoderKLConfig, autoencoderKL } from "../models/autoencoder-kl.ts";
+import { type DiTConfig, dit } from "../models/dit.ts";
+import { architectureOf } from "../models/registry.ts";
+import type { ResolveOptions } from "../platform/platform.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { firstChannels, guide, rows, stack } from "../sampling/guidance.ts";
+import { TorchGenerator } from "../sampling/noise.ts";
+import { type SamplerStep, sample } from "../sampling/sampler.ts";
+import type { Scheduler } from "../schedulers/scheduler.ts";
+import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";
+import { callable } from "./callable.ts";
+import { Component, openPipeline, type PipelineOptions, pickScheduler, type SchedulerChoice } from "./components.ts";
+import { decodeLatents } from "./decode.ts";
+import { type Picture, toPictures } from "./picture.ts";
+
+export interface ClassToImageOptions {
+  /** Solver steps, 50 unless given. */
+  steps?: number;
+  /** How far to go from what the null class gives; 1 does without it. 4 unless given. */
+  guidanceScale?: number;
+  /** A whole number; picture i of several is the one of seed + i alone. Drawn at random unless given. */
+  seed?: number;
+  scheduler?: SchedulerChoice;
+  signal?: AbortSignal;
+  onStep?: (step: SamplerStep) => void | Promise<void>;
+}
+
+export interface ClassToImageResult {
+  images: Picture[];
+  /** Of each picture. */
+  seeds: number[];
+}
+
+/** `const { images } = await pipe([207])` is short for `pipe.generate([207])`. */
+export type ClassToImage = ClassToImagePipeline &
+  ((classes: readonly number[], options?: ClassToImageOptions) => Promise<ClassToImageResult>);
+
+/** DiTPipeline's null class, whatever the size of the table. */
+const NULL_CLASS = 1000;
+
+export class ClassToImagePipeline {
+  readonly name: string;
+  readonly transformer: Component<DiTConfig>;
+  readonly vae: Component<AutoencoderKLConfig>;
+  readonly schedulerConfig: RawConfig;
+  /** Names of the classes, where the checkpoint has them. */
+  readonly labels: Readonly<Record<string, string>>;
+
+  private constructor(
+    parts: Pick<ClassToImagePipeline, "name" | "transformer" | "vae" | "schedulerConfig" | "labels">,
+  ) {
+    this.name = parts.name;
+    this.transformer = parts.transformer;
+    this.vae = parts.vae;
+    this.schedulerConfig = parts.schedulerConfig;
+    this.labels = parts.labels;
+  }
+
+  /** `model`: a folder in diffusers' layout, or a Hub id. */
+  static async fromPretrained(model: string, options: PipelineOptions & ResolveOptions = {}): Promise<ClassToImage> {
+    return ClassToImagePipeline.fromFolder(await platform.resolveModel(model, options), platform.runtime, options);
+  }
+
+  static async fromFolder(folder: Folder, runtime: Runtime, options: PipelineOptions = {}): Promise<ClassToImage> {
+    const index = await openPipeline(folder, ["DiTPipeline"]);
+    const labels = index.options["id2label"];
+    const pipeline = new ClassToImagePipeline({
+      name: folder.name,
+      transformer: await Component.open(folder.sub("transformer"), ditOnly, runtime, options),
+      vae: await Component.open(folder.sub("vae"), () => autoencoderKL.decoder, runtime, options),
+      schedulerConfig: await readConfig(folder.sub("scheduler")),
+      labels: typeof labels === "object" && labels !== null ? (labels as Record<string, string>) : {},
+    });
+    return callable(pipeline, (classes: readonly number[], settings?: ClassToImageOptions) =>
+      pipeline.generate(classes, settings),
+    );
+  }
+
+  /** The number of a class by (part of) its name. Throws ArgumentError if none or several match. */
+  classNumber(name: string): number {
+    const wanted = name.toLowerCase();
+    const matches = Object.entries(this.labels).filter(([, label]) =>
+      label
+        .toLowerCase()
+        .split(/,\s*/)
+        .some((part) => part === wanted),
+    );
+    if (matches.length === 1) return Number(matches[0]![0]);
+    const known = Object.keys(this.labels).length;
+    throw new ArgumentError(
+      known === 0
+        ? `This model has no names for its classes; give a number instead of "${name}".`
+        : `"${name}" is the name of ${matches.length} of ${known} classes.`,
+    );
+  }
+
+  /** One picture for each class number. Throws ArgumentError for a class that the model does not have. */
+  async generate(classes: readonly number[], options: ClassToImageOptions = {}): Promise<ClassToImageResult> {
+    const { steps = 50, guidanceScale = 4, signal, onStep } = options;
+    const seed = options.seed ?? Math.floor(Math.random() * 2 ** 32);
+    const { numClasses, inChannels, sampleSize } = this.transformer.config;
+    const wrong = classes.find((label) => !Number.isInteger(label) || label < 0 || label >= numClasses);
+    if (classes.length === 0 || wrong !== undefined) {
+      throw new ArgumentError(`Classes are numbers from 0 to ${numClasses - 1}, not ${wrong ?? "an empty list"}.`);
+    }
+    const seeds = classes.map((_, i) => seed + i);
+    const generators = seeds.map((each) => new TorchGenerator(each));
+    const draw = () =>
+      generators.map((generator) => generator.randn([1, inChannels, sampleSize, sampleSize])).reduce(stack);
+    const latents = await this.sampleLatents({
+      scheduler: pickScheduler(this.schedulerConfig, options.scheduler),
+      steps,
+      guidanceScale,
+      noise: draw(),
+      drawNoise: draw,
+      classes,
+      ...(signal ? { signal } : {}),
+      ...(onStep ? { onStep } : {}),
+    });
+    return { images: toPictures(await this.decode(latents)), seeds };
+  }
+
+  /** The sampling loop: classes first, then the null class; guidance on the latent's channels, variance dropped. */
+  async sampleLatents(options: {
+    scheduler: Scheduler;
+    steps: number;
+    guidanceScale: number;
+    noise: FloatTensor;
+    classes: readonly number[];
+    drawNoise?: () => FloatTensor;
+    signal?: AbortSignal;
+    onStep?: (step: SamplerStep) => void | Promise<void>;
+  }): Promise<FloatTensor> {
+    const { noise, classes, guidanceScale, ...loop } = options;
+    const [batch, channels, height, width] = noise.shape as [number, number, number, number];
+    const guided = guidanceScale > 1;
+    const labels = guided ? [...classes, ...new Array<number>(batch).fill(NULL_CLASS)] : classes;
+    const session = await this.transformer.session({ batch: "batch", height, width });
+    return sample({
+      ...loop,
+      noise,
+      denoise: async (latents, timestep) => {
+        const { sample: output } = await session.run({
+          hiddenStates: guided ? stack(latents, latents) : latents,
+          timestep: floatTensor([labels.length], new Float32Array(labels.length).fill(timestep)),
+          classLabels: int64Tensor([labels.length], labels),
+        });
+        const epsilon = firstChannels(output as FloatTensor, channels);
+        if (!guided) return epsilon;
+        const conditional = rows(epsilon, 0, batch).data;
+        const unconditional = rows(epsilon, batch, 2 * batch).data;
+        return floatTensor(noise.shape, guide(unconditional, conditional, guidanceScale));
+      },
+    });
+  }
+
+  /** Latents to decoded values [batch, 3, height, width], not clamped. */
+  decode(latents: FloatTensor): Promise<FloatTensor> {
+    return decodeLatents(this.vae, latents);
+  }
+
+  async release(): Promise<void> {
+    await Promise.all([this.transformer.release(), this.vae.release()]);
+  }
+}
+
+function ditOnly(raw: RawConfig): Architecture<DiTConfig> {
+  const architecture = architectureOf(raw);
+  if (architecture === dit) return dit;
+  throw new ConfigError(
+    `A class-to-image pipeline needs a ${dit.className}; this one has a ${architecture.className}.`,
+  );
+}

@@ -1,0 +1,124 @@
+/** The parts of a pipeline's folder. */
+import { type ModelIndex, type RawConfig, readConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { openWeights, type WeightFiles } from "../checkpoints/weights.ts";
+import { ConfigError } from "../errors.ts";
+import type { Architecture, Geometry } from "../models/architecture.ts";
+import { loadModel, type StagedOptions, type StagedSession } from "../models/staged.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { createScheduler, type Scheduler } from "../schedulers/scheduler.ts";
+
+export interface PipelineOptions extends StagedOptions {
+  /** Which files of a checkpoint with several precisions: "fp16", ... */
+  variant?: string;
+}
+
+/** A network of a pipeline: its configuration is read, its weights are opened, nothing is compiled yet. */
+export class Component<Config> {
+  readonly config: Config;
+  readonly weights: WeightFiles;
+  readonly #architecture: Architecture<Config>;
+  readonly #runtime: Runtime;
+  readonly #options: StagedOptions;
+  #compiled: { key: string; session: StagedSession } | null = null;
+
+  private constructor(
+    architecture: Architecture<Config>,
+    config: Config,
+    weights: WeightFiles,
+    runtime: Runtime,
+    options: StagedOptions,
+  ) {
+    this.#architecture = architecture;
+    this.config = config;
+    this.weights = weights;
+    this.#runtime = runtime;
+    this.#options = options;
+  }
+
+  static async open<Config>(
+    folder: Folder,
+    architectureOf: (raw: RawConfig) => Architecture<Config>,
+    runtime: Runtime,
+    { variant, ...options }: PipelineOptions,
+  ): Promise<Component<Config>> {
+    const raw = await readConfig(folder);
+    const architecture = architectureOf(raw);
+    const config = architecture.parseConfig(raw);
+    return new Component(architecture, config, await openWeights(folder, variant), runtime, options);
+  }
+
+  /** Compiled for these sizes; kept until other sizes are asked for, since a second copy would double the memory. */
+  async session(geometry: Geometry): Promise<StagedSession> {
+    const key = JSON.stringify(geometry);
+    if (this.#compiled?.key === key) return this.#compiled.session;
+    await this.release();
+    const session = await loadModel(
+      this.#runtime,
+      this.#architecture,
+      this.config,
+      this.weights,
+      geometry,
+      this.#options,
+    );
+    this.#compiled = { key, session };
+    return session;
+  }
+
+  async release(): Promise<void> {
+    const compiled = this.#compiled;
+    this.#compiled = null;
+    await compiled?.session.release();
+  }
+}
+
+/** Reads `model_index.json` and checks that the folder is one of these pipelines. */
+export async function openPipeline(folder: Folder, supported: readonly string[]): Promise<ModelIndex> {
+  const index = await readModelIndex(folder);
+  if (!supported.includes(index.className)) {
+    throw new ConfigError(`${folder.name}: it is a ${index.className}; this pipeline runs ${supported.join(", ")}.`);
+  }
+  return index;
+}
+
+/** Short names for `--scheduler`, and the settings that make each of them what it is called. */
+export const schedulerChoices = {
+  ddim: { _class_name: "DDIMScheduler", clip_sample: false, set_alpha_to_one: true },
+  ddpm: { _class_name: "DDPMScheduler", clip_sample: false },
+  "dpm-solver++": { _class_name: "DPMSolverMultistepScheduler", algorithm_type: "dpmsolver++", solver_order: 2 },
+  "sde-dpm-solver++": {
+    _class_name: "DPMSolverMultistepScheduler",
+    algorithm_type: "sde-dpmsolver++",
+    solver_order: 2,
+  },
+  euler: { _class_name: "EulerDiscreteScheduler" },
+  pndm: { _class_name: "PNDMScheduler", skip_prk_steps: true },
+} as const;
+export type SchedulerChoice = keyof typeof schedulerChoices;
+
+/** What a schedule of noise levels is, whichever solver walks down it. */
+const shared = [
+  "beta_start",
+  "beta_end",
+  "beta_schedule",
+  "trained_betas",
+  "num_train_timesteps",
+  "prediction_type",
+  "rescale_betas_zero_snr",
+];
+
+/** The pipeline's own scheduler, or another solver for the noise schedule that the model was trained with. */
+export function pickScheduler(own: RawConfig, choice?: SchedulerChoice): Scheduler {
+  if (!choice || own["_class_name"] === schedulerChoices[choice]?._class_name) {
+    const settings = choice ? schedulerChoices[choice] : {};
+    return createScheduler({ ...own, ...settings });
+  }
+  if (!(choice in schedulerChoices)) {
+    throw new ConfigError(`Scheduler "${choice}" is not known; there are ${Object.keys(schedulerChoices).join(", ")}.`);
+  }
+  if (own["_class_name"] === "FlowMatchEulerDiscreteScheduler") {
+    throw new ConfigError(`This model was trained with flow matching; scheduler "${choice}" cannot sample from it.`);
+  }
+  const kept = Object.fromEntries(shared.filter((key) => own[key] !== undefined).map((key) => [key, own[key]]));
+  return createScheduler({ ...kept, ...schedulerChoices[choice] });
+}

@@ -1,0 +1,18 @@
+import type { AutoencoderKLConfig } from "../models/autoencoder-kl.ts";
+import { type FloatTensor, floatTensor } from "../tensor.ts";
+import type { Component } from "./components.ts";
+
+/** The denoiser's latents [batch, channels, h, w] to decoded values [batch, 3, f h, f w], not clamped. */
+export async function decodeLatents(
+  vae: Component<AutoencoderKLConfig>,
+  { shape, data }: FloatTensor,
+): Promise<FloatTensor> {
+  const { scalingFactor, shiftFactor } = vae.config;
+  const latent = floatTensor(
+    shape,
+    data.map((value) => value / scalingFactor + shiftFactor),
+  );
+  const session = await vae.session({ batch: "batch", height: shape[2]!, width: shape[3]! });
+  const { decoded } = await session.run({ latent });
+  return decoded as FloatTensor;
+}

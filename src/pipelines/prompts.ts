@@ -1,0 +1,110 @@
+/** Prompts to the text encoder's states. */
+import { Tokenizer } from "@huggingface/tokenizers";
+import type { Folder } from "../checkpoints/files.ts";
+import { ArgumentError, CheckpointError } from "../errors.ts";
+import type { T5Config } from "../models/t5.ts";
+import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";
+import type { Component } from "./components.ts";
+
+export interface TokenizedPrompt {
+  /** Padded to the length that was asked for. */
+  ids: number[];
+  /** 1 for text, 0 for padding. */
+  mask: number[];
+  /** What was cut off because the prompt was too long; empty if nothing was. */
+  truncated: string;
+  /** Words that the vocabulary does not have. */
+  unknown: string[];
+}
+
+export class PromptTokenizer {
+  readonly #tokenizer: Tokenizer;
+  readonly #pad: number;
+  readonly #unknown: number | undefined;
+  /** Tokens that end every prompt. */
+  readonly #suffix: readonly number[];
+  /** Most tokens of a prompt, these included. */
+  readonly maxLength: number;
+
+  private constructor(tokenizer: Tokenizer, config: Readonly<Record<string, unknown>>) {
+    this.#tokenizer = tokenizer;
+    this.#pad = tokenizer.token_to_id(tokenText(config["pad_token"]) ?? "<pad>") ?? 0;
+    this.#unknown = tokenizer.token_to_id(tokenText(config["unk_token"]) ?? "<unk>");
+    this.#suffix = tokenizer.encode("").ids;
+    const length = config["model_max_length"];
+    // transformers writes 1e30 where it knows no limit.
+    this.maxLength = typeof length === "number" && length > 0 && length < 1e6 ? length : Number.POSITIVE_INFINITY;
+  }
+
+  /** Reads `tokenizer.json` and `tokenizer_config.json`. Throws CheckpointError if there is no such tokenizer. */
+  static async open(folder: Folder): Promise<PromptTokenizer> {
+    if (!(await folder.has("tokenizer.json"))) {
+      throw new CheckpointError(
+        `${folder.name}: has no tokenizer.json. Checkpoints with only a SentencePiece model need it once from ` +
+          "transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...) writes it.",
+      );
+    }
+    const json = (await folder.json("tokenizer.json")) as object;
+    const config = (await folder.has("tokenizer_config.json")) ? await folder.json("tokenizer_config.json") : {};
+    return new PromptTokenizer(new Tokenizer(json, config as object), config as Readonly<Record<string, unknown>>);
+  }
+
+  /** Tokens of a prompt, cut and padded to `length`; lower case and trimmed, as the PixArt pipelines have it. */
+  encode(prompt: string, length: number): TokenizedPrompt {
+    const text = prompt.toLowerCase().trim();
+    const all = this.#tokenizer.encode(text).ids;
+    const room = length - this.#suffix.length;
+    if (room < 1) throw new ArgumentError(`a prompt of ${length} tokens has no room for text`);
+    const body = all.slice(0, all.length - this.#suffix.length);
+    const kept = [...body.slice(0, room), ...this.#suffix];
+    const truncated = body.length > room ? this.#tokenizer.decode(body.slice(room)) : "";
+    const unknown = text.split(/\s+/).filter((word) => word !== "" && this.#isUnknown(word));
+    const padding = length - kept.length;
+    return {
+      ids: [...kept, ...new Array<number>(padding).fill(this.#pad)],
+      mask: [...new Array<number>(kept.length).fill(1), ...new Array<number>(padding).fill(0)],
+      truncated,
+      unknown,
+    };
+  }
+
+  #isUnknown(word: string): boolean {
+    return this.#unknown !== undefined && this.#tokenizer.encode(word).ids.includes(this.#unknown);
+  }
+}
+
+function tokenText(token: unknown): string | undefined {
+  if (typeof token === "string") return token;
+  if (typeof token === "object" && token !== null && "content" in token) return String(token.content);
+  return undefined;
+}
+
+export interface PromptEmbeddings {
+  /** [prompts, tokens, width] */
+  encoderHiddenStates: FloatTensor;
+  /** [prompts, tokens] of 1 and 0. */
+  encoderAttentionMask: FloatTensor;
+}
+
+/** Text encoders larger than this are let go after use: T5-XXL is many times as large as the transformer it serves. */
+const KEEP_BELOW = 512 * 2 ** 20;
+
+/** Runs the text encoder on a batch of prompts. */
+export async function encodePrompts(
+  tokenized: readonly TokenizedPrompt[],
+  encoder: Component<T5Config>,
+): Promise<PromptEmbeddings> {
+  const tokens = tokenized[0]!.ids.length;
+  const shape = [tokenized.length, tokens];
+  const mask = floatTensor(shape, Float32Array.from(tokenized.flatMap((prompt) => prompt.mask)));
+  const session = await encoder.session({ batch: "batch", tokens });
+  const { lastHiddenState } = await session.run({
+    inputIds: int64Tensor(
+      shape,
+      tokenized.flatMap((prompt) => prompt.ids),
+    ),
+    attentionMask: mask,
+  });
+  if (encoder.weights.bytes > KEEP_BELOW) await encoder.release();
+  return { encoderHiddenStates: lastHiddenState as FloatTensor, encoderAttentionMask: mask };
+}

@@ -1,0 +1,285 @@
+/**
+ * Text to pictures with PixArt-alpha and PixArt-sigma, after diffusers' PixArtAlphaPipeline and PixArtSigmaPipeline:
+ * prompt embeddings from T5, guidance between the negative prompt and the prompt, a solver, the autoencoder's decoder.
+ */
+import { platform } from "#platform";
+import { type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { ArgumentError, ConfigError } from "../errors.ts";
+import type { Architecture } from "../models/architecture.ts";
+import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
+import { type PixArtConfig, pixart } from "../models/pixart.ts";
+import { architectureOf } from "../models/registry.ts";
+import { type T5Config, t5 } from "../models/t5.ts";
+import type { ResolveOptions } from "../platform/platform.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { firstChannels, guide, rows, stack } from "../sampling/guidance.ts";
+import { TorchGenerator } from "../sampling/noise.ts";
+import { type SamplerStep, sample } from "../sampling/sampler.ts";
+import type { Scheduler } from "../schedulers/scheduler.ts";
+import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { callable } from "./callable.ts";
+import { Component, openPipeline, type PipelineOptions, pickScheduler, type SchedulerChoice } from "./components.ts";
+import { decodeLatents } from "./decode.ts";
+import { type Picture, toPictures } from "./picture.ts";
+import { encodePrompts, type PromptEmbeddings, PromptTokenizer } from "./prompts.ts";
+
+export interface TextToImageOptions {
+  negativePrompt?: string;
+  /** Solver steps, 20 unless given. */
+  steps?: number;
+  /** How far to go from what the negative prompt gives; 1 does without it, in half the time. 4.5 unless given. */
+  guidanceScale?: number;
+  /** A whole number; picture i of several is the one of seed + i alone. Drawn at random unless given. */
+  seed?: number;
+  /** How many pictures, made together. */
+  count?: number;
+  /** In pixels; what the model was made for unless given. */
+  width?: number;
+  height?: number;
+  /** Another solver than the model's own. */
+  scheduler?: SchedulerChoice;
+  /** Most tokens of a prompt: 120 for PixArt-alpha and 300 for sigma, or what the tokenizer says if that is less. */
+  maxSequenceLength?: number;
+  signal?: AbortSignal;
+  onStep?: (step: SamplerStep) => void | Promise<void>;
+}
+
+export interface TextToImageResult {
+  images: Picture[];
+  /** Of each picture. */
+  seeds: number[];
+  /** What a user should know: a prompt that was cut, words that the model never saw. */
+  warnings: string[];
+}
+
+/** What the loop needs, once prompts are embedded; tensors as in diffusers' calls. */
+export interface SampleLatentsOptions {
+  scheduler: Scheduler;
+  steps: number;
+  guidanceScale: number;
+  /** Standard normal noise [batch, channels, height, width]. */
+  noise: FloatTensor;
+  /** One row a picture. */
+  prompt: PromptEmbeddings;
+  negative: PromptEmbeddings | null;
+  drawNoise?: () => FloatTensor;
+  signal?: AbortSignal;
+  onStep?: (step: SamplerStep) => void | Promise<void>;
+}
+
+/** `const { images } = await pipe("a cat")` is short for `pipe.generate("a cat")`. */
+export type TextToImage = TextToImagePipeline &
+  ((prompt: string, options?: TextToImageOptions) => Promise<TextToImageResult>);
+
+export const textToImageClasses = ["PixArtSigmaPipeline", "PixArtAlphaPipeline"] as const;
+const LARGEST_SEED = 2 ** 32 - 1;
+
+export class TextToImagePipeline {
+  readonly name: string;
+  readonly className: string;
+  readonly transformer: Component<PixArtConfig>;
+  readonly vae: Component<AutoencoderKLConfig>;
+  /** Null in a folder without one: only `sampleLatents` and `decode` work then. */
+  readonly textEncoder: Component<T5Config> | null;
+  readonly tokenizer: PromptTokenizer | null;
+  readonly schedulerConfig: RawConfig;
+
+  private constructor(parts: Pick<TextToImagePipeline, PartName>) {
+    this.name = parts.name;
+    this.className = parts.className;
+    this.transformer = parts.transformer;
+    this.vae = parts.vae;
+    this.textEncoder = parts.textEncoder;
+    this.tokenizer = parts.tokenizer;
+    this.schedulerConfig = parts.schedulerConfig;
+  }
+
+  /** `model`: the name of an embedded model ("fluent-emoji"), a folder in diffusers' layout, or a Hub id. */
+  static async fromPretrained(model: string, options: PipelineOptions & ResolveOptions = {}): Promise<TextToImage> {
+    return TextToImagePipeline.fromFolder(await platform.resolveModel(model, options), platform.runtime, options);
+  }
+
+  /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
+  static async fromFolder(folder: Folder, runtime: Runtime, options: PipelineOptions = {}): Promise<TextToImage> {
+    const { className, components } = await openPipeline(folder, textToImageClasses);
+    const open = <C>(name: string, architecture: (raw: RawConfig) => Architecture<C>) =>
+      Component.open(folder.sub(name), architecture, runtime, options);
+    const pipeline = new TextToImagePipeline({
+      name: folder.name,
+      className,
+      transformer: await open("transformer", pixartOnly),
+      vae: await open("vae", () => autoencoderKL.decoder),
+      textEncoder: components.has("text_encoder") ? await open("text_encoder", () => t5) : null,
+      tokenizer: components.has("tokenizer") ? await PromptTokenizer.open(folder.sub("tokenizer")) : null,
+      schedulerConfig: await readConfig(folder.sub("scheduler")),
+    });
+    return callable(pipeline, (prompt: string, settings?: TextToImageOptions) => pipeline.generate(prompt, settings));
+  }
+
+  /**
+   * Pictures of a prompt. Throws ArgumentError for settings outside their range, NumericError if the model gives
+   * something that is not a number, and the signal's reason when it is aborted.
+   */
+  async generate(prompt: string, options: TextToImageOptions = {}): Promise<TextToImageResult> {
+    const { steps = 20, guidanceScale = 4.5, count = 1, signal, onStep } = options;
+    const seed = options.seed ?? Math.floor(Math.random() * LARGEST_SEED);
+    checkArguments({ steps, guidanceScale, count, seed });
+    const size = this.#latentSize(options);
+    const scheduler = pickScheduler(this.schedulerConfig, options.scheduler);
+    const guided = guidanceScale !== 1;
+    const { embeddings, warnings } = await this.embed(
+      guided ? [options.negativePrompt ?? "", prompt] : [prompt],
+      options,
+    );
+    const seeds = Array.from({ length: count }, (_, i) => seed + i);
+    const generators = seeds.map((each) => new TorchGenerator(each));
+    const shape = [1, this.transformer.config.inChannels, size.height, size.width];
+    const draw = () => generators.map((generator) => generator.randn(shape)).reduce(stack);
+    const latents = await this.sampleLatents({
+      scheduler,
+      steps,
+      guidanceScale,
+      noise: draw(),
+      drawNoise: draw,
+      prompt: repeat(embeddings, embeddings.encoderHiddenStates.shape[0]! - 1, count),
+      negative: guided ? repeat(embeddings, 0, count) : null,
+      ...(signal ? { signal } : {}),
+      ...(onStep ? { onStep } : {}),
+    });
+    return { images: toPictures(await this.decode(latents)), seeds, warnings };
+  }
+
+  /** Prompts as the text encoder sees them, one row each. */
+  async embed(prompts: readonly string[], { maxSequenceLength }: Pick<TextToImageOptions, "maxSequenceLength"> = {}) {
+    const { tokenizer, textEncoder } = this;
+    if (!tokenizer || !textEncoder) {
+      throw new ConfigError(`${this.name}: has no text encoder and tokenizer, which turn a prompt into embeddings.`);
+    }
+    const length =
+      maxSequenceLength ?? Math.min(this.className === "PixArtAlphaPipeline" ? 120 : 300, tokenizer.maxLength);
+    const tokenized = prompts.map((prompt) => tokenizer.encode(prompt, length));
+    const warnings = tokenized.flatMap(({ truncated, unknown }) => [
+      ...(truncated ? [`The prompt is longer than ${length} tokens; this was left out: "${truncated}".`] : []),
+      ...(unknown.length > 0 ? [`Words that the model does not know: ${unknown.join(", ")}.`] : []),
+    ]);
+    return { embeddings: await encodePrompts(tokenized, textEncoder), warnings };
+  }
+
+  /** The sampling loop with guidance: noise to latents (scaled as the denoiser has them). */
+  async sampleLatents(options: SampleLatentsOptions): Promise<FloatTensor> {
+    const { noise, prompt, negative, guidanceScale, scheduler, steps, drawNoise, signal, onStep } = options;
+    const { config } = this.transformer;
+    const [batch, channels, height, width] = noise.shape as [number, number, number, number];
+    const tokens = prompt.encoderHiddenStates.shape[1]!;
+    const session = await this.transformer.session({ batch: "batch", height, width, tokens });
+    // The negative prompt first, as diffusers has it.
+    const encoderHiddenStates = negative
+      ? stack(negative.encoderHiddenStates, prompt.encoderHiddenStates)
+      : prompt.encoderHiddenStates;
+    const encoderAttentionMask = negative
+      ? stack(negative.encoderAttentionMask, prompt.encoderAttentionMask)
+      : prompt.encoderAttentionMask;
+    const total = negative ? 2 * batch : batch;
+    const sizes = config.useAdditionalConditions
+      ? sizeConditions(total, height, width, spatialFactor(this.vae.config))
+      : {};
+
+    return sample({
+      scheduler,
+      steps,
+      noise,
+      ...(drawNoise ? { drawNoise } : {}),
+      ...(signal ? { signal } : {}),
+      ...(onStep ? { onStep } : {}),
+      denoise: async (latents, timestep) => {
+        const { sample: output } = await session.run({
+          hiddenStates: negative ? stack(latents, latents) : latents,
+          timestep: floatTensor([total], new Float32Array(total).fill(timestep)),
+          encoderHiddenStates,
+          encoderAttentionMask,
+          ...sizes,
+        });
+        const all = output as FloatTensor;
+        if (!negative) return firstChannels(all, channels);
+        const guided = guide(rows(all, 0, batch).data, rows(all, batch, total).data, guidanceScale);
+        // Models that predict a variance too have it in the second half of the channels.
+        return firstChannels(floatTensor([batch, ...all.shape.slice(1)], guided), channels);
+      },
+    });
+  }
+
+  /** Latents to decoded values [batch, 3, height, width], not clamped. */
+  decode(latents: FloatTensor): Promise<FloatTensor> {
+    return decodeLatents(this.vae, latents);
+  }
+
+  async release(): Promise<void> {
+    await Promise.all([this.transformer.release(), this.vae.release(), this.textEncoder?.release()]);
+  }
+
+  /** Of the latent, from pixels. */
+  #latentSize({ width, height }: TextToImageOptions): { width: number; height: number } {
+    const factor = spatialFactor(this.vae.config);
+    const { sampleSize, patchSize } = this.transformer.config;
+    const side = (name: string, pixels: number | undefined) => {
+      if (pixels === undefined) return sampleSize;
+      const unit = factor * patchSize;
+      if (Number.isInteger(pixels / unit) && pixels > 0) return pixels / factor;
+      throw new ArgumentError(`${name} must be a multiple of ${unit} pixels for this model, not ${pixels}.`);
+    };
+    return { width: side("width", width), height: side("height", height) };
+  }
+}
+
+type PartName = "name" | "className" | "transformer" | "vae" | "textEncoder" | "tokenizer" | "schedulerConfig";
+
+function pixartOnly(raw: RawConfig): Architecture<PixArtConfig> {
+  const architecture = architectureOf(raw);
+  if (architecture === pixart) return pixart;
+  throw new ConfigError(
+    `A text-to-image pipeline needs a ${pixart.className}; this one has a ${architecture.className}.`,
+  );
+}
+
+function checkArguments({
+  steps,
+  guidanceScale,
+  count,
+  seed,
+}: Record<"steps" | "guidanceScale" | "count" | "seed", number>) {
+  const whole = (name: string, value: number, least: number, most: number) => {
+    if (Number.isInteger(value) && value >= least && value <= most) return;
+    throw new ArgumentError(`${name} must be a whole number from ${least} to ${most}, not ${value}.`);
+  };
+  whole("steps", steps, 1, 1000);
+  whole("count", count, 1, 1024);
+  whole("seed", seed, 0, Number.MAX_SAFE_INTEGER - 1024);
+  if (!Number.isFinite(guidanceScale)) throw new ArgumentError(`guidanceScale must be a number, not ${guidanceScale}.`);
+}
+
+/** Row `index` of some embeddings, once for each picture. */
+function repeat(
+  { encoderHiddenStates, encoderAttentionMask }: PromptEmbeddings,
+  index: number,
+  count: number,
+): PromptEmbeddings {
+  const copies = (tensor: FloatTensor) =>
+    Array.from({ length: count }, () => rows(tensor, index, index + 1)).reduce(stack);
+  return {
+    encoderHiddenStates: copies(encoderHiddenStates),
+    encoderAttentionMask: copies(encoderAttentionMask),
+  };
+}
+
+/** PixArt-alpha's micro-conditions: height and width in pixels, and their ratio (section 2.4 of its appendix). */
+function sizeConditions(batch: number, height: number, width: number, factor: number): Record<string, FloatTensor> {
+  const pixels = [height * factor, width * factor];
+  return {
+    resolution: floatTensor(
+      [batch, 2],
+      Float32Array.from({ length: 2 * batch }, (_, i) => pixels[i % 2]!),
+    ),
+    aspectRatio: floatTensor([batch, 1], new Float32Array(batch).fill(height / width)),
+  };
+}

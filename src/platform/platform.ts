@@ -1,0 +1,19 @@
+/** What differs between Node and a browser; `#platform` in package.json's imports picks node.ts or web.ts. */
+
+import type { Folder } from "../checkpoints/files.ts";
+import type { DownloadProgress } from "../checkpoints/hub.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+
+export interface ResolveOptions {
+  /** Branch, tag or commit on the Hub. */
+  revision?: string;
+  variant?: string;
+  signal?: AbortSignal;
+  onDownload?: (progress: DownloadProgress) => void;
+}
+
+export interface Platform {
+  readonly runtime: Runtime;
+  /** The folder of a model: the name of an embedded one, a folder (Node) or an address (browser), or a Hub id. */
+  resolveModel(name: string, options?: ResolveOptions): Promise<Folder>;
+}

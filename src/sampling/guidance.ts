@@ -1,0 +1,37 @@
+/** Classifier-free guidance (Ho & Salimans 2022): away from what the model predicts without the condition. */
+import { type FloatTensor, sizeOf } from "../tensor.ts";
+
+/** unconditional + scale * (conditional - unconditional), element by element. */
+export function guide(unconditional: Float32Array, conditional: Float32Array, scale: number): Float32Array {
+  const out = new Float32Array(conditional.length);
+  for (let i = 0; i < out.length; i++) out[i] = unconditional[i]! + scale * (conditional[i]! - unconditional[i]!);
+  return out;
+}
+
+/** Two batches one after the other. */
+export function stack(first: FloatTensor, second: FloatTensor): FloatTensor {
+  const data = new Float32Array(first.data.length + second.data.length);
+  data.set(first.data);
+  data.set(second.data, first.data.length);
+  return { dtype: "float32", shape: [first.shape[0]! + second.shape[0]!, ...first.shape.slice(1)], data };
+}
+
+/** Rows start..end of a batch, as a view. */
+export function rows(tensor: FloatTensor, start: number, end: number): FloatTensor {
+  const each = sizeOf(tensor.shape.slice(1));
+  const shape = [end - start, ...tensor.shape.slice(1)];
+  return { dtype: "float32", shape, data: tensor.data.subarray(start * each, end * each) };
+}
+
+/** The first `count` channels of [batch, channels, height, width]: without the variance that some models predict too. */
+export function firstChannels(tensor: FloatTensor, count: number): FloatTensor {
+  const [batch, channels, height, width] = tensor.shape as [number, number, number, number];
+  if (channels === count) return tensor;
+  const area = height * width;
+  const data = new Float32Array(batch * count * area);
+  for (let i = 0; i < batch; i++) {
+    const from = i * channels * area;
+    data.set(tensor.data.subarray(from, from + count * area), i * count * area);
+  }
+  return { dtype: "float32", shape: [batch, count, height, width], data };
+}

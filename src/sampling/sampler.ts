@@ -1,0 +1,67 @@
+/** The sampling loop: from noise to a clean latent, one solver step at a time. */
+import { ArgumentError, NumericError } from "../errors.ts";
+import type { Scheduler } from "../schedulers/scheduler.ts";
+import type { FloatTensor } from "../tensor.ts";
+
+export interface SamplerStep {
+  /** Counts from 0. */
+  readonly index: number;
+  /** How many there are in all; a solver may take more than were asked for (PNDM). */
+  readonly steps: number;
+  readonly timestep: number;
+  /** The latent after this step; only to be read, and only until the next step. */
+  readonly latents: FloatTensor;
+}
+
+export interface SampleOptions {
+  scheduler: Scheduler;
+  steps: number;
+  /** Standard normal noise, [batch, channels, height, width]. */
+  noise: FloatTensor;
+  /** The guided prediction for a latent that the scheduler has scaled. */
+  denoise(latents: FloatTensor, timestep: number): Promise<FloatTensor>;
+  /** Fresh noise for solvers that add some at every step. */
+  drawNoise?: () => FloatTensor;
+  /** DDIM's amount of ancestral noise. */
+  eta?: number;
+  onStep?: (step: SamplerStep) => void | Promise<void>;
+  signal?: AbortSignal;
+}
+
+/**
+ * Runs a scheduler from noise to the end. Throws NumericError at the first step whose result is not a number, and the
+ * signal's reason when it is aborted.
+ */
+export async function sample(options: SampleOptions): Promise<FloatTensor> {
+  const { scheduler, steps, noise, denoise, drawNoise, eta, onStep, signal } = options;
+  if (!Number.isInteger(steps) || steps < 1)
+    throw new ArgumentError(`steps must be a whole number of at least 1, not ${steps}.`);
+  scheduler.setTimesteps(steps);
+  const timesteps = [...scheduler.timesteps];
+  let latents = scaled(noise, scheduler.initNoiseSigma);
+  for (const [index, timestep] of timesteps.entries()) {
+    signal?.throwIfAborted();
+    const prediction = await denoise(scheduler.scaleModelInput(latents, timestep), timestep);
+    latents = scheduler.step(prediction, timestep, latents, {
+      ...(drawNoise ? { noise: drawNoise } : {}),
+      ...(eta === undefined ? {} : { eta }),
+    }).prevSample;
+    checkFinite(latents, `step ${index + 1} of ${timesteps.length} (timestep ${timestep})`);
+    await onStep?.({ index, steps: timesteps.length, timestep, latents });
+  }
+  return latents;
+}
+
+function scaled({ shape, data }: FloatTensor, factor: number): FloatTensor {
+  return { dtype: "float32", shape, data: factor === 1 ? data : data.map((value) => value * factor) };
+}
+
+/** Throws NumericError if any value is NaN or infinite: broken weights show here first. */
+export function checkFinite({ data }: FloatTensor, where: string): void {
+  const at = data.findIndex((value) => !Number.isFinite(value));
+  if (at < 0) return;
+  throw new NumericError(
+    `${where}: value ${at} is ${data[at]}. The checkpoint's weights are damaged (\`halfstep verify\` or \`info\` looks ` +
+      "for NaN in them), or a size or guidance scale is far outside what the model was made for.",
+  );
+}
