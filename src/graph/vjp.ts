@@ -32,7 +32,6 @@ import {
   slice,
   softmax,
   sub,
-  tanh,
   transpose,
   where,
 } from "./operators.ts";
@@ -49,11 +48,10 @@ export interface RuleContext {
 /** Sums a gradient over the axes along which `target` was broadcast. */
 function unbroadcast(gradient: Value, target: Value): Value {
   const extra = gradient.shape.length - target.shape.length;
-  const axes = gradient.shape.flatMap((dim, i) =>
-    i < extra || (target.shape[i - extra] === 1 && dim !== 1) ? [i] : [],
-  );
-  const summed = axes.length > 0 ? reduceSum(gradient, axes) : gradient;
-  return extra > 0 ? reshape(summed, target.shape) : summed;
+  const missing = gradient.shape.flatMap((_, i) => (i < extra ? [i] : []));
+  const summed = missing.length > 0 ? reduceSum(gradient, missing, false) : gradient;
+  const single = target.shape.flatMap((dim, i) => (dim === 1 && summed.shape[i] !== 1 ? [i] : []));
+  return single.length > 0 ? reduceSum(summed, single) : summed;
 }
 
 export function zerosLike(x: Value): Value {
@@ -111,14 +109,14 @@ export const vjp: Readonly<Record<string, VjpRule>> = {
     const s = sigmoid(alpha === 1 ? x! : mul(x!, alpha));
     return [mul(dy!, add(s, mul(alpha === 1 ? y! : mul(y!, alpha), sub(1, s))))];
   },
-  Gelu: ({ inputs: [x], attributes }, dy) => {
+  Gelu: ({ inputs: [x], outputs: [y], attributes }, dy) => {
     if (attributes["approximate"] === "tanh") {
-      // u = c (x + 0.044715 x^3), y = x (1 + tanh u) / 2
-      const c = Math.sqrt(2 / Math.PI);
+      // y = x s with s = (1 + tanh u) / 2 = sigmoid(2 u), 2 u = c x + d x^3: dy/dx = s + y (1 - s) (c + 3 d x^2)
+      const c = 2 * Math.sqrt(2 / Math.PI);
+      const d = 0.044715 * c;
       const square = mul(x!, x!);
-      const t = tanh(mul(x!, add(mul(square, c * 0.044715), c)));
-      const slope = mul(x!, add(mul(square, 3 * c * 0.044715), c));
-      return [mul(dy!, mul(add(add(t, 1), mul(slope, sub(1, mul(t, t)))), 0.5))];
+      const s = sigmoid(mul(x!, add(mul(square, d), c)));
+      return [mul(dy!, add(s, mul(mul(y!, sub(1, s)), add(mul(square, 3 * d), c))))];
     }
     const cdf = mul(add(erf(mul(x!, Math.SQRT1_2)), 1), 0.5);
     const density = mul(exp(mul(mul(x!, x!), -0.5)), 1 / Math.sqrt(2 * Math.PI));
