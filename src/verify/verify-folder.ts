@@ -1,16 +1,15 @@
-import { readConfig } from "../checkpoints/diffusers-folder.ts";
+import { isPipeline, readConfig } from "../checkpoints/diffusers-folder.ts";
 import { expectObject, type Folder } from "../checkpoints/files.ts";
-import { SafetensorsFile } from "../checkpoints/safetensors.ts";
 import { CheckpointError } from "../errors.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import type { Tensor } from "../tensor.ts";
 import type { OutputError } from "./compare.ts";
 import { type ModelCaseOptions, verifyModel } from "./model-case.ts";
+import { readTensors, verifyPipeline } from "./pipeline-case.ts";
 import { verifyRng } from "./rng-case.ts";
 import { verifyScheduler } from "./scheduler-case.ts";
 
 export interface VerifyOptions extends ModelCaseOptions {
-  /** Largest relative error that passes: 1e-4 unless given. Of random numbers the largest absolute one: 1e-6. */
+  /** Largest relative error that passes: 1e-4, of whole pipelines 1e-3. Of random numbers the largest absolute one: 1e-6. */
   tolerance?: number;
 }
 
@@ -28,7 +27,7 @@ const referenceFile = "io.safetensors";
 
 /**
  * Compares what a folder holds with the reference tensors in its `io.safetensors`: a model (config.json and weights), a
- * scheduler (scheduler_config.json and call.json) or noise (config.json with seeds). NaN never passes. Throws
+ * scheduler (scheduler_config.json and call.json), noise (config.json with seeds) or a pipeline (model_index.json). NaN never passes. Throws
  * CheckpointError for a folder that is none of these, and what the parts throw.
  */
 export async function verifyFolder(
@@ -39,7 +38,7 @@ export async function verifyFolder(
   const result = await verifyCase(folder, runtime, options);
   const { outputs, blocks = [] } = result;
   const error = ({ maxAbs, relative }: OutputError) => (result.absolute ? maxAbs : relative);
-  const limit = tolerance ?? (result.absolute ? 1e-6 : 1e-4);
+  const limit = tolerance ?? (result.absolute ? 1e-6 : result.wholeRun ? 1e-3 : 1e-4);
   return {
     folder: folder.name,
     class: result.className,
@@ -55,13 +54,16 @@ interface CaseResult {
   blocks?: readonly OutputError[];
   /** Whether errors are judged as they are, and not over the standard deviation. */
   absolute?: boolean;
+  /** Whether errors have added up over the steps of a sampling run. */
+  wholeRun?: boolean;
 }
 
 async function verifyCase(folder: Folder, runtime: Runtime, options: ModelCaseOptions): Promise<CaseResult> {
+  if (await isPipeline(folder)) return { ...(await verifyPipeline(folder, runtime, options)), wholeRun: true };
   if (!(await folder.has(referenceFile))) {
     throw new CheckpointError(`${folder.name}: has no ${referenceFile}, the reference tensors to compare with.`);
   }
-  const io = await readAll(folder);
+  const io = await readTensors(folder, referenceFile);
   if ((await folder.has("scheduler_config.json")) && (await folder.has("call.json"))) {
     const config = expectObject(await folder.json("scheduler_config.json"), `${folder.name}/scheduler_config.json`);
     const call = expectObject(await folder.json("call.json"), `${folder.name}/call.json`);
@@ -72,11 +74,4 @@ async function verifyCase(folder: Folder, runtime: Runtime, options: ModelCaseOp
     return { className: "TorchGenerator", outputs: verifyRng(config, io), absolute: true };
   }
   return verifyModel(folder, io, runtime, { ...options, config });
-}
-
-async function readAll(folder: Folder): Promise<ReadonlyMap<string, Tensor>> {
-  const file = await SafetensorsFile.open(await folder.source(referenceFile));
-  const tensors = new Map<string, Tensor>();
-  for (const name of file.entries.keys()) tensors.set(name, await file.read(name));
-  return tensors;
 }

@@ -1,0 +1,183 @@
+import { existsSync } from "node:fs";
+import { rename, rm, writeFile } from "node:fs/promises";
+import { dirname, extname } from "node:path";
+import cliProgress from "cli-progress";
+import { Command, Option } from "commander";
+import { version } from "../../package.json";
+import { ArgumentError } from "../errors.ts";
+import { type SchedulerChoice, schedulerChoices } from "../pipelines/components.ts";
+import { contactSheet, encodePng, type Picture } from "../pipelines/picture.ts";
+import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
+import type { Provider } from "../runtime/runtime.ts";
+import { numberBetween, providerOption, threadsOption } from "./options.ts";
+
+interface GenerateOptions {
+  out: string;
+  model: string;
+  negative: string;
+  steps: number;
+  guidance: number;
+  seed?: number;
+  count: number;
+  scheduler?: SchedulerChoice;
+  width?: number;
+  height?: number;
+  provider: Provider;
+  threads?: number;
+  json?: boolean;
+}
+
+export function generateCommand(): Command {
+  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
+  return new Command("generate")
+    .description("a picture from text")
+    .argument("<prompt>", "what the picture shows")
+    .option("-o, --out <file>", "PNG file to write", "out.png")
+    .option("-m, --model <name>", "embedded model, folder in diffusers' layout, or Hub id", "fluent-emoji")
+    .option("--negative <prompt>", "what the picture should not show", "")
+    .option("--steps <n>", "solver steps", whole(1, 1000), 20)
+    .option("--guidance <scale>", "how closely to follow the prompt; 1 turns guidance off", numberBetween(0, 100), 4.5)
+    .option("--seed <n>", "same seed, same picture (random unless given)", whole(0, Number.MAX_SAFE_INTEGER - 1024))
+    .option("--count <n>", "pictures, with seeds one after the other, and a contact sheet of them", whole(1, 256), 1)
+    .addOption(
+      new Option("--scheduler <name>", "another solver than the model's own").choices(Object.keys(schedulerChoices)),
+    )
+    .option("--width <pixels>", "width (the model's own)", whole(8, 8192))
+    .option("--height <pixels>", "height (the model's own)", whole(8, 8192))
+    .addOption(providerOption())
+    .addOption(threadsOption())
+    .option("--json", "print what was made as JSON")
+    .action(generate);
+}
+
+async function generate(prompt: string, options: GenerateOptions): Promise<void> {
+  if (extname(options.out).toLowerCase() !== ".png") {
+    throw new ArgumentError(`--out ${options.out}: pictures are written as PNG, so its name must end in .png.`);
+  }
+  const folder = dirname(options.out);
+  if (!existsSync(folder)) throw new ArgumentError(`--out ${options.out}: there is no folder ${folder}.`);
+  const started = performance.now();
+  const abort = new AbortController();
+  const stop = () => abort.abort(new ArgumentError("Stopped; nothing was written."));
+  process.once("SIGINT", stop);
+  try {
+    const pipe = await TextToImagePipeline.fromPretrained(options.model, {
+      provider: options.provider,
+      ...(options.threads ? { threads: options.threads } : {}),
+      signal: abort.signal,
+      ...downloadProgress(),
+    });
+    const { steps, guidance: guidanceScale, count, width, height, seed, scheduler } = options;
+    const bar = progressBar("{bar} {value}/{total} steps, {eta_formatted} left");
+    let firstStep = 0;
+    const { images, seeds, warnings } = await pipe(prompt, {
+      steps,
+      guidanceScale,
+      count,
+      negativePrompt: options.negative,
+      ...(width ? { width } : {}),
+      ...(height ? { height } : {}),
+      ...(seed === undefined ? {} : { seed }),
+      ...(scheduler ? { scheduler } : {}),
+      signal: abort.signal,
+      onStep: ({ index, steps: total }) => {
+        if (index === 0) {
+          firstStep = performance.now();
+          bar?.start(total, 0);
+        }
+        bar?.update(index + 1);
+      },
+    });
+    bar?.stop();
+    for (const warning of warnings) console.error(`Note: ${warning}`);
+    const settings = {
+      model: options.model,
+      steps,
+      guidanceScale,
+      scheduler: scheduler ?? "own",
+      negativePrompt: options.negative,
+    };
+    const files = await save(images, seeds, options.out, prompt, settings);
+    const seconds = (performance.now() - started) / 1000;
+    if (options.json) {
+      const toFirstStep = +((firstStep - started) / 1000).toFixed(3);
+      console.log(
+        JSON.stringify({ prompt, ...settings, seeds, files, warnings, seconds: +seconds.toFixed(3), toFirstStep }),
+      );
+    } else {
+      console.log(
+        `${files.join(", ")} (seed ${seeds[0]}${count > 1 ? ` to ${seeds.at(-1)}` : ""}, ${seconds.toFixed(1)} s)`,
+      );
+    }
+    await pipe.release();
+  } finally {
+    process.off("SIGINT", stop);
+  }
+}
+
+/** One picture under the name that was given; of several the contact sheet, and each under the name with a number. */
+async function save(
+  images: readonly Picture[],
+  seeds: readonly number[],
+  out: string,
+  prompt: string,
+  settings: Readonly<Record<string, unknown>>,
+): Promise<string[]> {
+  const text = (seed: string) => ({
+    Software: `halfstep ${version}`,
+    prompt,
+    seed,
+    settings: JSON.stringify(settings),
+  });
+  if (images.length === 1) {
+    await writeWhole(out, encodePng(images[0]!, text(String(seeds[0]))));
+    return [out];
+  }
+  const stem = out.slice(0, -extname(out).length);
+  const files: string[] = [];
+  for (const [i, image] of images.entries()) {
+    const file = `${stem}-${String(i + 1).padStart(String(images.length).length, "0")}.png`;
+    await writeWhole(file, encodePng(image, text(String(seeds[i]))));
+    files.push(file);
+  }
+  await writeWhole(out, encodePng(contactSheet(images), text(seeds.join(" "))));
+  return [out, ...files];
+}
+
+/** Never a half-written file under the name that was asked for. */
+async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
+  const temporary = `${file}.${process.pid}.tmp`;
+  try {
+    await writeFile(temporary, bytes);
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+}
+
+/** A bar on the terminal, and none where nobody watches. */
+export function progressBar(format: string): cliProgress.SingleBar | null {
+  if (!process.stderr.isTTY) return null;
+  return new cliProgress.SingleBar(
+    { format, hideCursor: true, clearOnComplete: true },
+    cliProgress.Presets.shades_classic,
+  );
+}
+
+function downloadProgress() {
+  const bar = progressBar("downloading {bar} {percentage} %, {eta_formatted} left");
+  if (!bar) return {};
+  let running = false;
+  return {
+    onDownload: ({ loaded, total }: { loaded: number; total: number }) => {
+      if (!running && loaded < total) {
+        running = true;
+        bar.start(total, loaded);
+      }
+      if (!running) return;
+      bar.update(loaded);
+      if (loaded >= total) bar.stop();
+    },
+  };
+}

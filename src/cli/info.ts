@@ -1,0 +1,103 @@
+import { Command } from "commander";
+import { isPipeline, type RawConfig, readConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { openWeights, type WeightFiles } from "../checkpoints/weights.ts";
+import { HalfstepError } from "../errors.ts";
+import { networksOf } from "../models/registry.ts";
+import { platform } from "../platform/node.ts";
+import { schedulerNames } from "../schedulers/scheduler.ts";
+import { shortNumber } from "./options.ts";
+
+interface ComponentInfo {
+  name: string;
+  class: string;
+  parameters: number;
+  /** Transformer or U-Net blocks, by the names of the weights. */
+  blocks: number;
+  /** Bytes on disk. */
+  bytes: number;
+  dtypes: string[];
+  /** Bytes of the weights as they are computed with, in float32. */
+  memory: number;
+  supported: boolean;
+}
+
+export function infoCommand(): Command {
+  return new Command("info")
+    .description("what a checkpoint is, how large it is, and the memory it will need")
+    .argument("<model>", "embedded model, folder or Hub id")
+    .option("--json", "print it as JSON")
+    .action(info);
+}
+
+async function info(model: string, { json }: { json?: boolean }): Promise<void> {
+  const folder = await platform.resolveModel(model);
+  const pipeline = await isPipeline(folder);
+  const index = pipeline ? await readModelIndex(folder) : null;
+  const components: ComponentInfo[] = [];
+  for (const name of index?.components.keys() ?? [""]) {
+    const component = await describeComponent(name ? folder.sub(name) : folder, name);
+    if (component) components.push(component);
+  }
+  const className = index?.className ?? components[0]?.class ?? "unknown";
+  const memory = components.reduce((sum, component) => sum + component.memory, 0);
+  if (json) {
+    console.log(JSON.stringify({ model: folder.name, class: className, components, memory }));
+    return;
+  }
+  console.log(`${folder.name}: ${className}`);
+  for (const part of components) {
+    const size = part.parameters
+      ? `${shortNumber(part.parameters)} parameters${part.blocks ? ` in ${part.blocks} blocks` : ""}, ` +
+        `${shortNumber(part.bytes, "B")} as ${part.dtypes.join(" and ")}`
+      : "";
+    const support = part.supported ? "" : " (not supported by this version)";
+    console.log(`  ${(part.name || "model").padEnd(14)} ${part.class}${support}${size ? `: ${size}` : ""}`);
+  }
+  console.log(`  weights in memory: ${shortNumber(memory, "B")} (float32), activations on top`);
+}
+
+async function describeComponent(folder: Folder, name: string): Promise<ComponentInfo | null> {
+  const config = await readConfig(folder).catch((error: unknown) => {
+    if (error instanceof HalfstepError) return null;
+    throw error;
+  });
+  if (!config) return null;
+  const className = String(
+    config["_class_name"] ?? (config["architectures"] as string[] | undefined)?.[0] ?? "tokenizer",
+  );
+  const isNetwork =
+    !className.includes("Scheduler") && !className.includes("okenizer") && config["tokenizer_class"] === undefined;
+  const weights = isNetwork ? await openWeights(folder) : null;
+  return {
+    name,
+    class: config["tokenizer_class"] ? String(config["tokenizer_class"]) : className,
+    parameters: weights?.parameters ?? 0,
+    blocks: weights ? countBlocks(weights) : 0,
+    bytes: weights?.bytes ?? 0,
+    dtypes: weights ? [...new Set([...weights.entries.values()].map(({ dtype }) => dtype))] : [],
+    memory: (weights?.parameters ?? 0) * 4,
+    supported: isSupported(config, className, isNetwork),
+  };
+}
+
+function isSupported(config: RawConfig, className: string, isNetwork: boolean): boolean {
+  if (!isNetwork) return !className.includes("Scheduler") || schedulerNames.includes(className);
+  try {
+    for (const { parseConfig } of Object.values(networksOf(config))) parseConfig(config);
+    return true;
+  } catch (error) {
+    if (error instanceof HalfstepError) return false;
+    throw error;
+  }
+}
+
+/** Numbered repetitions of the outermost list of modules: transformer_blocks.0 ... or encoder.block.0 ... */
+function countBlocks(weights: WeightFiles): number {
+  const lists = new Map<string, Set<string>>();
+  for (const name of weights.entries.keys()) {
+    const match = /^(.*?(?:blocks?|layers))\.(\d+)\./.exec(name);
+    if (match) lists.set(match[1]!, (lists.get(match[1]!) ?? new Set()).add(match[2]!));
+  }
+  return Math.max(0, ...[...lists.values()].map((numbers) => numbers.size));
+}

@@ -1,0 +1,24 @@
+#!/usr/bin/env node
+import { Command } from "commander";
+import { version } from "../../package.json";
+import { HalfstepError } from "../errors.ts";
+import { generateCommand } from "./generate.ts";
+import { infoCommand } from "./info.ts";
+import { verifyCommand } from "./verify.ts";
+
+const program = new Command("halfstep")
+  .description("Diffusion models from the checkpoints you have, at the quality you ask for.")
+  .version(version)
+  .addCommand(generateCommand())
+  .addCommand(verifyCommand())
+  .addCommand(infoCommand())
+  .showHelpAfterError("(--help shows what there is)");
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  // What a user can act on is one line; anything else is a defect, and its stack says where.
+  const expected = error instanceof HalfstepError;
+  console.error(expected ? `${error.name}: ${error.message}` : error);
+  process.exitCode = 1;
+}

@@ -1,0 +1,37 @@
+/** Options that several commands share, and reading numbers from the command line. */
+import { InvalidArgumentError, Option } from "commander";
+
+/** A number within limits; commander names the option in its error. */
+export function numberBetween(least: number, most: number, { whole = false } = {}): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (
+      text.trim() === "" ||
+      !Number.isFinite(value) ||
+      value < least ||
+      value > most ||
+      (whole && !Number.isInteger(value))
+    ) {
+      throw new InvalidArgumentError(`It must be a ${whole ? "whole " : ""}number from ${least} to ${most}.`);
+    }
+    return value;
+  };
+}
+
+export const threadsOption = () =>
+  new Option("--threads <n>", "CPU threads (all cores)").argParser(numberBetween(1, 256, { whole: true }));
+
+export const providerOption = () =>
+  new Option("--provider <name>", "where to compute").choices(["cpu", "webgpu", "cuda"]).default("cpu");
+
+/** 1234567 -> "1.2 M" */
+export function shortNumber(value: number, unit = ""): string {
+  const steps: [number, string][] = [
+    [1e9, "G"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ];
+  const [size, letter] = steps.find(([limit]) => value >= limit) ?? [1, ""];
+  const digits = size === 1 ? 0 : value / size < 100 ? 1 : 0;
+  return `${(value / size).toFixed(digits)} ${letter}${unit}`.trim();
+}

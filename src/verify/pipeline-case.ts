@@ -1,0 +1,172 @@
+import { type RawConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
+import { expectObject, type Folder } from "../checkpoints/files.ts";
+import { SafetensorsFile } from "../checkpoints/safetensors.ts";
+import { ArgumentError, CheckpointError, ConfigError } from "../errors.ts";
+import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
+import { TextToImagePipeline, textToImageClasses } from "../pipelines/text-to-image.ts";
+import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
+import type { SamplerStep } from "../sampling/sampler.ts";
+import { createScheduler, type Scheduler } from "../schedulers/scheduler.ts";
+import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../tensor.ts";
+import { compare, type OutputError, reference } from "./compare.ts";
+
+type Io = ReadonlyMap<string, Tensor>;
+
+/** One recorded run of a pipeline: `call.json` and `io.safetensors`, or `call.<name>.json` and `io.<name>.safetensors`. */
+interface RecordedCall {
+  readonly name: string;
+  readonly call: Readonly<Record<string, unknown>>;
+  readonly io: Io;
+}
+
+/** What a run needs from either pipeline. */
+interface Run {
+  scheduler: Scheduler;
+  steps: number;
+  guidanceScale: number;
+  noise: FloatTensor;
+  onStep: (step: SamplerStep) => void;
+}
+
+/**
+ * A pipeline's whole sampling runs against the reference's: every step's latent, the last one, the decoded picture.
+ * Starts from the recorded noise and, for text, the recorded embeddings. Throws ConfigError for a pipeline that is not
+ * supported, CheckpointError if the folder has no recorded call.
+ */
+export async function verifyPipeline(
+  folder: Folder,
+  runtime: Runtime,
+  options: SessionOptions = {},
+): Promise<{ className: string; outputs: OutputError[] }> {
+  const { className } = await readModelIndex(folder);
+  const calls = await recordedCalls(folder);
+  const pipeline = await openAny(className, folder, runtime, options);
+  const outputs: OutputError[] = [];
+  try {
+    for (const recorded of calls) {
+      const prefix = recorded.name ? `${recorded.name}: ` : "";
+      for (const error of await verifyCall(pipeline, folder, recorded)) {
+        outputs.push({ ...error, name: prefix + error.name });
+      }
+    }
+  } finally {
+    await pipeline.release();
+  }
+  return { className, outputs };
+}
+
+async function openAny(className: string, folder: Folder, runtime: Runtime, options: SessionOptions) {
+  if ((textToImageClasses as readonly string[]).includes(className)) {
+    return TextToImagePipeline.fromFolder(folder, runtime, options);
+  }
+  if (className === "DiTPipeline") return ClassToImagePipeline.fromFolder(folder, runtime, options);
+  throw new ConfigError(
+    `${folder.name}: ${className} is not supported; DiTPipeline, ${textToImageClasses.join(", ")} are.`,
+  );
+}
+
+type AnyPipeline = Awaited<ReturnType<typeof openAny>>;
+
+async function verifyCall(pipeline: AnyPipeline, folder: Folder, { call, io }: RecordedCall): Promise<OutputError[]> {
+  const states: FloatTensor[] = [];
+  const config = await schedulerConfig(folder, call);
+  const run: Run = {
+    scheduler: createScheduler(config),
+    steps: numberOf(call, "num_inference_steps"),
+    guidanceScale: numberOf(call, "guidance_scale"),
+    noise: reference(io, "input.latents", "float32"),
+    onStep: ({ latents }) => {
+      states.push(floatTensor(latents.shape, latents.data.slice()));
+    },
+  };
+  const latents = await sampleWith(pipeline, run, io);
+  const decoded = await pipeline.decode(latents);
+  const actual: Record<string, ArrayLike<number>> = {
+    "output.timesteps": run.scheduler.timesteps,
+    "output.latents_per_step": concatenated(states),
+    "output.latents": latents.data,
+    "output.decoded": decoded.data,
+    "output.image": toImage(decoded),
+  };
+  return Object.entries(actual).flatMap(([name, values]) => {
+    const expected = io.get(name);
+    return expected ? [compare(name, values, expected.data)] : [];
+  });
+}
+
+function sampleWith(pipeline: AnyPipeline, run: Run, io: Io): Promise<FloatTensor> {
+  if (pipeline instanceof ClassToImagePipeline) {
+    const classes = Array.from(reference(io, "input.class_labels", "int64").data, Number);
+    return pipeline.sampleLatents({ ...run, classes });
+  }
+  const embeddings = (prefix: string) => {
+    const { shape, data } = reference(io, `input.${prefix}prompt_attention_mask`, "int64");
+    return {
+      encoderHiddenStates: reference(io, `input.${prefix}prompt_embeds`, "float32"),
+      encoderAttentionMask: floatTensor(shape, Float32Array.from(data, Number)),
+    };
+  };
+  return pipeline.sampleLatents({ ...run, prompt: embeddings(""), negative: embeddings("negative_") });
+}
+
+async function schedulerConfig(folder: Folder, call: RecordedCall["call"]): Promise<RawConfig> {
+  const name = typeof call["scheduler"] === "string" ? call["scheduler"] : "scheduler";
+  return expectObject(
+    await folder.json(`${name}/scheduler_config.json`),
+    `${folder.name}/${name}/scheduler_config.json`,
+  );
+}
+
+/** `call.json`, or every `call.<name>.json` whose name a scheduler folder or a known solver suggests. */
+async function recordedCalls(folder: Folder): Promise<RecordedCall[]> {
+  const calls: RecordedCall[] = [];
+  for (const name of ["", "ddim", "dpmpp", "euler", "pndm", "ddpm", "flow"]) {
+    const infix = name ? `.${name}` : "";
+    if (!(await folder.has(`call${infix}.json`))) continue;
+    const call = expectObject(await folder.json(`call${infix}.json`), `${folder.name}/call${infix}.json`);
+    calls.push({ name, call, io: await readTensors(folder, `io${infix}.safetensors`) });
+  }
+  if (calls.length > 0) return calls;
+  throw new CheckpointError(
+    `${folder.name}: has no call.json beside its model_index.json, so there is no recorded run to compare with.`,
+  );
+}
+
+/** Every tensor of a file, by name. */
+export async function readTensors(folder: Folder, path: string): Promise<Io> {
+  const file = await SafetensorsFile.open(await folder.source(path));
+  const tensors = new Map<string, Tensor>();
+  for (const name of file.entries.keys()) tensors.set(name, await file.read(name));
+  return tensors;
+}
+
+function numberOf(call: RecordedCall["call"], key: string): number {
+  const value = call[key];
+  if (typeof value !== "number")
+    throw new ArgumentError(`call.json: "${key}" is ${JSON.stringify(value)}, not a number.`);
+  return value;
+}
+
+function concatenated(tensors: readonly FloatTensor[]): Float32Array {
+  const all = new Float32Array(tensors.reduce((sum, { data }) => sum + data.length, 0));
+  let start = 0;
+  for (const { data } of tensors) {
+    all.set(data, start);
+    start += data.length;
+  }
+  return all;
+}
+
+/** clamp(decoded / 2 + 0.5, 0, 1) with the channels last, as diffusers' pipelines return pictures. */
+function toImage({ shape, data }: FloatTensor): Float32Array {
+  const [, channels, height, width] = shape as [number, number, number, number];
+  const area = height * width;
+  const image = new Float32Array(sizeOf(shape));
+  for (let i = 0; i < image.length; i++) {
+    const channel = i % channels;
+    const pixel = Math.floor(i / channels) % area;
+    const row = Math.floor(i / (channels * area));
+    image[i] = Math.min(1, Math.max(0, data[(row * channels + channel) * area + pixel]! / 2 + 0.5));
+  }
+  return image;
+}
