@@ -122,7 +122,7 @@ export const vjp: Readonly<Record<string, VjpRule>> = {
     const density = mul(exp(mul(mul(x!, x!), -0.5)), 1 / Math.sqrt(2 * Math.PI));
     return [mul(dy!, add(cdf, mul(x!, density)))];
   },
-  Cast: ({ inputs: [x] }, dy) => [x!.dtype === "float32" ? cast(dy!, "float32") : null],
+  Cast: ({ inputs: [x] }, dy) => [x!.dtype.includes("float") ? cast(dy!, x!.dtype) : null],
   Where: ({ inputs: [condition, a, b] }, dy) => [
     null,
     unbroadcast(where(condition!, dy!, 0), a!),

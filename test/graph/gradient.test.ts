@@ -4,6 +4,7 @@ import { gradients } from "../../src/graph/gradient.ts";
 import {
   add,
   attention,
+  cast,
   gather,
   gelu,
   layerNorm,
@@ -19,7 +20,7 @@ import {
 } from "../../src/graph/operators.ts";
 import { constant, input, topologicalOrder, type Value } from "../../src/graph/value.ts";
 import { sumAll, vjp } from "../../src/graph/vjp.ts";
-import { type FloatTensor, int64Tensor } from "../../src/tensor.ts";
+import { type FloatTensor, floatTensor, int64Tensor } from "../../src/tensor.ts";
 import { gradientCases } from "../support/gradient-cases.ts";
 import { evaluate, gradientError, random, randomTensor } from "../support/gradient-error.ts";
 
@@ -257,6 +258,12 @@ describe("gradients", () => {
       expected.flatMap((sum) => [sum, sum]),
     );
     expect(() => gradients(sumAll(x), [x])).toThrow("[batch, 3]");
+  });
+
+  it("pass through half precision, rounded to it", async () => {
+    const dy = floatTensor([3], Float32Array.of(0.5, -3, 1 / 3));
+    const halves = (x: Value) => cast(cast(x, "float16"), "float32");
+    expectClose(await gradient(halves, floats([3], 1), dy), [0.5, -3, 0.333251953125], 1e-9);
   });
 
   it("through attention agree with the same attention written out", async () => {
