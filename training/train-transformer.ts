@@ -126,7 +126,7 @@ const trainer = await Trainer.create(
   new Map([...text.parameters, ...image.parameters]),
   parameters,
   {
-    emaDecay: 0.9995,
+    emaDecay: 0.999,
     weightDecay: 0.01,
   },
 );
