@@ -1,0 +1,120 @@
+/** Models with random weights, in a checkpoint's folder: for measuring, and as the start of a training. */
+import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { ArgumentError } from "../errors.ts";
+import { weightShapes } from "../models/architecture.ts";
+import { architectureOf } from "../models/registry.ts";
+import { TorchGenerator } from "../sampling/noise.ts";
+import { type FloatTensor, sizeOf } from "../tensor.ts";
+import type { RawConfig } from "./diffusers-folder.ts";
+import { writeSafetensors } from "./safetensors-node.ts";
+import type { FloatStorage, LazyTensor } from "./safetensors-writer.ts";
+
+const patchTransformer = {
+  activation_fn: "gelu-approximate",
+  attention_bias: true,
+  in_channels: 4,
+  out_channels: 8,
+  norm_elementwise_affine: false,
+  norm_num_groups: 32,
+};
+
+/** The sizes of DiT (Peebles & Xie 2023, table 1): blocks, heads, and the width of a head. */
+const ditSizes = { s: [12, 6, 64], b: [12, 12, 64], l: [24, 16, 64], xl: [28, 16, 72] } as const;
+
+const ditPresets = Object.entries(ditSizes).flatMap(([size, [layers, heads, headDim]]) =>
+  [2, 4, 8].map((patch): [string, RawConfig] => [
+    `dit-${size}-${patch}`,
+    {
+      _class_name: "DiTTransformer2DModel",
+      ...patchTransformer,
+      norm_type: "ada_norm_zero",
+      norm_eps: 1e-5,
+      num_embeds_ada_norm: 1000,
+      num_layers: layers,
+      num_attention_heads: heads,
+      attention_head_dim: headDim,
+      patch_size: patch,
+      sample_size: 32,
+    },
+  ]),
+);
+
+/** PixArt-alpha and PixArt-sigma at 512 pixels are this one network; captions are T5 v1.1 XXL's. */
+const pixartXl2: RawConfig = {
+  _class_name: "PixArtTransformer2DModel",
+  ...patchTransformer,
+  norm_type: "ada_norm_single",
+  norm_eps: 1e-6,
+  num_layers: 28,
+  num_attention_heads: 16,
+  attention_head_dim: 72,
+  cross_attention_dim: 1152,
+  caption_channels: 4096,
+  patch_size: 2,
+  sample_size: 64,
+  interpolation_scale: 1,
+  use_additional_conditions: false,
+};
+
+/** Configurations by the name that `initModel` and `halfstep init` know them under. */
+export const presets: ReadonlyMap<string, RawConfig> = new Map([...ditPresets, ["pixart-xl-2", pixartXl2]]);
+
+export interface InitOptions {
+  /** 0 unless given; the same seed gives the same bytes. */
+  seed?: number;
+  /** How the weights are stored; "F32" unless given. */
+  dtype?: FloatStorage;
+  /** Called before each tensor is written. */
+  onTensor?: (name: string, written: number, total: number) => void;
+}
+
+/**
+ * Writes a model's folder: `config.json` and `diffusion_pytorch_model.safetensors` with random weights. One tensor is in
+ * memory at a time. Throws ArgumentError if there is something in the folder already, and ConfigError for a class or a
+ * value that is not supported.
+ */
+export async function initModel(
+  folder: string,
+  config: RawConfig,
+  { seed = 0, dtype = "F32", onTensor }: InitOptions = {},
+): Promise<{ parameters: number; bytes: number }> {
+  const architecture = architectureOf(config);
+  const shapes = weightShapes(architecture.model(architecture.parseConfig(config), { batch: 1, tokens: 1 }));
+  const sizes = [...shapes.values()].map(sizeOf);
+  const parameters = sizes.reduce((sum, size) => sum + size, 0);
+  await mkdir(folder, { recursive: true });
+  if ((await readdir(folder)).length > 0) {
+    throw new ArgumentError(`${folder} is not empty; a new model needs a folder of its own.`);
+  }
+  const generator = new TorchGenerator(seed);
+  let written = 0;
+  const tensors = new Map<string, LazyTensor>();
+  for (const [name, shape] of shapes) {
+    const load = () => {
+      onTensor?.(name, written, parameters);
+      written += sizeOf(shape);
+      return randomWeight(name, shape, generator);
+    };
+    tensors.set(name, { dtype: "float32", shape, load });
+  }
+  await writeSafetensors(join(folder, "diffusion_pytorch_model.safetensors"), tensors, { dtype });
+  // Last, so that a folder with a config is a whole one.
+  await writeFile(join(folder, "config.json"), `${JSON.stringify(config, null, 2)}\n`);
+  return { parameters, bytes: parameters * (dtype === "F32" ? 4 : 2) };
+}
+
+/**
+ * Uniform with the deviation 1/sqrt(inputs) for matrices and convolutions, which keeps the size of activations, and
+ * 0.02 for biases and tables. Nothing is zero: the gates of adaLN-zero are open, as after training, so that every block
+ * has a say in the output.
+ */
+function randomWeight(name: string, shape: readonly number[], generator: TorchGenerator): FloatTensor {
+  const inputs = sizeOf(shape.slice(1));
+  const matrix = shape.length > 1 && !/table|embedding/.test(name);
+  const range = Math.sqrt(12) * (matrix ? 1 / Math.sqrt(inputs) : 0.02);
+  const tensor = generator.rand(shape);
+  const { data } = tensor;
+  for (let i = 0; i < data.length; i++) data[i] = (data[i]! - 0.5) * range;
+  return tensor;
+}
