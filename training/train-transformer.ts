@@ -128,6 +128,8 @@ const trainer = await Trainer.create(
   {
     emaDecay: 0.999,
     weightDecay: 0.01,
+  // Training goes on beside other work.
+  session: { spin: false },
   },
 );
 const statePath = join(options.out, "state.safetensors");

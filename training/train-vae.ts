@@ -82,6 +82,8 @@ initialise(parameters, seededRandom(Number(options.seed)), (name) =>
 const trainer = await Trainer.create(nodeRuntime, loss, weights, parameters, {
   emaDecay: 0.998,
   weightDecay: 0.01,
+  // Training goes on beside other work.
+  session: { spin: false },
   metrics: { pixels, kl, mse: meanAll(mul(error, error)) },
 });
 
