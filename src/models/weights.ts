@@ -2,6 +2,7 @@
  * How a model names its weights. The model asks for each tensor once, by name and shape; where the tensor comes from is
  * somebody else's concern: a checkpoint's file, a trainer's parameters, or nowhere yet (a list of what is needed).
  */
+import type { ByteSource } from "../checkpoints/files.ts";
 import type { WeightFiles } from "../checkpoints/weights.ts";
 import { CheckpointError } from "../errors.ts";
 import { cast } from "../graph/operators.ts";
@@ -78,9 +79,23 @@ export function weightLocations(files: WeightFiles): WeightLocations {
   const locations = new Map<string, WeightLocation>();
   for (const [file, { source }] of files.files) {
     const path = source.nativePath;
-    locations.set(graphName(files, file), path ? { path } : { bytes: () => source.read(0, source.size) });
+    locations.set(graphName(files, file), path ? { path } : { bytes: () => wholeFile(source) });
   }
   return locations;
+}
+
+const wholeFiles = new WeakMap<ByteSource, Promise<Uint8Array>>();
+
+/** Read once, and kept for the sessions to come: a model is compiled anew for every size of picture. */
+function wholeFile(source: ByteSource): Promise<Uint8Array> {
+  let bytes = wholeFiles.get(source);
+  if (!bytes) {
+    bytes = source.read(0, source.size);
+    wholeFiles.set(source, bytes);
+    // A connection that broke off may hold the next time.
+    bytes.catch(() => wholeFiles.delete(source));
+  }
+  return bytes;
 }
 
 /** Weights that are fed at every run, as a trainer does; collects what the model asks for, under prefixed names. */

@@ -20,7 +20,7 @@ async function compile(model: OnnxModel, weights: WeightLocations = new Map(), o
       },
     },
   });
-  return new OrtSession(session, ort.Tensor);
+  return new OrtSession(session, ort.Tensor, { profiled: options.profile !== undefined });
 }
 
 /** The one folder that all of a session's weight files lie in; ONNX Runtime looks them up there by name. */

@@ -1,28 +1,39 @@
 /** What onnxruntime-node and onnxruntime-web share: our tensors in, our tensors out. */
 import type { InferenceSession, Tensor as OrtTensor, TensorConstructor } from "onnxruntime-common";
-import { ArgumentError } from "../errors.ts";
+import { ArgumentError, ShapeError } from "../errors.ts";
 import type { DType, Tensor } from "../tensor.ts";
 import type { Session, SessionOptions } from "./runtime.ts";
 
 /** Options both bindings take. Weights stay in their files: see docs/decisions.md on prepacking. */
-export function commonOptions({ threads, prepack = true, profile }: SessionOptions): InferenceSession.SessionOptions {
+export function commonOptions({ threads, prepack = true, spin = true, profile }: SessionOptions): InferenceSession.SessionOptions {
   return {
     ...(threads ? { intraOpNumThreads: threads } : {}),
     interOpNumThreads: 1,
     executionMode: "sequential",
     logSeverityLevel: 3,
     ...(profile ? { enableProfiling: true, profileFilePrefix: profile } : {}),
-    extra: { session: { disable_prepacking: prepack ? "0" : "1" } },
+    extra: {
+      session: { disable_prepacking: prepack ? "0" : "1", intra_op: { allow_spinning: spin ? "1" : "0" } },
+    },
   };
+}
+
+export interface OrtSessionSettings {
+  /** Whether outputs are copied to where they are wanted, because the binding cannot write them there. */
+  copyOutputs?: boolean;
+  /** Whether a trace was asked for, which is written when the session is released. */
+  profiled?: boolean;
 }
 
 export class OrtSession implements Session {
   readonly #session: InferenceSession;
   readonly #Tensor: TensorConstructor;
+  readonly #settings: OrtSessionSettings;
 
-  constructor(session: InferenceSession, Tensor: TensorConstructor) {
+  constructor(session: InferenceSession, Tensor: TensorConstructor, settings: OrtSessionSettings = {}) {
     this.#session = session;
     this.#Tensor = Tensor;
+    this.#settings = settings;
   }
 
   get inputNames() {
@@ -40,11 +51,15 @@ export class OrtSession implements Session {
       if (!feed) throw new ArgumentError(`run: no tensor was given for input "${name}"`);
       inputs[name] = this.#wrap(feed);
     }
+    const { copyOutputs = false } = this.#settings;
     const fetches: Record<string, OrtTensor | null> = {};
-    for (const name of this.outputNames) fetches[name] = into[name] ? this.#wrap(into[name]) : null;
+    for (const name of this.outputNames) fetches[name] = into[name] && !copyOutputs ? this.#wrap(into[name]) : null;
     const results = await this.#session.run(inputs, fetches);
     const outputs: Record<string, Tensor> = {};
-    for (const name of this.outputNames) outputs[name] = into[name] ?? unwrap(results[name]!);
+    for (const name of this.outputNames) {
+      if (into[name] && copyOutputs) copy(name, unwrap(results[name]!), into[name]);
+      outputs[name] = into[name] ?? unwrap(results[name]!);
+    }
     return outputs;
   }
 
@@ -53,12 +68,22 @@ export class OrtSession implements Session {
   }
 
   async release() {
-    // Writes the trace, if one was asked for.
-    this.#session.endProfiling();
+    if (this.#settings.profiled) this.#session.endProfiling();
     await this.#session.release();
   }
 }
 
 function unwrap(tensor: OrtTensor): Tensor {
   return { dtype: tensor.type as DType, shape: tensor.dims, data: tensor.data as Tensor["data"] };
+}
+
+function copy(name: string, from: Tensor, to: Tensor): void {
+  if (from.dtype !== to.dtype || from.shape.join() !== to.shape.join()) {
+    throw new ShapeError(
+      `run: output "${name}" is ${from.dtype} [${from.shape.join(", ")}], the tensor for it is ` +
+        `${to.dtype} [${to.shape.join(", ")}]`,
+    );
+  }
+  // Equal types, which the compiler does not see.
+  (to.data as Float32Array).set(from.data as Float32Array);
 }

@@ -7,13 +7,21 @@ export type Provider = "cpu" | "cuda" | "webgpu" | "wasm";
 export interface SessionOptions {
   /** Where to compute; "cpu" in Node and "wasm" in a browser unless given. */
   provider?: Provider;
-  /** CPU threads; all cores unless given. */
+  /**
+   * CPU threads; all cores unless given. In a browser half of them and at most 4, and one on a page that is not
+   * cross-origin isolated; there the first session's number is that of all.
+   */
   threads?: number;
   /**
    * Keep a packed copy of each weight matrix (faster products; the default), or multiply from the mapped file as it is
    * (less memory while several sessions are alive).
    */
   prepack?: boolean;
+  /**
+   * Let threads wait for work in a loop (the default), which saves microseconds an operator on a machine of one's own,
+   * or asleep: with other work on the same cores a training step took half the time so.
+   */
+  spin?: boolean;
   /** Writes ONNX Runtime's trace of every operator to this file (Node). */
   profile?: string;
 }

@@ -1,0 +1,6 @@
+/** halfstep in Node. */
+export { cacheDirectory, type DownloadProgress, downloadModel, type HubOptions } from "./checkpoints/hub.ts";
+export { fileSource, NodeFolder } from "./checkpoints/node.ts";
+export { writeSafetensors } from "./checkpoints/safetensors-node.ts";
+export * from "./portable.ts";
+export { nodeRuntime } from "./runtime/node.ts";

@@ -1,0 +1,25 @@
+import { HttpFolder } from "../checkpoints/web.ts";
+import { ArgumentError } from "../errors.ts";
+import { webRuntime } from "../runtime/web.ts";
+import type { Platform, ResolveOptions } from "./platform.ts";
+
+const HUB = "https://huggingface.co";
+
+/**
+ * "owner/name" is on the Hub. Everything else with a slash is an address: whole, from the root of the server ("/models/x")
+ * or seen from the page ("./models/x", "models/x/").
+ */
+async function resolveModel(name: string, { revision = "main", signal }: ResolveOptions = {}) {
+  const options = signal ? { signal } : {};
+  if (/^\w[\w.-]*\/\w[\w.-]*$/.test(name)) {
+    return new HttpFolder(`${HUB}/${name}/resolve/${encodeURIComponent(revision)}`, options);
+  }
+  if (name.includes("/")) return new HttpFolder(name, options);
+  throw new ArgumentError(
+    `A browser cannot look for a model by the name "${name}" alone. Models that come with the package are in ` +
+      `node_modules/halfstep/checkpoints: serve the folder there that is called "${name}" with your page, and give its ` +
+      `URL, such as "/models/${name}". There are Hub ids (owner/name) too.`,
+  );
+}
+
+export const platform: Platform = { runtime: webRuntime, resolveModel };

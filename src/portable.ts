@@ -1,0 +1,52 @@
+/** What halfstep is in Node and in a browser alike. */
+export { type ModelIndex, type RawConfig, readConfig, readModelIndex } from "./checkpoints/diffusers-folder.ts";
+export { type ByteSource, blobSource, Folder, MemoryFolder, memorySource } from "./checkpoints/files.ts";
+export { readTensor, SafetensorsFile, type TensorEntry } from "./checkpoints/safetensors.ts";
+export type { StoredDType } from "./checkpoints/safetensors-header.ts";
+export { encodeSafetensors } from "./checkpoints/safetensors-writer.ts";
+export { HttpFolder, type HttpOptions } from "./checkpoints/web.ts";
+export { checkFinite as checkFiniteWeights, openWeights, WeightFiles } from "./checkpoints/weights.ts";
+export * from "./errors.ts";
+export type { Architecture, Features, Geometry, Stage, StagedModel } from "./models/architecture.ts";
+export { type AutoencoderKLConfig, autoencoderKL } from "./models/autoencoder-kl.ts";
+export { type DiTConfig, dit } from "./models/dit.ts";
+export { type PixArtConfig, pixart } from "./models/pixart.ts";
+export { architectureOf, networksOf, supportedClasses } from "./models/registry.ts";
+export { loadModel, type StagedOptions, type StagedSession } from "./models/staged.ts";
+export { type T5Config, t5 } from "./models/t5.ts";
+export {
+  type ClassToImage,
+  type ClassToImageOptions,
+  ClassToImagePipeline,
+  type ClassToImageResult,
+} from "./pipelines/class-to-image.ts";
+export {
+  type Component,
+  type PipelineOptions,
+  pickScheduler,
+  type SchedulerChoice,
+  schedulerChoices,
+} from "./pipelines/components.ts";
+export { contactSheet, encodePng, type Picture, pngText, toPictures } from "./pipelines/picture.ts";
+export type { PromptEmbeddings } from "./pipelines/prompts.ts";
+export {
+  type SampleLatentsOptions,
+  type TextToImage,
+  type TextToImageOptions,
+  TextToImagePipeline,
+  type TextToImageResult,
+} from "./pipelines/text-to-image.ts";
+export type { ResolveOptions } from "./platform/platform.ts";
+export type {
+  Provider,
+  Runtime,
+  Session,
+  SessionOptions,
+  WeightLocation,
+  WeightLocations,
+} from "./runtime/runtime.ts";
+export { TorchGenerator } from "./sampling/noise.ts";
+export { type SampleOptions, type SamplerStep, sample } from "./sampling/sampler.ts";
+export * from "./schedulers/scheduler.ts";
+export { type DType, type FloatTensor, floatTensor, int64Tensor, sizeOf, type Tensor } from "./tensor.ts";
+export { type Verification, type VerifyOptions, verifyFolder } from "./verify/verify-folder.ts";

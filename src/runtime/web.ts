@@ -1,0 +1,97 @@
+/** ONNX Runtime in a browser or a worker of one. Weights are copied from the files' bytes into WebAssembly's memory. */
+import { env as common, type Env } from "onnxruntime-common";
+import { ArgumentError } from "../errors.ts";
+import type { OnnxModel } from "../graph/onnx.ts";
+import { commonOptions, OrtSession } from "./ort-session.ts";
+import type { Runtime, SessionOptions, WeightLocations } from "./runtime.ts";
+
+export interface WebRuntimeSettings {
+  /**
+   * Where ONNX Runtime's own `.wasm` and `.mjs` files are: the URL of a folder, or of each of the two. Bundlers find and
+   * copy the `.wasm` file by themselves; this is for pages whose files come from somewhere else.
+   */
+  wasmPaths?: Env.WebAssemblyFlags["wasmPaths"];
+}
+
+/** Loaded when first used: the build with WebGPU is twice as large as the one without. */
+const builds = {
+  wasm: () => import("onnxruntime-web/wasm"),
+  webgpu: () => import("onnxruntime-web/webgpu"),
+};
+type WebProvider = keyof typeof builds;
+type Build = Awaited<ReturnType<(typeof builds)[WebProvider]>>;
+
+const loaded = new Map<WebProvider, Promise<Build>>();
+let settings: WebRuntimeSettings = {};
+
+/** Settings of the whole page. Throws ArgumentError once a model has been compiled: they would come too late. */
+export function configureWebRuntime(changes: WebRuntimeSettings): void {
+  if (loaded.size > 0) {
+    throw new ArgumentError("configureWebRuntime: ONNX Runtime is loaded already; call it before a model is used.");
+  }
+  settings = { ...settings, ...changes };
+}
+
+/** ONNX Runtime reads `threads` once, so the first session's number is every session's. */
+async function load(provider: WebProvider, threads: number | undefined): Promise<Build> {
+  const ort = await builds[provider]();
+  if (settings.wasmPaths !== undefined) ort.env.wasm.wasmPaths = settings.wasmPaths;
+  if (threads !== undefined) ort.env.wasm.numThreads = threads;
+  return ort;
+}
+
+function build(provider: WebProvider, threads: number | undefined): Promise<Build> {
+  let promise = loaded.get(provider);
+  if (!promise) {
+    promise = load(provider, threads);
+    loaded.set(provider, promise);
+    // A chunk that could not be fetched may be there the next time.
+    promise.catch(() => loaded.delete(provider));
+  }
+  return promise;
+}
+
+let last: Promise<unknown> = Promise.resolve();
+
+/**
+ * ONNX Runtime keeps the files of the session that it is making in one table for the page, and empties that when any
+ * session is done.
+ */
+function oneAtATime<T>(task: () => Promise<T>): Promise<T> {
+  const result = last.then(task);
+  last = result.catch(() => undefined);
+  return result;
+}
+
+async function compile(model: OnnxModel, weights: WeightLocations = new Map(), options: SessionOptions = {}) {
+  const { provider = "wasm", profile: _, ...rest } = options;
+  if (provider !== "wasm" && provider !== "webgpu") {
+    throw new ArgumentError(`provider "${provider}" does not exist in a browser; there are "wasm" and "webgpu".`);
+  }
+  const ort = await build(provider, options.threads);
+  const externalData = await Promise.all(
+    model.weightFiles.map(async (path) => ({ path, data: await contents(path, weights) })),
+  );
+  const session = await oneAtATime(() =>
+    ort.InferenceSession.create(model.bytes, {
+      ...commonOptions(rest),
+      executionProviders: [provider],
+      externalData,
+    }),
+  );
+  // Preallocated outputs would be copied into WebAssembly's memory and never back.
+  return new OrtSession(session, ort.Tensor, { copyOutputs: true });
+}
+
+function contents(file: string, weights: WeightLocations): Promise<Uint8Array> {
+  const location = weights.get(file);
+  if (location && "bytes" in location) return location.bytes();
+  throw new ArgumentError(`compile: the contents of weight file "${file}" were not given; a browser has no paths`);
+}
+
+export const webRuntime: Runtime = {
+  name: "onnxruntime-web",
+  version: common.versions.common,
+  compile,
+  peakMemory: () => null,
+};

@@ -1,0 +1,48 @@
+import { existsSync } from "node:fs";
+import { builtinModules } from "node:module";
+import { defineConfig } from "vite";
+import packageJson from "./package.json" with { type: "json" };
+
+/** Dependencies stay imports; everything of ours that an entry needs comes with it. */
+const external = [
+  /^node:/,
+  ...builtinModules,
+  ...Object.keys(packageJson.dependencies).map((name) => new RegExp(`^${name}(/|$)`)),
+];
+const files = { entryFileNames: "[name].js", chunkFileNames: "shared-[hash].js" };
+const cli = "src/cli/main.ts";
+
+// Two bundles of one source, which differ in what `#platform` is: the conditions of package.json's "imports" say it.
+export default defineConfig({
+  builder: {
+    async buildApp(builder) {
+      await builder.build(builder.environments["ssr"]!);
+      await builder.build(builder.environments["client"]!);
+    },
+  },
+  // Readable as it is: whoever bundles it for a page minifies it there.
+  build: { target: "es2023", minify: false },
+  environments: {
+    ssr: {
+      resolve: { noExternal: true },
+      build: {
+        ssr: true,
+        outDir: "dist",
+        emptyOutDir: true,
+        rolldownOptions: {
+          input: { index: "src/index.ts", ...(existsSync(cli) ? { cli } : {}) },
+          external,
+          output: files,
+        },
+      },
+    },
+    client: {
+      build: {
+        lib: { entry: { web: "src/web.ts" }, formats: ["es"] },
+        outDir: "dist",
+        emptyOutDir: false,
+        rolldownOptions: { external, output: files },
+      },
+    },
+  },
+});
