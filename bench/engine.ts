@@ -1,0 +1,258 @@
+/** The engine's four figures: how well it uses the processor, memory, PyTorch as a peer, and the cold start. */
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { availableParallelism, tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Command } from "commander";
+import { numberBetween } from "../src/cli/options.ts";
+import { toOnnx } from "../src/graph/onnx.ts";
+import { matmul } from "../src/graph/operators.ts";
+import { constant, input } from "../src/graph/value.ts";
+import type { StagedOptions, StagedSession } from "../src/models/staged.ts";
+import { nodeRuntime } from "../src/runtime/node.ts";
+import { TorchGenerator } from "../src/sampling/noise.ts";
+import { floatTensor, type Tensor } from "../src/tensor.ts";
+import { compare } from "../src/verify/compare.ts";
+import { benchFolder, blockFlops, ditFeeds, ditFolder, loadBlocks, loadDiT, openDiT } from "./dit.ts";
+import { median, spread, takeTurns, timed } from "./measure.ts";
+import { findPython, TorchPeer } from "./peers/torch.ts";
+import type { Figure } from "./report.ts";
+
+interface Options {
+  seed: number;
+  rounds: number;
+  blocks: number;
+  threads: number;
+  only?: string[];
+  session: StagedOptions;
+  compile: boolean;
+  python: string;
+  json?: string;
+}
+
+type Report = (bench: string, figures: AsyncIterable<Figure>, options: Options) => Promise<void>;
+
+const figures = { efficiency, memory, pytorch, cold: coldStart };
+
+export function engineCommand(report: Report): Command {
+  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
+  return new Command("engine")
+    .description("efficiency, memory, speed beside PyTorch, cold start")
+    .option("--only <figures...>", `some of ${Object.keys(figures).join(", ")}`)
+    .option("--rounds <n>", "turns that each side gets", whole(1, 10000), 20)
+    .option("--blocks <n>", "blocks of the stack whose efficiency is measured", whole(1, 28), 4)
+    .option("--threads <n>", "threads of both sides", whole(1, 256), Math.min(2, availableParallelism()))
+    .option(
+      "--session <json>",
+      "session options other than the defaults, such as groups",
+      (text: string) => JSON.parse(text) as StagedOptions,
+      {},
+    )
+    .option("--no-compile", "leave out torch.compile, which takes minutes to compile")
+    .option("--python <folder>", "Python environment with PyTorch (bench/peers/setup.sh)", join(benchFolder, "venv"))
+    .option("--seed <n>", "seed of weights and inputs", whole(0, 2 ** 31), 0)
+    .option("--json <file>", "write the figures there too")
+    .action((options: Options) => report("engine", measure(options), options));
+}
+
+async function* measure(options: Options): AsyncGenerator<Figure> {
+  for (const [name, figure] of Object.entries(figures)) {
+    if (!options.only || options.only.includes(name)) yield await figure(options);
+  }
+}
+
+const sessionOptions = ({ threads, session }: Options): StagedOptions => ({ threads, ...session });
+
+// ---------------------------------------------------------------- efficiency
+
+/** Rows, inner size and columns of the bare product: a block's first feed-forward layer. */
+const BARE = [512, 1152, 4608] as const;
+/** Bare products in a row that count as one turn, so that both sides' turns take about as long. */
+const BARE_RUNS = 8;
+
+async function efficiency(options: Options): Promise<Figure> {
+  const opened = await openDiT(await ditFolder(options.seed));
+  const stack = await loadBlocks(opened, options.blocks, sessionOptions(options));
+  const feeds = ditFeeds(stack, options.seed);
+  const { hiddenStates } = await stack.run(feeds);
+  const bare = await bareProduct(options);
+  const times = await takeTurns(
+    { stack: () => timed(() => stack.run(feeds, { hiddenStates: hiddenStates! })), bare: () => timed(bare.turn) },
+    { rounds: options.rounds },
+  );
+  await Promise.all([stack.release(), bare.release()]);
+  const speed = (flops: number, ms: readonly number[]) => flops / median(ms) / 1e6;
+  const stackSpeed = speed(options.blocks * blockFlops(opened.config), times.stack);
+  const bareSpeed = speed(BARE_RUNS * 2 * BARE[0] * BARE[1] * BARE[2], times.bare);
+  return {
+    name: "efficiency, blocks / MatMul",
+    value: stackSpeed / bareSpeed,
+    bar: { atLeast: 0.75 },
+    detail:
+      `${options.blocks} blocks of DiT-XL/2 (width 1152, 256 tokens, batch 2; all 28 are alike): ` +
+      `${stackSpeed.toFixed(0)} GFLOP/s, ${spread(times.stack)}\n` +
+      `${BARE.join("x")} MatMul, weights packed: ${bareSpeed.toFixed(0)} GFLOP/s, ` +
+      `${BARE_RUNS} products in ${spread(times.bare)}; ${options.threads} threads`,
+  };
+}
+
+/** The product alone, with constant weights that ONNX Runtime packs, into a buffer that is there already. */
+async function bareProduct({ threads, seed }: Options) {
+  const [rows, inner, columns] = BARE;
+  const random = new TorchGenerator(seed);
+  const weights = constant(random.randn([inner, columns]).data, [inner, columns], "float32");
+  const graph = toOnnx({ y: matmul(input("x", [rows, inner]), weights) });
+  const session = await nodeRuntime.compile(graph, new Map(), { threads });
+  const x = random.randn([rows, inner]);
+  const y = floatTensor([rows, columns]);
+  return {
+    turn: async () => {
+      for (let i = 0; i < BARE_RUNS; i++) await session.run({ x }, { y });
+    },
+    release: () => session.release(),
+  };
+}
+
+// ---------------------------------------------------------------- memory
+
+async function memory(options: Options): Promise<Figure> {
+  const folder = await ditFolder(options.seed);
+  const script = fileURLToPath(new URL("engine-memory.ts", import.meta.url));
+  const { stdout } = await run(process.execPath, [
+    ...["--import", "tsx", script],
+    ...[folder, JSON.stringify(sessionOptions(options))],
+  ]);
+  const { before, loaded, peak, weights, loadMs, runMs } = JSON.parse(stdout) as Record<string, number>;
+  const gigabytes = (bytes: number | undefined) => `${(bytes! / 1e9).toFixed(2)} GB`;
+  return {
+    name: "peak memory / weights",
+    value: peak! / weights!,
+    bar: { atMost: 1.3 },
+    detail:
+      `DiT-XL/2, ${gigabytes(weights)} of fp32 weights on disk, loaded and run twice in a process of its own\n` +
+      `peak resident ${gigabytes(peak)}, ${gigabytes(loaded)} of it while loading, ${gigabytes(before)} before; ` +
+      `loaded in ${(loadMs! / 1000).toFixed(1)} s, second run ${(runMs! / 1000).toFixed(2)} s`,
+  };
+}
+
+// ---------------------------------------------------------------- PyTorch
+
+async function pytorch(options: Options): Promise<Figure> {
+  const name = "speed / PyTorch's";
+  const bar = { atLeast: 1 };
+  const python = findPython(options.python);
+  if (!python) {
+    const detail = `There is no Python environment at ${options.python}: bench/peers/setup.sh makes it.`;
+    return { name, value: null, bar, detail };
+  }
+  const folder = await ditFolder(options.seed);
+  const scratch = await mkdtemp(join(tmpdir(), "halfstep-peers-"));
+  const peers: Partial<Record<"eager" | "compiled", TorchPeer>> = {};
+  const notes: string[] = [];
+  try {
+    const model = await loadDiT(await openDiT(folder), sessionOptions(options));
+    const feeds = ditFeeds(model, options.seed);
+    const inputs = join(scratch, "inputs.json");
+    await writeFile(inputs, peerInputs(feeds));
+    const peer = { folder, inputs, threads: options.threads };
+    peers.eager = await TorchPeer.start(python, peer);
+    if (options.compile) {
+      try {
+        peers.compiled = await TorchPeer.start(python, { ...peer, compile: true });
+      } catch (error) {
+        notes.push(`torch.compile does not work here: ${(error as Error).message}`);
+      }
+    }
+    notes.push(await agreement(model, feeds, peers.eager, join(scratch, "output")));
+    const contestants: Record<string, () => Promise<number>> = { halfstep: () => timed(() => model.run(feeds)) };
+    for (const [side, peer] of Object.entries(peers)) contestants[side] = () => peer.run();
+    const times = await takeTurns(contestants, { rounds: options.rounds });
+    await model.release();
+    for (const [side, ms] of Object.entries(times)) notes.push(`${side.padEnd(8)} ${spread(ms)}`);
+    const ours = median(times["halfstep"]!);
+    if (times["compiled"]) notes.push(`beside the compiled model: ${(median(times["compiled"]) / ours).toFixed(2)}`);
+    const what = `DiT-XL/2 forward pass, batch 2, fp32, ${options.threads} threads, same weights; `;
+    const detail = [`${what}PyTorch ${peers.eager.version}, eager`, ...notes].join("\n");
+    return { name, value: median(times["eager"]!) / ours, bar, detail };
+  } catch (error) {
+    return { name, value: null, bar, detail: (error as Error).message };
+  } finally {
+    for (const peer of Object.values(peers)) peer.stop();
+    await rm(scratch, { recursive: true });
+  }
+}
+
+function peerInputs(feeds: Readonly<Record<string, Tensor>>): string {
+  const numbers = Object.entries(feeds).map(([name, { data }]) => [
+    name,
+    Array.from<number | bigint, number>(data, Number),
+  ]);
+  return JSON.stringify({ ...Object.fromEntries(numbers), shape: feeds["hiddenStates"]!.shape });
+}
+
+/** That both compute the same. Throws if they do not: their times would say nothing. */
+async function agreement(model: StagedSession, feeds: Record<string, Tensor>, peer: TorchPeer, file: string) {
+  const { sample } = await model.run(feeds);
+  await peer.save(file);
+  const theirs = new Float32Array(Uint8Array.from(await readFile(file)).buffer);
+  const { relative } = compare("sample", sample!.data as Float32Array, theirs);
+  if (!(relative < 1e-3)) throw new Error(`halfstep and PyTorch disagree by ${relative} of the output's deviation`);
+  return `largest difference of the outputs: ${relative.toExponential(1)} of their standard deviation`;
+}
+
+// ---------------------------------------------------------------- cold start
+
+/** Process start to first step, in seconds; the detail has the whole command. */
+async function coldStart({ rounds }: Options): Promise<Figure> {
+  const name = "cold start to the first step";
+  const bar = { atMost: 3 };
+  const unit = " s";
+  const root = fileURLToPath(new URL("..", import.meta.url));
+  const cli = join(root, "dist", "cli.js");
+  for (const [path, hint] of [
+    [join(root, "checkpoints", "fluent-emoji", "model_index.json"), "the embedded model is not there"],
+    [cli, "there is no build: npm run build"],
+  ] as const) {
+    if (!existsSync(path)) return { name, value: null, bar, unit, detail: hint };
+  }
+  const scratch = await mkdtemp(join(tmpdir(), "halfstep-cold-"));
+  const [first, whole]: [number[], number[]] = [[], []];
+  try {
+    for (let i = 0; i < Math.min(rounds, 7); i++) {
+      const settings = ["--steps", "20", "--guidance", "4.5", "--seed", "7", "--json"];
+      const start = performance.now();
+      const args = [cli, "generate", "a smiling cat", "--out", join(scratch, "cat.png"), ...settings];
+      const { stdout } = await run(process.execPath, args);
+      const total = (performance.now() - start) / 1000;
+      const { seconds, toFirstStep } = JSON.parse(stdout) as { seconds: number; toFirstStep: number };
+      // What the command did not time itself, Node's start above all, is counted as before the first step.
+      first.push(total - seconds + toFirstStep);
+      whole.push(total);
+    }
+  } finally {
+    await rm(scratch, { recursive: true });
+  }
+  const all = `20 steps with guidance 4.5, process start to end: ${median(whole).toFixed(2)} s (at most 4 s)`;
+  return { name, value: median(first), bar, unit, detail: `halfstep generate, embedded model; ${all}` };
+}
+
+/** Runs a command and gives its output. Rejects with its errors if it fails. */
+function run(command: string, args: readonly string[]): Promise<{ stdout: string }> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
+    let [stdout, stderr] = ["", ""];
+    child.stdout.on("data", (chunk: Buffer) => {
+      stdout += chunk.toString();
+    });
+    child.stderr.on("data", (chunk: Buffer) => {
+      stderr += chunk.toString();
+    });
+    child.on("error", reject);
+    child.on("close", (code) => {
+      if (code === 0) resolve({ stdout });
+      else reject(new Error(`${command} ${args.join(" ")} ended with ${code}: ${stderr.trim()}`));
+    });
+  });
+}
