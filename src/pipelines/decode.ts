@@ -1,4 +1,5 @@
 import type { AutoencoderKLConfig } from "../models/autoencoder-kl.ts";
+import { checkFinite } from "../sampling/sampler.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import type { Component } from "./components.ts";
 
@@ -14,5 +15,7 @@ export async function decodeLatents(
   );
   const session = await vae.session({ batch: "batch", height: shape[2]!, width: shape[3]! });
   const { decoded } = await session.run({ latent });
+  // In a picture NaN would be black.
+  checkFinite(decoded as FloatTensor, "the autoencoder's picture");
   return decoded as FloatTensor;
 }

@@ -5,7 +5,12 @@ import type { DType, Tensor } from "../tensor.ts";
 import type { Session, SessionOptions } from "./runtime.ts";
 
 /** Options both bindings take. Weights stay in their files: see docs/decisions.md on prepacking. */
-export function commonOptions({ threads, prepack = true, spin = true, profile }: SessionOptions): InferenceSession.SessionOptions {
+export function commonOptions({
+  threads,
+  prepack = true,
+  spin = true,
+  profile,
+}: SessionOptions): InferenceSession.SessionOptions {
   return {
     ...(threads ? { intraOpNumThreads: threads } : {}),
     interOpNumThreads: 1,

@@ -1,0 +1,84 @@
+/** What a user may rely on, on a tiny DiT with random weights; reference vectors are compared in test/verify. */
+import { beforeAll, describe, expect, it } from "vitest";
+import { ArgumentError, ConfigError } from "../../src/errors.ts";
+import {
+  type ClassToImage,
+  type ClassToImageOptions,
+  ClassToImagePipeline,
+} from "../../src/pipelines/class-to-image.ts";
+import { nodeRuntime } from "../../src/runtime/node.ts";
+import type { FloatTensor } from "../../src/tensor.ts";
+import { compare, entry } from "../../src/verify/compare.ts";
+import { temporaryFolder } from "../support/models.ts";
+import { tinyClasses, tinySize, writeTinyPipeline } from "../support/tiny-pipeline.ts";
+
+let pipe: ClassToImage;
+beforeAll(async () => {
+  const folder = await writeTinyPipeline(await temporaryFolder(), "dit");
+  pipe = await ClassToImagePipeline.fromFolder(folder, nodeRuntime, { threads: 1 });
+});
+
+const settings: ClassToImageOptions = { steps: 3, seed: 7 };
+
+async function latentsOf(classes: readonly number[], options: ClassToImageOptions = {}): Promise<FloatTensor> {
+  let last: FloatTensor | undefined;
+  await pipe(classes, {
+    ...settings,
+    ...options,
+    onStep: ({ latents }) => {
+      last = latents;
+    },
+  });
+  return last!;
+}
+
+const difference = (a: FloatTensor, b: FloatTensor) => compare("latents", a.data, b.data).relative;
+
+describe("a class-to-image pipeline", () => {
+  it("makes a picture for each class, the same each time", async () => {
+    const { images, seeds } = await pipe([0, 2], settings);
+    expect(images.map(({ width, height }) => [width, height])).toEqual([
+      [tinySize, tinySize],
+      [tinySize, tinySize],
+    ]);
+    expect(seeds).toEqual([7, 8]);
+    expect(images[0]!.data).not.toEqual(images[1]!.data);
+    expect((await pipe([0, 2], settings)).images).toEqual(images);
+  });
+
+  it("makes as picture i of several the one of seed + i alone", async () => {
+    const together = await latentsOf([0, 2, 0]);
+    for (const [i, label] of [0, 2, 0].entries()) {
+      const alone = await latentsOf([label], { seed: 7 + i });
+      expect(difference(entry(together, i), alone)).toBeLessThan(1e-4);
+    }
+  });
+
+  it("depends on class and guidance", async () => {
+    const cat = await latentsOf([0]);
+    expect(difference(await latentsOf([1]), cat)).toBeGreaterThan(1e-2);
+    expect(difference(await latentsOf([0], { guidanceScale: 1 }), cat)).toBeGreaterThan(1e-2);
+  });
+
+  it("knows its classes by name", () => {
+    expect(pipe.classNumber("Tomcat")).toBe(0);
+    expect(pipe.classNumber("tiger cat")).toBe(2);
+    expect(() => pipe.classNumber("dog")).toThrow('"dog" is the name of 2 of 4 classes.');
+    expect(() => pipe.classNumber("unicorn")).toThrow(ArgumentError);
+  });
+
+  it.each([[[]], [[-1]], [[tinyClasses]], [[0.5]], [[Number.NaN]]])("refuses the classes %j", async (classes) => {
+    const failed = pipe(classes, settings);
+    await expect(failed).rejects.toThrow(ArgumentError);
+    await expect(failed).rejects.toThrow("Classes are numbers from 0 to 999");
+  });
+
+  it("stops when it is told to", async () => {
+    await expect(pipe([0], { ...settings, signal: AbortSignal.abort() })).rejects.toMatchObject({ name: "AbortError" });
+  });
+
+  it("is not made of another pipeline's folder", async () => {
+    const folder = await writeTinyPipeline(await temporaryFolder(), "pixart");
+    await expect(ClassToImagePipeline.fromFolder(folder, nodeRuntime)).rejects.toThrow(ConfigError);
+  });
+});

@@ -1,0 +1,206 @@
+/** What a user may rely on, on a tiny pipeline with random weights; reference vectors are compared in test/verify. */
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import type { NodeFolder } from "../../src/checkpoints/node.ts";
+import { ArgumentError, CheckpointError, ConfigError, NumericError } from "../../src/errors.ts";
+import { pickScheduler } from "../../src/pipelines/components.ts";
+import { type TextToImage, type TextToImageOptions, TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
+import { nodeRuntime } from "../../src/runtime/node.ts";
+import { TorchGenerator } from "../../src/sampling/noise.ts";
+import type { FloatTensor } from "../../src/tensor.ts";
+import { compare, entry } from "../../src/verify/compare.ts";
+import { temporaryFolder } from "../support/models.ts";
+import { type TinyOptions, tinySize, tinyTokens, writeTinyPipeline } from "../support/tiny-pipeline.ts";
+
+const open = (folder: NodeFolder) => TextToImagePipeline.fromFolder(folder, nodeRuntime, { threads: 1 });
+const make = async (options?: TinyOptions) => writeTinyPipeline(await temporaryFolder(), "pixart", options);
+
+let pipe: TextToImage;
+beforeAll(async () => {
+  pipe = await open(await make());
+});
+
+const settings: TextToImageOptions = { steps: 3, seed: 7 };
+
+/** The final latents of a prompt: finer than the eight bits of a picture. */
+async function latentsOf(prompt: string, options: TextToImageOptions): Promise<FloatTensor> {
+  let last: FloatTensor | undefined;
+  await pipe(prompt, {
+    ...settings,
+    ...options,
+    onStep: ({ latents }) => {
+      last = latents;
+    },
+  });
+  return last!;
+}
+
+const difference = (a: FloatTensor, b: FloatTensor) => compare("latents", a.data, b.data).relative;
+
+describe("a text-to-image pipeline", () => {
+  it("makes pictures of the model's size, or of one that is asked for", async () => {
+    const { images, seeds, warnings } = await pipe("a red cat", settings);
+    expect(images).toHaveLength(1);
+    expect(images[0]).toMatchObject({ width: tinySize, height: tinySize });
+    expect(new Set(images[0]!.data).size).toBeGreaterThan(10);
+    expect(seeds).toEqual([7]);
+    expect(warnings).toEqual([]);
+    const wide = await pipe("a red cat", { ...settings, width: 24, height: 8 });
+    expect(wide.images[0]).toMatchObject({ width: 24, height: 8 });
+  });
+
+  it("makes the same picture of the same seed, and others of other seeds, prompts, negative prompts and guidance", async () => {
+    const picture = async (prompt: string, options: TextToImageOptions = {}) =>
+      (await pipe(prompt, { ...settings, ...options })).images[0]!.data;
+    const red = await picture("a red cat");
+    expect(await picture("a red cat")).toEqual(red);
+    for (const other of [
+      await picture("a red cat", { seed: 8 }),
+      await picture("a blue dog"),
+      await picture("a red cat", { negativePrompt: "house" }),
+      await picture("a red cat", { guidanceScale: 9 }),
+      await picture("a red cat", { steps: 4 }),
+      await picture("a red cat", { scheduler: "ddim" }),
+    ]) {
+      expect(other).not.toEqual(red);
+    }
+  });
+
+  it.each(["dpm-solver++", "sde-dpm-solver++", "ddpm"] as const)(
+    "makes as picture i of several the one of seed + i alone, with %s",
+    async (scheduler) => {
+      const { seeds } = await pipe("a red cat", { ...settings, count: 3, scheduler });
+      expect(seeds).toEqual([7, 8, 9]);
+      const together = await latentsOf("a red cat", { count: 3, scheduler });
+      for (const [i, seed] of seeds.entries()) {
+        const alone = await latentsOf("a red cat", { seed, scheduler });
+        expect(difference(entry(together, i), alone)).toBeLessThan(1e-4);
+      }
+    },
+  );
+
+  it("without guidance follows the prompt alone, at any guidance when the negative prompt says the same", async () => {
+    const conditional = await latentsOf("a red cat", { guidanceScale: 1 });
+    const same = await latentsOf("a red cat", { guidanceScale: 6, negativePrompt: "a red cat" });
+    expect(difference(same, conditional)).toBeLessThan(1e-4);
+    const ignored = await latentsOf("a red cat", { guidanceScale: 1, negativePrompt: "house" });
+    expect(difference(ignored, conditional)).toBe(0);
+    // At 0 the negative prompt alone counts.
+    const negative = await latentsOf("a blue dog", { guidanceScale: 0, negativePrompt: "a red cat" });
+    expect(difference(negative, conditional)).toBeLessThan(1e-4);
+    expect(difference(await latentsOf("a red cat", { guidanceScale: 6 }), conditional)).toBeGreaterThan(1e-2);
+  });
+
+  it("tells of each step", async () => {
+    const seen: string[] = [];
+    await pipe("a red cat", {
+      ...settings,
+      onStep: ({ index, steps, timestep }) => void seen.push(`${index}/${steps} ${timestep}`),
+    });
+    expect(seen).toHaveLength(3);
+    expect(seen[0]).toBe("0/3 999");
+  });
+
+  it("stops when it is told to, with the reason", async () => {
+    const before = new AbortController();
+    before.abort(new Error("changed my mind"));
+    await expect(pipe("a red cat", { ...settings, signal: before.signal })).rejects.toThrow("changed my mind");
+    const during = new AbortController();
+    let steps = 0;
+    const stopped = pipe("a red cat", {
+      steps: 20,
+      signal: during.signal,
+      onStep: () => {
+        if (++steps === 2) during.abort();
+      },
+    });
+    await expect(stopped).rejects.toMatchObject({ name: "AbortError" });
+    expect(steps).toBe(2);
+    // It is as good as before.
+    expect((await pipe("a red cat", settings)).images).toHaveLength(1);
+  });
+
+  it("cuts prompts that are too long, and says what it left out", async () => {
+    const { warnings } = await pipe("a red cat the blue dog happy house", settings);
+    expect(warnings).toEqual([`The prompt is longer than ${tinyTokens} tokens; this was left out: "dog happy house".`]);
+    const long = await latentsOf("a red cat the blue dog happy house", {});
+    expect(difference(long, await latentsOf("a red cat the blue", {}))).toBe(0);
+    const shorter = await pipe("a red cat", { ...settings, maxSequenceLength: 3 });
+    expect(shorter.warnings[0]).toContain('"cat"');
+    await expect(pipe("a red cat", { maxSequenceLength: 1 })).rejects.toThrow(ArgumentError);
+  });
+
+  it("says which words it does not know, and takes an empty prompt", async () => {
+    const { warnings } = await pipe("a кот the ☃", settings);
+    expect(warnings).toEqual(["Words that the model does not know: кот, ☃."]);
+    expect((await pipe("", settings)).warnings).toEqual([]);
+  });
+
+  it.each<[TextToImageOptions, string]>([
+    [{ width: 10 }, "width must be a multiple of 4 pixels"],
+    [{ height: 0 }, "height must be a multiple of 4"],
+    [{ height: Number.NaN }, "height must be a multiple of 4"],
+    [{ steps: 0 }, "steps must be a whole number from 1 to 1000, not 0"],
+    [{ steps: 1.5 }, "steps"],
+    [{ count: 0 }, "count"],
+    [{ seed: -1 }, "seed"],
+    [{ guidanceScale: Number.NaN }, "guidanceScale"],
+  ])("refuses %o", async (wrong, message) => {
+    const failed = pipe("a red cat", { ...settings, ...wrong });
+    await expect(failed).rejects.toThrow(ArgumentError);
+    await expect(failed).rejects.toThrow(message);
+  });
+
+  it("runs without a text encoder on embeddings, and says what a prompt needs", async () => {
+    const folder = await make();
+    const index = join(folder.path, "model_index.json");
+    const { text_encoder: _, tokenizer: __, ...rest } = JSON.parse(await readFile(index, "utf8"));
+    await writeFile(index, JSON.stringify(rest));
+    const without = await open(folder);
+    await expect(without("a red cat", settings)).rejects.toThrow(ConfigError);
+    const { embeddings } = await pipe.embed(["a red cat"]);
+    const latents = await without.sampleLatents({
+      scheduler: pickScheduler(without.schedulerConfig),
+      steps: 3,
+      guidanceScale: 1,
+      noise: new TorchGenerator(7).randn([1, 4, tinySize / 2, tinySize / 2]),
+      prompt: embeddings,
+      negative: null,
+    });
+    expect(difference(latents, await latentsOf("a red cat", { guidanceScale: 1 }))).toBe(0);
+  });
+});
+
+describe("a damaged pipeline", () => {
+  it.each(["text_encoder", "transformer", "vae"])("with NaN in its %s gives no picture", async (damaged) => {
+    const folder = await make({
+      weights: (component, tensors) => {
+        if (component !== damaged) return;
+        for (const { data } of tensors.values()) if (data.length > 1) (data as Float32Array)[0] = Number.NaN;
+      },
+    });
+    const broken = await open(folder);
+    await expect(broken("a red cat", settings)).rejects.toThrow(NumericError);
+  });
+
+  it("with weights missing says which", async () => {
+    const folder = await make({
+      weights: (component, tensors) => {
+        if (component === "transformer") tensors.delete("proj_out.weight");
+      },
+    });
+    const broken = (await open(folder))("a red cat", settings);
+    await expect(broken).rejects.toThrow(CheckpointError);
+    await expect(broken).rejects.toThrow("proj_out.weight");
+  });
+
+  it("of another class is refused", async () => {
+    const failed = open(await make({ className: "StableDiffusionPipeline" }));
+    await expect(failed).rejects.toThrow(ConfigError);
+    await expect(failed).rejects.toThrow("it is a StableDiffusionPipeline");
+    await expect(open(await writeTinyPipeline(await temporaryFolder(), "dit"))).rejects.toThrow(ConfigError);
+    const dit = await writeTinyPipeline(await temporaryFolder(), "dit", { className: "PixArtSigmaPipeline" });
+    await expect(open(dit)).rejects.toThrow("needs a PixArtTransformer2DModel");
+  });
+});
