@@ -2,6 +2,7 @@
 import { writeFile } from "node:fs/promises";
 import { Command } from "commander";
 import { engineCommand } from "./engine.ts";
+import { gradientsCommand } from "./gradients.ts";
 import { type Figure, holds, machine, printFigure, printMachine } from "./report.ts";
 
 /** Runs a bench: prints each figure as it comes, and writes all of them to `json` if asked. */
@@ -24,4 +25,5 @@ export async function report(
 await new Command("bench")
   .description("halfstep's figures, printed with machine, versions and seed")
   .addCommand(engineCommand(report))
+  .addCommand(gradientsCommand())
   .parseAsync();
