@@ -1,6 +1,12 @@
-import { defineConfig } from "vitest/config";
+import { configDefaults, defineConfig } from "vitest/config";
 
 // Two cores: more workers than that only fight over ONNX Runtime's own threads.
 export default defineConfig({
-  test: { include: ["test/**/*.test.ts"], testTimeout: 60_000, maxWorkers: 2 },
+  test: {
+    include: ["test/**/*.test.ts"],
+    // vitest.browser.config.ts has these.
+    exclude: [...configDefaults.exclude, "test/browser/**"],
+    testTimeout: 60_000,
+    maxWorkers: 2,
+  },
 });

@@ -1,0 +1,165 @@
+/** Pictures made in headless Chromium, on onnxruntime-web, against those that Node makes. `npm run test:browser` */
+import { existsSync } from "node:fs";
+import { readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Browser, Page } from "playwright-core";
+import { build } from "vite";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { NodeFolder } from "../../src/checkpoints/node.ts";
+import { TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
+import { nodeRuntime } from "../../src/runtime/node.ts";
+import type { FloatTensor } from "../../src/tensor.ts";
+import { compare } from "../../src/verify/compare.ts";
+import { temporaryFolder } from "../support/models.ts";
+import { writeTinyPipeline } from "../support/tiny-pipeline.ts";
+import { launchChromium } from "./chromium.ts";
+import type { Asked, Made } from "./page/main.ts";
+import { type StaticServer, serve } from "./server.ts";
+
+const embedded = fileURLToPath(new URL("../../checkpoints/fluent-emoji", import.meta.url));
+const models = ["tiny", ...(existsSync(embedded) ? ["fluent-emoji"] : [])];
+
+let folders: Record<string, string>;
+let browser: Browser;
+let bundle: string;
+
+beforeAll(async () => {
+  const tiny = await writeTinyPipeline(await temporaryFolder(), "pixart", { dtype: "F16" });
+  bundle = await temporaryFolder();
+  folders = { "/": bundle, "/models/tiny/": tiny.path, "/models/fluent-emoji/": embedded };
+  await build({
+    configFile: false,
+    root: fileURLToPath(new URL("./page", import.meta.url)),
+    logLevel: "error",
+    build: { outDir: bundle, emptyOutDir: true, target: "es2023" },
+  });
+  browser = await launchChromium();
+});
+afterAll(() => browser?.close());
+
+/** Runs in a new page on a new server; also gives the server's requests and what the page complained of. */
+async function inBrowser(
+  asked: Asked,
+  isolated = true,
+): Promise<Made & { requests: string[]; complaints: string[]; workers: number }> {
+  let server: StaticServer | undefined;
+  let page: Page | undefined;
+  try {
+    server = await serve(folders, isolated);
+    page = await browser.newPage();
+    const complaints: string[] = [];
+    page.on("pageerror", (error) => complaints.push(error.message));
+    page.on("console", (message) => {
+      // A folder is asked for names that its files may have, and most answers are no.
+      if (message.text().includes("404")) return;
+      if (["error", "warning"].includes(message.type())) complaints.push(message.text());
+    });
+    await page.goto(`${server.url}/index.html`);
+    const made = await page.evaluate((question) => window.make(question), asked);
+    return { ...made, requests: server.requests, complaints, workers: page.workers().length };
+  } finally {
+    await page?.close();
+    await server?.close();
+  }
+}
+
+/** The same on onnxruntime-node. */
+async function inNode({ model, prompt, sizes, settings }: Asked): Promise<Made["pictures"]> {
+  const name = model.slice("/models/".length);
+  const folder = new NodeFolder(folders[`/models/${name}/`]!);
+  const pipe = await TextToImagePipeline.fromFolder(folder, nodeRuntime);
+  const pictures: Made["pictures"] = [];
+  for (const size of sizes) {
+    let latents: FloatTensor | undefined;
+    const { images } = await pipe(prompt, {
+      ...settings,
+      ...(size === null ? {} : { width: size, height: size }),
+      onStep: (step) => {
+        latents = step.latents;
+      },
+    });
+    const decoded = await pipe.decode(latents!);
+    pictures.push({
+      latents: [...latents!.data],
+      decoded: [...decoded.data],
+      pixels: [...images[0]!.data],
+      seconds: 0,
+    });
+  }
+  await pipe.release();
+  return pictures;
+}
+
+describe("a page in Chromium", () => {
+  it.each(models)("makes the pictures that Node makes, with %s", async (name) => {
+    const asked: Asked = {
+      model: `/models/${name}`,
+      prompt: name === "tiny" ? "a red cat" : "a smiling cat with heart eyes",
+      sizes: [null],
+      threads: 2,
+      settings: { seed: 7, steps: 20, guidanceScale: 4.5 },
+    };
+    const expected = await inNode(asked);
+    const { pictures, isolated, runtime, complaints, workers } = await inBrowser(asked);
+    expect(isolated).toBe(true);
+    // The page's own thread is the other one.
+    expect(workers).toBe(1);
+    expect(complaints).toEqual([]);
+    for (const [i, { latents, decoded, pixels, seconds }] of pictures.entries()) {
+      const errors = {
+        latents: compare("latents", latents, expected[i]!.latents).relative,
+        decoded: compare("decoded", decoded, expected[i]!.decoded).relative,
+        pixels: compare("pixels", pixels, expected[i]!.pixels).maxAbs,
+      };
+      const figures = Object.entries(errors).map(([key, error]) => `${key} ${error.toExponential(1)}`);
+      console.log(`${name} on ${runtime}: ${seconds.toFixed(2)} s; largest errors: ${figures.join(", ")}`);
+      expect(errors.latents).toBeLessThanOrEqual(1e-3);
+      expect(errors.decoded).toBeLessThanOrEqual(1e-3);
+      // 255 levels: a value on the edge of two may fall to either side.
+      expect(errors.pixels).toBeLessThanOrEqual(1);
+    }
+  });
+
+  it("makes them without threads too, on a page that is not cross-origin isolated", async () => {
+    const asked: Asked = {
+      model: "/models/tiny",
+      prompt: "a blue dog",
+      sizes: [null],
+      settings: { seed: 3, steps: 4, guidanceScale: 2 },
+    };
+    const [expected] = await inNode(asked);
+    const { pictures, isolated, complaints } = await inBrowser(asked, false);
+    expect(isolated).toBe(false);
+    expect(compare("latents", pictures[0]!.latents, expected!.latents).relative).toBeLessThanOrEqual(1e-3);
+    expect(complaints).toEqual([]);
+  });
+
+  it("fetches each file of weights once, whatever sizes are made", async () => {
+    const { requests, complaints } = await inBrowser({
+      model: "/models/tiny",
+      prompt: "the happy house",
+      sizes: [null, 32, null],
+      settings: { seed: 3, steps: 2, guidanceScale: 2 },
+    });
+    const weights = requests.filter((line) => line.startsWith("GET") && line.endsWith(".safetensors")).sort();
+    expect(weights).toEqual([
+      "GET /models/tiny/text_encoder/model.safetensors",
+      "GET /models/tiny/transformer/diffusion_pytorch_model.safetensors",
+      "GET /models/tiny/vae/diffusion_pytorch_model.safetensors",
+    ]);
+    // Nothing is fetched that WebGPU alone needs.
+    expect(requests.filter((line) => line.endsWith(".wasm"))).toHaveLength(1);
+    expect(complaints).toEqual([]);
+  });
+
+  it("is small", async () => {
+    const files = await readdir(join(bundle, "assets"));
+    const sizes = await Promise.all(
+      files.map(async (file) => ({ file, bytes: (await stat(join(bundle, "assets", file))).size })),
+    );
+    console.log(sizes.map(({ file, bytes }) => `${file} ${(bytes / 1024).toFixed(0)} KiB`).join("\n"));
+    const own = sizes.find(({ file }) => /^index-.*\.js$/.test(file))!;
+    expect(own.bytes).toBeLessThan(400 * 1024);
+  });
+});
