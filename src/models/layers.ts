@@ -29,11 +29,15 @@ export function linear(x: Value, w: Weights, out: number, { bias = true } = {}):
   return reshape(gemm(reshape(x, [-1, width]), matrix, shift, { transB: true }), [...x.shape.slice(0, -1), out]);
 }
 
+/** Elements: T5-XXL's vocabulary has eight times as many. */
+const LARGE_TABLE = 2 ** 24;
+
 /** Rows of a learned table [rows, width], PyTorch's Embedding: int64 indices of any shape -> [...indices, width]. */
 export function embedding(indices: Value, w: Weights, rows: number, width: number): Value {
   const table = w.tensor("weight", [rows, width]);
-  // Of a table that is stored in halves only the rows that are asked for are widened.
-  const stored = table.node.op === "Cast" ? table.node.inputs[0]! : table;
+  // Of a large table that is stored in halves only the rows that are asked for are widened. Others are widened when the
+  // session is made, as all weights are: not every GPU computes with halves.
+  const stored = table.node.op === "Cast" && rows * width > LARGE_TABLE ? table.node.inputs[0]! : table;
   return cast(gather(stored, indices), "float32");
 }
 

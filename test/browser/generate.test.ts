@@ -42,12 +42,13 @@ afterAll(() => browser?.close());
 async function inBrowser(
   asked: Asked,
   isolated = true,
+  chromium = browser,
 ): Promise<Made & { requests: string[]; complaints: string[]; workers: number }> {
   let server: StaticServer | undefined;
   let page: Page | undefined;
   try {
     server = await serve(folders, isolated);
-    page = await browser.newPage();
+    page = await chromium.newPage();
     const complaints: string[] = [];
     page.on("pageerror", (error) => complaints.push(error.message));
     page.on("console", (message) => {
@@ -133,6 +134,27 @@ describe("a page in Chromium", () => {
     expect(isolated).toBe(false);
     expect(compare("latents", pictures[0]!.latents, expected!.latents).relative).toBeLessThanOrEqual(1e-3);
     expect(complaints).toEqual([]);
+  });
+
+  it("makes them on WebGPU", async () => {
+    // Chromium's software renderer: it computes as a graphics card without halves does, and takes a minute.
+    const gpu = await launchChromium(["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]);
+    try {
+      const asked: Asked = {
+        model: "/models/tiny",
+        prompt: "a red cat",
+        provider: "webgpu",
+        sizes: [null],
+        settings: { seed: 7, steps: 2, guidanceScale: 4.5 },
+      };
+      const [expected] = await inNode(asked);
+      const { pictures } = await inBrowser(asked, true, gpu);
+      const { relative } = compare("latents", pictures[0]!.latents, expected!.latents);
+      console.log(`tiny on WebGPU: ${pictures[0]!.seconds.toFixed(1)} s; latents ${relative.toExponential(1)}`);
+      expect(relative).toBeLessThanOrEqual(1e-3);
+    } finally {
+      await gpu.close();
+    }
   });
 
   it("fetches each file of weights once, whatever sizes are made", async () => {
