@@ -1,10 +1,11 @@
 /** Prompts to the text encoder's states. */
 import { Tokenizer } from "@huggingface/tokenizers";
-import type { Folder } from "../checkpoints/files.ts";
-import { ArgumentError, CheckpointError } from "../errors.ts";
+import { expectObject, type Folder } from "../checkpoints/files.ts";
+import { ArgumentError, CheckpointError, HalfstepError } from "../errors.ts";
 import type { T5Config } from "../models/t5.ts";
 import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";
 import type { Component } from "./components.ts";
+import { sentencePieceTokenizer, tokenText } from "./sentencepiece.ts";
 
 export interface TokenizedPrompt {
   /** Padded to the length that was asked for. */
@@ -36,17 +37,31 @@ export class PromptTokenizer {
     this.maxLength = typeof length === "number" && length > 0 && length < 1e6 ? length : Number.POSITIVE_INFINITY;
   }
 
-  /** Reads `tokenizer.json` and `tokenizer_config.json`. Throws CheckpointError if there is no such tokenizer. */
+  /**
+   * Reads `tokenizer.json`, or else `spiece.model`, the only one that T5's published checkpoints have, and
+   * `tokenizer_config.json`. Throws CheckpointError if there is neither or they cannot be read.
+   */
   static async open(folder: Folder): Promise<PromptTokenizer> {
-    if (!(await folder.has("tokenizer.json"))) {
-      throw new CheckpointError(
-        `${folder.name}: has no tokenizer.json. Checkpoints with only a SentencePiece model need it once from ` +
-          "transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...) writes it.",
-      );
+    const config = (await folder.has("tokenizer_config.json"))
+      ? expectObject(await folder.json("tokenizer_config.json"), `${folder.name}/tokenizer_config.json`)
+      : {};
+    try {
+      if (await folder.has("tokenizer.json")) {
+        const json = expectObject(await folder.json("tokenizer.json"), `${folder.name}/tokenizer.json`);
+        return new PromptTokenizer(new Tokenizer(json, config), config);
+      }
+      if (await folder.has("spiece.model")) {
+        return new PromptTokenizer(await sentencePieceTokenizer(await folder.source("spiece.model"), config), config);
+      }
+    } catch (cause) {
+      if (cause instanceof HalfstepError) throw cause;
+      // the library takes the files' word for the types of what is in them
+      throw new CheckpointError(`${folder.name}: is not a usable tokenizer: ${(cause as Error).message}`, { cause });
     }
-    const json = (await folder.json("tokenizer.json")) as object;
-    const config = (await folder.has("tokenizer_config.json")) ? await folder.json("tokenizer_config.json") : {};
-    return new PromptTokenizer(new Tokenizer(json, config as object), config as Readonly<Record<string, unknown>>);
+    throw new CheckpointError(
+      `${folder.name}: has neither tokenizer.json nor spiece.model. Tokenizers in other formats can be converted with ` +
+        "transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...) writes a tokenizer.json.",
+    );
   }
 
   /** Tokens of a prompt, cut and padded to `length`; lower case and trimmed, as the PixArt pipelines have it. */
@@ -71,12 +86,6 @@ export class PromptTokenizer {
   #isUnknown(word: string): boolean {
     return this.#unknown !== undefined && this.#tokenizer.encode(word).ids.includes(this.#unknown);
   }
-}
-
-function tokenText(token: unknown): string | undefined {
-  if (typeof token === "string") return token;
-  if (typeof token === "object" && token !== null && "content" in token) return String(token.content);
-  return undefined;
 }
 
 export interface PromptEmbeddings {
