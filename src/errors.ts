@@ -1,27 +1,37 @@
 /**
  * Typed errors. Each message says what was wrong, with which file or value, and what to do about it.
+ * The names are written out: bundlers for browsers shorten those of classes.
  */
 export class HalfstepError extends Error {
-  constructor(message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.name = new.target.name;
-  }
+  override readonly name: string = "HalfstepError";
 }
 
 /** A checkpoint file or folder that is damaged, incomplete, hostile, or not what its model needs. */
-export class CheckpointError extends HalfstepError {}
+export class CheckpointError extends HalfstepError {
+  override readonly name = "CheckpointError";
+}
 
 /** A configuration value that this implementation does not know or cannot serve. */
-export class ConfigError extends HalfstepError {}
+export class ConfigError extends HalfstepError {
+  override readonly name = "ConfigError";
+}
 
 /** Operands whose shapes or dtypes do not fit together; names the operation and both shapes. */
-export class ShapeError extends HalfstepError {}
+export class ShapeError extends HalfstepError {
+  override readonly name = "ShapeError";
+}
 
 /** An argument outside its range, given by the caller of a public function or on the command line. */
-export class ArgumentError extends HalfstepError {}
+export class ArgumentError extends HalfstepError {
+  override readonly name = "ArgumentError";
+}
 
 /** A result that cannot be used, such as NaN out of a denoiser. */
-export class NumericError extends HalfstepError {}
+export class NumericError extends HalfstepError {
+  override readonly name = "NumericError";
+}
 
 /** A repository, file or network address that could not be reached or verified. */
-export class HubError extends HalfstepError {}
+export class HubError extends HalfstepError {
+  override readonly name = "HubError";
+}

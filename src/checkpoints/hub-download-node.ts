@@ -4,13 +4,11 @@ import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HubError } from "../errors.ts";
 
-/** A failure that may pass: no connection, a connection that broke off, an overloaded server. */
-export class TransientHubError extends HubError {
-  constructor(message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.name = "HubError"; // a distinction for retrying, not for users
-  }
-}
+/**
+ * A failure that may pass: no connection, a connection that broke off, an overloaded server. It keeps HubError's name: the
+ * distinction is for retrying, not for users.
+ */
+export class TransientHubError extends HubError {}
 
 /** What a file must turn out to be. */
 export interface ExpectedFile {

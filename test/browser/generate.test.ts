@@ -175,6 +175,23 @@ describe("a page in Chromium", () => {
     expect(complaints).toEqual([]);
   });
 
+  it("gets errors with their names, which bundlers shorten where they can", async () => {
+    const asked: Asked = {
+      model: "fluent-emoji",
+      prompt: "a red cat",
+      sizes: [null],
+      settings: { seed: 3, steps: 2, guidanceScale: 2 },
+    };
+    const name = (question: Asked) => window.make(question).then(String, (error: Error) => error.name);
+    const server = await serve(folders);
+    const page = await browser.newPage();
+    await page.goto(`${server.url}/index.html`);
+    expect(await page.evaluate(name, asked)).toBe("ArgumentError");
+    expect(await page.evaluate(name, { ...asked, model: "/models/none" })).toBe("CheckpointError");
+    await page.close();
+    await server.close();
+  });
+
   it("is small", async () => {
     const files = await readdir(join(bundle, "assets"));
     const sizes = await Promise.all(
