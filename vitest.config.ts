@@ -4,8 +4,8 @@ import { configDefaults, defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    // vitest.browser.config.ts has these.
-    exclude: [...configDefaults.exclude, "test/browser/**"],
+    // vitest.browser.config.ts and vitest.package.config.ts have these.
+    exclude: [...configDefaults.exclude, "test/browser/**", "test/package/**"],
     testTimeout: 60_000,
     maxWorkers: 2,
   },

@@ -1,0 +1,127 @@
+/**
+ * What `npm pack` makes, seen from projects that depend on it. Needs `npm run build` first; `npm run test:package`.
+ * The tarball is unpacked into a project's node_modules and its dependencies are linked, so nothing is downloaded.
+ */
+import { execFile } from "node:child_process";
+import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { build } from "vite";
+import { beforeAll, describe, expect, it } from "vitest";
+import packageJson from "../../package.json" with { type: "json" };
+import { temporaryFolder } from "../support/models.ts";
+import { writeTinyPipeline } from "../support/tiny-pipeline.ts";
+
+const run = promisify(execFile);
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const modules = join(root, "node_modules");
+
+let project: string;
+let contents: string[];
+
+beforeAll(async () => {
+  project = await temporaryFolder();
+  const { stdout } = await run("npm", ["pack", "--json", "--pack-destination", project], { cwd: root });
+  const [{ filename, files }] = JSON.parse(stdout) as [{ filename: string; files: { path: string }[] }];
+  contents = files.map(({ path }) => path);
+  const installed = join(project, "node_modules/halfstep");
+  await mkdir(installed, { recursive: true });
+  await run("tar", ["-xzf", join(project, filename), "--strip-components=1", "-C", installed]);
+  for (const name of [...Object.keys(packageJson.dependencies), "@types/node"]) {
+    await mkdir(dirname(join(project, "node_modules", name)), { recursive: true });
+    await symlink(join(modules, name), join(project, "node_modules", name));
+  }
+  await writeFile(join(project, "package.json"), JSON.stringify({ type: "module" }));
+  await writeTinyPipeline(join(project, "tiny"), "pixart");
+});
+
+async function typeErrors(program: string, compilerOptions: object): Promise<string> {
+  await writeFile(join(project, "main.ts"), program);
+  const options = { target: "ES2023", strict: true, noEmit: true, ...compilerOptions };
+  await writeFile(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions: options, files: ["main.ts"] }));
+  const tsc = run(process.execPath, [join(modules, "typescript/bin/tsc"), "-p", project], { cwd: project });
+  return tsc.then(
+    () => "",
+    ({ stdout }: { stdout: string }) => stdout,
+  );
+}
+
+const everywhere = `
+  import { type Picture, TextToImagePipeline } from "halfstep";
+  const pipe = await TextToImagePipeline.fromPretrained("fluent-emoji");
+  const { images }: { images: Picture[] } = await pipe("a cat", { steps: 2, seed: 1 });
+  // @ts-expect-error: there is no such option
+  await pipe("a cat", { stepz: 2 });
+  console.log(images.length);
+`;
+
+describe("the package", () => {
+  it("has the bundles, their types and notices, and neither sources nor tests", () => {
+    for (const file of ["dist/index.js", "dist/cli.js", "dist/web.js", "dist/types/index.d.ts", "LICENSE", "NOTICE"]) {
+      expect(contents).toContain(file);
+    }
+    const expected = /^(dist|checkpoints)\/|^(package\.json|README\.md|LICENSE|NOTICE)$/;
+    expect(contents.filter((path) => !expected.test(path))).toEqual([]);
+  });
+
+  it("refers to nothing that is not in it", async () => {
+    const dist = join(project, "node_modules/halfstep/dist");
+    const files = (await readdir(dist, { recursive: true })).filter((file) => /\.(js|ts)$/.test(file));
+    for (const file of files) {
+      const text = await readFile(join(dist, file), "utf8");
+      const imports = [...text.matchAll(/(?:from|import)\s*\(?\s*"([^"]+)"/g)].map(([, name]) => name!);
+      for (const name of imports.filter((each) => each.startsWith("#") || each.includes("/src/"))) {
+        expect.fail(`${file} imports ${name}`);
+      }
+    }
+  });
+
+  it("has types for Node", async () => {
+    const program = `${everywhere} import { downloadModel, nodeRuntime } from "halfstep"; console.log(downloadModel, nodeRuntime);`;
+    const node = { module: "NodeNext", moduleResolution: "NodeNext", types: ["node"] };
+    expect(await typeErrors(program, node)).toBe("");
+  });
+
+  it("has types for browsers", async () => {
+    const program = `${everywhere}
+      import { configureWebRuntime } from "halfstep";
+      // @ts-expect-error: Node's
+      import { downloadModel } from "halfstep";
+      console.log(configureWebRuntime, downloadModel);`;
+    const lib = ["ES2023", "DOM", "DOM.Iterable"];
+    const vite = { module: "ESNext", moduleResolution: "Bundler", customConditions: ["browser"], lib, types: [] };
+    expect(await typeErrors(program, vite)).toBe("");
+  });
+
+  it("makes pictures in Node", async () => {
+    const program = `
+      import { encodePng, TextToImagePipeline } from "halfstep";
+      const pipe = await TextToImagePipeline.fromPretrained("./tiny", { threads: 1 });
+      const { images } = await pipe("a red cat", { steps: 2, seed: 1 });
+      console.log(encodePng(images[0]).length > 100, Object.keys(await import("halfstep/web")).includes("webRuntime"));`;
+    const { stdout } = await run(process.execPath, ["--input-type=module", "-e", program], { cwd: project });
+    expect(stdout.trim()).toBe("true true");
+  });
+
+  it("has a command", async () => {
+    const cli = join(project, "node_modules/halfstep", packageJson.bin.halfstep);
+    expect(await readFile(cli, "utf8")).toMatch(/^#!\/usr\/bin\/env node\n/);
+    const { stdout } = await run(process.execPath, [cli, "--version"]);
+    expect(stdout.trim()).toBe(packageJson.version);
+  });
+
+  it("bundles for a page, without anything of Node's", async () => {
+    await writeFile(join(project, "index.html"), '<script type="module" src="./page.js"></script>');
+    await writeFile(
+      join(project, "page.js"),
+      'import { TextToImagePipeline } from "halfstep"; globalThis.open = TextToImagePipeline.fromPretrained;',
+    );
+    await build({ configFile: false, root: project, logLevel: "error", build: { outDir: "site", target: "es2023" } });
+    const assets = await readdir(join(project, "site/assets"));
+    const page = assets.find((name) => /^index-.*\.js$/.test(name))!;
+    const text = await readFile(join(project, "site/assets", page), "utf8");
+    expect(text).not.toMatch(/onnxruntime-node|node:fs|__vite-browser-external/);
+    expect(text.length).toBeLessThan(400 * 1024);
+  });
+});
