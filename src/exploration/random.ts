@@ -1,0 +1,31 @@
+/** Seeded random numbers whose state can be saved, so that a run goes on where it stopped, to the last bit. */
+import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
+import { xoroshiro128plus, xoroshiro128plusFromState } from "pure-rand/generator/xoroshiro128plus";
+import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
+import { ArgumentError } from "../errors.ts";
+
+export class Random {
+  readonly #generator: RandomGenerator;
+
+  private constructor(generator: RandomGenerator) {
+    this.#generator = generator;
+  }
+
+  static seeded(seed: number): Random {
+    if (!Number.isSafeInteger(seed)) throw new ArgumentError(`The seed is ${seed}; it must be a whole number.`);
+    return new Random(xoroshiro128plus(seed));
+  }
+
+  static fromState(state: readonly number[]): Random {
+    return new Random(xoroshiro128plusFromState(state));
+  }
+
+  get state(): number[] {
+    return [...this.#generator.getState()];
+  }
+
+  /** Uniform in [0,1). */
+  uniform(): number {
+    return uniformFloat64(this.#generator);
+  }
+}
