@@ -19,6 +19,11 @@ import { checkpointWeights, type WeightSource, Weights, weightLocations } from "
 export interface StagedOptions extends SessionOptions {
   /** How many stages each session takes, in order; one session for all of them unless given. */
   groups?: readonly number[];
+  /**
+   * Compile each group when its turn comes and let it go after: the memory of one group instead of all, for reading the
+   * weights anew in every run. One stage a group unless `groups` says otherwise.
+   */
+  stream?: boolean;
 }
 
 /** One group's graph. Its inputs have their features' names, its outputs too, after `OUT`: a feature can be both. */
@@ -84,11 +89,21 @@ const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
 /** A model that is ready to run. */
 export class StagedSession {
   readonly model: StagedModel;
-  readonly #groups: readonly (Group & { session: Session })[];
+  readonly #groups: readonly Group[];
+  readonly #compile: (group: Group) => Promise<Session>;
+  /** One for each group; none of a model that is streamed. */
+  readonly #sessions: readonly Session[];
 
-  private constructor(model: StagedModel, groups: readonly (Group & { session: Session })[]) {
+  private constructor(
+    model: StagedModel,
+    groups: readonly Group[],
+    compile: (group: Group) => Promise<Session>,
+    sessions: readonly Session[],
+  ) {
     this.model = model;
     this.#groups = groups;
+    this.#compile = compile;
+    this.#sessions = sessions;
   }
 
   /**
@@ -100,18 +115,19 @@ export class StagedSession {
     model: StagedModel,
     source: WeightSource,
     locations: WeightLocations,
-    { groups: sizes, ...options }: StagedOptions = {},
+    { groups: sizes, stream = false, ...options }: StagedOptions = {},
   ): Promise<StagedSession> {
-    const groups: (Group & { session: Session })[] = [];
+    const all = stream ? model.stages.map(() => 1) : [model.stages.length];
+    const groups = groupGraphs(model, source, sizes ?? all);
+    const compile = ({ graph }: Group) => runtime.compile(graph, locations, options);
+    const sessions: Session[] = [];
     try {
-      for (const group of groupGraphs(model, source, sizes ?? [model.stages.length])) {
-        groups.push({ ...group, session: await runtime.compile(group.graph, locations, options) });
-      }
+      if (!stream) for (const group of groups) sessions.push(await compile(group));
     } catch (error) {
-      await Promise.all(groups.map(({ session }) => session.release()));
+      await Promise.all(sessions.map((session) => session.release()));
       throw error;
     }
-    return new StagedSession(model, groups);
+    return new StagedSession(model, groups, compile, sessions);
   }
 
   /**
@@ -125,13 +141,17 @@ export class StagedSession {
   ): Promise<Record<string, Tensor>> {
     checkFeeds(this.model, feeds);
     const features = new Map(Object.entries(feeds));
-    for (const [i, { session, writes, lastUses }] of this.#groups.entries()) {
+    for (const [i, group] of this.#groups.entries()) {
+      const { writes, lastUses } = group;
+      const kept = this.#sessions[i];
+      const session = kept ?? (await this.#compile(group));
       const later = this.#groups.slice(i + 1);
       const finished = writes.filter((name) => into[name] && !later.some((group) => group.writes.includes(name)));
       const results = await session.run(
         Object.fromEntries(features),
         Object.fromEntries(finished.map((name) => [OUT + name, into[name]!])),
       );
+      if (!kept) await session.release();
       for (const name of lastUses) features.delete(name);
       for (const name of writes) features.set(name, results[OUT + name]!);
     }
@@ -139,7 +159,7 @@ export class StagedSession {
   }
 
   async release(): Promise<void> {
-    await Promise.all(this.#groups.map(({ session }) => session.release()));
+    await Promise.all(this.#sessions.map((session) => session.release()));
   }
 }
 

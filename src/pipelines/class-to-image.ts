@@ -41,7 +41,7 @@ export interface ClassToImageResult {
 export type ClassToImage = ClassToImagePipeline &
   ((classes: readonly number[], options?: ClassToImageOptions) => Promise<ClassToImageResult>);
 
-/** DiTPipeline's null class, whatever the size of the table. */
+/** DiTPipeline's null class, also where the table is larger; a smaller table has its last row for that. */
 const NULL_CLASS = 1000;
 
 export class ClassToImagePipeline {
@@ -140,7 +140,9 @@ export class ClassToImagePipeline {
     const { noise, classes, guidanceScale, ...loop } = options;
     const [batch, channels, height, width] = noise.shape as [number, number, number, number];
     const guided = guidanceScale > 1;
-    const labels = guided ? [...classes, ...new Array<number>(batch).fill(NULL_CLASS)] : classes;
+    const labels = guided
+      ? [...classes, ...new Array<number>(batch).fill(Math.min(NULL_CLASS, this.transformer.config.numClasses))]
+      : classes;
     const session = await this.transformer.session({ batch: "batch", height, width });
     return sample({
       ...loop,

@@ -36,16 +36,20 @@ export class Component<Config> {
     this.#options = options;
   }
 
+  /** Weights of more than `streamAbove` bytes are read part by part in every run instead of being kept. */
   static async open<Config>(
     folder: Folder,
     architectureOf: (raw: RawConfig) => Architecture<Config>,
     runtime: Runtime,
     { variant, ...options }: PipelineOptions,
+    { streamAbove = Number.POSITIVE_INFINITY } = {},
   ): Promise<Component<Config>> {
     const raw = await readConfig(folder);
     const architecture = architectureOf(raw);
     const config = architecture.parseConfig(raw);
-    return new Component(architecture, config, await openWeights(folder, variant), runtime, options);
+    const weights = await openWeights(folder, variant);
+    const stream = options.stream ?? weights.bytes > streamAbove;
+    return new Component(architecture, config, weights, runtime, { ...options, stream });
   }
 
   /** Compiled for these sizes; kept until other sizes are asked for, since a second copy would double the memory. */

@@ -95,9 +95,6 @@ export interface PromptEmbeddings {
   encoderAttentionMask: FloatTensor;
 }
 
-/** Text encoders larger than this are let go after use: T5-XXL is many times as large as the transformer it serves. */
-const KEEP_BELOW = 512 * 2 ** 20;
-
 /** Runs the text encoder on a batch of prompts. */
 export async function encodePrompts(
   tokenized: readonly TokenizedPrompt[],
@@ -114,6 +111,5 @@ export async function encodePrompts(
     ),
     attentionMask: mask,
   });
-  if (encoder.weights.bytes > KEEP_BELOW) await encoder.release();
   return { encoderHiddenStates: lastHiddenState as FloatTensor, encoderAttentionMask: mask };
 }

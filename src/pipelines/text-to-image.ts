@@ -73,6 +73,8 @@ export type TextToImage = TextToImagePipeline &
   ((prompt: string, options?: TextToImageOptions) => Promise<TextToImageResult>);
 
 export const textToImageClasses = ["PixArtSigmaPipeline", "PixArtAlphaPipeline"] as const;
+/** T5-XXL is eight times as large as the transformer it serves, and runs once a prompt: it goes through in parts. */
+const STREAM_ABOVE = 512 * 2 ** 20;
 const LARGEST_SEED = 2 ** 32 - 1;
 
 export class TextToImagePipeline {
@@ -103,14 +105,16 @@ export class TextToImagePipeline {
   /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
   static async fromFolder(folder: Folder, runtime: Runtime, options: PipelineOptions = {}): Promise<TextToImage> {
     const { className, components } = await openPipeline(folder, textToImageClasses);
-    const open = <C>(name: string, architecture: (raw: RawConfig) => Architecture<C>) =>
-      Component.open(folder.sub(name), architecture, runtime, options);
+    const open = <C>(name: string, architecture: (raw: RawConfig) => Architecture<C>, limits = {}) =>
+      Component.open(folder.sub(name), architecture, runtime, options, limits);
     const pipeline = new TextToImagePipeline({
       name: folder.name,
       className,
       transformer: await open("transformer", pixartOnly),
       vae: await open("vae", () => autoencoderKL.decoder),
-      textEncoder: components.has("text_encoder") ? await open("text_encoder", () => t5) : null,
+      textEncoder: components.has("text_encoder")
+        ? await open("text_encoder", () => t5, { streamAbove: STREAM_ABOVE })
+        : null,
       tokenizer: components.has("tokenizer") ? await PromptTokenizer.open(folder.sub("tokenizer")) : null,
       schedulerConfig: await readConfig(folder.sub("scheduler")),
     });

@@ -8,6 +8,7 @@ import { buildModel } from "../../src/models/architecture.ts";
 import { loadModel } from "../../src/models/staged.ts";
 import { parameterWeights } from "../../src/models/weights.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
+import type { Runtime } from "../../src/runtime/runtime.ts";
 import { floatTensor, type Tensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
 import { verifyFolder } from "../../src/verify/verify-folder.ts";
@@ -74,6 +75,40 @@ describe("groups of stages", () => {
       expect(compare(output, data, expected).relative).toBeLessThan(2e-6);
     });
     await fc.assert(property, { numRuns: 12, seed: 7, examples: [[new Array(stages - 1).fill(true)]] });
+  });
+});
+
+describe("streaming", () => {
+  it("gives the same numbers, run after run, with one stage in memory at a time", async () => {
+    const { architecture, config, geometry, feeds, folder } = await modelCase("t5");
+    const files = await openWeights(folder);
+    const whole = await loadModel(nodeRuntime, architecture, config, files, geometry);
+    let [alive, most] = [0, 0];
+    const counting: Runtime = {
+      ...nodeRuntime,
+      async compile(...given) {
+        const session = await nodeRuntime.compile(...given);
+        alive++;
+        most = Math.max(most, alive);
+        return {
+          inputNames: session.inputNames,
+          outputNames: session.outputNames,
+          run: (from, into) => session.run(from, into),
+          release: () => {
+            alive--;
+            return session.release();
+          },
+        };
+      },
+    };
+    const streamed = await loadModel(counting, architecture, config, files, geometry, { stream: true });
+    const expected = (await whole.run(feeds))["lastHiddenState"]!.data;
+    for (let i = 0; i < 2; i++) {
+      const { data } = (await streamed.run(feeds))["lastHiddenState"]!;
+      expect(compare("lastHiddenState", data, expected).relative).toBeLessThan(2e-6);
+    }
+    expect({ alive, most }).toEqual({ alive: 0, most: 1 });
+    await whole.release();
   });
 });
 
