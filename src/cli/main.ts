@@ -2,6 +2,8 @@
 import { Command } from "commander";
 import { version } from "../../package.json";
 import { HalfstepError } from "../errors.ts";
+import { evalCommand } from "./eval.ts";
+import { exploreCommand } from "./explore.ts";
 import { generateCommand } from "./generate.ts";
 import { infoCommand } from "./info.ts";
 import { verifyCommand } from "./verify.ts";
@@ -11,7 +13,9 @@ const program = new Command("halfstep")
   .version(version)
   .addCommand(generateCommand())
   .addCommand(verifyCommand())
+  .addCommand(evalCommand())
   .addCommand(infoCommand())
+  .addCommand(exploreCommand())
   .showHelpAfterError("(--help shows what there is)");
 
 try {

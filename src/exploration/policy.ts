@@ -44,7 +44,7 @@ export function drawAction(policy: SwitchingPolicy, sizes: Sizes, step: number, 
   return drawIndex(policy.first, at * sizes.actions, sizes.actions, uniform);
 }
 
-/** Inverse of the distribution in `weights[start .. start + length]`; never an index whose weight is zero. */
+/** Inverse of the distribution in `weights[start .. start + length]`, counted from start; never one of weight zero. */
 export function drawIndex(weights: Float64Array, start: number, length: number, uniform: number): number {
   let rest = uniform;
   let last = 0;

@@ -1,0 +1,83 @@
+import { readFile } from "node:fs/promises";
+import { Command, Option } from "commander";
+import { ArgumentError } from "../errors.ts";
+import { type CountEntry, Counts } from "../exploration/counts.ts";
+import { EpsMix } from "../exploration/epsmix.ts";
+import { actionsToJson, type ProblemJson, problemFromJson } from "../exploration/problem.ts";
+import { StepMix } from "../exploration/stepmix.ts";
+
+export function exploreCommand(): Command {
+  return new Command("explore")
+    .description("conservative exploration: learning without a policy below the threshold")
+    .addCommand(decideCommand());
+}
+
+interface DecideOptions {
+  state: string;
+  algorithm: "stepmix" | "epsmix";
+  allowUnsafeBaseline?: boolean;
+  json?: boolean;
+}
+
+function decideCommand(): Command {
+  return new Command("decide")
+    .description("one decision from saved counts")
+    .requiredOption(
+      "--state <file>",
+      "JSON with sizes, rewards, initial, baseline, threshold, delta, bonusScale, counts",
+    )
+    .addOption(
+      new Option("--algorithm <name>", "how to mix").choices(["stepmix", "epsmix"]).default("stepmix" as const),
+    )
+    .option("--allow-unsafe-baseline", "go on although the counts show that the baseline is below the threshold")
+    .option("--json", "print the decision as JSON")
+    .action(decide);
+}
+
+async function decide({ state, algorithm, allowUnsafeBaseline, json }: DecideOptions): Promise<void> {
+  const saved = (await readJson(state)) as ProblemJson & { counts: readonly CountEntry[] };
+  const problem = problemFromJson(saved);
+  const counts = Counts.fromJSON(saved.counts, problem);
+  const learner = algorithm === "stepmix" ? new StepMix(problem, { counts }) : new EpsMix(problem, { counts });
+  const decision = learner.decision();
+  const most = learner.bounds.upperOf(problem.horizon);
+  if (most < problem.threshold && !allowUnsafeBaseline) {
+    throw new ArgumentError(
+      `The baseline's value is at most ${most} by these counts, ${problem.threshold - most} below the threshold ` +
+        `${problem.threshold}: it is not safe (--allow-unsafe-baseline decides all the same).`,
+    );
+  }
+  const optimisticPolicy = actionsToJson(learner.bounds.optimistic, problem);
+  if (json) {
+    console.log(JSON.stringify("h0" in decision ? { ...decision, optimisticPolicy } : decision));
+    return;
+  }
+  if ("h0" in decision) {
+    const { kind, h0, rho, lowerBounds } = decision;
+    console.log(`${kind}: ${h0} of ${problem.horizon} steps by the baseline, one fewer with probability ${rho}`);
+    lowerBounds.forEach((lower, i) => {
+      console.log(`  ${i} steps by the baseline: value at least ${lower}`);
+    });
+  } else {
+    const { kind, epsilon, lowerBounds } = decision;
+    console.log(`${kind}: the baseline with probability ${epsilon}`);
+    console.log(`  optimistic policy: value at least ${lowerBounds.optimistic}`);
+    console.log(`  baseline: value at least ${lowerBounds.baseline}`);
+  }
+  console.log(`  threshold ${problem.threshold}, delta ${problem.delta}, bonus scale ${problem.bonusScale}`);
+}
+
+/** A JSON file; an error names it. */
+export async function readJson(file: string): Promise<unknown> {
+  let text: string;
+  try {
+    text = await readFile(file, "utf8");
+  } catch (error) {
+    throw new ArgumentError(`${file} cannot be read: ${(error as Error).message}`);
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new ArgumentError(`${file} is not JSON: ${(error as Error).message}`);
+  }
+}

@@ -1,0 +1,52 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { mkdtemp } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { exploreCommand } from "../../src/cli/explore.ts";
+
+const fixture = (path: string) => fileURLToPath(new URL(`../fixtures/stepmix/${path}`, import.meta.url));
+const run = async (...args: string[]) => {
+  const log = vi.spyOn(console, "log").mockImplementation(() => {});
+  await exploreCommand().parseAsync(["decide", ...args], { from: "user" });
+  const lines = log.mock.calls.map(([line]) => line as string);
+  log.mockRestore();
+  return lines.join("\n");
+};
+afterEach(() => vi.restoreAllMocks());
+
+describe("halfstep explore decide", () => {
+  it("prints the fields of the decision, in the order that is documented", async () => {
+    const stepmix = JSON.parse(await run("--state", fixture("mixture/state.json"), "--json"));
+    expect(Object.keys(stepmix)).toEqual(["kind", "h0", "rho", "lowerBounds", "optimisticPolicy"]);
+    const epsmix = JSON.parse(await run("--state", fixture("mixture/state.json"), "--algorithm", "epsmix", "--json"));
+    expect(Object.keys(epsmix)).toEqual(["kind", "epsilon", "lowerBounds"]);
+  });
+
+  it("says it in words", async () => {
+    expect(await run("--state", fixture("mixture-late/state.json"))).toContain("mixture: 2 of 4 steps by the baseline");
+  });
+
+  it("refuses a baseline that the counts show to be unsafe, and says by how much", async () => {
+    const state = JSON.parse(readFileSync(fixture("optimistic/state.json"), "utf8"));
+    const file = join(await mkdtemp(join(tmpdir(), "halfstep-")), "state.json");
+    writeFileSync(file, JSON.stringify({ ...state, threshold: 2.9 }));
+    await expect(run("--state", file, "--json")).rejects.toThrow(/below the threshold 2.9/);
+    expect(JSON.parse(await run("--state", file, "--json", "--allow-unsafe-baseline")).kind).toBe("baseline");
+  });
+
+  it.each<[string, string, number[], number]>([
+    ["rewards[1][0][1] is 2", "rewards", [1, 0, 1], 2],
+    ["baseline[0][1] sums to", "baseline", [0, 1, 0], 0.1],
+    ["counts[2] says -4", "counts", [2, 4], -4],
+  ])("names the index: %s", async (message, table, path, value) => {
+    const state = JSON.parse(readFileSync(fixture("optimistic/state.json"), "utf8"));
+    let list = state[table];
+    for (const i of path.slice(0, -1)) list = list[i];
+    list[path.at(-1)!] = value;
+    const file = join(await mkdtemp(join(tmpdir(), "halfstep-")), "state.json");
+    writeFileSync(file, JSON.stringify(state));
+    await expect(run("--state", file)).rejects.toThrow(message);
+  });
+});
