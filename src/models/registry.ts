@@ -4,6 +4,7 @@ import { ConfigError } from "../errors.ts";
 import type { Architecture } from "./architecture.ts";
 import { autoencoderKL } from "./autoencoder-kl.ts";
 import { dit } from "./dit.ts";
+import { emojiAlign } from "./emoji-align.ts";
 import { olderClassName } from "./patch-transformer.ts";
 import { pixart } from "./pixart.ts";
 import { t5 } from "./t5.ts";
@@ -14,6 +15,7 @@ export type Networks = Readonly<Record<string, Architecture<unknown>>>;
 const classes: Readonly<Record<string, Networks>> = {
   [autoencoderKL.encoder.className]: autoencoderKL,
   [dit.className]: { model: dit },
+  [emojiAlign.image.className]: emojiAlign,
   [pixart.className]: { model: pixart },
   [t5.className]: { model: t5 },
 };

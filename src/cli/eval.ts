@@ -1,0 +1,108 @@
+import { Command, Option } from "commander";
+import { platform } from "#platform";
+import { ArgumentError } from "../errors.ts";
+import { type Evaluation, evaluate, type Scores } from "../metrics/evaluate.ts";
+import { Judge } from "../metrics/judge.ts";
+import { type SchedulerChoice, schedulerChoices } from "../pipelines/components.ts";
+import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
+
+import type { Provider } from "../runtime/runtime.ts";
+import { progressBar } from "./generate.ts";
+import { numberBetween, providerOption, threadsOption } from "./options.ts";
+
+interface EvalOptions {
+  samples: number;
+  seed: number;
+  steps: number;
+  guidance: number;
+  scheduler?: SchedulerChoice;
+  batch: number;
+  provider: Provider;
+  threads?: number;
+  json?: boolean;
+}
+
+export const distanceNote =
+  "fdData is a Fréchet distance of emoji-align's features to those of all real pictures. It is not comparable with " +
+  "published FIDs, which are of another network's features.";
+
+export function evalCommand(): Command {
+  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
+  return new Command("eval")
+    .description("measure the pictures that a text-to-image model makes, beside the best that they could be")
+    .argument("[model]", "embedded model, folder in diffusers' layout, or Hub id", "fluent-emoji")
+    .option("--samples <n>", "pictures, each of another caption", whole(2, 100_000), 512)
+    .option("--seed <n>", "of the first picture; the next has the next", whole(0, Number.MAX_SAFE_INTEGER - 2 ** 20), 0)
+    .option("--steps <n>", "solver steps", whole(1, 1000), 20)
+    .option("--guidance <scale>", "how closely to follow the prompt; 1 turns guidance off", numberBetween(0, 100), 4.5)
+    .addOption(
+      new Option("--scheduler <name>", "another solver than the model's own").choices(Object.keys(schedulerChoices)),
+    )
+    .option("--batch <n>", "pictures that are made together", whole(1, 1024), 8)
+    .addOption(providerOption())
+    .addOption(threadsOption())
+    .option("--json", "print the figures as JSON")
+    .action(run);
+}
+
+async function run(model: string, options: EvalOptions): Promise<void> {
+  const started = performance.now();
+  const { samples, seed, steps, guidance: guidanceScale, scheduler, batch, provider, threads } = options;
+  const session = { provider, ...(threads ? { threads } : {}) };
+  const abort = new AbortController();
+  const stop = () => abort.abort(new ArgumentError("Stopped before all pictures were made; there are no figures."));
+  process.once("SIGINT", stop);
+  const bar = progressBar("{bar} {value}/{total} pictures, {eta_formatted} left");
+  try {
+    const pipe = await TextToImagePipeline.fromPretrained(model, { ...session, signal: abort.signal });
+    const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, session);
+    let running = false;
+    const result = await evaluate(pipe, judge, {
+      samples,
+      seed,
+      steps,
+      guidanceScale,
+      batch,
+      ...(scheduler ? { scheduler } : {}),
+      signal: abort.signal,
+      onProgress: ({ done, total }) => {
+        if (running) bar?.update(done);
+        else bar?.start(total, done);
+        running = true;
+      },
+    });
+    bar?.stop();
+    const seconds = +((performance.now() - started) / 1000).toFixed(1);
+    if (options.json) {
+      const settings = { model, steps, guidanceScale, scheduler: scheduler ?? "own", seed };
+      console.log(JSON.stringify({ ...result, ...settings, seconds, note: distanceNote }));
+    } else {
+      console.log(table(model, result));
+      console.log(`\n${samples} pictures, ${steps} steps, guidance ${guidanceScale}, seed ${seed}, ${seconds} s.`);
+      console.log(distanceNote);
+    }
+    await Promise.all([pipe.release(), judge.release()]);
+  } finally {
+    bar?.stop();
+    process.off("SIGINT", stop);
+  }
+}
+
+/** The three rows, in columns. */
+function table(model: string, { real, roundTrip, ...scores }: Evaluation): string {
+  const digits = (value: number) => value.toFixed(4);
+  const row = (name: string, { fdData, alignment, retrievalTop1, retrievalTop5 }: Scores) => [
+    name,
+    ...[fdData, alignment, retrievalTop1, retrievalTop5].map(digits),
+  ];
+  const lines = [
+    ["", "fdData", "alignment", "retrievalTop1", "retrievalTop5"],
+    row(model, scores),
+    row("autoencoder round trip", roundTrip),
+    row("real pictures", real),
+  ];
+  const widths = lines[0]!.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
+  return lines
+    .map((line) => line.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join("  "))
+    .join("\n");
+}

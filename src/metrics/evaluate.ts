@@ -1,0 +1,173 @@
+/** How good a text-to-image model's pictures are: fixed captions, one picture each, judged by emoji-align. */
+import { ArgumentError } from "../errors.ts";
+import { pickScheduler, type SchedulerChoice } from "../pipelines/components.ts";
+import { type Picture, toPictures } from "../pipelines/picture.ts";
+import type { PromptEmbeddings } from "../pipelines/prompts.ts";
+import type { TextToImagePipeline } from "../pipelines/text-to-image.ts";
+import { rows, stack } from "../sampling/guidance.ts";
+import { TorchGenerator } from "../sampling/noise.ts";
+import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { alignmentScore, retrievalRanks, topAccuracy } from "./alignment.ts";
+import { type FeatureStatistics, featureStatistics, frechetDistance } from "./frechet.ts";
+import type { Judge, Reference } from "./judge.ts";
+
+export interface EvaluateOptions {
+  /** How many pictures, 512 unless given; their captions are spread evenly over the judge's list. */
+  samples?: number;
+  /** Picture i has seed + i; 0 unless given. */
+  seed?: number;
+  /** As in `generate`: 20 and 4.5 unless given. */
+  steps?: number;
+  guidanceScale?: number;
+  scheduler?: SchedulerChoice;
+  /** Pictures that are made together, 8 unless given: no difference in the result, but for rounding. */
+  batch?: number;
+  signal?: AbortSignal;
+  onProgress?: (progress: { done: number; total: number }) => void;
+}
+
+/** One row of the table: of a model, or of pictures that say how far a model can get. */
+export interface Scores {
+  samples: number;
+  /**
+   * Fréchet distance between the judge's embeddings of these pictures and of all real ones. Not comparable with published
+   * FIDs, which are of another network's features.
+   */
+  fdData: number;
+  /** Mean cosine between the judge's embeddings of each picture and its caption. */
+  alignment: number;
+  /** How often the picture's caption is the nearest of all captions, or among the nearest five. */
+  retrievalTop1: number;
+  retrievalTop5: number;
+}
+
+export interface Evaluation extends Scores {
+  /** The same captions with the real pictures that they are of: the ceiling. */
+  real: Scores;
+  /** The real pictures after the embedded model's autoencoder: the ceiling of a denoiser with that autoencoder. */
+  roundTrip: Scores;
+}
+
+/**
+ * Makes one picture for each of `samples` captions and judges them. Throws ArgumentError for settings outside their
+ * range, what the pipeline throws, and the signal's reason when it is aborted.
+ */
+export async function evaluate(
+  pipe: TextToImagePipeline,
+  judge: Judge,
+  options: EvaluateOptions = {},
+): Promise<Evaluation> {
+  const { samples = 512, batch = 8, onProgress, signal } = options;
+  if (!Number.isInteger(samples) || samples < 2) {
+    throw new ArgumentError(`samples must be a whole number of at least 2, not ${samples}.`);
+  }
+  if (!Number.isInteger(batch) || batch < 1) {
+    throw new ArgumentError(`batch must be a whole number of at least 1, not ${batch}.`);
+  }
+  const reference = await judge.reference();
+  const score = await scorer(judge, reference, samples);
+  const prompts = captionsFor(reference, samples);
+  const embeddings: FloatTensor[] = [];
+  for (let start = 0; start < samples; start += batch) {
+    onProgress?.({ done: start, total: samples });
+    const some = prompts.slice(start, start + batch).map((caption) => reference.captions[caption]!.text);
+    embeddings.push(await judge.embedPictures(await makePictures(pipe, some, start, options)));
+    // Aborted while the last pictures were judged.
+    signal?.throwIfAborted();
+  }
+  onProgress?.({ done: samples, total: samples });
+  return { ...score(embeddings.reduce(stack)), ...ceilings(reference, samples, score) };
+}
+
+/** The rows that need no model. */
+export async function evaluateCeilings(judge: Judge, samples = 512): Promise<Pick<Evaluation, "real" | "roundTrip">> {
+  const reference = await judge.reference();
+  return ceilings(reference, samples, await scorer(judge, reference, samples));
+}
+
+type Scorer = (pictures: FloatTensor) => Scores;
+
+function ceilings({ captions, real, roundTrip }: Reference, samples: number, score: Scorer) {
+  const pictures = captionsFor({ captions }, samples).map((caption) => captions[caption]!.picture);
+  const pick = (from: FloatTensor) => pickRows(from, pictures);
+  return { real: score(pick(real)), roundTrip: score(pick(roundTrip)) };
+}
+
+/**
+ * Numbers of the captions of `samples` pictures, spread evenly over the list, so that every group of the data has its
+ * share; more samples than captions go through the list again.
+ */
+export function captionsFor({ captions }: Pick<Reference, "captions">, samples: number): number[] {
+  const { length } = captions;
+  return Array.from({ length: samples }, (_, i) =>
+    samples >= length ? i % length : Math.floor((i * length) / samples),
+  );
+}
+
+/** Compares with what is the same for every row: all captions, and the statistics of all real pictures. */
+async function scorer(judge: Judge, { captions, real }: Reference, samples: number): Promise<Scorer> {
+  const texts = await judge.embedCaptions(captions.map(({ text }) => text));
+  const data: FeatureStatistics = featureStatistics(real);
+  const asked = captionsFor({ captions }, samples);
+  const own = pickRows(texts, asked);
+  return (pictures) => {
+    const ranks = retrievalRanks(pictures, texts, (picture, caption) =>
+      sharePicture(captions[asked[picture]!]!.belongsTo, captions[caption]!.belongsTo),
+    );
+    return {
+      samples,
+      fdData: frechetDistance(featureStatistics(pictures), data),
+      alignment: alignmentScore(pictures, own),
+      retrievalTop1: topAccuracy(ranks, 1),
+      retrievalTop5: topAccuracy(ranks, 5),
+    };
+  };
+}
+
+/** "a cat" is a face and a whole animal: a picture of either is right for it, and so are the captions of both. */
+const sharePicture = (a: readonly number[], b: readonly number[]) => a.some((picture) => b.includes(picture));
+
+function pickRows(from: FloatTensor, indices: readonly number[]): FloatTensor {
+  const width = from.shape[1]!;
+  const picked = floatTensor([indices.length, width]);
+  indices.forEach((index, i) => {
+    picked.data.set(from.data.subarray(index * width, (index + 1) * width), i * width);
+  });
+  return picked;
+}
+
+/** One picture a prompt, several at a time: picture i is the one that `generate` makes of it with its seed. */
+async function makePictures(
+  pipe: TextToImagePipeline,
+  prompts: readonly string[],
+  start: number,
+  { seed = 0, steps = 20, guidanceScale = 4.5, scheduler, signal }: EvaluateOptions,
+): Promise<Picture[]> {
+  const guided = guidanceScale !== 1;
+  const { embeddings } = await pipe.embed(guided ? ["", ...prompts] : prompts);
+  const first = guided ? 1 : 0;
+  const { inChannels, sampleSize } = pipe.transformer.config;
+  const generators = prompts.map((_, i) => new TorchGenerator(seed + start + i));
+  const draw = () =>
+    generators.map((generator) => generator.randn([1, inChannels, sampleSize, sampleSize])).reduce(stack);
+  const latents = await pipe.sampleLatents({
+    scheduler: pickScheduler(pipe.schedulerConfig, scheduler),
+    steps,
+    guidanceScale,
+    noise: draw(),
+    drawNoise: draw,
+    prompt: mapEmbeddings(embeddings, (tensor) => rows(tensor, first, first + prompts.length)),
+    negative: guided
+      ? mapEmbeddings(embeddings, (tensor) => prompts.map(() => rows(tensor, 0, 1)).reduce(stack))
+      : null,
+    ...(signal ? { signal } : {}),
+  });
+  return toPictures(await pipe.decode(latents));
+}
+
+function mapEmbeddings(
+  { encoderHiddenStates, encoderAttentionMask }: PromptEmbeddings,
+  f: (tensor: FloatTensor) => FloatTensor,
+): PromptEmbeddings {
+  return { encoderHiddenStates: f(encoderHiddenStates), encoderAttentionMask: f(encoderAttentionMask) };
+}
