@@ -119,7 +119,8 @@ export class StagedSession {
   ): Promise<StagedSession> {
     const all = stream ? model.stages.map(() => 1) : [model.stages.length];
     const groups = groupGraphs(model, source, sizes ?? all);
-    const compile = ({ graph }: Group) => runtime.compile(graph, locations, options);
+    const sessionOptions: SessionOptions = { takesTurns: groups.length > 1, ...options };
+    const compile = ({ graph }: Group) => runtime.compile(graph, locations, sessionOptions);
     const sessions: Session[] = [];
     try {
       if (!stream) for (const group of groups) sessions.push(await compile(group));

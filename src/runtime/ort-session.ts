@@ -9,16 +9,22 @@ export function commonOptions({
   threads,
   prepack = true,
   spin = true,
+  takesTurns = false,
   profile,
 }: SessionOptions): InferenceSession.SessionOptions {
   return {
     ...(threads ? { intraOpNumThreads: threads } : {}),
     interOpNumThreads: 1,
     executionMode: "sequential",
+    enableCpuMemArena: !takesTurns,
     logSeverityLevel: 3,
     ...(profile ? { enableProfiling: true, profileFilePrefix: profile } : {}),
     extra: {
-      session: { disable_prepacking: prepack ? "0" : "1", intra_op: { allow_spinning: spin ? "1" : "0" } },
+      session: {
+        disable_prepacking: prepack ? "0" : "1",
+        intra_op: { allow_spinning: spin ? "1" : "0" },
+        force_spinning_stop: takesTurns ? "1" : "0",
+      },
     },
   };
 }

@@ -22,6 +22,12 @@ export interface SessionOptions {
    * or asleep: with other work on the same cores a training step took half the time so.
    */
   spin?: boolean;
+  /**
+   * One of several sessions that take turns, as the groups of a model do: after each run it gives back the memory of its
+   * results and stops its threads at once, so that the next one finds both free. Off unless given. See
+   * docs/performance.md.
+   */
+  takesTurns?: boolean;
   /** Writes ONNX Runtime's trace of every operator to this file (Node). */
   profile?: string;
 }
