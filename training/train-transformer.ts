@@ -20,9 +20,10 @@ import { DDIMScheduler } from "../src/schedulers/ddim.ts";
 import { floatTensor, int64Tensor } from "../src/tensor.ts";
 import { warmupCosine } from "../src/training/adamw.ts";
 import { resumeTraining, saveTraining } from "../src/training/checkpoint-node.ts";
-import { initialise, Parameters } from "../src/training/parameters.ts";
+import { Parameters } from "../src/training/parameters.ts";
 import { Trainer } from "../src/training/trainer.ts";
 import { drawCaption, loadEmojiData } from "./data.ts";
+import { renewText, startValues } from "./initial-values.ts";
 import { channelStatistics, encodeAll, normaliseLatents } from "./latents.ts";
 import { schedulerConfig, textEncoderConfig, transformerConfig } from "./model.ts";
 import { seededRandom } from "./random.ts";
@@ -34,6 +35,8 @@ const { values: options } = parseArgs({
     "learning-rate": { type: "string", default: "1.5e-3" },
     rung: { type: "string", default: "3" },
     dropout: { type: "string", default: "0.1" },
+    /** Go on from the checkpoint with the text encoder and what attends to it drawn anew. */
+    "renew-text": { type: "boolean", default: false },
     /** Stop (with a checkpoint) after this many minutes. */
     minutes: { type: "string", default: "100000" },
     /** Steps between two lines of the log. */
@@ -103,22 +106,7 @@ const parameters = new Parameters(
     ...prefixed("transformer/", weightShapes(imageModel)),
   ]),
 );
-initialise(parameters, seededRandom(Number(options.seed)), (name) => {
-  if (name.includes("shared.weight")) return 1;
-  if (name.includes("relative_attention_bias")) return 0.1;
-  // Blocks begin as small corrections: their last layers and the output start at (nearly) zero, the gates at 0.
-  if (/(to_out\.0|ff\.net\.2)\.weight$/.test(name)) return 0.02;
-  if (/transformer\/proj_out\.weight$/.test(name)) return 0.01;
-  if (/adaln_single\.linear\.weight$/.test(name)) return 0.02;
-  if (name.includes("scale_shift_table")) return 0.02;
-  return undefined;
-});
-// A gate of 0 would pass nothing on the way back either: the tables' gate rows start at 1/4.
-for (const [name, { data: table, shape }] of Object.entries(parameters.tensors())) {
-  if (!name.endsWith("scale_shift_table") || shape[0] !== 6) continue;
-  const width = shape[1]!;
-  for (const row of [2, 5]) for (let i = 0; i < width; i++) table[row * width + i] = 0.25;
-}
+startValues(parameters, Number(options.seed));
 
 const trainer = await Trainer.create(
   nodeRuntime,
@@ -128,12 +116,13 @@ const trainer = await Trainer.create(
   {
     emaDecay: 0.999,
     weightDecay: 0.01,
-  // Training goes on beside other work.
-  session: { spin: false },
+    // Training goes on beside other work.
+    session: { spin: false },
   },
 );
 const statePath = join(options.out, "state.safetensors");
 await resumeTraining(statePath, trainer);
+if (options["renew-text"]) renewText(trainer, Number(options.seed) + 1);
 console.log(
   `${parameters.size} parameters, ${data.count} pictures, latent std ${statistics.std.map((v) => v.toFixed(2))}, ` +
     `from step ${trainer.optimizer.steps} to ${steps}`,

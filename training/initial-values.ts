@@ -1,0 +1,48 @@
+/** What the transformer and its text encoder start from. */
+import { initialise, Parameters } from "../src/training/parameters.ts";
+import type { Trainer } from "../src/training/trainer.ts";
+import { seededRandom } from "./random.ts";
+
+/** Parts that deal with text: the encoder, its projection, and the blocks' cross-attention. */
+const aboutText = /^text_encoder\/|caption_projection|attn2/;
+
+/**
+ * Blocks begin as small corrections of their input. Cross-attention begins as none at all, as in PixArt: while the text
+ * means nothing yet it would only be noise, which a first run learned to shut out for good (it let the text encoder's
+ * output grow one large component that all tokens shared, until norms left nothing of the rest).
+ */
+export function startValues(parameters: Parameters, seed: number): void {
+  initialise(parameters, seededRandom(seed), (name) => {
+    if (name.includes("shared.weight")) return 1;
+    if (name.includes("relative_attention_bias")) return 0.1;
+    // T5 does not divide its scores by sqrt(d): small queries do that (Raffel et al., and transformers' own start).
+    if (/SelfAttention\.q\.weight$/.test(name)) return 1 / Math.sqrt(128 * 32);
+    if (/(SelfAttention\.o|DenseReluDense\.wo)\.weight$/.test(name)) return 0.02;
+    if (/attn2\.to_out\.0\.weight$/.test(name)) return 0;
+    if (/(attn1\.to_out\.0|ff\.net\.2)\.weight$/.test(name)) return 0.02;
+    if (/transformer\/proj_out\.weight$/.test(name)) return 0.01;
+    if (/adaln_single\.linear\.weight$/.test(name)) return 0.02;
+    if (name.includes("scale_shift_table")) return 0.02;
+    return undefined;
+  });
+  // A gate of 0 would pass nothing on the way back either: the tables' gate rows start at 1/4.
+  for (const [name, { data: table, shape }] of Object.entries(parameters.tensors())) {
+    if (!name.endsWith("scale_shift_table") || shape[0] !== 6) continue;
+    const width = shape[1]!;
+    for (const row of [2, 5]) table.fill(0.25, row * width, (row + 1) * width);
+  }
+}
+
+/** Puts everything about text back to its start, moments and averages too, and keeps what the rest has learned. */
+export function renewText({ parameters, optimizer }: Trainer, seed: number): void {
+  const fresh = new Parameters(new Map([...parameters.slots].map(([name, { shape }]) => [name, shape])));
+  startValues(fresh, seed);
+  for (const [name, { start, end }] of parameters.slots) {
+    if (!aboutText.test(name)) continue;
+    const values = fresh.values.subarray(start, end);
+    parameters.values.set(values, start);
+    optimizer.ema.set(values, start);
+    optimizer.m.fill(0, start, end);
+    optimizer.v.fill(0, start, end);
+  }
+}
