@@ -6,6 +6,7 @@ import { evalCommand } from "./eval.ts";
 import { exploreCommand } from "./explore.ts";
 import { generateCommand } from "./generate.ts";
 import { infoCommand } from "./info.ts";
+import { initCommand } from "./init.ts";
 import { verifyCommand } from "./verify.ts";
 
 const program = new Command("halfstep")
@@ -15,6 +16,7 @@ const program = new Command("halfstep")
   .addCommand(verifyCommand())
   .addCommand(evalCommand())
   .addCommand(infoCommand())
+  .addCommand(initCommand())
   .addCommand(exploreCommand())
   .showHelpAfterError("(--help shows what there is)");
 
