@@ -10,7 +10,7 @@ export * from "./errors.ts";
 export { alignmentScore, retrievalRanks, topAccuracy } from "./metrics/alignment.ts";
 export { type EvaluateOptions, type Evaluation, evaluate, evaluateCeilings, type Scores } from "./metrics/evaluate.ts";
 export { type FeatureStatistics, featureStatistics, frechetDistance } from "./metrics/frechet.ts";
-export { Judge, type Reference, type ReferenceCaption } from "./metrics/judge.ts";
+export { Judge, type JudgedPictures, type Reference, type ReferenceCaption } from "./metrics/judge.ts";
 export { psnr, ssim } from "./metrics/similarity.ts";
 export type { Architecture, Features, Geometry, Stage, StagedModel } from "./models/architecture.ts";
 export { type AutoencoderKLConfig, autoencoderKL } from "./models/autoencoder-kl.ts";

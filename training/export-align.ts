@@ -1,6 +1,6 @@
 /**
  * Writes emoji-align as it ships: weights in half precision, the captions that `halfstep eval` asks for, and the
- * embeddings of the real pictures and of their autoencoder round trip. Prints what it gets right, on what was not shown
+ * features of the real pictures and of their autoencoder round trip. Prints what it gets right, on what was not shown
  * in training too. `npx tsx training/export-align.ts [--from training/runs/align] [--vae checkpoints/fluent-emoji/vae]`
  */
 import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
@@ -62,13 +62,13 @@ const pictures: Picture[] = Array.from({ length: data.count }, (_, i) => ({
 }));
 const decoded = await roundTrip(data, options.vae);
 const judge = await Judge.open(new NodeFolder(options.to), nodeRuntime, session);
-const real = await judge.embedPictures(pictures);
-const round = await judge.embedPictures(decoded);
+const real = await judge.judgePictures(pictures);
+const round = await judge.judgePictures(decoded);
 await writeSafetensors(
   join(options.to, "reference", "features.safetensors"),
   new Map([
-    ["real", real],
-    ["round_trip", round],
+    ["real", real.features],
+    ["round_trip", round.features],
   ]),
   { dtype: "F16" },
 );
@@ -92,13 +92,15 @@ const heldOut = [...new Set(data.entries.flatMap(heldOutCaptions))].map((text) =
 const heldOutTexts = await judge.embedCaptions(heldOut.map(({ text }) => text));
 const mean = (values: number[]) => +(values.reduce((a, b) => a + b, 0) / values.length).toFixed(4);
 const figures = {
-  pictures: byPicture(real),
-  newViews: byPicture(await judge.embedPictures(newViews(data))),
-  roundTrip: byPicture(round),
+  pictures: byPicture(real.embeds),
+  newViews: byPicture((await judge.judgePictures(newViews(data))).embeds),
+  roundTrip: byPicture(round.embeds),
   // Which picture is nearest to a caption, among all pictures.
-  captions: accuracy(retrievalRanks(texts, real, (caption, picture) => captions[caption]!.belongsTo.includes(picture))),
+  captions: accuracy(
+    retrievalRanks(texts, real.embeds, (caption, picture) => captions[caption]!.belongsTo.includes(picture)),
+  ),
   heldOutCaptions: accuracy(
-    retrievalRanks(heldOutTexts, real, (caption, picture) => heldOut[caption]!.belongsTo.includes(picture)),
+    retrievalRanks(heldOutTexts, real.embeds, (caption, picture) => heldOut[caption]!.belongsTo.includes(picture)),
   ),
   autoencoder: {
     psnr: mean(pictures.map((picture, i) => psnr(picture, decoded[i]!))),

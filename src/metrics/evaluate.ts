@@ -9,7 +9,7 @@ import { TorchGenerator } from "../sampling/noise.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { alignmentScore, retrievalRanks, topAccuracy } from "./alignment.ts";
 import { type FeatureStatistics, featureStatistics, frechetDistance } from "./frechet.ts";
-import type { Judge, Reference } from "./judge.ts";
+import type { Judge, JudgedPictures, Reference } from "./judge.ts";
 
 export interface EvaluateOptions {
   /** How many pictures, 512 unless given; their captions are spread evenly over the judge's list. */
@@ -30,7 +30,7 @@ export interface EvaluateOptions {
 export interface Scores {
   samples: number;
   /**
-   * Fréchet distance between the judge's embeddings of these pictures and of all real ones. Not comparable with published
+   * Fréchet distance between the judge's features of these pictures and of all real ones. Not comparable with published
    * FIDs, which are of another network's features.
    */
   fdData: number;
@@ -67,16 +67,16 @@ export async function evaluate(
   const reference = await judge.reference();
   const score = await scorer(judge, reference, samples);
   const prompts = captionsFor(reference, samples);
-  const embeddings: FloatTensor[] = [];
+  const judged: JudgedPictures[] = [];
   for (let start = 0; start < samples; start += batch) {
     onProgress?.({ done: start, total: samples });
     const some = prompts.slice(start, start + batch).map((caption) => reference.captions[caption]!.text);
-    embeddings.push(await judge.embedPictures(await makePictures(pipe, some, start, options)));
+    judged.push(await judge.judgePictures(await makePictures(pipe, some, start, options)));
     // Aborted while the last pictures were judged.
     signal?.throwIfAborted();
   }
   onProgress?.({ done: samples, total: samples });
-  return { ...score(embeddings.reduce(stack)), ...ceilings(reference, samples, score) };
+  return { ...score(judged.reduce(together)), ...ceilings(reference, samples, score) };
 }
 
 /** The rows that need no model. */
@@ -85,11 +85,19 @@ export async function evaluateCeilings(judge: Judge, samples = 512): Promise<Pic
   return ceilings(reference, samples, await scorer(judge, reference, samples));
 }
 
-type Scorer = (pictures: FloatTensor) => Scores;
+type Scorer = (pictures: JudgedPictures) => Scores;
+
+const together = (a: JudgedPictures, b: JudgedPictures): JudgedPictures => ({
+  features: stack(a.features, b.features),
+  embeds: stack(a.embeds, b.embeds),
+});
 
 function ceilings({ captions, real, roundTrip }: Reference, samples: number, score: Scorer) {
   const pictures = captionsFor({ captions }, samples).map((caption) => captions[caption]!.picture);
-  const pick = (from: FloatTensor) => pickRows(from, pictures);
+  const pick = ({ features, embeds }: JudgedPictures): JudgedPictures => ({
+    features: pickRows(features, pictures),
+    embeds: pickRows(embeds, pictures),
+  });
   return { real: score(pick(real)), roundTrip: score(pick(roundTrip)) };
 }
 
@@ -107,17 +115,17 @@ export function captionsFor({ captions }: Pick<Reference, "captions">, samples: 
 /** Compares with what is the same for every row: all captions, and the statistics of all real pictures. */
 async function scorer(judge: Judge, { captions, real }: Reference, samples: number): Promise<Scorer> {
   const texts = await judge.embedCaptions(captions.map(({ text }) => text));
-  const data: FeatureStatistics = featureStatistics(real);
+  const data: FeatureStatistics = featureStatistics(real.features);
   const asked = captionsFor({ captions }, samples);
   const own = pickRows(texts, asked);
-  return (pictures) => {
-    const ranks = retrievalRanks(pictures, texts, (picture, caption) =>
+  return ({ features, embeds }) => {
+    const ranks = retrievalRanks(embeds, texts, (picture, caption) =>
       sharePicture(captions[asked[picture]!]!.belongsTo, captions[caption]!.belongsTo),
     );
     return {
       samples,
-      fdData: frechetDistance(featureStatistics(pictures), data),
-      alignment: alignmentScore(pictures, own),
+      fdData: frechetDistance(featureStatistics(features), data),
+      alignment: alignmentScore(embeds, own),
       retrievalTop1: topAccuracy(ranks, 1),
       retrievalTop5: topAccuracy(ranks, 5),
     };

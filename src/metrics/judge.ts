@@ -1,4 +1,4 @@
-/** emoji-align as a judge: pictures and captions to embeddings, and the real pictures that generated ones are held against. */
+/** emoji-align as a judge: pictures and captions as it sees them, and the real pictures that generated ones are held against. */
 
 import { expectObject, type Folder } from "../checkpoints/files.ts";
 import { SafetensorsFile } from "../checkpoints/safetensors.ts";
@@ -8,6 +8,7 @@ import { Component, openPipeline } from "../pipelines/components.ts";
 import type { Picture } from "../pipelines/picture.ts";
 import { PromptTokenizer } from "../pipelines/prompts.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
+import { rows } from "../sampling/guidance.ts";
 import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";
 import { resizeArea } from "./resize.ts";
 
@@ -20,11 +21,19 @@ export interface ReferenceCaption {
   readonly belongsTo: readonly number[];
 }
 
+/** One row a picture. */
+export interface JudgedPictures {
+  /** What the judge sees, before it is compared with captions: the Fréchet distance is one of these. */
+  readonly features: FloatTensor;
+  /** Directions in the space of the captions, of length 1. */
+  readonly embeds: FloatTensor;
+}
+
 export interface Reference {
   readonly captions: readonly ReferenceCaption[];
-  /** Embeddings of the real pictures, and of what the embedded model's autoencoder makes of them: [pictures, width]. */
-  readonly real: FloatTensor;
-  readonly roundTrip: FloatTensor;
+  readonly real: JudgedPictures;
+  /** What the embedded model's autoencoder makes of the real pictures. */
+  readonly roundTrip: JudgedPictures;
 }
 
 export const judgeClass = "EmojiAlignPipeline";
@@ -62,27 +71,33 @@ export class Judge {
     );
   }
 
-  /** One row of length 1 a picture, of any size. */
-  async embedPictures(pictures: readonly Picture[]): Promise<FloatTensor> {
+  /** Pictures of any size. */
+  async judgePictures(pictures: readonly Picture[]): Promise<JudgedPictures> {
     const { imageSize, projectionWidth } = this.#image.config;
     const session = await this.#image.session({ batch: "batch" });
-    return inBatches(pictures, projectionWidth, async (some) => {
-      const pixelValues = floatTensor([some.length, 3, imageSize, imageSize]);
-      const each = 3 * imageSize * imageSize;
-      some.forEach((picture, i) => {
+    const features = floatTensor([pictures.length, this.#featureWidth]);
+    const embeds = floatTensor([pictures.length, projectionWidth]);
+    const each = 3 * imageSize * imageSize;
+    for (let start = 0; start < pictures.length; start += BATCH) {
+      const end = Math.min(start + BATCH, pictures.length);
+      const pixelValues = floatTensor([end - start, 3, imageSize, imageSize]);
+      pictures.slice(start, end).forEach((picture, i) => {
         writePixels(resizeArea(picture, imageSize, imageSize), pixelValues.data.subarray(i * each, (i + 1) * each));
       });
-      return (await session.run({ pixelValues }))["imageEmbeds"] as FloatTensor;
-    });
+      const into = { imageFeatures: rows(features, start, end), imageEmbeds: rows(embeds, start, end) };
+      await session.run({ pixelValues }, into);
+    }
+    return { features, embeds };
   }
 
   /** One row of length 1 a caption. */
   async embedCaptions(captions: readonly string[]): Promise<FloatTensor> {
     const { maxTokens, projectionWidth } = this.#text.config;
     const session = await this.#text.session({ batch: "batch" });
-    return inBatches(captions, projectionWidth, async (some) => {
-      const encoded = some.map((caption) => this.#tokenizer.encode(caption, maxTokens));
-      const shape = [some.length, maxTokens];
+    const textEmbeds = floatTensor([captions.length, projectionWidth]);
+    for (let start = 0; start < captions.length; start += BATCH) {
+      const encoded = captions.slice(start, start + BATCH).map((caption) => this.#tokenizer.encode(caption, maxTokens));
+      const shape = [encoded.length, maxTokens];
       const feeds = {
         inputIds: int64Tensor(
           shape,
@@ -90,42 +105,52 @@ export class Judge {
         ),
         attentionMask: floatTensor(shape, Float32Array.from(encoded.flatMap(({ mask }) => mask))),
       };
-      return (await session.run(feeds))["textEmbeds"] as FloatTensor;
-    });
+      await session.run(feeds, { textEmbeds: rows(textEmbeds, start, start + encoded.length) });
+    }
+    return textEmbeds;
   }
 
-  /** The captions and embeddings that come with the judge. Throws CheckpointError if they do not fit together. */
+  /** The captions and features that come with the judge. Throws CheckpointError if they do not fit together. */
   async reference(): Promise<Reference> {
     const folder = this.#folder.sub("reference");
-    const name = `${folder.name}/captions.json`;
-    const { captions } = expectObject(await folder.json("captions.json"), name);
     const file = await SafetensorsFile.open(await folder.source("features.safetensors"));
     const [real, roundTrip] = [await file.read("real"), await file.read("round_trip")] as [FloatTensor, FloatTensor];
     const pictures = real.shape[0]!;
     for (const { shape } of [real, roundTrip]) {
-      if (shape.length === 2 && shape[0] === pictures && shape[1] === this.#image.config.projectionWidth) continue;
+      if (shape.length === 2 && shape[0] === pictures && shape[1] === this.#featureWidth) continue;
       throw new CheckpointError(
-        `${folder.name}/features.safetensors: [${shape.join(", ")}] are no embeddings of ${pictures} pictures ` +
-          `with ${this.#image.config.projectionWidth} numbers each.`,
+        `${folder.name}/features.safetensors: [${shape.join(", ")}] are no features of ${pictures} pictures ` +
+          `with ${this.#featureWidth} numbers each.`,
       );
     }
-    const isRow = (value: unknown) => Number.isInteger(value) && (value as number) >= 0 && (value as number) < pictures;
-    const isCaption = (value: unknown) => {
-      const { text, picture, belongsTo } = (value ?? {}) as Partial<ReferenceCaption>;
-      return (
-        typeof text === "string" &&
-        isRow(picture) &&
-        Array.isArray(belongsTo) &&
-        belongsTo.every(isRow) &&
-        belongsTo.includes(picture!)
-      );
+    return {
+      captions: readCaptions(await folder.json("captions.json"), pictures, `${folder.name}/captions.json`),
+      real: { features: real, embeds: await this.#project(real) },
+      roundTrip: { features: roundTrip, embeds: await this.#project(roundTrip) },
     };
-    if (!Array.isArray(captions) || captions.length === 0 || !captions.every(isCaption)) {
-      throw new CheckpointError(
-        `${name}: it has no list of captions with their pictures, of which there are ${pictures}.`,
-      );
+  }
+
+  get #featureWidth(): number {
+    return this.#image.config.channels.at(-1)!;
+  }
+
+  /** The picture tower's last stage, which saves storing its results beside what it reads. */
+  async #project(features: FloatTensor): Promise<FloatTensor> {
+    const { data: matrix } = (await this.#image.weights.read("image.projection.weight")) as FloatTensor;
+    const [count, width] = features.shape as [number, number];
+    const embeds = floatTensor([count, this.#image.config.projectionWidth]);
+    for (let row = 0; row < count; row++) {
+      const feature = features.data.subarray(row * width, (row + 1) * width);
+      const embed = rows(embeds, row, row + 1).data;
+      for (let i = 0; i < embed.length; i++) {
+        embed[i] = feature.reduce((sum, value, j) => sum + value * matrix[i * width + j]!, 0);
+      }
+      const length = Math.hypot(...embed);
+      embed.forEach((value, i) => {
+        embed[i] = value / length;
+      });
     }
-    return { captions: captions as ReferenceCaption[], real, roundTrip };
+    return embeds;
   }
 
   async release(): Promise<void> {
@@ -139,15 +164,18 @@ function writePixels({ data }: Picture, out: Float32Array): void {
   for (let p = 0; p < area; p++) for (let c = 0; c < 3; c++) out[c * area + p] = data[3 * p + c]! / 127.5 - 1;
 }
 
-async function inBatches<T>(
-  items: readonly T[],
-  width: number,
-  embed: (some: readonly T[]) => Promise<FloatTensor>,
-): Promise<FloatTensor> {
-  const all = floatTensor([items.length, width]);
-  for (let start = 0; start < items.length; start += BATCH) {
-    const { data } = await embed(items.slice(start, start + BATCH));
-    all.data.set(data, start * width);
+function readCaptions(json: unknown, pictures: number, name: string): ReferenceCaption[] {
+  const { captions } = expectObject(json, name);
+  const isRow = (value: unknown) => Number.isInteger(value) && (value as number) >= 0 && (value as number) < pictures;
+  const isCaption = (value: unknown) => {
+    const { text, picture, belongsTo } = (value ?? {}) as Partial<ReferenceCaption>;
+    const has = Array.isArray(belongsTo) && belongsTo.every(isRow) && belongsTo.includes(picture!);
+    return typeof text === "string" && isRow(picture) && has;
+  };
+  if (!Array.isArray(captions) || captions.length === 0 || !captions.every(isCaption)) {
+    throw new CheckpointError(
+      `${name}: it has no list of captions with their pictures, of which there are ${pictures}.`,
+    );
   }
-  return all;
+  return captions as ReferenceCaption[];
 }

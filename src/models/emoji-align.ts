@@ -82,14 +82,17 @@ function stage(name: string, reads: readonly string[], to: string, build: (w: We
   };
 }
 
-/** pixelValues [batch, 3, size, size] in [-1, 1] -> imageEmbeds [batch, projection width], each of length 1. */
+/**
+ * pixelValues [batch, 3, size, size] in [-1, 1] -> imageFeatures [batch, last channels], what is seen before it is compared
+ * with captions, and imageEmbeds [batch, projection width], each of length 1.
+ */
 function imageTower(config: EmojiAlignConfig, { batch }: Geometry): StagedModel {
   const { imageSize, channels, blocks, groups, projectionWidth } = config;
   return {
     className,
     settings: settingsOf(config),
     inputs: { pixelValues: input("pixelValues", [batch, 3, imageSize, imageSize]) },
-    outputs: ["imageEmbeds"],
+    outputs: ["imageFeatures", "imageEmbeds"],
     stages: [
       stage("image.conv_in", ["pixelValues"], "hidden", (w, x) =>
         conv(x, w.at("image").at("conv_in"), channels[0]!, 4, { stride: 4 }),
@@ -102,11 +105,12 @@ function imageTower(config: EmojiAlignConfig, { batch }: Geometry): StagedModel 
           return x;
         }),
       ),
-      stage("image.projection", ["hidden"], "imageEmbeds", (w, x) => {
-        const weights = w.at("image");
-        const pooled = reduceMean(silu(groupNorm(x, groups, EPSILON, weights.at("norm_out"))), [2, 3], false);
-        return normalise(linear(pooled, weights.at("projection"), projectionWidth, { bias: false }));
-      }),
+      stage("image.norm_out", ["hidden"], "imageFeatures", (w, x) =>
+        reduceMean(silu(groupNorm(x, groups, EPSILON, w.at("image").at("norm_out"))), [2, 3], false),
+      ),
+      stage("image.projection", ["imageFeatures"], "imageEmbeds", (w, x) =>
+        normalise(linear(x, w.at("image").at("projection"), projectionWidth, { bias: false })),
+      ),
     ],
   };
 }

@@ -1,6 +1,7 @@
 /** `evaluate` on a tiny pipeline with a tiny judge, both random: what is compared with what, and that nothing is mixed up. */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { Matrix, pseudoInverse } from "ml-matrix";
 import { beforeAll, describe, expect, it } from "vitest";
 import { ArgumentError, CheckpointError, ConfigError } from "../../src/errors.ts";
 import { captionsFor, evaluate, evaluateCeilings } from "../../src/metrics/evaluate.ts";
@@ -8,9 +9,9 @@ import type { Judge } from "../../src/metrics/judge.ts";
 import type { Picture } from "../../src/pipelines/picture.ts";
 import { type TextToImage, TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
-import { floatTensor } from "../../src/tensor.ts";
+import { type FloatTensor, floatTensor } from "../../src/tensor.ts";
 import { temporaryFolder } from "../support/models.ts";
-import { openJudge, tinyCaptions, writeTinyJudge } from "../support/tiny-judge.ts";
+import { openJudge, tinyAlignWeights, tinyCaptions, writeTinyJudge } from "../support/tiny-judge.ts";
 import { writeTinyPipeline } from "../support/tiny-pipeline.ts";
 
 let pipe: TextToImage;
@@ -53,12 +54,12 @@ describe("evaluate", () => {
     const watching = Object.create(judge) as Judge;
     watching.embedCaptions = (captions) => judge.embedCaptions(captions);
     watching.reference = () => judge.reference();
-    watching.embedPictures = (pictures) => {
+    watching.judgePictures = (pictures) => {
       for (const { data } of pictures) {
         const expected = images[seen.length]!.data;
         seen.push(Math.max(...data.map((value, i) => Math.abs(value - expected[i]!))));
       }
-      return judge.embedPictures(pictures);
+      return judge.judgePictures(pictures);
     };
     await evaluate(pipe, watching, { ...settings, batch: 4 });
     expect(seen).toHaveLength(6);
@@ -94,15 +95,30 @@ it("captions are spread evenly, and gone through again where there are more pict
   expect(captionsFor({ captions }, 12)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]);
 });
 
+/** Features that the picture tower's last stage turns into these directions. */
+function featuresOf(directions: FloatTensor): FloatTensor {
+  const { data: matrix, shape } = tinyAlignWeights().get("image.projection.weight")!;
+  const [width, inner] = shape as [number, number];
+  const projection = new Matrix(
+    Array.from({ length: width }, (_, i) => Array.from(matrix.subarray(i * inner, (i + 1) * inner))),
+  );
+  const rows = Array.from({ length: directions.shape[0]! }, (_, i) =>
+    Array.from(directions.data.subarray(i * width, (i + 1) * width)),
+  );
+  const features = new Matrix(rows).mmul(pseudoInverse(projection).transpose());
+  return floatTensor([rows.length, inner], Float32Array.from(features.to1DArray()));
+}
+
 describe("the ceiling rows", () => {
   it("are perfect where pictures and captions are the same directions", async () => {
     const captions = [0, 1, 2].map((picture) => ({ text: tinyCaptions[picture]!.text, picture, belongsTo: [picture] }));
     const texts = await judge.embedCaptions(captions.map(({ text }) => text));
+    const features = featuresOf(texts);
     // The round trip has the pictures in another order: what it gives is the right set, under wrong captions.
-    const moved = floatTensor([3, 5], Float32Array.from([...texts.data.slice(5), ...texts.data.slice(0, 5)]));
+    const moved = floatTensor([3, 8], Float32Array.from([...features.data.slice(8), ...features.data.slice(0, 8)]));
     const folder = await writeTinyJudge(await temporaryFolder(), {
       captions,
-      features: { real: texts, round_trip: moved },
+      features: { real: features, round_trip: moved },
     });
     const { real, roundTrip } = await evaluateCeilings(await openJudge(folder), 3);
     expect(real).toMatchObject({ retrievalTop1: 1, alignment: expect.closeTo(1, 4), fdData: expect.closeTo(0, 4) });
@@ -114,12 +130,23 @@ describe("the ceiling rows", () => {
     const texts = await judge.embedCaptions(tinyCaptions.map(({ text }) => text));
     const row = (i: number) => texts.data.slice(5 * i, 5 * (i + 1));
     const swapped = floatTensor([3, 5], Float32Array.from([...row(1), ...row(0), ...row(2)]));
-    const folder = await writeTinyJudge(await temporaryFolder(), { features: { real: swapped } });
+    const folder = await writeTinyJudge(await temporaryFolder(), { features: { real: featuresOf(swapped) } });
     expect((await evaluateCeilings(await openJudge(folder), 3)).real.retrievalTop1).toBe(1);
   });
 });
 
 describe("a judge's folder", () => {
+  it("gives the stored pictures the directions that the network gives them", async () => {
+    const { images } = await pipe("a red cat", { steps: 1, seed: 1, count: 3 });
+    const { features, embeds } = await judge.judgePictures(images);
+    const folder = await writeTinyJudge(await temporaryFolder(), { features: { real: features } });
+    const { real } = await (await openJudge(folder)).reference();
+    expect(real.features).toEqual(features);
+    real.embeds.data.forEach((value, i) => {
+      expect(value).toBeCloseTo(embeds.data[i]!, 5);
+    });
+  });
+
   it("that is another pipeline is refused", async () => {
     await expect(openJudge(await writeTinyPipeline(await temporaryFolder(), "pixart"))).rejects.toThrow(ConfigError);
   });
@@ -129,8 +156,8 @@ describe("a judge's folder", () => {
     ["captions of pictures that are not there", { captions: [{ text: "a cat", picture: 3, belongsTo: [3] }] }],
     ["captions that do not belong to their own picture", { captions: [{ text: "a cat", picture: 0, belongsTo: [1] }] }],
     ["captions without text", { captions: [{ picture: 0, belongsTo: [0] }] }],
-    ["embeddings of another width", { features: { round_trip: floatTensor([3, 4]) } }],
-    ["embeddings of fewer pictures", { features: { round_trip: floatTensor([2, 5]) } }],
+    ["features of another width", { features: { round_trip: floatTensor([3, 4]) } }],
+    ["features of fewer pictures", { features: { round_trip: floatTensor([2, 8]) } }],
   ])("with %s is refused", async (_, changes) => {
     const broken = await openJudge(await writeTinyJudge(await temporaryFolder(), changes));
     await expect(broken.reference()).rejects.toThrow(CheckpointError);

@@ -35,7 +35,7 @@ async function run(model: StagedModel, feeds: Record<string, Tensor>, groups?: n
   const session = await StagedSession.compile(nodeRuntime, model, fixed, new Map(), options);
   const outputs = await session.run(feeds);
   await session.release();
-  return Object.values(outputs)[0] as FloatTensor;
+  return Object.values(outputs).at(-1) as FloatTensor;
 }
 
 const lengths = ({ shape, data }: FloatTensor) =>
@@ -56,7 +56,7 @@ describe("the picture tower", () => {
 
   it("is the same in any grouping of its stages", async () => {
     const whole = await run(model, { pixelValues: pictures(2) });
-    const parts = await run(model, { pixelValues: pictures(2) }, [1, 2, 1]);
+    const parts = await run(model, { pixelValues: pictures(2) }, [1, 2, 2]);
     parts.data.forEach((value, i) => {
       expect(value).toBeCloseTo(whole.data[i]!, 5);
     });

@@ -69,7 +69,7 @@ export async function writeTinyJudge(
   await json("tokenizer/tokenizer.json", tokenizer);
   await json("tokenizer/tokenizer_config.json", tokenizerConfig);
   await json("reference/captions.json", { captions });
-  const random = () => new TorchGenerator(5).randn([3, tinyAlignConfig.projection_width]);
+  const random = () => new TorchGenerator(5).randn([3, tinyAlignConfig.channels.at(-1)!]);
   const tensors = { real: random(), round_trip: random(), ...features };
   await writeSafetensors(join(path, "reference/features.safetensors"), new Map(Object.entries(tensors)));
   return new NodeFolder(path);
