@@ -2,6 +2,7 @@
 
 import { rewardBonus } from "./concentration.ts";
 import type { Counts } from "./counts.ts";
+import type { Episode } from "./learner.ts";
 import type { Problem } from "./problem.ts";
 
 /**
@@ -21,122 +22,141 @@ export interface Bounds {
   upperOf(h0: number): number;
   /** To be called when the counts of a row have changed. */
   refresh(row: number): void;
+  /** To be called when an episode has been merged into the counts. */
+  endEpisode(episode: Episode): void;
+  /** What the bounds know beside the counts, for saving. */
+  toJSON(): unknown;
+  restore(saved: unknown): void;
+  /**
+   * The policy that is greedy in its own lower bound, with that bound: pessimistic value iteration (VI-LCB). Ties go to the
+   * action seen most often.
+   */
+  pessimistic(): { policy: Int32Array; lower: number };
   /** How many rows (h, s, a) were backed up so far: what a decision costs. */
   readonly backups: number;
 }
 
 /**
- * The bounds of BPI-UCBVI (Ménard et al. 2021, section 4), as StepMix uses them (Li et al. 2023, section 4):
- *
- *   beta(n)  = log(3SAH/delta) + S log(8e(n+1))      beta*(n) = log(3SAH/delta) + log(8e(n+1))
- *   bonus    = 3 sqrt(Var_p^(U') beta* / n) + 14 H^2 beta / n + (1/H) p^(U' - L')
- *   U(s,a)   = min(H - h, r + bonus + p^ U')         L(s,a) = max(0, r - bonus + p^ L')
- *
- * where U' and L' are the bounds of the same policy one step later. `bonusScale` multiplies the first two terms.
+ * Backward induction over optimistic and pessimistic backups. Subclasses say what one backup is.
  *
  * Cost: `plan` backs every observed row up once. The candidates share its values from h0 on, so candidate h0 costs only
  * the baseline's rows of the steps before h0, and a decision that stops at h0 costs one plan and h0 (h0 + 1) / 2 steps of
- * the baseline. What depends on counts alone is kept by row, so no logarithm is taken here; nothing is allocated.
+ * the baseline. What depends on counts alone is kept by row; nothing is allocated by state or row.
  */
-export class PaperBounds implements Bounds {
+export abstract class BackwardBounds implements Bounds {
   readonly optimistic: Int32Array;
   upper: number;
   backups = 0;
-  readonly #problem: Problem;
-  readonly #counts: Counts;
-  /** 3 bonusScale sqrt(beta*(n) / n) and bonusScale 14 H^2 beta(n) / n, by row. */
-  readonly #root: Float64Array;
-  readonly #linear: Float64Array;
-  readonly #rewardLow: Float64Array;
-  readonly #rewardHigh: Float64Array;
+  protected readonly problem: Problem;
+  protected readonly counts: Counts;
+  protected readonly rewardLow: Float64Array;
+  protected readonly rewardHigh: Float64Array;
+  /** Results of `backUp`, upper and lower: an object would be an allocation in the inner loop. */
+  protected readonly result: Float64Array = new Float64Array(2);
   /** Bounds of the optimistic policy, [step][state] with one step more than the horizon. */
-  readonly #upper: Float64Array;
-  readonly #lower: Float64Array;
+  protected readonly planUpper: Float64Array;
+  protected readonly planLower: Float64Array;
+  /** The highest upper and the lowest lower bound of any state at the step after the one that is backed up. */
+  protected highest = 0;
+  protected lowest = 0;
   /** Bounds of a candidate at two steps in turn. */
   readonly #head: readonly [Float64Array, Float64Array, Float64Array, Float64Array];
-  /** Results of `#backUp`: an object would be an allocation in the inner loop. */
-  readonly #result = new Float64Array(2);
 
   constructor(problem: Problem, counts: Counts) {
     const { horizon, states } = problem;
-    this.#problem = problem;
-    this.#counts = counts;
+    this.problem = problem;
+    this.counts = counts;
     const rows = counts.visits.length;
-    this.#root = new Float64Array(rows);
-    this.#linear = new Float64Array(rows);
-    this.#rewardLow = problem.rewards ?? new Float64Array(rows);
-    this.#rewardHigh = problem.rewards ?? new Float64Array(rows).fill(1);
-    this.#upper = new Float64Array((horizon + 1) * states);
-    this.#lower = new Float64Array((horizon + 1) * states);
+    this.rewardLow = problem.rewards ?? new Float64Array(rows);
+    this.rewardHigh = problem.rewards ?? new Float64Array(rows).fill(1);
+    this.planUpper = new Float64Array((horizon + 1) * states);
+    this.planLower = new Float64Array((horizon + 1) * states);
     const scratch = () => new Float64Array(states);
     this.#head = [scratch(), scratch(), scratch(), scratch()];
     this.optimistic = new Int32Array(horizon * states);
     this.upper = horizon;
-    for (let row = 0; row < rows; row++) this.refresh(row);
   }
 
-  refresh(row: number): void {
-    const n = this.#counts.visits[row]!;
-    if (n === 0) return;
-    const { horizon, states, actions, bonusScale, rewards } = this.#problem;
-    // Estimated rewards take half of delta: bounds on transitions and on rewards must hold together.
-    const delta = rewards ? this.#problem.delta : this.#problem.delta / 2;
-    const share = Math.log((3 * states * actions * horizon) / delta);
-    const growth = Math.log(8 * Math.E * (n + 1));
-    this.#root[row] = 3 * bonusScale * Math.sqrt((share + growth) / n);
-    this.#linear[row] = (bonusScale * 14 * horizon ** 2 * (share + states * growth)) / n;
-    if (rewards) return;
-    const mean = this.#counts.rewardSum[row]! / n;
-    const bonus = bonusScale * rewardBonus(this.#counts, row, delta);
-    this.#rewardLow[row] = Math.max(0, mean - bonus);
-    this.#rewardHigh[row] = Math.min(1, mean + bonus);
+  /** U_h(s,a) and L_h(s,a) of a row that was observed, from the bounds one step later, which begin at `from`. */
+  protected abstract backUp(h: number, row: number, upper: Float64Array, lower: Float64Array, from: number): void;
+
+  abstract refresh(row: number): void;
+
+  endEpisode(_episode: Episode): void {}
+
+  toJSON(): unknown {
+    return undefined;
+  }
+
+  restore(_saved: unknown): void {}
+
+  /** Estimated rewards: their mean, and `bonus` around it. */
+  protected refreshReward(row: number, delta: number): void {
+    const mean = this.counts.rewardSum[row]! / this.counts.visits[row]!;
+    const bonus = this.problem.bonusScale * rewardBonus(this.counts, row, delta);
+    this.rewardLow[row] = Math.max(0, mean - bonus);
+    this.rewardHigh[row] = Math.min(1, mean + bonus);
   }
 
   plan(): void {
-    const { horizon, states, actions, initial } = this.#problem;
-    const { stateVisits } = this.#counts;
-    const [upper, lower, result] = [this.#upper, this.#lower, this.#result];
+    this.#greedy(this.optimistic, 0);
+    this.upper = dot(this.problem.initial, this.planUpper, 0);
+  }
+
+  pessimistic(): { policy: Int32Array; lower: number } {
+    const policy = new Int32Array(this.optimistic.length);
+    this.#greedy(policy, 1);
+    return { policy, lower: dot(this.problem.initial, this.planLower, 0) };
+  }
+
+  /** Backward induction, greedy in the upper (0) or the lower (1) bound. */
+  #greedy(policy: Int32Array, by: 0 | 1): void {
+    const { horizon, states, actions } = this.problem;
+    const { stateVisits, visits } = this.counts;
+    const { planUpper, planLower, result } = this;
     for (let h = horizon - 1; h >= 0; h--) {
+      this.#look(planUpper, planLower, (h + 1) * states);
       for (let s = 0; s < states; s++) {
         const at = h * states + s;
-        let best = -1;
-        let lowerOfBest = 0;
-        if (stateVisits[at] === 0) {
-          best = horizon - h; // All actions alike: the lowest.
-          this.optimistic[at] = 0;
-        } else {
-          for (let a = 0; a < actions; a++) {
-            this.#backUp(h, at * actions + a, upper, lower, (h + 1) * states);
-            if (result[0]! > best) {
-              best = result[0]!;
-              lowerOfBest = result[1]!;
-              this.optimistic[at] = a;
-            }
+        let [best, upper, lower] = [0, horizon - h, 0];
+        if (stateVisits[at]! > 0) {
+          this.#row(h, at * actions, planUpper, planLower, (h + 1) * states);
+          [upper, lower] = [result[0]!, result[1]!];
+          let value = result[by]!;
+          for (let a = 1; a < actions; a++) {
+            const row = at * actions + a;
+            this.#row(h, row, planUpper, planLower, (h + 1) * states);
+            const better = result[by]! > value;
+            const tie = by === 1 && result[by]! === value && visits[row]! > visits[at * actions + best]!;
+            if (!better && !tie) continue;
+            best = a;
+            [value, upper, lower] = [result[by]!, result[0]!, result[1]!];
           }
         }
-        upper[at] = best;
-        lower[at] = lowerOfBest;
+        policy[at] = best;
+        planUpper[at] = upper;
+        planLower[at] = lower;
       }
     }
-    this.upper = dot(initial, upper);
   }
 
   lower(h0: number): number {
-    return dot(this.#problem.initial, this.#candidate(h0)[1]);
+    return dot(this.problem.initial, ...this.#candidate(h0, 1));
   }
 
   upperOf(h0: number): number {
-    return dot(this.#problem.initial, this.#candidate(h0)[0]);
+    return dot(this.problem.initial, ...this.#candidate(h0, 0));
   }
 
-  /** Upper and lower bounds of a candidate at the first step, for the states in which an episode can start. */
-  #candidate(h0: number): readonly [Float64Array, Float64Array] {
-    const { horizon, states, actions, baseline, initial } = this.#problem;
-    const { stateVisits } = this.#counts;
-    const result = this.#result;
-    let [upper, lower, start] = [this.#upper, this.#lower, h0 * states];
+  /** Where the bounds of a candidate at the first step are; only of states in which an episode can start. */
+  #candidate(h0: number, which: 0 | 1): readonly [values: Float64Array, start: number] {
+    const { horizon, states, actions, baseline, initial } = this.problem;
+    const { stateVisits } = this.counts;
+    const result = this.result;
+    let [upper, lower, start] = [this.planUpper, this.planLower, h0 * states];
     for (let h = h0 - 1; h >= 0; h--) {
       const [upperHere, lowerHere] = h % 2 === 0 ? [this.#head[0], this.#head[1]] : [this.#head[2], this.#head[3]];
+      this.#look(upper, lower, start);
       for (let s = 0; s < states; s++) {
         const at = h * states + s;
         let [u, l] = [0, 0];
@@ -146,7 +166,7 @@ export class PaperBounds implements Bounds {
           for (let a = 0; a < actions; a++) {
             const p = baseline[at * actions + a]!;
             if (p === 0) continue;
-            this.#backUp(h, at * actions + a, upper, lower, start);
+            this.#row(h, at * actions + a, upper, lower, start);
             u += p * result[0]!;
             l += p * result[1]!;
           }
@@ -156,48 +176,32 @@ export class PaperBounds implements Bounds {
       }
       [upper, lower, start] = [upperHere, lowerHere, 0];
     }
-    return [upper.subarray(start, start + states), lower.subarray(start, start + states)];
+    return [which === 0 ? upper : lower, start];
   }
 
-  /** U_h(s,a) and L_h(s,a) from the bounds one step later, which begin at `from`. */
-  #backUp(h: number, row: number, upper: Float64Array, lower: Float64Array, from: number): void {
-    const { horizon } = this.#problem;
-    const { visits, start, size, next, times } = this.#counts;
-    const result = this.#result;
+  #row(h: number, row: number, upper: Float64Array, lower: Float64Array, from: number): void {
     this.backups++;
-    const n = visits[row]!;
-    if (n === 0) {
-      result[0] = horizon - h;
-      result[1] = 0;
-      return;
+    if (this.counts.visits[row]! > 0) this.backUp(h, row, upper, lower, from);
+    else {
+      this.result[0] = this.problem.horizon - h;
+      this.result[1] = 0;
     }
-    const first = start[row]!;
-    const end = first + size[row]!;
-    // Sums of U' - shift: with a shift from among the values the variance of equal values is zero, not a rounding error.
-    const shift = upper[from + next[first]!]!;
-    let [sum, squares, lowerSum] = [0, 0, 0];
-    for (let i = first; i < end; i++) {
-      const at = from + next[i]!;
-      const weight = times[i]!;
-      const difference = upper[at]! - shift;
-      const weighted = weight * difference;
-      sum += weighted;
-      squares += weighted * difference;
-      lowerSum += weight * lower[at]!;
+  }
+
+  #look(upper: Float64Array, lower: Float64Array, from: number): void {
+    let [highest, lowest] = [upper[from]!, lower[from]!];
+    for (let at = from + 1; at < from + this.problem.states; at++) {
+      if (upper[at]! > highest) highest = upper[at]!;
+      if (lower[at]! < lowest) lowest = lower[at]!;
     }
-    const offset = sum / n;
-    const meanLower = lowerSum / n;
-    const meanUpper = shift + offset;
-    const variance = Math.max(0, squares / n - offset * offset);
-    const bonus = this.#root[row]! * Math.sqrt(variance) + this.#linear[row]! + (meanUpper - meanLower) / horizon;
-    result[0] = Math.min(horizon - h, Math.max(0, this.#rewardHigh[row]! + bonus + meanUpper));
-    result[1] = Math.min(horizon - h, Math.max(0, this.#rewardLow[row]! - bonus + meanLower));
+    this.highest = highest;
+    this.lowest = lowest;
   }
 }
 
-/** sum of weights[i] * values[i] over the weights. */
-function dot(weights: Float64Array, values: Float64Array): number {
+/** sum over i of weights[i] * values[start + i] */
+export function dot(weights: Float64Array, values: Float64Array, start: number): number {
   let sum = 0;
-  for (let i = 0; i < weights.length; i++) sum += weights[i]! * values[i]!;
+  for (let i = 0; i < weights.length; i++) sum += weights[i]! * values[start + i]!;
   return sum;
 }

@@ -17,3 +17,61 @@ export function bernstein(n: number, sum: number, squares: number, range: number
 export function rewardBonus({ visits, rewardSum, rewardSquares }: Counts, row: number, delta: number): number {
   return bernstein(visits[row]!, rewardSum[row]!, rewardSquares[row]!, 1, delta / (2 * visits.length));
 }
+
+/**
+ * With probability 1 - delta, KL(p^_n, p) <= klRadius(n) for all n at once, where p^_n are the frequencies of n draws from
+ * a distribution p over `outcomes` values (Jonsson et al. 2020, proposition 1).
+ */
+export function klRadius(n: number, outcomes: number, delta: number): number {
+  const free = outcomes - 1;
+  if (free === 0) return 0;
+  return (Math.log(1 / delta) + free * Math.log(Math.E * (1 + n / free))) / n;
+}
+
+/**
+ * A lower bound on the least q v over all distributions q with KL(weights, q) <= radius, for values v >= 0 of the outcomes
+ * that were observed; q may also give mass to others, whose value is at least 0.
+ *
+ * For every x >= 0 Jensen's inequality gives  log(q v + x) >= sum_i w_i log(q_i (v_i + x) / w_i) >= sum_i w_i log(v_i + x) -
+ * radius, so  exp(sum_i w_i log(v_i + x) - radius) - x  is a lower bound, whatever x; the best x attains the least q v. It
+ * is found by Newton's method, and stopping early costs tightness, never validity.
+ */
+export function lowestMean(weights: Float64Array, values: Float64Array, count: number, radius: number): number {
+  let [mean, squares, least] = [0, 0, Infinity];
+  for (let i = 0; i < count; i++) {
+    const value = values[i]!;
+    mean += weights[i]! * value;
+    squares += weights[i]! * value * value;
+    if (value < least) least = value;
+  }
+  if (mean <= 0 || radius === 0) return Math.max(0, mean);
+  // Where the radius is small, the least mean is mean - sqrt(2 variance radius), attained at this x.
+  const guess = Math.sqrt(Math.max(0, squares - mean * mean) / (2 * radius)) - mean;
+  let x = Math.max(guess, 1e-3 * mean);
+  let best = 0;
+  for (let iteration = 0; iteration < 12; iteration++) {
+    let [logs, first, second] = [0, 0, 0]; // sums of w log(v + x), w / (v + x), w / (v + x)^2
+    for (let i = 0; i < count; i++) {
+      const inverse = 1 / (values[i]! + x);
+      const weighted = weights[i]! * inverse;
+      logs -= weights[i]! * Math.log(inverse);
+      first += weighted;
+      second += weighted * inverse;
+    }
+    best = Math.max(best, Math.exp(logs - radius) - x);
+    // The derivative in x has the sign of logs + log(first) - radius, which falls with x.
+    const slope = first - second / first;
+    const step = slope < 0 ? (logs + Math.log(first) - radius) / slope : 0;
+    const next = x - step > 0 ? x - step : x / 8;
+    if (Math.abs(next - x) <= 1e-4 * x) break;
+    x = next;
+    // With every value above zero the best x may be zero itself.
+    if (x < 1e-6 * least) x = 0;
+    if (x === 0 && least > 0) {
+      let atZero = 0;
+      for (let i = 0; i < count; i++) atZero += weights[i]! * Math.log(values[i]!);
+      return Math.max(best, Math.exp(atZero - radius));
+    }
+  }
+  return best;
+}

@@ -1,7 +1,6 @@
-import { type Bounds, PaperBounds } from "./bounds.ts";
-import { type Episode, Learner, type LearnerJson, type LearnerOptions, restoredParts } from "./learner.ts";
-import type { MixturePolicy, SwitchingPolicy } from "./policy.ts";
-import type { Problem } from "./problem.ts";
+import { BoundedLearner } from "./bounded-learner.ts";
+import { type LearnerJson, restoredParts } from "./learner.ts";
+import type { MixturePolicy } from "./policy.ts";
 
 /** What EpsMix decided, and the bounds that it decided by. */
 export interface EpsMixDecision {
@@ -12,14 +11,8 @@ export interface EpsMixDecision {
 }
 
 /** EpsMix (Li et al. 2023, section 5): for a whole episode the baseline or the optimistic policy, mixed to the threshold. */
-export class EpsMix extends Learner {
+export class EpsMix extends BoundedLearner {
   override readonly algorithm = "epsmix";
-  readonly bounds: Bounds;
-
-  constructor(problem: Problem, options: LearnerOptions = {}) {
-    super(problem, options);
-    this.bounds = new PaperBounds(this.problem, this.counts);
-  }
 
   decision(): EpsMixDecision {
     const { horizon, threshold } = this.problem;
@@ -34,17 +27,11 @@ export class EpsMix extends Learner {
 
   protected override decide(): MixturePolicy {
     const { kind, epsilon } = this.decision();
-    const rest = this.bounds.optimistic.slice();
-    const policy = (switchAt: number): SwitchingPolicy => ({ first: this.problem.baseline, switchAt, rest });
     const components = [
-      { weight: epsilon, policy: policy(this.problem.horizon) },
-      { weight: 1 - epsilon, policy: policy(0) },
+      { weight: epsilon, policy: this.candidate(this.problem.horizon) },
+      { weight: 1 - epsilon, policy: this.candidate(0) },
     ];
     return { kind, components: components.filter(({ weight }) => weight > 0) };
-  }
-
-  protected override merged(rows: Int32Array, _episode: Episode): void {
-    for (const row of rows) this.bounds.refresh(row);
   }
 
   static fromJSON(json: LearnerJson): EpsMix {

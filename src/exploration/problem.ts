@@ -14,6 +14,10 @@ export interface Problem extends Sizes {
   readonly delta: number;
   /** Multiplies the bonuses; the theorems need 1. */
   readonly bonusScale: number;
+  /** Which confidence bounds: those of the paper, or the tighter ones of docs/stepmix.md ("paper"). */
+  readonly bounds?: "paper" | "tight";
+  /** V(pi_b), where it is known: conservative UCBVI and the linear programs use it. */
+  readonly baselineValue?: number;
 }
 
 /** `Problem` in JSON, tables nested. */
@@ -24,11 +28,13 @@ export interface ProblemJson extends Sizes {
   readonly threshold: number;
   readonly delta: number;
   readonly bonusScale?: number;
+  readonly bounds?: "paper" | "tight";
+  readonly baselineValue?: number;
 }
 
 export function checkProblem(problem: Problem): Problem {
   checkSizes(problem);
-  const { horizon, states, actions, rewards, threshold, delta, bonusScale } = problem;
+  const { horizon, states, actions, rewards, threshold, delta, bonusScale, bounds, baselineValue } = problem;
   if (rewards) {
     if (rewards.length !== horizon * states * actions) {
       throw new ArgumentError(`rewards has ${rewards.length} entries, but needs ${horizon * states * actions}.`);
@@ -43,6 +49,12 @@ export function checkProblem(problem: Problem): Problem {
   if (!(delta > 0 && delta < 1)) throw new ArgumentError(`delta is ${delta}; it must lie between 0 and 1.`);
   if (!(bonusScale >= 0 && bonusScale < Infinity)) {
     throw new ArgumentError(`bonusScale is ${bonusScale}; it must be a number that is not negative.`);
+  }
+  if (bounds !== undefined && bounds !== "paper" && bounds !== "tight") {
+    throw new ArgumentError(`bounds is ${bounds}; it must be "paper" or "tight".`);
+  }
+  if (baselineValue !== undefined && !(baselineValue >= 0 && baselineValue <= horizon)) {
+    throw new ArgumentError(`baselineValue is ${baselineValue}; returns lie between 0 and the horizon, ${horizon}.`);
   }
   return problem;
 }
@@ -61,11 +73,14 @@ export function problemFromJson(json: ProblemJson): Problem {
     threshold: json.threshold,
     delta: json.delta,
     bonusScale: json.bonusScale ?? 1,
+    ...(json.bounds === undefined ? {} : { bounds: json.bounds }),
+    ...(json.baselineValue === undefined ? {} : { baselineValue: json.baselineValue }),
   });
 }
 
 export function problemToJson(problem: Problem): ProblemJson {
   const { horizon, states, actions, rewards, initial, baseline, threshold, delta, bonusScale } = problem;
+  const { bounds, baselineValue } = problem;
   return {
     horizon,
     states,
@@ -76,6 +91,8 @@ export function problemToJson(problem: Problem): ProblemJson {
     threshold,
     delta,
     bonusScale,
+    ...(bounds === undefined ? {} : { bounds }),
+    ...(baselineValue === undefined ? {} : { baselineValue }),
   };
 }
 

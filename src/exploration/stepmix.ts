@@ -1,7 +1,6 @@
-import { type Bounds, PaperBounds } from "./bounds.ts";
-import { type Episode, Learner, type LearnerJson, type LearnerOptions, restoredParts } from "./learner.ts";
-import type { MixturePolicy, SwitchingPolicy } from "./policy.ts";
-import type { Problem } from "./problem.ts";
+import { BoundedLearner } from "./bounded-learner.ts";
+import { type LearnerJson, restoredParts } from "./learner.ts";
+import type { MixturePolicy } from "./policy.ts";
 
 /** What StepMix decided, and the bounds that it decided by. */
 export interface StepMixDecision {
@@ -15,14 +14,8 @@ export interface StepMixDecision {
 }
 
 /** StepMix (Li et al. 2023, algorithm 1): the least conservative candidate that is safe, mixed down to the threshold. */
-export class StepMix extends Learner {
+export class StepMix extends BoundedLearner {
   override readonly algorithm = "stepmix";
-  readonly bounds: Bounds;
-
-  constructor(problem: Problem, options: LearnerOptions = {}) {
-    super(problem, options);
-    this.bounds = new PaperBounds(this.problem, this.counts);
-  }
 
   decision(): StepMixDecision {
     const { horizon, threshold } = this.problem;
@@ -42,16 +35,10 @@ export class StepMix extends Learner {
 
   protected override decide(): MixturePolicy {
     const { kind, h0, rho } = this.decision();
-    const rest = this.bounds.optimistic.slice();
-    const candidate = (switchAt: number): SwitchingPolicy => ({ first: this.problem.baseline, switchAt, rest });
-    const components = [{ weight: 1 - rho, policy: candidate(h0) }];
+    const components = [{ weight: 1 - rho, policy: this.candidate(h0) }];
     // The two differ at one step only, so this is one coin, tossed there (section 4).
-    if (rho > 0) components.push({ weight: rho, policy: candidate(h0 - 1) });
+    if (rho > 0) components.push({ weight: rho, policy: this.candidate(h0 - 1) });
     return { kind, components };
-  }
-
-  protected override merged(rows: Int32Array, _episode: Episode): void {
-    for (const row of rows) this.bounds.refresh(row);
   }
 
   static fromJSON(json: LearnerJson): StepMix {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { PaperBounds } from "../../src/exploration/bounds.ts";
 import { Counts } from "../../src/exploration/counts.ts";
 import { randomMdp, riverSwim } from "../../src/exploration/environments/synthetic.ts";
 import type { Mdp } from "../../src/exploration/mdp.ts";
+import { PaperBounds } from "../../src/exploration/paper-bounds.ts";
 import { optimalPlan, policyValue } from "../../src/exploration/planning.ts";
 import { softmaxPolicy } from "../../src/exploration/policy.ts";
 import type { Problem } from "../../src/exploration/problem.ts";

@@ -1,0 +1,50 @@
+import { BoundedLearner } from "./bounded-learner.ts";
+import { type Episode, type LearnerJson, restoredParts } from "./learner.ts";
+import { type MixturePolicy, pure } from "./policy.ts";
+
+interface Ledger {
+  /** Sum of lower bounds on the values of all policies played so far. */
+  earned: number;
+  /** The lower bound that the present policy adds for each of its episodes. */
+  present: number;
+}
+
+/**
+ * Conservative UCBVI (Garcelon et al. 2020, section 4, algorithm 2): the constraint is on the sum over all episodes so
+ * far, so what earlier episodes earned above the threshold may be spent on optimism. A single episode may fall below.
+ */
+export class ConservativeUcbvi extends BoundedLearner {
+  override readonly algorithm = "conservative-ucbvi";
+  #ledger: Ledger = { earned: 0, present: 0 };
+
+  protected override decide(): MixturePolicy {
+    const { threshold, horizon, baselineValue } = this.problem;
+    this.bounds.plan();
+    const optimistic = this.bounds.lower(0);
+    const safe = this.#ledger.earned + this.batch * optimistic >= (this.episodes + this.batch) * threshold;
+    // The paper knows the baseline's value; without it, its lower bound stands in, and the threshold at least.
+    const conservative = () => baselineValue ?? Math.max(threshold, this.bounds.lower(horizon));
+    this.#ledger.present = safe ? optimistic : conservative();
+    return safe ? pure("optimistic", this.candidate(0)) : pure("baseline", this.candidate(horizon));
+  }
+
+  protected override merged(rows: Int32Array, episode: Episode): void {
+    super.merged(rows, episode);
+    this.#ledger.earned += this.#ledger.present;
+  }
+
+  protected override ownToJson(): { ledger: Ledger; bounds: unknown } {
+    return { ledger: this.#ledger, bounds: super.ownToJson() };
+  }
+
+  protected override restoreOwn(own: unknown): void {
+    const { ledger, bounds } = own as { ledger: Ledger; bounds: unknown };
+    this.#ledger = { ...ledger };
+    super.restoreOwn(bounds);
+  }
+
+  static fromJSON(json: LearnerJson): ConservativeUcbvi {
+    const { problem, options } = restoredParts(json);
+    return new ConservativeUcbvi(problem, options).restore(json);
+  }
+}

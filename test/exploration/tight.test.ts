@@ -1,0 +1,169 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { bernstein, klRadius, lowestMean } from "../../src/exploration/concentration.ts";
+import { Counts } from "../../src/exploration/counts.ts";
+import { randomMdp } from "../../src/exploration/environments/synthetic.ts";
+import { PaperBounds } from "../../src/exploration/paper-bounds.ts";
+import { optimalPlan, policyValue } from "../../src/exploration/planning.ts";
+import { always, softmaxPolicy } from "../../src/exploration/policy.ts";
+import type { Problem } from "../../src/exploration/problem.ts";
+import { Random } from "../../src/exploration/random.ts";
+import { playEpisode } from "../../src/exploration/simulate.ts";
+import { StepMix } from "../../src/exploration/stepmix.ts";
+import { TightBounds } from "../../src/exploration/tight-bounds.ts";
+
+describe("lowestMean", () => {
+  /** Least mean of values 0, a, b over the simplex by search, where the first has weight w0 (0: it was never seen). */
+  function bySearch(weights: number[], values: number[], radius: number): number {
+    let best = Infinity;
+    const steps = 400;
+    const kl = (q: number[]) => weights.reduce((sum, w, i) => sum + (w > 0 ? w * Math.log(w / q[i]!) : 0), 0);
+    for (let i = 0; i <= steps; i++) {
+      for (let j = 0; i + j <= steps; j++) {
+        const q = [i / steps, j / steps, (steps - i - j) / steps];
+        if (kl(q) <= radius)
+          best = Math.min(
+            best,
+            q.reduce((sum, p, k) => sum + p * values[k]!, 0),
+          );
+      }
+    }
+    return best;
+  }
+
+  it.each([
+    [[0.2, 0.5, 0.3], [0, 1, 2], 0.05],
+    [[0.2, 0.5, 0.3], [0, 1, 2], 0.5],
+    [[0, 0.4, 0.6], [0, 1, 3], 0.1],
+    [[0, 0.4, 0.6], [0, 2, 2.1], 0.001],
+    [[0, 0, 1], [0, 1, 2], 0.2],
+  ])("is the minimum over the ball: weights %j, values %j, radius %d", (weights, values, radius) => {
+    const seen = weights.flatMap((w, i) => (w > 0 ? [i] : []));
+    const found = lowestMean(
+      Float64Array.from(seen, (i) => weights[i]!),
+      Float64Array.from(seen, (i) => values[i]!),
+      seen.length,
+      radius,
+    );
+    const searched = bySearch(weights, values, radius);
+    expect(found).toBeLessThanOrEqual(searched + 1e-9);
+    expect(found).toBeGreaterThan(searched - 0.02);
+  });
+
+  it("is never above the mean of a distribution in the ball", () => {
+    const positive = fc.double({ min: 0.01, max: 1, noNaN: true });
+    const triple = fc.tuple(positive, positive, positive);
+    fc.assert(
+      fc.property(triple, triple, fc.tuple(fc.constant(0), positive, positive), (a, b, values) => {
+        const normalise = (list: number[]) => list.map((x) => x / list.reduce((y, z) => y + z));
+        const [p, q] = [normalise(a), normalise(b)] as [number[], number[]];
+        const radius = p.reduce((sum, x, i) => sum + x * Math.log(x / q[i]!), 0);
+        const mean = q.reduce((sum, x, i) => sum + x * values[i]!, 0);
+        expect(lowestMean(Float64Array.from(p), Float64Array.from(values), 3, radius)).toBeLessThanOrEqual(mean + 1e-9);
+      }),
+    );
+  });
+});
+
+describe("inequalities that hold at all sample sizes", () => {
+  it("fail less often than delta", () => {
+    const random = Random.seeded(1);
+    const delta = 0.2;
+    const p = [0.7, 0.2, 0.1];
+    let [balls, means] = [0, 0];
+    const runs = 2000;
+    for (let run = 0; run < runs; run++) {
+      const seen = [0, 0, 0];
+      let [sum, squares, ball, mean] = [0, 0, false, false];
+      for (let n = 1; n <= 150; n++) {
+        const u = random.uniform();
+        seen[u < 0.7 ? 0 : u < 0.9 ? 1 : 2]!++;
+        const kl = seen.reduce((total, k, i) => total + (k > 0 ? (k / n) * Math.log(k / n / p[i]!) : 0), 0);
+        ball ||= kl > klRadius(n, 3, delta);
+        const x = u < 0.9 ? u : 0;
+        sum += x;
+        squares += x * x;
+        mean ||= sum / n - bernstein(n, sum, squares, 1, delta) > 0.405; // E x = 0.9^2 / 2
+      }
+      balls += Number(ball);
+      means += Number(mean);
+    }
+    expect(balls / runs).toBeLessThanOrEqual(delta);
+    expect(means / runs).toBeLessThanOrEqual(delta);
+  });
+});
+
+function problemOf(seed: number, delta = 0.05): { mdp: ReturnType<typeof randomMdp>; problem: Problem } {
+  const mdp = randomMdp({ states: 2, actions: 2, horizon: 3, seed });
+  const { horizon, states, actions, rewards, initial } = mdp;
+  const baseline = softmaxPolicy(optimalPlan(mdp).actionValues, 5, mdp);
+  const threshold = 0.95 * policyValue(mdp, always(baseline, mdp));
+  return {
+    mdp,
+    problem: { horizon, states, actions, rewards, initial, baseline, threshold, delta, bonusScale: 1, bounds: "tight" },
+  };
+}
+
+describe("TightBounds", () => {
+  it.each(["known", "estimated"])("hold in all but delta of 2,000 independent runs (rewards %s)", (rewards) => {
+    const delta = 0.2;
+    let [runs, broken] = [0, 0];
+    for (let seed = 0; seed < 2000; seed++) {
+      const { mdp, problem } = problemOf(seed, delta);
+      const { rewards: _, ...unknown } = problem;
+      const learner = new StepMix(rewards === "known" ? problem : unknown, { seed });
+      const random = Random.seeded(-seed);
+      const { value } = optimalPlan(mdp);
+      let violated = false;
+      for (let k = 0; k < 40; k++) {
+        playEpisode(rewards === "known" ? mdp : { ...mdp, rewardDraws: "bernoulli" }, learner, random);
+        if (k % 8 !== 7) continue;
+        learner.bounds.plan();
+        violated ||= learner.bounds.upper < value;
+        for (let h0 = 0; h0 <= problem.horizon; h0++) {
+          const truth = policyValue(mdp, { first: problem.baseline, switchAt: h0, rest: learner.bounds.optimistic });
+          violated ||= learner.bounds.lower(h0) > truth + 1e-12 || learner.bounds.upperOf(h0) < truth - 1e-12;
+        }
+      }
+      runs++;
+      broken += Number(violated);
+    }
+    expect(broken / runs).toBeLessThanOrEqual(delta);
+  });
+
+  it("leave the baseline at least ten times earlier than the paper's at scale 1, and stay safe", () => {
+    const { mdp, problem } = problemOf(3);
+    const learner = new StepMix(problem, { seed: 1 });
+    const random = Random.seeded(2);
+    let first = 0;
+    for (let k = 1; first === 0 && k < 5000; k++) {
+      playEpisode(mdp, learner, random);
+      if (learner.policy().kind !== "baseline") first = k;
+    }
+    expect(first).toBeGreaterThan(0);
+    for (let k = 0; k < 3000; k++) {
+      expect(policyValue(mdp, learner.policy())).toBeGreaterThanOrEqual(problem.threshold - 1e-9);
+      playEpisode(mdp, learner, random);
+    }
+    // With ten times as many episodes of the baseline, the paper's bound does not vouch for it yet.
+    const counts = new Counts(problem);
+    for (const [h, s, a, next, times] of learner.counts.toJSON()) counts.add(h, s, a, next, 10 * times);
+    const paper = new PaperBounds(problem, counts);
+    paper.plan();
+    expect(paper.lower(problem.horizon)).toBeLessThan(problem.threshold);
+  });
+
+  it("go on from JSON to the last bit", () => {
+    const { mdp, problem } = problemOf(4);
+    const whole = new StepMix(problem, { seed: 1 });
+    const random = Random.seeded(2);
+    for (let k = 0; k < 700; k++) playEpisode(mdp, whole, random);
+    const resumed = StepMix.fromJSON(JSON.parse(JSON.stringify(whole)));
+    expect(resumed.bounds).toBeInstanceOf(TightBounds);
+    for (const learner of [whole, resumed]) {
+      const rest = Random.seeded(3);
+      for (let k = 0; k < 300; k++) playEpisode(mdp, learner, rest);
+    }
+    expect(JSON.stringify(resumed)).toBe(JSON.stringify(whole));
+  });
+});
