@@ -1,4 +1,4 @@
-import { ConfigError } from "../errors.ts";
+import { ArgumentError, ConfigError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { combine, drawNoise, mix, splitVariance, type Term, thresholdInPlace } from "./arithmetic.ts";
 import { type ConfigOf, type Field, flag, oneOf, optional, readConfig, real, whole } from "./config.ts";
@@ -110,7 +110,16 @@ export class DPMSolverMultistepScheduler implements Scheduler {
       this.timesteps = spacedTimesteps(this.className, numInferenceSteps, { spacing, total, offset, last, extraPoint });
       sigmas = this.timesteps.map((t) => interpolate(trained, t));
     }
-    this.sigmas = [...sigmas, config.final_sigmas_type === "zero" ? 0 : trained[0]!].map(Math.fround);
+    const planned = [...sigmas, config.final_sigmas_type === "zero" ? 0 : trained[0]!].map(Math.fround);
+    // A step between equal noise levels divides by the zero between them.
+    const repeated = planned.slice(0, -1).findIndex((sigma, i) => i > 0 && sigma === planned[i - 1]);
+    if (repeated > 0) {
+      throw new ArgumentError(
+        `${this.className}: ${numInferenceSteps} steps are too many, steps ${repeated} and ${repeated + 1} would have the ` +
+          `same noise level. Take fewer than ${this.timesteps.length}.`,
+      );
+    }
+    this.sigmas = planned;
     this.next = 0;
     this.history = [];
   }
