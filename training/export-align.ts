@@ -3,13 +3,15 @@
  * features of the real pictures and of their autoencoder round trip. Prints what it gets right, on what was not shown
  * in training too. `npx tsx training/export-align.ts [--from training/runs/align] [--vae checkpoints/fluent-emoji/vae]`
  */
-import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { fileSource, NodeFolder } from "../src/checkpoints/node.ts";
 import { SafetensorsFile } from "../src/checkpoints/safetensors.ts";
 import { writeSafetensors } from "../src/checkpoints/safetensors-node.ts";
 import { retrievalRanks, topAccuracy } from "../src/metrics/alignment.ts";
+import { captionsFor, evaluateCeilings } from "../src/metrics/evaluate.ts";
+import { featureStatistics, frechetDistance } from "../src/metrics/frechet.ts";
 import { Judge, judgeClass, type ReferenceCaption } from "../src/metrics/judge.ts";
 import { psnr, ssim } from "../src/metrics/similarity.ts";
 import { autoencoderKL, spatialFactor } from "../src/models/autoencoder-kl.ts";
@@ -102,6 +104,9 @@ const figures = {
   heldOutCaptions: accuracy(
     retrievalRanks(heldOutTexts, real.embeds, (caption, picture) => heldOut[caption]!.belongsTo.includes(picture)),
   ),
+  distances: await distances(data),
+  // The last two rows of `halfstep eval`.
+  ceilings: await evaluateCeilings(judge, 512),
   autoencoder: {
     psnr: mean(pictures.map((picture, i) => psnr(picture, decoded[i]!))),
     ssim: mean(pictures.map((picture, i) => ssim(picture, decoded[i]!))),
@@ -134,6 +139,36 @@ function newViews(emoji: EmojiData): Picture[] {
     writeView(emoji, i, view.data, drawView(random, group), random);
     return toPictures(view);
   });
+}
+
+/** Fréchet distance to all real pictures of the 512 that `halfstep eval` has, with one thing done to all of them. */
+async function distances(emoji: EmojiData): Promise<Record<string, number>> {
+  const every = featureStatistics(real.features);
+  const asked = captionsFor({ captions }, 512).map((caption) => captions[caption]!.picture);
+  const still = { flip: false, turns: 0, shiftX: 0, shiftY: 0, hue: 0, saturation: 1, ink: 1 };
+  const changes: Record<string, { blur?: number; noise?: number; hue?: number }> = {
+    unchanged: {},
+    "blur 0.8": { blur: 0.8 },
+    "blur 1.5": { blur: 1.5 },
+    "blur 2.5": { blur: 2.5 },
+    "noise 0.15": { noise: 0.15 },
+    "noise 0.4": { noise: 0.4 },
+    "hue 0.5": { hue: 0.5 },
+    "hue 3": { hue: 3 },
+  };
+  const view = floatTensor([1, 3, imageSize, imageSize]);
+  const result: Record<string, number> = {};
+  for (const [name, { blur = 0, noise = 0, hue = 0 }] of Object.entries(changes)) {
+    const random = seededRandom(1);
+    const changed = asked.flatMap((picture) => {
+      const whole = { left: 0, top: 0, side: imageSize, colours: { ...still, hue }, blur, noise };
+      writeView(emoji, picture, view.data, whole, random);
+      return toPictures(view);
+    });
+    const { features } = await judge.judgePictures(changed);
+    result[name] = +frechetDistance(featureStatistics(features), every).toFixed(4);
+  }
+  return result;
 }
 
 /** Every picture coded to the mean of its latent and back. */
