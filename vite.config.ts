@@ -30,7 +30,12 @@ export default defineConfig({
         outDir: "dist",
         emptyOutDir: true,
         rolldownOptions: {
-          input: { index: "src/index.ts", ...(existsSync(cli) ? { cli } : {}) },
+          input: {
+            index: "src/index.ts",
+            exploration: "src/exploration/index.ts",
+            "explore-worker": "src/cli/explore-worker.ts",
+            ...(existsSync(cli) ? { cli } : {}),
+          },
           external,
           output: files,
         },

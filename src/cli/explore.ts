@@ -1,14 +1,16 @@
-import { readFile } from "node:fs/promises";
 import { Command, Option } from "commander";
 import { ArgumentError } from "../errors.ts";
 import { type CountEntry, Counts } from "../exploration/counts.ts";
 import { EpsMix } from "../exploration/epsmix.ts";
 import { actionsToJson, type ProblemJson, problemFromJson } from "../exploration/problem.ts";
 import { StepMix } from "../exploration/stepmix.ts";
+import { runCommand } from "./explore-run.ts";
+import { readJson } from "./read-json.ts";
 
 export function exploreCommand(): Command {
   return new Command("explore")
     .description("conservative exploration: learning without a policy below the threshold")
+    .addCommand(runCommand())
     .addCommand(decideCommand());
 }
 
@@ -65,19 +67,4 @@ async function decide({ state, algorithm, allowUnsafeBaseline, json }: DecideOpt
     console.log(`  baseline: value at least ${lowerBounds.baseline}`);
   }
   console.log(`  threshold ${problem.threshold}, delta ${problem.delta}, bonus scale ${problem.bonusScale}`);
-}
-
-/** A JSON file; an error names it. */
-export async function readJson(file: string): Promise<unknown> {
-  let text: string;
-  try {
-    text = await readFile(file, "utf8");
-  } catch (error) {
-    throw new ArgumentError(`${file} cannot be read: ${(error as Error).message}`);
-  }
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new ArgumentError(`${file} is not JSON: ${(error as Error).message}`);
-  }
 }

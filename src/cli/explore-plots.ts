@@ -1,0 +1,120 @@
+/** Plots of an experiment: cumulative regret, value per episode, share of baseline play, with intervals over seeds. */
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { byAlgorithm, type Experiment, type Stretch, type TrialJson } from "../exploration/experiment.ts";
+
+interface Point {
+  readonly algorithm: string;
+  readonly episode: number;
+  readonly mean: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+type Quantity = "regret" | "value" | "share";
+const titles: Record<Quantity, string> = {
+  regret: "cumulative regret",
+  value: "value of the policy played",
+  share: "share of baseline steps",
+};
+
+/** A quantity of one trial at increasing episodes; the value and share of an episode, the regret up to and with it. */
+export function sample(
+  stretches: readonly Stretch[],
+  episodes: readonly number[],
+  quantity: Quantity,
+  best: number,
+): number[] {
+  let [i, before] = [0, 0];
+  return episodes.map((episode) => {
+    while (i + 1 < stretches.length && stretches[i + 1]!.episode < episode) {
+      before += stretches[i]!.count * (best - stretches[i]!.value);
+      i++;
+    }
+    const { value, baselineShare, episode: start } = stretches[i]!;
+    if (quantity === "value") return value;
+    return quantity === "share" ? baselineShare : before + (episode - start) * (best - value);
+  });
+}
+
+/** Mean and the middle 90% over seeds, at about 200 episodes. */
+export function curves(
+  trials: readonly TrialJson[],
+  { settings, optimalValue }: Experiment,
+  quantity: Quantity,
+): Point[] {
+  const count = Math.min(200, settings.episodes);
+  const episodes = Array.from({ length: count }, (_, i) => Math.round(((i + 1) * settings.episodes) / count));
+  return [...byAlgorithm(trials)].flatMap(([algorithm, list]) => {
+    const rows = list.map(({ stretches }) => sample(stretches, episodes, quantity, optimalValue));
+    return episodes.map((episode, i): Point => {
+      const sorted = rows.map((row) => row[i]!).sort((a, b) => a - b);
+      const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))]!;
+      const mean = sorted.reduce((a, b) => a + b) / sorted.length;
+      return { algorithm, episode, mean, low: at(0.05), high: at(0.95) };
+    });
+  });
+}
+
+/** Writes regret, value and share as SVG and PNG, and gives the files' names. */
+export async function writePlots(
+  trials: readonly TrialJson[],
+  experiment: Experiment,
+  folder: string,
+): Promise<string[]> {
+  // Loaded here: nothing else of the command line needs them.
+  const [{ compile }, { parse, View }, { Resvg }] = await Promise.all([
+    import("vega-lite"),
+    import("vega"),
+    import("@resvg/resvg-js"),
+  ]);
+  const files: string[] = [];
+  for (const quantity of ["regret", "value", "share"] as const) {
+    const x = { field: "episode", type: "quantitative" as const, title: "episode" };
+    const y = (field: string) => ({
+      field,
+      type: "quantitative" as const,
+      title: titles[quantity],
+      scale: { zero: quantity !== "value" },
+    });
+    const color = { field: "algorithm", type: "nominal" as const, title: null };
+    const lines = [
+      { name: "optimum", value: experiment.optimalValue },
+      { name: "baseline", value: experiment.baselineValue },
+      { name: "threshold", value: experiment.problem.threshold },
+    ];
+    const levels = {
+      data: { values: lines },
+      layer: [
+        {
+          mark: { type: "rule" as const, strokeDash: [4, 4], color: "#555" },
+          encoding: { y: { field: "value", type: "quantitative" as const } },
+        },
+        {
+          mark: { type: "text" as const, align: "left" as const, dx: 4, x: 520, color: "#555" },
+          encoding: { y: { field: "value", type: "quantitative" as const }, text: { field: "name" } },
+        },
+      ],
+    };
+    const { spec } = compile({
+      width: 520,
+      height: 300,
+      background: "white",
+      config: { font: "DejaVu Sans, Arial, sans-serif" },
+      data: { values: curves(trials, experiment, quantity) },
+      layer: [
+        { mark: { type: "area", opacity: 0.2 }, encoding: { x, y: y("low"), y2: { field: "high" }, color } },
+        { mark: { type: "line" }, encoding: { x, y: y("mean"), color } },
+        ...(quantity === "value" ? [levels] : []),
+      ],
+    });
+    const svg = await new View(parse(spec), { renderer: "none" }).toSVG();
+    await writeFile(join(folder, `${quantity}.svg`), svg);
+    await writeFile(
+      join(folder, `${quantity}.png`),
+      new Resvg(svg, { fitTo: { mode: "zoom", value: 2 } }).render().asPng(),
+    );
+    files.push(`${quantity}.svg`, `${quantity}.png`);
+  }
+  return files;
+}

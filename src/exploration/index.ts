@@ -1,0 +1,35 @@
+/**
+ * halfstep/exploration: conservative exploration in tabular episodic MDPs. Depends on nothing of diffusion, and runs in
+ * browsers too.
+ */
+export { ArgumentError, HalfstepError, NumericError } from "../errors.ts";
+export { type AlgorithmName, algorithmNames, createLearner, restoreLearner } from "./algorithms.ts";
+export type { Bounds } from "./bounds.ts";
+export { BpiUcbvi } from "./bpi-ucbvi.ts";
+export { ConservativeUcbvi } from "./conservative-ucbvi.ts";
+export { type CountEntry, Counts } from "./counts.ts";
+export { type MdpFile, mdpFromJson } from "./environments/file.ts";
+export { cliffWalking, frozenLake, type GymnasiumTable, gymnasium } from "./environments/gymnasium.ts";
+export { inventory, streaming } from "./environments/operations.ts";
+export { chain, gridworld, randomMdp, riverSwim } from "./environments/synthetic.ts";
+export { EpsMix, type EpsMixDecision } from "./epsmix.ts";
+export {
+  type AlgorithmSummary,
+  type Experiment,
+  type ExperimentSettings,
+  setUp,
+  summarise,
+  Trial,
+  type TrialJson,
+} from "./experiment.ts";
+export { type Episode, Learner, type LearnerJson, type LearnerOptions } from "./learner.ts";
+export { buildMdp, type Mdp, type MdpParts, type Sizes, type Successor } from "./mdp.ts";
+export { PaperBounds } from "./paper-bounds.ts";
+export { type OptimalPlan, occupancy, optimalPlan, policyValue, policyValues } from "./planning.ts";
+export { always, type MixturePolicy, type SwitchingPolicy, softmaxPolicy, uniformPolicy } from "./policy.ts";
+export { type Problem, type ProblemJson, problemFromJson, problemToJson } from "./problem.ts";
+export { Random } from "./random.ts";
+export { playEpisode } from "./simulate.ts";
+export { StepMix, type StepMixDecision } from "./stepmix.ts";
+export { TightBounds } from "./tight-bounds.ts";
+export { type OfflineBaseline, readEpisodes, safeBaseline, viLcb } from "./vi-lcb.ts";

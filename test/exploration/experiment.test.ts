@@ -1,0 +1,146 @@
+import { mkdtemp, readdir, readFile, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { exploreCommand } from "../../src/cli/explore.ts";
+import { sample } from "../../src/cli/explore-plots.ts";
+import { type ExperimentSettings, setUp, summarise, Trial } from "../../src/exploration/experiment.ts";
+
+const settings: ExperimentSettings = {
+  env: "random:states=3,actions=3,seed=7",
+  threshold: "0.95xBASELINE",
+  baseline: "softmax:5",
+  delta: 0.05,
+  bonusScale: 0.002,
+  bounds: "paper",
+  rewards: "known",
+  episodes: 800,
+  batch: 1,
+  lpBatch: 100,
+  allowUnsafeBaseline: false,
+};
+
+/** All but the time that it took. */
+const outcome = (trial: Trial) => JSON.stringify({ ...trial.toJSON(), seconds: 0 });
+
+describe("a trial", () => {
+  it.each(["stepmix", "conservative-ucbvi", "dope"] as const)(
+    "that was stopped is the same as one that was not: %s",
+    async (name) => {
+      const experiment = setUp({ ...settings, episodes: 200 });
+      const whole = await Trial.start(experiment, name, 3);
+      whole.run(1e9);
+      let part = await Trial.start(experiment, name, 3);
+      while (!part.done) {
+        part.run(0);
+        part = await Trial.resume(experiment, JSON.parse(JSON.stringify(part)));
+      }
+      expect(outcome(part)).toBe(outcome(whole));
+    },
+  );
+
+  it("is summed up as its episodes are", async () => {
+    const experiment = setUp(settings);
+    const trial = await Trial.start(experiment, "bpi-ucbvi", 1);
+    trial.run(1e9);
+    const values = trial.stretches.flatMap(({ value, count }) => new Array<number>(count).fill(value));
+    expect(values.length).toBe(800);
+    const [summary] = summarise([trial.toJSON()], experiment);
+    const regret = values.reduce((sum, value) => sum + experiment.optimalValue - value, 0);
+    expect(summary!.regretMean).toBeCloseTo(regret, 8);
+    expect(summary!.violations).toBe(values.filter((v) => v < experiment.problem.threshold - 1e-9).length);
+    expect(summary!.violatingSeeds).toBe(1);
+    expect(summary!.firstImprovedEpisode).toBe(values.findIndex((v) => v > experiment.baselineValue + 1e-9) + 1);
+    const [half] = sample(trial.stretches, [400], "regret", experiment.optimalValue);
+    expect(half).toBeCloseTo(
+      values.slice(0, 400).reduce((sum, value) => sum + experiment.optimalValue - value, 0),
+      8,
+    );
+  });
+
+  it.each([
+    [{ env: "mars" }, 'no environment "mars"'],
+    [{ env: "random:states" }, '"states" is no option'],
+    [{ threshold: "high" }, 'threshold "high"'],
+    [{ threshold: "2xBASELINE" }, /below the threshold/],
+    [{ baseline: "best" }, 'baseline "best"'],
+  ])("refuses %j", (wrong, message) => {
+    expect(() => setUp({ ...settings, ...wrong })).toThrow(message);
+  });
+});
+
+describe("halfstep explore run", () => {
+  afterEach(() => vi.restoreAllMocks());
+  const run = async (...args: string[]) => {
+    const log = vi.spyOn(console, "log").mockImplementation(() => {});
+    await exploreCommand().parseAsync(["run", ...args], { from: "user" });
+    const lines = log.mock.calls.map(([line]) => line as string);
+    log.mockRestore();
+    return lines.join("\n");
+  };
+  const common = [
+    "--env",
+    "random:states=3,actions=3,seed=7",
+    "--bonus-scale",
+    "0.002",
+    "--seeds",
+    "2",
+    "--workers",
+    "0",
+  ];
+
+  it("writes what it promises, goes on where it stopped, and refuses other settings", async () => {
+    const out = await mkdtemp(join(tmpdir(), "halfstep-"));
+    const args = [...common, "--episodes", "300", "--algorithms", "stepmix,bpi-ucbvi", "--out", out, "--json"];
+    const summary = JSON.parse(await run(...args));
+    expect(summary.algorithms.map(({ algorithm }: { algorithm: string }) => algorithm)).toEqual([
+      "stepmix",
+      "bpi-ucbvi",
+    ]);
+    expect(Object.keys(summary.algorithms[0])).toEqual([
+      "algorithm",
+      "episodes",
+      "seeds",
+      "regretMean",
+      "regretStd",
+      "violations",
+      "violatingSeeds",
+      "firstImprovedEpisode",
+      "finalValueMean",
+      "secondsPerEpisode",
+    ]);
+    expect((await readdir(out)).sort()).toEqual(
+      [
+        ...["regret", "share", "value"].flatMap((name) => [`${name}.png`, `${name}.svg`]),
+        "episodes.jsonl",
+        "settings.json",
+        "summary.json",
+        "trials",
+      ].sort(),
+    );
+    const lines = (await readFile(join(out, "episodes.jsonl"), "utf8")).trim().split("\n");
+    const episodes = lines.map((line) => JSON.parse(line)).reduce((sum, { count }) => sum + count, 0);
+    expect(episodes).toBe(2 * 2 * 300);
+
+    // As if it had been killed: one trial is missing.
+    const file = join(out, "trials", "stepmix-1.json");
+    const before = JSON.parse(await readFile(file, "utf8"));
+    await writeFile(file, JSON.stringify({ ...before, ...(await halfOf(before.seed)) }));
+    expect({ ...JSON.parse(await run(...args)), algorithms: 0 }).toEqual({ ...summary, algorithms: 0 });
+    const after = JSON.parse(await readFile(file, "utf8"));
+    expect({ ...after, seconds: 0 }).toEqual({ ...before, seconds: 0 });
+    await expect(run(...args, "--delta", "0.1")).rejects.toThrow(/delta 0.05, not 0.1/);
+  });
+
+  async function halfOf(seed: number) {
+    const experiment = setUp({ ...settings, episodes: 300 });
+    const trial = await Trial.start(experiment, "stepmix", seed);
+    trial.run(0);
+    expect(trial.done).toBe(false);
+    return trial.toJSON();
+  }
+
+  it("prints a table", async () => {
+    expect(await run(...common, "--episodes", "50", "--algorithms", "epsmix")).toMatch(/epsmix .* not yet/);
+  });
+});
