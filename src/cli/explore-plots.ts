@@ -77,7 +77,7 @@ export async function writePlots(
       title: titles[quantity],
       scale: { zero: quantity !== "value" },
     });
-    const color = { field: "algorithm", type: "nominal" as const, title: null };
+    const color = { field: "algorithm", type: "nominal" as const, title: null, legend: { orient: "top" as const } };
     const lines = [
       { name: "optimum", value: experiment.optimalValue },
       { name: "baseline", value: experiment.baselineValue },

@@ -184,12 +184,7 @@ async function work(
   queue: number[],
   tick: (i: number, done: number) => void,
 ): Promise<void> {
-  // From source (tests, tsx) threads need TypeScript's loader; the built command has a file of its own for them.
-  const source = import.meta.url.endsWith(".ts");
-  const worker = new Worker(new URL(source ? "./explore-worker.ts" : "./explore-worker.js", import.meta.url), {
-    workerData: { exploreSettings: settings },
-    ...(source ? { execArgv: ["--import", "tsx"] } : {}),
-  });
+  const worker = startWorker({ exploreSettings: settings });
   try {
     for (let i = queue.shift(); i !== undefined; i = queue.shift()) {
       const index = i;
@@ -207,6 +202,16 @@ async function work(
   } finally {
     await worker.terminate();
   }
+}
+
+/** The built command has a file of its own for threads; from source, a thread first needs TypeScript's loader. */
+function startWorker(workerData: object): Worker {
+  if (!import.meta.url.endsWith(".ts")) {
+    return new Worker(new URL("./explore-worker.js", import.meta.url), { workerData });
+  }
+  const file = JSON.stringify(new URL("./explore-worker.ts", import.meta.url).href);
+  const load = `import("tsx/esm/api").then(({ register }) => (register(), import(${file})))`;
+  return new Worker(load, { eval: true, workerData });
 }
 
 function printTable(rows: readonly AlgorithmSummary[], { problem, baselineValue, optimalValue }: Experiment): void {
