@@ -75,3 +75,57 @@ export function lowestMean(weights: Float64Array, values: Float64Array, count: n
   }
   return best;
 }
+
+/**
+ * A lower bound on the expectation of values in [0,1] that are observed one by one; with probability 1 - delta it holds
+ * after every one of them (Waudby-Smith & Ramdas 2024, theorem 2, the lower side). With predictable weights l_t in (0, 1/2]:
+ *
+ *   sum l_t x_t / sum l_t - (log(1/delta) + sum (x_t - m_{t-1})^2 (-log(1 - l_t) - l_t)) / sum l_t
+ *
+ * Because it holds at all times at once, the largest so far counts.
+ */
+export class MeanBound {
+  readonly #logarithm: number;
+  readonly #scale: number;
+  /** Number, sum and spread of the values; sums of weights, weighted values and penalties; the best bound. */
+  readonly #sums: Float64Array;
+
+  /** `scale` multiplies what is subtracted; the theorem needs 1. */
+  constructor(delta: number, scale: number) {
+    this.#logarithm = Math.log(1 / delta);
+    this.#scale = scale;
+    this.#sums = new Float64Array(7);
+  }
+
+  get count(): number {
+    return this.#sums[0]!;
+  }
+
+  get lower(): number {
+    return this.#sums[6]!;
+  }
+
+  add(x: number): void {
+    const sums = this.#sums;
+    const t = sums[0]! + 1;
+    const before = (0.5 + sums[1]!) / t;
+    const variance = (0.25 + sums[2]!) / t;
+    const weight = Math.min(0.5, Math.sqrt((2 * this.#logarithm) / (variance * t * Math.log(1 + t))));
+    sums[0] = t;
+    sums[1]! += x;
+    sums[2]! += (x - (0.5 + sums[1]!) / (t + 1)) ** 2;
+    sums[3]! += weight;
+    sums[4]! += weight * x;
+    sums[5]! += (x - before) ** 2 * (-Math.log1p(-weight) - weight);
+    const bound = (sums[4]! - this.#scale * (this.#logarithm + sums[5]!)) / sums[3]!;
+    sums[6] = Math.max(sums[6]!, bound);
+  }
+
+  toJSON(): number[] {
+    return [...this.#sums];
+  }
+
+  restore(sums: ArrayLike<number>): void {
+    this.#sums.set(sums);
+  }
+}

@@ -1,5 +1,5 @@
 import { BackwardBounds } from "./bounds.ts";
-import { bernstein, klRadius, lowestMean } from "./concentration.ts";
+import { klRadius, lowestMean, MeanBound } from "./concentration.ts";
 import type { Counts } from "./counts.ts";
 import type { Episode } from "./learner.ts";
 import type { Problem } from "./problem.ts";
@@ -10,8 +10,8 @@ import type { Problem } from "./problem.ts";
  *
  * - 1/2: every row's transitions lie in a Kullback-Leibler ball around what was observed (Jonsson et al. 2020, proposition
  *   1), and U and L are the extremes of p V' over the ball. The last step needs no ball: nothing comes after it.
- * - 1/4: what the baseline earns in its first h0 steps, by an empirical Bernstein bound on the episodes that played it
- *   for so long.
+ * - 1/4: what the baseline earns in its first h0 steps, by a bound on the mean over the episodes that played it for so long
+ *   (Waudby-Smith & Ramdas 2024, theorem 2).
  * - 1/4: in which state the baseline's first h0 steps end, a Kullback-Leibler ball around what those episodes saw.
  *
  * The last two bound a candidate without adding up the uncertainty of its baseline steps. The larger lower bound counts.
@@ -19,10 +19,8 @@ import type { Problem } from "./problem.ts";
 export class TightBounds extends BackwardBounds {
   /** Radius of each row's ball. */
   readonly #radius: Float64Array;
-  /** Episodes that played the baseline for at least h0 steps, what they earned in them, and its square; h0 = 0 .. H. */
-  readonly #episodes: Float64Array;
-  readonly #earned: Float64Array;
-  readonly #squares: Float64Array;
+  /** What the baseline earns in its first h0 steps, as a share of h0, by the episodes that played it so long; h0 = 1 .. H. */
+  readonly #earned: readonly MeanBound[];
   /** In which state they were then, [h0][state]. */
   readonly #arrived: Float64Array;
   /** Values and weights of the observed successors of one row. */
@@ -33,9 +31,7 @@ export class TightBounds extends BackwardBounds {
     super(problem, counts);
     const { horizon, states } = problem;
     this.#radius = new Float64Array(counts.visits.length);
-    this.#episodes = new Float64Array(horizon + 1);
-    this.#earned = new Float64Array(horizon + 1);
-    this.#squares = new Float64Array(horizon + 1);
+    this.#earned = Array.from({ length: horizon }, () => new MeanBound(this.#delta / 4 / horizon, problem.bonusScale));
     this.#arrived = new Float64Array((horizon + 1) * states);
     this.#values = new Float64Array(states);
     this.#weights = new Float64Array(states);
@@ -61,9 +57,7 @@ export class TightBounds extends BackwardBounds {
     for (let h = 0; h < baselineSteps; h++) {
       const [state, action, reward, next] = steps[h]!;
       earned += rewards ? rewards[(h * states + state) * actions + action]! : reward;
-      this.#episodes[h + 1]!++;
-      this.#earned[h + 1]! += earned;
-      this.#squares[h + 1]! += earned * earned;
+      this.#earned[h]!.add(earned / (h + 1));
       this.#arrived[(h + 1) * states + next]!++;
     }
   }
@@ -97,10 +91,10 @@ export class TightBounds extends BackwardBounds {
   /** The lower bound of a candidate by the episodes that began with the baseline as it does. */
   #fromEpisodes(h0: number): number {
     const { horizon, states, bonusScale } = this.problem;
-    const n = this.#episodes[h0]!;
-    if (h0 === 0 || n < 2) return 0;
-    const width = bernstein(n, this.#earned[h0]!, this.#squares[h0]!, h0, this.#delta / 4 / horizon);
-    const earned = Math.max(0, this.#earned[h0]! / n - bonusScale * width);
+    const episodes = this.#earned[h0 - 1];
+    if (!episodes || episodes.count === 0) return 0;
+    const n = episodes.count;
+    const earned = h0 * episodes.lower;
     if (h0 === horizon) return earned;
     let [lowest, count] = [Infinity, 0];
     for (let s = 0; s < states; s++) lowest = Math.min(lowest, this.planLower[h0 * states + s]!);
@@ -115,13 +109,14 @@ export class TightBounds extends BackwardBounds {
   }
 
   override toJSON(): unknown {
-    return [this.#episodes, this.#earned, this.#squares, this.#arrived].map((values) => [...values]);
+    return { earned: this.#earned, arrived: [...this.#arrived] };
   }
 
   override restore(saved: unknown): void {
-    const lists = saved as number[][];
-    [this.#episodes, this.#earned, this.#squares, this.#arrived].forEach((values, i) => {
-      values.set(lists[i]!);
+    const { earned, arrived } = saved as { earned: number[][]; arrived: number[] };
+    earned.forEach((sums, i) => {
+      this.#earned[i]!.restore(sums);
     });
+    this.#arrived.set(arrived);
   }
 }

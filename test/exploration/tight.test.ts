@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { bernstein, klRadius, lowestMean } from "../../src/exploration/concentration.ts";
+import { bernstein, klRadius, lowestMean, MeanBound } from "../../src/exploration/concentration.ts";
 import { Counts } from "../../src/exploration/counts.ts";
 import { randomMdp } from "../../src/exploration/environments/synthetic.ts";
 import { PaperBounds } from "../../src/exploration/paper-bounds.ts";
@@ -70,10 +70,11 @@ describe("inequalities that hold at all sample sizes", () => {
     const random = Random.seeded(1);
     const delta = 0.2;
     const p = [0.7, 0.2, 0.1];
-    let [balls, means] = [0, 0];
+    let [balls, means, bets] = [0, 0, 0];
     const runs = 2000;
     for (let run = 0; run < runs; run++) {
       const seen = [0, 0, 0];
+      const bound = new MeanBound(delta, 1);
       let [sum, squares, ball, mean] = [0, 0, false, false];
       for (let n = 1; n <= 150; n++) {
         const u = random.uniform();
@@ -81,15 +82,18 @@ describe("inequalities that hold at all sample sizes", () => {
         const kl = seen.reduce((total, k, i) => total + (k > 0 ? (k / n) * Math.log(k / n / p[i]!) : 0), 0);
         ball ||= kl > klRadius(n, 3, delta);
         const x = u < 0.9 ? u : 0;
+        bound.add(x);
         sum += x;
         squares += x * x;
         mean ||= sum / n - bernstein(n, sum, squares, 1, delta) > 0.405; // E x = 0.9^2 / 2
       }
       balls += Number(ball);
       means += Number(mean);
+      bets += Number(bound.lower > 0.405);
     }
     expect(balls / runs).toBeLessThanOrEqual(delta);
     expect(means / runs).toBeLessThanOrEqual(delta);
+    expect(bets / runs).toBeLessThanOrEqual(delta);
   });
 });
 
