@@ -1,23 +1,27 @@
 /** What the transformer and its text encoder start from. */
+import type { Segment } from "../src/training/adamw.ts";
 import { initialise, Parameters } from "../src/training/parameters.ts";
 import type { Trainer } from "../src/training/trainer.ts";
 import { seededRandom } from "./random.ts";
 
-/** Parts that deal with text: the encoder, its projection, and the blocks' cross-attention. */
-const aboutText = /^text_encoder\/|caption_projection|attn2/;
+/** Parts of the transformer that deal with text: its projection, and the blocks' cross-attention. */
+const aboutText = /caption_projection|attn2/;
 
 /**
- * Blocks begin as small corrections of their input. Cross-attention begins as none at all, as in PixArt: while the text
- * means nothing yet it would only be noise, which a first run learned to shut out for good (it let the text encoder's
- * output grow one large component that all tokens shared, until norms left nothing of the rest).
+ * Blocks begin as small corrections of their input, cross-attention as none at all, as in PixArt.
+ *
+ * The text encoder is drawn once and then left alone: its blocks add nothing, so what the transformer sees is each
+ * word's own random vector, normalised. Trained together with the transformer it was shut out, twice: while words mean
+ * nothing yet they are noise, and the cheapest way to be rid of noise was one large component in all tokens, which
+ * left the caption projection's GELUs at zero and the text without a gradient.
  */
 export function startValues(parameters: Parameters, seed: number): void {
   initialise(parameters, seededRandom(seed), (name) => {
     if (name.includes("shared.weight")) return 1;
     if (name.includes("relative_attention_bias")) return 0.1;
-    // T5 does not divide its scores by sqrt(d): small queries do that (Raffel et al., and transformers' own start).
+    // T5 does not divide its scores by sqrt(d): small queries do that.
     if (/SelfAttention\.q\.weight$/.test(name)) return 1 / Math.sqrt(128 * 32);
-    if (/(SelfAttention\.o|DenseReluDense\.wo)\.weight$/.test(name)) return 0.02;
+    if (/(SelfAttention\.o|DenseReluDense\.wo)\.weight$/.test(name)) return 0;
     if (/attn2\.to_out\.0\.weight$/.test(name)) return 0;
     if (/(attn1\.to_out\.0|ff\.net\.2)\.weight$/.test(name)) return 0.02;
     if (/transformer\/proj_out\.weight$/.test(name)) return 0.01;
@@ -33,7 +37,14 @@ export function startValues(parameters: Parameters, seed: number): void {
   }
 }
 
-/** Puts everything about text back to its start, moments and averages too, and keeps what the rest has learned. */
+/** The caption projection learns slowly: before the text is of use its gradients are noise, which AdamW would amplify. */
+export function slowText({ slots }: Parameters): Segment[] {
+  return [...slots]
+    .filter(([name]) => name.includes("caption_projection"))
+    .map(([, { start, end }]) => ({ start, end, factor: 0.2 }));
+}
+
+/** Puts what deals with text back to its start, moments and averages too, and keeps what the rest has learned. */
 export function renewText({ parameters, optimizer }: Trainer, seed: number): void {
   const fresh = new Parameters(new Map([...parameters.slots].map(([name, { shape }]) => [name, shape])));
   startValues(fresh, seed);

@@ -28,7 +28,7 @@ const { values: options } = parseArgs({
     seed: { type: "string", default: "0" },
   },
 });
-const pipe = await TextToImagePipeline.fromPretrained(options.model);
+const pipe = await TextToImagePipeline.fromPretrained(options.model, { spin: false });
 const images = [];
 for (const prompt of sheetPrompts) {
   const { images: made } = await pipe(prompt, {

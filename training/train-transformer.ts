@@ -17,13 +17,13 @@ import { parameterWeights } from "../src/models/weights.ts";
 import { nodeRuntime } from "../src/runtime/node.ts";
 import { TorchGenerator } from "../src/sampling/noise.ts";
 import { DDIMScheduler } from "../src/schedulers/ddim.ts";
-import { floatTensor, int64Tensor } from "../src/tensor.ts";
+import { type FloatTensor, floatTensor, int64Tensor } from "../src/tensor.ts";
 import { warmupCosine } from "../src/training/adamw.ts";
 import { resumeTraining, saveTraining } from "../src/training/checkpoint-node.ts";
 import { Parameters } from "../src/training/parameters.ts";
 import { Trainer } from "../src/training/trainer.ts";
 import { drawCaption, loadEmojiData } from "./data.ts";
-import { renewText, startValues } from "./initial-values.ts";
+import { renewText, slowText, startValues } from "./initial-values.ts";
 import { channelStatistics, encodeAll, normaliseLatents } from "./latents.ts";
 import { schedulerConfig, textEncoderConfig, transformerConfig } from "./model.ts";
 import { seededRandom } from "./random.ts";
@@ -100,26 +100,18 @@ const loss = meanAll(mul(error, error));
 
 const prefixed = (prefix: string, shapes: ReadonlyMap<string, readonly number[]>) =>
   [...shapes].map(([name, shape]) => [prefix + name, shape] as const);
-const parameters = new Parameters(
-  new Map([
-    ...prefixed("text_encoder/", weightShapes(textModel)),
-    ...prefixed("transformer/", weightShapes(imageModel)),
-  ]),
-);
-startValues(parameters, Number(options.seed));
+// The text encoder stays as it was drawn: see initial-values.ts.
+const textValues = new Parameters(new Map(prefixed("text_encoder/", weightShapes(textModel))));
+startValues(textValues, Number(options.seed));
+const parameters = new Parameters(new Map(prefixed("transformer/", weightShapes(imageModel))));
+startValues(parameters, Number(options.seed) + 1);
 
-const trainer = await Trainer.create(
-  nodeRuntime,
-  loss,
-  new Map([...text.parameters, ...image.parameters]),
-  parameters,
-  {
-    emaDecay: 0.999,
-    weightDecay: 0.01,
-    // Training goes on beside other work.
-    session: { spin: false },
-  },
-);
+const trainer = await Trainer.create(nodeRuntime, loss, image.parameters, parameters, {
+  emaDecay: 0.999,
+  weightDecay: 0.01,
+  // Training goes on beside other work.
+  session: { spin: false },
+});
 const statePath = join(options.out, "state.safetensors");
 await resumeTraining(statePath, trainer);
 if (options["renew-text"]) renewText(trainer, Number(options.seed) + 1);
@@ -130,15 +122,13 @@ console.log(
 
 async function save() {
   await saveTraining(statePath, trainer);
-  for (const part of ["text_encoder", "transformer"]) {
-    const averaged = Object.entries(parameters.tensors(trainer.optimizer.ema)).filter(([name]) =>
-      name.startsWith(`${part}/`),
-    );
-    await writeSafetensors(
+  const write = (part: string, tensors: Record<string, FloatTensor>) =>
+    writeSafetensors(
       join(options.out, `${part}.safetensors`),
-      new Map(averaged.map(([name, tensor]) => [name.slice(part.length + 1), tensor])),
+      new Map(Object.entries(tensors).map(([name, tensor]) => [name.slice(part.length + 1), tensor])),
     );
-  }
+  await write("transformer", parameters.tensors(trainer.optimizer.ema));
+  await write("text_encoder", textValues.tensors());
 }
 
 // ---------------------------------------------------------------- loop
@@ -161,9 +151,11 @@ function fill(random: () => number): number[] {
       ids.data[i * tokens + j] = BigInt(caption[j] ?? 0);
       attentionMask.data[i * tokens + j] = j < caption.length ? 1 : 0;
     }
-    // Logit-normal (Esser et al. 2024, section 3.1): most where the picture is decided; some everywhere.
+    // Logit-normal (Esser et al. 2024, section 3.1): most where the picture is decided; some everywhere; and a share
+    // where only the text can say what it will be.
     const normal = Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
-    const time = random() < 0.15 ? random() : 1 / (1 + Math.exp(-normal));
+    const kind = random();
+    const time = kind < 0.1 ? random() : kind < 0.4 ? 0.6 + 0.4 * random() : 1 / (1 + Math.exp(-normal));
     timesteps.push(Math.min(999, Math.floor(1000 * time)));
   }
   return timesteps;
@@ -181,6 +173,7 @@ while (trainer.optimizer.steps < steps && performance.now() - began < Number(opt
   const noise = new TorchGenerator(step).randn(clean.shape);
   const report = await trainer.step(
     {
+      ...textValues.tensors(),
       inputIds: ids,
       attentionMask,
       hiddenStates: scheduler.addNoise(clean, noise, timesteps),
@@ -208,6 +201,6 @@ while (trainer.optimizer.steps < steps && performance.now() - began < Number(opt
     started = performance.now();
     since = step + 1;
   }
-  if ((step + 1) % 1000 === 0) await save();
+  if ((step + 1) % 500 === 0) await save();
 }
 await save();
