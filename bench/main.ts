@@ -2,6 +2,7 @@
 import { writeFile } from "node:fs/promises";
 import { Command } from "commander";
 import { engineCommand } from "./engine.ts";
+import { explorationCommand } from "./exploration.ts";
 import { gradientsCommand } from "./gradients.ts";
 import { type Figure, holds, machine, printFigure, printMachine } from "./report.ts";
 
@@ -25,5 +26,6 @@ export async function report(
 await new Command("bench")
   .description("halfstep's figures, printed with machine, versions and seed")
   .addCommand(engineCommand(report))
+  .addCommand(explorationCommand(report))
   .addCommand(gradientsCommand())
   .parseAsync();

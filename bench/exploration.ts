@@ -1,0 +1,178 @@
+/** What one decision of StepMix costs, beside the same arithmetic in NumPy; and what an episode costs. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { Command } from "commander";
+import { numberBetween } from "../src/cli/options.ts";
+import { type CountEntry, Counts } from "../src/exploration/counts.ts";
+import { setUp, Trial } from "../src/exploration/experiment.ts";
+import { type ProblemJson, problemFromJson } from "../src/exploration/problem.ts";
+import { Random } from "../src/exploration/random.ts";
+import { StepMix } from "../src/exploration/stepmix.ts";
+import { benchFolder } from "./dit.ts";
+import { median, spread, takeTurns } from "./measure.ts";
+import { findPython } from "./peers/torch.ts";
+import type { Figure } from "./report.ts";
+
+interface Options {
+  python: string;
+  rounds: number;
+  seed: number;
+  json?: string;
+}
+
+type Report = (bench: string, figures: AsyncIterable<Figure>, options: Options) => Promise<void>;
+
+export function explorationCommand(report: Report): Command {
+  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
+  return new Command("exploration")
+    .description("one StepMix decision against NumPy; 20,000 episodes")
+    .option("--python <folder>", "Python environment with NumPy (bench/peers/setup.sh)", join(benchFolder, "venv"))
+    .option("--rounds <n>", "decisions of each side", whole(1, 10000), 11)
+    .option("--seed <n>", "seed of the counts", whole(0, 2 ** 31), 0)
+    .option("--json <file>", "write the figures there too")
+    .action((options: Options) => report("exploration", figures(options), options));
+}
+
+/** Counts with 20 successors seen for each of 100 x 10 pairs at 20 steps; no candidate reaches the threshold. */
+function largeState(seed: number): ProblemJson & { counts: CountEntry[] } {
+  const [horizon, states, actions, successors] = [20, 100, 10, 20];
+  const random = Random.seeded(seed);
+  const table = (value: () => number[]) =>
+    Array.from({ length: horizon }, () => Array.from({ length: states }, () => value()));
+  const counts: CountEntry[] = [];
+  for (let h = 0; h < horizon; h++) {
+    for (let s = 0; s < states; s++) {
+      for (let a = 0; a < actions; a++) {
+        const seen = new Set<number>();
+        while (seen.size < successors) seen.add(Math.floor(random.uniform() * states));
+        for (const next of seen) counts.push([h, s, a, next, 1 + Math.floor(random.uniform() * 1000)]);
+      }
+    }
+  }
+  return {
+    horizon,
+    states,
+    actions,
+    rewards: table(() => Array.from({ length: actions }, () => random.uniform())),
+    initial: Array.from({ length: states }, () => 1 / states),
+    baseline: table(() => {
+      const weights = Array.from({ length: actions }, () => random.uniform());
+      const sum = weights.reduce((a, b) => a + b);
+      return weights.map((weight) => weight / sum);
+    }),
+    threshold: horizon,
+    delta: 0.05,
+    bonusScale: 1e-4,
+    counts,
+  };
+}
+
+async function* figures({ python, rounds, seed }: Options): AsyncGenerator<Figure> {
+  const state = largeState(seed);
+  const problem = problemFromJson(state);
+  const learner = new StepMix(problem, { counts: Counts.fromJSON(state.counts, problem) });
+  const { lowerBounds } = learner.decision();
+  const ours = async () => {
+    const start = performance.now();
+    learner.decision();
+    return performance.now() - start;
+  };
+  const size = "S=100, A=10, H=20, 20 successors a pair, all 21 candidates, a baseline that plays every action";
+  const interpreter = findPython(python);
+  if (interpreter) {
+    const peer = await NumpyPeer.start(interpreter, state);
+    const theirs = (await peer.run("run")).lowerBounds;
+    const error = Math.max(...theirs.map((bound, i) => Math.abs(bound - lowerBounds[i]!)));
+    const times = await takeTurns(
+      {
+        halfstep: ours,
+        numpy: async () => (await peer.run("run")).ms,
+        batched: async () => (await peer.run("run batched")).ms,
+      },
+      { rounds, warmUps: 2 },
+    );
+    peer.stop();
+    const best = Math.min(median(times.numpy), median(times.batched));
+    yield {
+      name: "decision, times as fast as NumPy",
+      value: best / median(times.halfstep),
+      unit: "x",
+      bar: { atLeast: 5 },
+      detail:
+        `${size}\nhalfstep ${spread(times.halfstep)}; NumPy ${peer.version} candidate by candidate ` +
+        `${spread(times.numpy)}, all candidates at once ${spread(times.batched)}; lower bounds differ by ${error.toExponential(1)}`,
+    };
+  } else {
+    const { halfstep } = await takeTurns({ halfstep: ours }, { rounds, warmUps: 2 });
+    yield {
+      name: "decision, times as fast as NumPy",
+      value: null,
+      detail: `${size}\nno NumPy (--python); ${spread(halfstep)}`,
+    };
+  }
+
+  for (const bounds of ["paper", "tight"] as const) {
+    const experiment = setUp({
+      env: "random",
+      threshold: "0.95xBASELINE",
+      baseline: "softmax:5",
+      delta: 0.05,
+      bonusScale: bounds === "paper" ? 0.003 : 1,
+      bounds,
+      rewards: "known",
+      episodes: 20000,
+      batch: 1,
+      lpBatch: 1,
+      allowUnsafeBaseline: false,
+    });
+    const trial = await Trial.start(experiment, "stepmix", seed);
+    trial.run(Infinity);
+    yield {
+      name: `20,000 episodes, bounds ${bounds}`,
+      value: trial.seconds,
+      unit: " s",
+      bar: { atMost: 5 },
+      detail: `StepMix, S=5, A=5, H=3, bonus scale ${experiment.problem.bonusScale}, true values of all policies included`,
+    };
+  }
+}
+
+class NumpyPeer {
+  readonly version: string;
+  readonly #process: ChildProcess;
+  readonly #lines: AsyncIterator<string>;
+
+  private constructor(process: ChildProcess, lines: AsyncIterator<string>, version: string) {
+    this.#process = process;
+    this.#lines = lines;
+    this.version = version;
+  }
+
+  static async start(python: string, state: unknown): Promise<NumpyPeer> {
+    const folder = await mkdtemp(join(tmpdir(), "halfstep-bench-"));
+    const file = join(folder, "state.json");
+    await writeFile(file, JSON.stringify(state));
+    const script = fileURLToPath(new URL("peers/stepmix.py", import.meta.url));
+    const child = spawn(python, [script, file], { stdio: ["pipe", "pipe", "inherit"] });
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    const first = await lines.next();
+    await rm(folder, { recursive: true });
+    if (first.done) throw new Error(`${python} ended before it answered`);
+    return new NumpyPeer(child, lines, (JSON.parse(first.value) as { version: string }).version);
+  }
+
+  async run(command: "run" | "run batched"): Promise<{ ms: number; lowerBounds: number[] }> {
+    this.#process.stdin!.write(`${command}\n`);
+    const answer = await this.#lines.next();
+    if (answer.done) throw new Error("NumPy's process has ended");
+    return JSON.parse(answer.value) as { ms: number; lowerBounds: number[] };
+  }
+
+  stop(): void {
+    this.#process.kill();
+  }
+}
