@@ -118,10 +118,13 @@ export abstract class BackwardBounds implements Bounds {
       this.#look(planUpper, planLower, (h + 1) * states);
       for (let s = 0; s < states; s++) {
         const at = h * states + s;
-        let [best, upper, lower] = [0, horizon - h, 0];
+        let best = 0;
+        let upper = horizon - h;
+        let lower = 0;
         if (stateVisits[at]! > 0) {
           this.#row(h, at * actions, planUpper, planLower, (h + 1) * states);
-          [upper, lower] = [result[0]!, result[1]!];
+          upper = result[0]!;
+          lower = result[1]!;
           let value = result[by]!;
           for (let a = 1; a < actions; a++) {
             const row = at * actions + a;
@@ -130,7 +133,9 @@ export abstract class BackwardBounds implements Bounds {
             const tie = by === 1 && result[by]! === value && visits[row]! > visits[at * actions + best]!;
             if (!better && !tie) continue;
             best = a;
-            [value, upper, lower] = [result[by]!, result[0]!, result[1]!];
+            value = result[by]!;
+            upper = result[0]!;
+            lower = result[1]!;
           }
         }
         policy[at] = best;
@@ -159,7 +164,8 @@ export abstract class BackwardBounds implements Bounds {
       this.#look(upper, lower, start);
       for (let s = 0; s < states; s++) {
         const at = h * states + s;
-        let [u, l] = [0, 0];
+        let u = 0;
+        let l = 0;
         if (stateVisits[at] === 0) {
           u = horizon - h;
         } else if (h > 0 || initial[s]! > 0) {

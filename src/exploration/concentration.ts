@@ -37,7 +37,9 @@ export function klRadius(n: number, outcomes: number, delta: number): number {
  * is found by Newton's method, and stopping early costs tightness, never validity.
  */
 export function lowestMean(weights: Float64Array, values: Float64Array, count: number, radius: number): number {
-  let [mean, squares, least] = [0, 0, Infinity];
+  let mean = 0;
+  let squares = 0;
+  let least = Infinity;
   for (let i = 0; i < count; i++) {
     const value = values[i]!;
     mean += weights[i]! * value;
@@ -50,7 +52,10 @@ export function lowestMean(weights: Float64Array, values: Float64Array, count: n
   let x = Math.max(guess, 1e-3 * mean);
   let best = 0;
   for (let iteration = 0; iteration < 12; iteration++) {
-    let [logs, first, second] = [0, 0, 0]; // sums of w log(v + x), w / (v + x), w / (v + x)^2
+    // sums of w log(v + x), w / (v + x), w / (v + x)^2
+    let logs = 0;
+    let first = 0;
+    let second = 0;
     for (let i = 0; i < count; i++) {
       const inverse = 1 / (values[i]! + x);
       const weighted = weights[i]! * inverse;

@@ -64,7 +64,8 @@ export class TightBounds extends BackwardBounds {
 
   protected override backUp(h: number, row: number, upper: Float64Array, lower: Float64Array, from: number): void {
     const { result } = this;
-    const [low, high] = [this.rewardLow[row]!, this.rewardHigh[row]!];
+    const low = this.rewardLow[row]!;
+    const high = this.rewardHigh[row]!;
     if (h === this.problem.horizon - 1) {
       result[0] = high;
       result[1] = low;

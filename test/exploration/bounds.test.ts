@@ -108,7 +108,11 @@ describe("PaperBounds", () => {
       return bounds.backups - before;
     };
     expect(cost(() => bounds.plan())).toBe(rows(8));
-    for (let h0 = 0; h0 <= 8; h0++) expect(cost(() => bounds.lower(h0))).toBe(rows(h0));
+    for (let h0 = 0; h0 <= 8; h0++) expect(cost(() => bounds.upperOf(h0))).toBe(rows(h0));
+    // Lower bounds come four at a time, all with the most conservative one's steps: a horizon of 8 has two such blocks.
+    bounds.plan();
+    expect([0, 1, 2, 3, 4].map((h0) => cost(() => bounds.lower(h0)))).toEqual([0, 4 * rows(4), 0, 0, 0]);
+    expect([5, 6, 7, 8].map((h0) => cost(() => bounds.lower(h0)))).toEqual([4 * rows(8), 0, 0, 0]);
   });
 
   it("brackets the true values at the scale of the theorem", () => {
