@@ -1,8 +1,8 @@
 import { Command, Option } from "commander";
 import { ArgumentError } from "../errors.ts";
-import { type CountEntry, Counts } from "../exploration/counts.ts";
 import { EpsMix } from "../exploration/epsmix.ts";
-import { actionsToJson, type ProblemJson, problemFromJson } from "../exploration/problem.ts";
+import { type LearnerJson, restoredParts } from "../exploration/learner.ts";
+import { actionsToJson, type ProblemJson } from "../exploration/problem.ts";
 import { StepMix } from "../exploration/stepmix.ts";
 import { runCommand } from "./explore-run.ts";
 import { readJson } from "./read-json.ts";
@@ -37,10 +37,11 @@ function decideCommand(): Command {
 }
 
 async function decide({ state, algorithm, allowUnsafeBaseline, json }: DecideOptions): Promise<void> {
-  const saved = (await readJson(state)) as ProblemJson & { counts: readonly CountEntry[] };
-  const problem = problemFromJson(saved);
-  const counts = Counts.fromJSON(saved.counts, problem);
-  const learner = algorithm === "stepmix" ? new StepMix(problem, { counts }) : new EpsMix(problem, { counts });
+  // A saved learner has more than a decision must have (tight bounds know past episodes), and all of it counts.
+  const saved = (await readJson(state)) as ProblemJson & Partial<LearnerJson> & Pick<LearnerJson, "counts">;
+  const { problem, options } = restoredParts({ rewardSums: [], batch: 1, ...saved });
+  const learner = algorithm === "stepmix" ? new StepMix(problem, options) : new EpsMix(problem, options);
+  if (saved.own !== undefined) learner.bounds.restore(saved.own);
   const decision = learner.decision();
   const most = learner.bounds.upperOf(problem.horizon);
   if (most < problem.threshold && !allowUnsafeBaseline) {

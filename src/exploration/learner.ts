@@ -186,7 +186,10 @@ export abstract class Learner {
 }
 
 /** Problem, counts and options of a saved learner. */
-export function restoredParts(json: LearnerJson): { problem: Problem; options: LearnerOptions } {
+export function restoredParts(json: ProblemJson & Pick<LearnerJson, "counts" | "rewardSums" | "batch">): {
+  problem: Problem;
+  options: LearnerOptions;
+} {
   const problem = problemFromJson(json);
   const counts = Counts.fromJSON(json.counts, problem);
   for (const [row, sum, squares] of json.rewardSums) {

@@ -5,6 +5,11 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { exploreCommand } from "../../src/cli/explore.ts";
+import { randomMdp } from "../../src/exploration/environments/synthetic.ts";
+import { uniformPolicy } from "../../src/exploration/policy.ts";
+import { Random } from "../../src/exploration/random.ts";
+import { playEpisode } from "../../src/exploration/simulate.ts";
+import { StepMix } from "../../src/exploration/stepmix.ts";
 
 const fixture = (path: string) => fileURLToPath(new URL(`../fixtures/stepmix/${path}`, import.meta.url));
 const run = async (...args: string[]) => {
@@ -26,6 +31,18 @@ describe("halfstep explore decide", () => {
 
   it("says it in words", async () => {
     expect(await run("--state", fixture("mixture-late/state.json"))).toContain("mixture: 2 of 4 steps by the baseline");
+  });
+
+  it("takes the state of a saved learner, and decides as it does", async () => {
+    const mdp = randomMdp({ states: 3, actions: 2, horizon: 3, seed: 1 });
+    const { horizon, states, actions, initial } = mdp;
+    const sizes = { horizon, states, actions, initial, baseline: uniformPolicy(mdp) };
+    const learner = new StepMix({ ...sizes, threshold: 0.5, delta: 0.05, bonusScale: 1, bounds: "tight" });
+    const random = Random.seeded(1);
+    for (let k = 0; k < 300; k++) playEpisode({ ...mdp, rewardDraws: "bernoulli" }, learner, random);
+    const file = join(await mkdtemp(join(tmpdir(), "halfstep-")), "state.json");
+    writeFileSync(file, JSON.stringify(learner));
+    expect(JSON.parse(await run("--state", file, "--json"))).toMatchObject({ ...learner.decision() });
   });
 
   it("refuses a baseline that the counts show to be unsafe, and says by how much", async () => {
