@@ -83,8 +83,13 @@ export class PromptTokenizer {
     };
   }
 
+  /** Out of the vocabulary, or of letters only: no model has learned a word from its single letters. */
   #isUnknown(word: string): boolean {
-    return this.#unknown !== undefined && this.#tokenizer.encode(word).ids.includes(this.#unknown);
+    const ids = this.#tokenizer.encode(word).ids.slice(0, -this.#suffix.length || undefined);
+    if (this.#unknown !== undefined && ids.includes(this.#unknown)) return true;
+    const letters = [...word].filter((character) => /\p{L}/u.test(character));
+    const pieces = ids.map((id) => (this.#tokenizer.id_to_token(id) ?? "").replace(/^(##|\u2581)/, ""));
+    return letters.length > 2 && pieces.every((piece) => [...piece].length <= 1);
   }
 }
 

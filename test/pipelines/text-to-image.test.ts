@@ -134,6 +134,8 @@ describe("a text-to-image pipeline", () => {
   it("says which words it does not know, and takes an empty prompt", async () => {
     const { warnings } = await pipe("a кот the ☃", settings);
     expect(warnings).toEqual(["Words that the model does not know: кот, ☃."]);
+    // Letters are tokens, so that nothing is lost, but a word that falls apart into them means nothing to the model.
+    expect((await pipe("a zyx dog", settings)).warnings).toEqual(["Words that the model does not know: zyx."]);
     expect((await pipe("", settings)).warnings).toEqual([]);
   });
 
