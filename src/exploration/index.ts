@@ -22,6 +22,7 @@ export {
   Trial,
   type TrialJson,
 } from "./experiment.ts";
+export { episodesToLeave } from "./forecast.ts";
 export { type Episode, Learner, type LearnerJson, type LearnerOptions } from "./learner.ts";
 export { buildMdp, type Mdp, type MdpParts, type Sizes, type Successor } from "./mdp.ts";
 export { PaperBounds } from "./paper-bounds.ts";

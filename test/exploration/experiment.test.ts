@@ -5,6 +5,7 @@ import { afterEach, describe, expect, it, vi } from "vitest";
 import { exploreCommand } from "../../src/cli/explore.ts";
 import { sample } from "../../src/cli/explore-plots.ts";
 import { type ExperimentSettings, setUp, summarise, Trial } from "../../src/exploration/experiment.ts";
+import { episodesToLeave } from "../../src/exploration/forecast.ts";
 
 const settings: ExperimentSettings = {
   env: "random:states=3,actions=3,seed=7",
@@ -142,5 +143,16 @@ describe("halfstep explore run", () => {
 
   it("prints a table", async () => {
     expect(await run(...common, "--episodes", "50", "--algorithms", "epsmix")).toMatch(/epsmix .* not yet/);
+  });
+});
+
+describe("episodesToLeave", () => {
+  it("is about when StepMix does leave the baseline", async () => {
+    const experiment = setUp({ ...settings, episodes: 6000 });
+    const trial = await Trial.start(experiment, "stepmix", 1);
+    trial.run(1e9);
+    const left = trial.stretches.find(({ kind }) => kind !== "baseline")!.episode;
+    expect(episodesToLeave(experiment) / left).toBeGreaterThan(0.7);
+    expect(episodesToLeave(experiment) / left).toBeLessThan(1.4);
   });
 });
