@@ -1,5 +1,4 @@
 /** What the transformer and its text encoder start from. */
-import type { Segment } from "../src/training/adamw.ts";
 import { initialise, Parameters } from "../src/training/parameters.ts";
 import type { Trainer } from "../src/training/trainer.ts";
 import { seededRandom } from "./random.ts";
@@ -35,13 +34,6 @@ export function startValues(parameters: Parameters, seed: number): void {
     const width = shape[1]!;
     for (const row of [2, 5]) table.fill(0.25, row * width, (row + 1) * width);
   }
-}
-
-/** The caption projection learns slowly: before the text is of use its gradients are noise, which AdamW would amplify. */
-export function slowText({ slots }: Parameters): Segment[] {
-  return [...slots]
-    .filter(([name]) => name.includes("caption_projection"))
-    .map(([, { start, end }]) => ({ start, end, factor: 0.2 }));
 }
 
 /** Puts what deals with text back to its start, moments and averages too, and keeps what the rest has learned. */

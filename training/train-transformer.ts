@@ -23,7 +23,7 @@ import { resumeTraining, saveTraining } from "../src/training/checkpoint-node.ts
 import { Parameters } from "../src/training/parameters.ts";
 import { Trainer } from "../src/training/trainer.ts";
 import { drawCaption, loadEmojiData } from "./data.ts";
-import { renewText, slowText, startValues } from "./initial-values.ts";
+import { renewText, startValues } from "./initial-values.ts";
 import { channelStatistics, encodeAll, normaliseLatents } from "./latents.ts";
 import { schedulerConfig, textEncoderConfig, transformerConfig } from "./model.ts";
 import { seededRandom } from "./random.ts";

@@ -124,17 +124,6 @@ describe("AdamW", () => {
     expect(adam.m[1]).toBeCloseTo(0.1 * 0.8, 5);
   });
 
-  it("lets parts learn at another rate, and leaves none out", () => {
-    const values = new Float32Array(6);
-    const rates = [
-      { start: 1, end: 3, factor: 0.5 },
-      { start: 4, end: 5, factor: 0 },
-    ];
-    new AdamW(values, { rates, clipNorm: 1e9 }).step(values, new Float32Array(6).fill(1), 0.1);
-    for (const [i, expected] of [-0.1, -0.05, -0.05, -0.1, 0, -0.1].entries())
-      expect(values[i]).toBeCloseTo(expected, 5);
-  });
-
   it("averages the weights: a constant is its own average, and the start is forgotten", () => {
     const values = Float32Array.of(10);
     const adam = new AdamW(values, { emaDecay: 0.9 });
