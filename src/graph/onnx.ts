@@ -2,21 +2,20 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import * as onnx from "onnx-buf";
 import { HalfstepError } from "../errors.ts";
-import { type Attribute, type Dim, type Node, topologicalOrder, type Value, type ValueType } from "./value.ts";
+import {
+  type Attribute,
+  type Dim,
+  type Node,
+  topologicalOrder,
+  typeCodes,
+  type Value,
+  type ValueType,
+} from "./value.ts";
 
 /** ai.onnx operator set: the first with Gelu; every operator used here has CPU, WebAssembly and WebGPU kernels in it. */
 const OPSET = 20;
 const IR_VERSION = 10n;
 
-const CODES: Record<ValueType, number> = {
-  float32: 1,
-  uint8: 2,
-  int32: 6,
-  int64: 7,
-  bool: 9,
-  float16: 10,
-  bfloat16: 16,
-};
 const INT = 2;
 const FLOAT = 1;
 const STRING = 3;
@@ -91,7 +90,6 @@ function nameValues(order: readonly Node[], outputs: readonly string[]): Map<Val
 }
 
 function nodeProto(node: Node, names: ReadonlyMap<Value, string>) {
-  // A named dimension would let ONNX Runtime guess; shapes are worked out from the inputs instead.
   return create(onnx.NodeProtoSchema, {
     opType: node.op,
     domain: node.domain,
@@ -113,7 +111,7 @@ function attributeProto(name: string, value: Attribute) {
 
 function tensorProto(node: Node, name: string) {
   const { dtype, shape } = node.outputs[0]!;
-  const base = { name, dataType: CODES[dtype], dims: shape.map((dim) => BigInt(dim)) };
+  const base = { name, dataType: typeCodes[dtype], dims: shape.map((dim) => BigInt(dim)) };
   const data = node.data!;
   if ("bytes" in data)
     return create(onnx.TensorProtoSchema, { ...base, rawData: data.bytes as Uint8Array<ArrayBuffer> });
@@ -135,7 +133,7 @@ function valueInfo({ name, dtype, shape }: { name: string; dtype: ValueType; sha
       value: {
         case: "tensorType",
         value: {
-          elemType: CODES[dtype],
+          elemType: typeCodes[dtype],
           shape: {
             dim: shape.map((dim) => ({
               value:

@@ -8,6 +8,17 @@ import type { DTypeArrays } from "../tensor.ts";
 /** Element types a value can have; half-precision ones occur only as stored weights, behind a cast to float32. */
 export type ValueType = "float32" | "float16" | "bfloat16" | "int64" | "int32" | "bool" | "uint8";
 
+/** ONNX's numbers for them. */
+export const typeCodes: Readonly<Record<ValueType, number>> = {
+  float32: 1,
+  uint8: 2,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  bfloat16: 16,
+};
+
 /** A dimension: a number, or a name for one that is known only when the graph runs ("batch"). */
 export type Dim = number | string;
 
@@ -57,6 +68,17 @@ export function makeNode(
   return values;
 }
 
+/** The value of a node with one output. */
+export function makeValue(
+  op: string,
+  inputs: readonly (Value | null)[],
+  output: OutputType,
+  attributes: Record<string, Attribute> = {},
+  domain: Node["domain"] = "",
+): Value {
+  return makeNode(op, inputs, [output], attributes, { domain })[0]!;
+}
+
 /** A named tensor that is fed at every run. */
 export function input(name: string, shape: readonly Dim[], dtype: ValueType = "float32"): Value {
   return makeNode("Input", [], [{ dtype, shape }], {}, { name })[0]!;
@@ -77,6 +99,11 @@ export function scalar(value: number, dtype: ValueType = "float32"): Value {
 /** A vector of int64, as shapes, axes and indices are. */
 export function int64s(values: readonly number[]): Value {
   return constant(BigInt64Array.from(values, BigInt), [values.length], "int64");
+}
+
+/** A vector of float32. */
+export function floats(values: readonly number[]): Value {
+  return constant(Float32Array.from(values), [values.length], "float32");
 }
 
 /** A checkpoint tensor as it is stored; see Weights for the float32 value that models use. */

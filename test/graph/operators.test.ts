@@ -95,6 +95,7 @@ describe("shape errors name the operator and both shapes", () => {
     ],
     ["reshape", () => reshape(value([2, 3]), [4, 2]), /reshape.*\[2, 3\].*\[4, 2\]/],
     ["reshape with -1", () => reshape(value([2, 3]), [4, -1]), /reshape.*\[2, 3\].*\[4, -1\]/],
+    ["reshape of a batch", () => reshape(value(["batch", 6]), ["batch", 4]), /reshape.*\[batch, 6\].*\[batch, 4\]/],
     ["transpose", () => transpose(value([2, 3]), [0, 0]), /transpose.*0,0.*\[2, 3\]/],
     ["slice", () => slice(value([2, 3]), 1, 1, 4), /slice.*1 to 4.*\[2, 3\]/],
     ["slice in steps", () => slice(value([2, 3]), 1, 1, 4, 2), /slice.*1 to 4.*\[2, 3\]/],
