@@ -148,11 +148,15 @@ export class StagedSession {
       const session = kept ?? (await this.#compile(group));
       const later = this.#groups.slice(i + 1);
       const finished = writes.filter((name) => into[name] && !later.some((group) => group.writes.includes(name)));
-      const results = await session.run(
-        Object.fromEntries(features),
-        Object.fromEntries(finished.map((name) => [OUT + name, into[name]!])),
-      );
-      if (!kept) await session.release();
+      let results: Record<string, Tensor>;
+      try {
+        results = await session.run(
+          Object.fromEntries(features),
+          Object.fromEntries(finished.map((name) => [OUT + name, into[name]!])),
+        );
+      } finally {
+        if (!kept) await session.release();
+      }
       for (const name of lastUses) features.delete(name);
       for (const name of writes) features.set(name, results[OUT + name]!);
     }
