@@ -5,10 +5,12 @@ import { openWeights, type WeightFiles } from "../checkpoints/weights.ts";
 import { ConfigError } from "../errors.ts";
 import type { Architecture, Geometry } from "../models/architecture.ts";
 import { loadModel, type StagedOptions, type StagedSession } from "../models/staged.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
 import { createScheduler, type Scheduler } from "../schedulers/scheduler.ts";
 
-export interface PipelineOptions extends StagedOptions {
+export interface PipelineOptions extends SessionOptions {
+  /** Read each network's weights part by part in every run instead of keeping them; a large text encoder is anyway. */
+  stream?: boolean;
   /** Which files of a checkpoint with several precisions: "fp16", ... */
   variant?: string;
 }
@@ -20,7 +22,7 @@ export class Component<Config> {
   readonly #architecture: Architecture<Config>;
   readonly #runtime: Runtime;
   readonly #options: StagedOptions;
-  #compiled: { key: string; session: StagedSession } | null = null;
+  #compiled: { key: string; session: Promise<StagedSession> } | null = null;
 
   private constructor(
     architecture: Architecture<Config>,
@@ -52,27 +54,31 @@ export class Component<Config> {
     return new Component(architecture, config, weights, runtime, { ...options, stream });
   }
 
-  /** Compiled for these sizes; kept until other sizes are asked for, since a second copy would double the memory. */
-  async session(geometry: Geometry): Promise<StagedSession> {
+  /**
+   * Compiled for these sizes; kept until other sizes are asked for, since a second copy would double the memory. Two
+   * runs at a time share it if their sizes are the same.
+   */
+  session(geometry: Geometry): Promise<StagedSession> {
     const key = JSON.stringify(geometry);
     if (this.#compiled?.key === key) return this.#compiled.session;
-    await this.release();
-    const session = await loadModel(
-      this.#runtime,
-      this.#architecture,
-      this.config,
-      this.weights,
-      geometry,
-      this.#options,
-    );
-    this.#compiled = { key, session };
-    return session;
+    const compiled = { key, session: this.release().then(() => this.#compile(geometry)) };
+    this.#compiled = compiled;
+    compiled.session.catch(() => {
+      if (this.#compiled === compiled) this.#compiled = null;
+    });
+    return compiled.session;
+  }
+
+  #compile(geometry: Geometry): Promise<StagedSession> {
+    return loadModel(this.#runtime, this.#architecture, this.config, this.weights, geometry, this.#options);
   }
 
   async release(): Promise<void> {
     const compiled = this.#compiled;
     this.#compiled = null;
-    await compiled?.session.release();
+    // One that could not be compiled has told its caller so.
+    const session = await compiled?.session.catch(() => null);
+    await session?.release();
   }
 }
 
@@ -113,16 +119,15 @@ const shared = [
 
 /** The pipeline's own scheduler, or another solver for the noise schedule that the model was trained with. */
 export function pickScheduler(own: RawConfig, choice?: SchedulerChoice): Scheduler {
-  if (!choice || own["_class_name"] === schedulerChoices[choice]?._class_name) {
-    const settings = choice ? schedulerChoices[choice] : {};
-    return createScheduler({ ...own, ...settings });
-  }
-  if (!(choice in schedulerChoices)) {
+  if (!choice) return createScheduler(own);
+  if (!Object.hasOwn(schedulerChoices, choice)) {
     throw new ConfigError(`Scheduler "${choice}" is not known; there are ${Object.keys(schedulerChoices).join(", ")}.`);
   }
+  const settings = schedulerChoices[choice];
+  if (own["_class_name"] === settings._class_name) return createScheduler({ ...own, ...settings });
   if (own["_class_name"] === "FlowMatchEulerDiscreteScheduler") {
     throw new ConfigError(`This model was trained with flow matching; scheduler "${choice}" cannot sample from it.`);
   }
   const kept = Object.fromEntries(shared.filter((key) => own[key] !== undefined).map((key) => [key, own[key]]));
-  return createScheduler({ ...kept, ...schedulerChoices[choice] });
+  return createScheduler({ ...kept, ...settings });
 }
