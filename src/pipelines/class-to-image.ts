@@ -10,25 +10,20 @@ import { architectureOf } from "../models/registry.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { firstChannels, guide, rows, stack } from "../sampling/guidance.ts";
-import { TorchGenerator } from "../sampling/noise.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
 import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";
 import { callable } from "./callable.ts";
-import { Component, openPipeline, type PipelineOptions, pickScheduler, type SchedulerChoice } from "./components.ts";
+import { Component, openPipeline, type PipelineOptions, pickScheduler } from "./components.ts";
 import { decodeLatents } from "./decode.ts";
 import { type Picture, toPictures } from "./picture.ts";
+import { checkSettings, type SamplingOptions, seededNoise } from "./settings.ts";
 
-export interface ClassToImageOptions {
+export interface ClassToImageOptions extends SamplingOptions {
   /** Solver steps, 50 unless given. */
   steps?: number;
-  /** How far to go from what the null class gives; 1 does without it. 4 unless given. */
+  /** How far to go from what the null class gives; at most 1 does without it. 4 unless given. */
   guidanceScale?: number;
-  /** A whole number; picture i of several is the one of seed + i alone. Drawn at random unless given. */
-  seed?: number;
-  scheduler?: SchedulerChoice;
-  signal?: AbortSignal;
-  onStep?: (step: SamplerStep) => void | Promise<void>;
 }
 
 export interface ClassToImageResult {
@@ -82,7 +77,7 @@ export class ClassToImagePipeline {
     );
   }
 
-  /** The number of a class by (part of) its name. Throws ArgumentError if none or several match. */
+  /** The number of a class by its name, or by one of several that it has. Throws ArgumentError if none or several match. */
   classNumber(name: string): number {
     const wanted = name.toLowerCase();
     const matches = Object.entries(this.labels).filter(([, label]) =>
@@ -100,19 +95,21 @@ export class ClassToImagePipeline {
     );
   }
 
-  /** One picture for each class number. Throws ArgumentError for a class that the model does not have. */
+  /**
+   * One picture for each class number. Throws ArgumentError for a class that the model does not have and for settings
+   * outside their range, NumericError if the model gives something that is not a number, and the signal's reason when
+   * it is aborted.
+   */
   async generate(classes: readonly number[], options: ClassToImageOptions = {}): Promise<ClassToImageResult> {
     const { steps = 50, guidanceScale = 4, signal, onStep } = options;
-    const seed = options.seed ?? Math.floor(Math.random() * 2 ** 32);
+    signal?.throwIfAborted();
+    checkSettings({ steps, guidanceScale });
     const { numClasses, inChannels, sampleSize } = this.transformer.config;
     const wrong = classes.find((label) => !Number.isInteger(label) || label < 0 || label >= numClasses);
     if (classes.length === 0 || wrong !== undefined) {
       throw new ArgumentError(`Classes are numbers from 0 to ${numClasses - 1}, not ${wrong ?? "an empty list"}.`);
     }
-    const seeds = classes.map((_, i) => seed + i);
-    const generators = seeds.map((each) => new TorchGenerator(each));
-    const draw = () =>
-      generators.map((generator) => generator.randn([1, inChannels, sampleSize, sampleSize])).reduce(stack);
+    const { seeds, draw } = seededNoise(classes.length, [1, inChannels, sampleSize, sampleSize], options.seed);
     const latents = await this.sampleLatents({
       scheduler: pickScheduler(this.schedulerConfig, options.scheduler),
       steps,

@@ -14,35 +14,29 @@ import { type T5Config, t5 } from "../models/t5.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { firstChannels, guide, rows, stack } from "../sampling/guidance.ts";
-import { TorchGenerator } from "../sampling/noise.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
 import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { callable } from "./callable.ts";
-import { Component, openPipeline, type PipelineOptions, pickScheduler, type SchedulerChoice } from "./components.ts";
+import { Component, openPipeline, type PipelineOptions, pickScheduler } from "./components.ts";
 import { decodeLatents } from "./decode.ts";
 import { type Picture, toPictures } from "./picture.ts";
 import { encodePrompts, type PromptEmbeddings, PromptTokenizer } from "./prompts.ts";
+import { checkSettings, checkWhole, type SamplingOptions, seededNoise } from "./settings.ts";
 
-export interface TextToImageOptions {
+export interface TextToImageOptions extends SamplingOptions {
   negativePrompt?: string;
   /** Solver steps, 20 unless given. */
   steps?: number;
-  /** How far to go from what the negative prompt gives; 1 does without it, in half the time. 4.5 unless given. */
+  /** How far to go from what the negative prompt gives; at most 1 does without it, in half the time. 4.5 unless given. */
   guidanceScale?: number;
-  /** A whole number; picture i of several is the one of seed + i alone. Drawn at random unless given. */
-  seed?: number;
   /** How many pictures, made together. */
   count?: number;
   /** In pixels; what the model was made for unless given. */
   width?: number;
   height?: number;
-  /** Another solver than the model's own. */
-  scheduler?: SchedulerChoice;
   /** Most tokens of a prompt: 120 for PixArt-alpha and 300 for sigma, or what the tokenizer says if that is less. */
   maxSequenceLength?: number;
-  signal?: AbortSignal;
-  onStep?: (step: SamplerStep) => void | Promise<void>;
 }
 
 export interface TextToImageResult {
@@ -62,6 +56,7 @@ export interface SampleLatentsOptions {
   noise: FloatTensor;
   /** One row a picture. */
   prompt: PromptEmbeddings;
+  /** Counts at a guidance scale above 1 only. */
   negative: PromptEmbeddings | null;
   drawNoise?: () => FloatTensor;
   signal?: AbortSignal;
@@ -75,7 +70,8 @@ export type TextToImage = TextToImagePipeline &
 export const textToImageClasses = ["PixArtSigmaPipeline", "PixArtAlphaPipeline"] as const;
 /** T5-XXL is eight times as large as the transformer it serves, and runs once a prompt: it goes through in parts. */
 const STREAM_ABOVE = 512 * 2 ** 20;
-const LARGEST_SEED = 2 ** 32 - 1;
+/** More than any checkpoint was trained with. */
+const MOST_TOKENS = 4096;
 
 export class TextToImagePipeline {
   readonly name: string;
@@ -127,19 +123,21 @@ export class TextToImagePipeline {
    */
   async generate(prompt: string, options: TextToImageOptions = {}): Promise<TextToImageResult> {
     const { steps = 20, guidanceScale = 4.5, count = 1, signal, onStep } = options;
-    const seed = options.seed ?? Math.floor(Math.random() * LARGEST_SEED);
-    checkArguments({ steps, guidanceScale, count, seed });
+    signal?.throwIfAborted();
+    checkSettings({ steps, guidanceScale });
+    checkWhole("count", count, 1, 1024);
     const size = this.#latentSize(options);
     const scheduler = pickScheduler(this.schedulerConfig, options.scheduler);
-    const guided = guidanceScale !== 1;
+    const { seeds, draw } = seededNoise(
+      count,
+      [1, this.transformer.config.inChannels, size.height, size.width],
+      options.seed,
+    );
+    const guided = guidanceScale > 1;
     const { embeddings, warnings } = await this.embed(
       guided ? [options.negativePrompt ?? "", prompt] : [prompt],
       options,
     );
-    const seeds = Array.from({ length: count }, (_, i) => seed + i);
-    const generators = seeds.map((each) => new TorchGenerator(each));
-    const shape = [1, this.transformer.config.inChannels, size.height, size.width];
-    const draw = () => generators.map((generator) => generator.randn(shape)).reduce(stack);
     const latents = await this.sampleLatents({
       scheduler,
       steps,
@@ -160,6 +158,7 @@ export class TextToImagePipeline {
     if (!tokenizer || !textEncoder) {
       throw new ConfigError(`${this.name}: has no text encoder and tokenizer, which turn a prompt into embeddings.`);
     }
+    if (maxSequenceLength !== undefined) checkWhole("maxSequenceLength", maxSequenceLength, 2, MOST_TOKENS);
     const length =
       maxSequenceLength ?? Math.min(this.className === "PixArtAlphaPipeline" ? 120 : 300, tokenizer.maxLength);
     const tokenized = prompts.map((prompt) => tokenizer.encode(prompt, length));
@@ -172,7 +171,9 @@ export class TextToImagePipeline {
 
   /** The sampling loop with guidance: noise to latents (scaled as the denoiser has them). */
   async sampleLatents(options: SampleLatentsOptions): Promise<FloatTensor> {
-    const { noise, prompt, negative, guidanceScale, scheduler, steps, drawNoise, signal, onStep } = options;
+    const { prompt, guidanceScale, negative: given, ...loop } = options;
+    const { noise } = loop;
+    const negative = guidanceScale > 1 ? given : null;
     const { config } = this.transformer;
     const [batch, channels, height, width] = noise.shape as [number, number, number, number];
     const tokens = prompt.encoderHiddenStates.shape[1]!;
@@ -190,12 +191,7 @@ export class TextToImagePipeline {
       : {};
 
     return sample({
-      scheduler,
-      steps,
-      noise,
-      ...(drawNoise ? { drawNoise } : {}),
-      ...(signal ? { signal } : {}),
-      ...(onStep ? { onStep } : {}),
+      ...loop,
       denoise: async (latents, timestep) => {
         const { sample: output } = await session.run({
           hiddenStates: negative ? stack(latents, latents) : latents,
@@ -204,11 +200,10 @@ export class TextToImagePipeline {
           encoderAttentionMask,
           ...sizes,
         });
-        const all = output as FloatTensor;
-        if (!negative) return firstChannels(all, channels);
-        const guided = guide(rows(all, 0, batch).data, rows(all, batch, total).data, guidanceScale);
-        // Models that predict a variance too have it in the second half of the channels.
-        return firstChannels(floatTensor([batch, ...all.shape.slice(1)], guided), channels);
+        const epsilon = firstChannels(output as FloatTensor, channels);
+        if (!negative) return epsilon;
+        const [unconditional, conditional] = [rows(epsilon, 0, batch).data, rows(epsilon, batch, total).data];
+        return floatTensor(noise.shape, guide(unconditional, conditional, guidanceScale));
       },
     });
   }
@@ -244,22 +239,6 @@ function pixartOnly(raw: RawConfig): Architecture<PixArtConfig> {
   throw new ConfigError(
     `A text-to-image pipeline needs a ${pixart.className}; this one has a ${architecture.className}.`,
   );
-}
-
-function checkArguments({
-  steps,
-  guidanceScale,
-  count,
-  seed,
-}: Record<"steps" | "guidanceScale" | "count" | "seed", number>) {
-  const whole = (name: string, value: number, least: number, most: number) => {
-    if (Number.isInteger(value) && value >= least && value <= most) return;
-    throw new ArgumentError(`${name} must be a whole number from ${least} to ${most}, not ${value}.`);
-  };
-  whole("steps", steps, 1, 1000);
-  whole("count", count, 1, 1024);
-  whole("seed", seed, 0, Number.MAX_SAFE_INTEGER - 1024);
-  if (!Number.isFinite(guidanceScale)) throw new ArgumentError(`guidanceScale must be a number, not ${guidanceScale}.`);
 }
 
 /** Row `index` of some embeddings, once for each picture. */

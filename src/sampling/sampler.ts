@@ -49,6 +49,7 @@ export async function sample(options: SampleOptions): Promise<FloatTensor> {
     checkFinite(latents, `step ${index + 1} of ${timesteps.length} (timestep ${timestep})`);
     await onStep?.({ index, steps: timesteps.length, timestep, latents });
   }
+  signal?.throwIfAborted();
   return latents;
 }
 
@@ -61,7 +62,7 @@ export function checkFinite({ data }: FloatTensor, where: string): void {
   const at = data.findIndex((value) => !Number.isFinite(value));
   if (at < 0) return;
   throw new NumericError(
-    `${where}: value ${at} is ${data[at]}. The checkpoint's weights are damaged (\`halfstep verify\` or \`info\` looks ` +
-      "for NaN in them), or a size or guidance scale is far outside what the model was made for.",
+    `${where}: value ${at} is ${data[at]}. The checkpoint's weights are damaged (\`checkFiniteWeights\` names the ` +
+      "tensor), or a size or guidance scale is far outside what the model was made for.",
   );
 }

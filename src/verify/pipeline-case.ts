@@ -106,7 +106,8 @@ function sampleWith(pipeline: AnyPipeline, run: Run, io: Io): Promise<FloatTenso
       encoderAttentionMask: floatTensor(shape, Float32Array.from(data, Number)),
     };
   };
-  return pipeline.sampleLatents({ ...run, prompt: embeddings(""), negative: embeddings("negative_") });
+  const negative = run.guidanceScale > 1 ? embeddings("negative_") : null;
+  return pipeline.sampleLatents({ ...run, prompt: embeddings(""), negative });
 }
 
 async function schedulerConfig(folder: Folder, call: RecordedCall["call"]): Promise<RawConfig> {
@@ -117,7 +118,7 @@ async function schedulerConfig(folder: Folder, call: RecordedCall["call"]): Prom
   );
 }
 
-/** `call.json`, or every `call.<name>.json` whose name a scheduler folder or a known solver suggests. */
+/** `call.json`, and `call.<name>.json` for each name that a solver goes by. */
 async function recordedCalls(folder: Folder): Promise<RecordedCall[]> {
   const calls: RecordedCall[] = [];
   for (const name of ["", "ddim", "dpmpp", "euler", "pndm", "ddpm", "flow"]) {

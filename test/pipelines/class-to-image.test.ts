@@ -73,6 +73,17 @@ describe("a class-to-image pipeline", () => {
     await expect(failed).rejects.toThrow("Classes are numbers from 0 to 999");
   });
 
+  it.each<[ClassToImageOptions, string]>([
+    [{ steps: 0 }, "steps"],
+    [{ seed: -1 }, "seed"],
+    [{ seed: 0.5 }, "seed"],
+    [{ guidanceScale: Number.NaN }, "guidanceScale"],
+  ])("refuses %o", async (wrong, message) => {
+    const failed = pipe([0], { ...settings, ...wrong });
+    await expect(failed).rejects.toThrow(ArgumentError);
+    await expect(failed).rejects.toThrow(message);
+  });
+
   it("stops when it is told to", async () => {
     await expect(pipe([0], { ...settings, signal: AbortSignal.abort() })).rejects.toMatchObject({ name: "AbortError" });
   });

@@ -1,0 +1,44 @@
+/** What every pipeline is told about sampling, and its starting noise. */
+import { ArgumentError } from "../errors.ts";
+import { stack } from "../sampling/guidance.ts";
+import { TorchGenerator } from "../sampling/noise.ts";
+import type { SamplerStep } from "../sampling/sampler.ts";
+import type { FloatTensor } from "../tensor.ts";
+import type { SchedulerChoice } from "./components.ts";
+
+export interface SamplingOptions {
+  /** A whole number; picture i of several is the one of seed + i alone. Drawn at random unless given. */
+  seed?: number;
+  /** Another solver than the model's own. */
+  scheduler?: SchedulerChoice;
+  /** Stops before the next step; what is thrown is the signal's reason. */
+  signal?: AbortSignal;
+  onStep?: (step: SamplerStep) => void | Promise<void>;
+}
+
+/** Throws ArgumentError unless it is a whole number within limits. */
+export function checkWhole(name: string, value: number, least: number, most: number): void {
+  if (Number.isInteger(value) && value >= least && value <= most) return;
+  throw new ArgumentError(`${name} must be a whole number from ${least} to ${most}, not ${value}.`);
+}
+
+/** Throws ArgumentError for settings outside their range. */
+export function checkSettings({ steps, guidanceScale }: { steps: number; guidanceScale: number }): void {
+  checkWhole("steps", steps, 1, 1000);
+  if (!Number.isFinite(guidanceScale)) throw new ArgumentError(`guidanceScale must be a number, not ${guidanceScale}.`);
+}
+
+/**
+ * Seeds of some pictures, and their noise, each from a generator of its own: picture i is the one of seed + i alone.
+ * `shape` is that of one picture's latent, a batch of 1.
+ */
+export function seededNoise(
+  count: number,
+  shape: readonly number[],
+  seed = Math.floor(Math.random() * 2 ** 32),
+): { seeds: number[]; draw: () => FloatTensor } {
+  checkWhole("seed", seed, 0, Number.MAX_SAFE_INTEGER - 1024);
+  const seeds = Array.from({ length: count }, (_, i) => seed + i);
+  const generators = seeds.map((each) => new TorchGenerator(each));
+  return { seeds, draw: () => generators.map((generator) => generator.randn(shape)).reduce(stack) };
+}
