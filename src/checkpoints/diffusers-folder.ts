@@ -66,14 +66,23 @@ export function parseModelIndex(json: unknown, where: string): ModelIndex {
   return { className, components, options };
 }
 
+/** Whether a component's folder has a configuration: a tokenizer can do without. */
+export async function hasConfig(component: Folder): Promise<boolean> {
+  return (await configFile(component)) !== undefined;
+}
+
+async function configFile(component: Folder): Promise<string | undefined> {
+  for (const file of configFiles) if (await component.has(file)) return file;
+  return undefined;
+}
+
 /**
  * The configuration in a component's folder: `config.json`, `scheduler_config.json`, `tokenizer_config.json` or
  * `preprocessor_config.json`, the first that is there. Throws CheckpointError if there is none.
  */
 export async function readConfig(component: Folder): Promise<RawConfig> {
-  for (const file of configFiles) {
-    if (await component.has(file)) return expectObject(await component.json(file), `${component.name}/${file}`);
-  }
+  const file = await configFile(component);
+  if (file) return expectObject(await component.json(file), `${component.name}/${file}`);
   throw new CheckpointError(`${component.name}: has no configuration; looked for ${configFiles.join(", ")}.`);
 }
 

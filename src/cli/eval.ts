@@ -1,14 +1,12 @@
 import { Command, Option } from "commander";
 import { platform } from "#platform";
-import { ArgumentError } from "../errors.ts";
 import { type Evaluation, evaluate, type Scores } from "../metrics/evaluate.ts";
 import { Judge } from "../metrics/judge.ts";
 import { type SchedulerChoice, schedulerChoices } from "../pipelines/components.ts";
 import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
-
 import type { Provider } from "../runtime/runtime.ts";
-import { progressBar } from "./generate.ts";
 import { numberBetween, providerOption, threadsOption } from "./options.ts";
+import { interruptible, ProgressBar } from "./terminal.ts";
 
 interface EvalOptions {
   samples: number;
@@ -46,17 +44,19 @@ export function evalCommand(): Command {
 }
 
 async function run(model: string, options: EvalOptions): Promise<void> {
+  await interruptible("not all pictures were made, so there are no figures.", (signal) =>
+    evaluateModel(model, options, signal),
+  );
+}
+
+async function evaluateModel(model: string, options: EvalOptions, signal: AbortSignal): Promise<void> {
   const started = performance.now();
   const { samples, seed, steps, guidance: guidanceScale, scheduler, batch, provider, threads } = options;
   const session = { provider, ...(threads ? { threads } : {}) };
-  const abort = new AbortController();
-  const stop = () => abort.abort(new ArgumentError("Stopped before all pictures were made; there are no figures."));
-  process.once("SIGINT", stop);
-  const bar = progressBar("{bar} {value}/{total} pictures, {eta_formatted} left");
+  const bar = new ProgressBar("{bar} {value}/{total} pictures, {eta_formatted} left");
   try {
-    const pipe = await TextToImagePipeline.fromPretrained(model, { ...session, signal: abort.signal });
+    const pipe = await TextToImagePipeline.fromPretrained(model, { ...session, signal });
     const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, session);
-    let running = false;
     const result = await evaluate(pipe, judge, {
       samples,
       seed,
@@ -64,14 +64,10 @@ async function run(model: string, options: EvalOptions): Promise<void> {
       guidanceScale,
       batch,
       ...(scheduler ? { scheduler } : {}),
-      signal: abort.signal,
-      onProgress: ({ done, total }) => {
-        if (running) bar?.update(done);
-        else bar?.start(total, done);
-        running = true;
-      },
+      signal,
+      onProgress: ({ done, total }) => bar.show(done, total),
     });
-    bar?.stop();
+    bar.stop();
     const seconds = +((performance.now() - started) / 1000).toFixed(1);
     if (options.json) {
       const settings = { model, steps, guidanceScale, scheduler: scheduler ?? "own", seed };
@@ -83,8 +79,7 @@ async function run(model: string, options: EvalOptions): Promise<void> {
     }
     await Promise.all([pipe.release(), judge.release()]);
   } finally {
-    bar?.stop();
-    process.off("SIGINT", stop);
+    bar.stop();
   }
 }
 

@@ -1,15 +1,15 @@
 import { existsSync } from "node:fs";
 import { rename, rm, writeFile } from "node:fs/promises";
 import { dirname, extname } from "node:path";
-import cliProgress from "cli-progress";
 import { Command, Option } from "commander";
 import { version } from "../../package.json";
 import { ArgumentError } from "../errors.ts";
 import { type SchedulerChoice, schedulerChoices } from "../pipelines/components.ts";
 import { contactSheet, encodePng, type Picture } from "../pipelines/picture.ts";
-import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
+import { type TextToImage, TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import type { Provider } from "../runtime/runtime.ts";
 import { numberBetween, providerOption, threadsOption } from "./options.ts";
+import { interruptible, ProgressBar } from "./terminal.ts";
 
 interface GenerateOptions {
   out: string;
@@ -36,7 +36,12 @@ export function generateCommand(): Command {
     .option("-m, --model <name>", "embedded model, folder in diffusers' layout, or Hub id", "fluent-emoji")
     .option("--negative <prompt>", "what the picture should not show", "")
     .option("--steps <n>", "solver steps", whole(1, 1000), 20)
-    .option("--guidance <scale>", "how closely to follow the prompt; 1 turns guidance off", numberBetween(0, 100), 4.5)
+    .option(
+      "--guidance <scale>",
+      "how closely to follow the prompt; at most 1 is without guidance",
+      numberBetween(0, 100),
+      4.5,
+    )
     .option("--seed <n>", "same seed, same picture (random unless given)", whole(0, Number.MAX_SAFE_INTEGER - 1024))
     .option("--count <n>", "pictures, with seeds one after the other, and a contact sheet of them", whole(1, 256), 1)
     .addOption(
@@ -56,47 +61,34 @@ async function generate(prompt: string, options: GenerateOptions): Promise<void>
   }
   const folder = dirname(options.out);
   if (!existsSync(folder)) throw new ArgumentError(`--out ${options.out}: there is no folder ${folder}.`);
+  await interruptible("nothing was written.", (signal) => run(prompt, options, signal));
+}
+
+async function run(prompt: string, options: GenerateOptions, signal: AbortSignal): Promise<void> {
   const started = performance.now();
-  const abort = new AbortController();
-  const stop = () => abort.abort(new ArgumentError("Stopped; nothing was written."));
-  process.once("SIGINT", stop);
+  const { model, steps, guidance: guidanceScale, count, width, height, seed, scheduler, negative } = options;
+  const pipe = await load(options, signal);
+  const bar = new ProgressBar("{bar} {value}/{total} steps, {eta_formatted} left");
   try {
-    const pipe = await TextToImagePipeline.fromPretrained(options.model, {
-      provider: options.provider,
-      ...(options.threads ? { threads: options.threads } : {}),
-      signal: abort.signal,
-      ...downloadProgress(),
-    });
-    const { steps, guidance: guidanceScale, count, width, height, seed, scheduler } = options;
-    const bar = progressBar("{bar} {value}/{total} steps, {eta_formatted} left");
-    let firstStep = 0;
+    let firstStep = started;
     const { images, seeds, warnings } = await pipe(prompt, {
       steps,
       guidanceScale,
       count,
-      negativePrompt: options.negative,
+      negativePrompt: negative,
       ...(width ? { width } : {}),
       ...(height ? { height } : {}),
       ...(seed === undefined ? {} : { seed }),
       ...(scheduler ? { scheduler } : {}),
-      signal: abort.signal,
+      signal,
       onStep: ({ index, steps: total }) => {
-        if (index === 0) {
-          firstStep = performance.now();
-          bar?.start(total, 0);
-        }
-        bar?.update(index + 1);
+        if (index === 0) firstStep = performance.now();
+        bar.show(index + 1, total);
       },
     });
-    bar?.stop();
+    bar.stop();
     for (const warning of warnings) console.error(`Note: ${warning}`);
-    const settings = {
-      model: options.model,
-      steps,
-      guidanceScale,
-      scheduler: scheduler ?? "own",
-      negativePrompt: options.negative,
-    };
+    const settings = { model, steps, guidanceScale, scheduler: scheduler ?? "own", negativePrompt: negative };
     const files = await save(images, seeds, options.out, prompt, settings);
     const seconds = (performance.now() - started) / 1000;
     if (options.json) {
@@ -109,9 +101,26 @@ async function generate(prompt: string, options: GenerateOptions): Promise<void>
         `${files.join(", ")} (seed ${seeds[0]}${count > 1 ? ` to ${seeds.at(-1)}` : ""}, ${seconds.toFixed(1)} s)`,
       );
     }
-    await pipe.release();
   } finally {
-    process.off("SIGINT", stop);
+    bar.stop();
+    await pipe.release();
+  }
+}
+
+async function load({ model, provider, threads }: GenerateOptions, signal: AbortSignal): Promise<TextToImage> {
+  const bar = new ProgressBar("downloading {bar} {percentage} %, {eta_formatted} left");
+  try {
+    return await TextToImagePipeline.fromPretrained(model, {
+      provider,
+      ...(threads ? { threads } : {}),
+      signal,
+      // What is there already is told of too, at once.
+      onDownload: ({ loaded, total }) => {
+        if (loaded < total) bar.show(loaded, total);
+      },
+    });
+  } finally {
+    bar.stop();
   }
 }
 
@@ -154,30 +163,4 @@ async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
     await rm(temporary, { force: true });
     throw error;
   }
-}
-
-/** A bar on the terminal, and none where nobody watches. */
-export function progressBar(format: string): cliProgress.SingleBar | null {
-  if (!process.stderr.isTTY) return null;
-  return new cliProgress.SingleBar(
-    { format, hideCursor: true, clearOnComplete: true },
-    cliProgress.Presets.shades_classic,
-  );
-}
-
-function downloadProgress() {
-  const bar = progressBar("downloading {bar} {percentage} %, {eta_formatted} left");
-  if (!bar) return {};
-  let running = false;
-  return {
-    onDownload: ({ loaded, total }: { loaded: number; total: number }) => {
-      if (!running && loaded < total) {
-        running = true;
-        bar.start(total, loaded);
-      }
-      if (!running) return;
-      bar.update(loaded);
-      if (loaded >= total) bar.stop();
-    },
-  };
 }

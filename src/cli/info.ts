@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { isPipeline, type RawConfig, readConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
+import { hasConfig, isPipeline, type RawConfig, readConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { openWeights, type WeightFiles } from "../checkpoints/weights.ts";
 import { HalfstepError } from "../errors.ts";
@@ -36,8 +36,8 @@ async function info(model: string, { json }: { json?: boolean }): Promise<void> 
   const index = pipeline ? await readModelIndex(folder) : null;
   const components: ComponentInfo[] = [];
   for (const name of index?.components.keys() ?? [""]) {
-    const component = await describeComponent(name ? folder.sub(name) : folder, name);
-    if (component) components.push(component);
+    const part = name ? folder.sub(name) : folder;
+    if (!name || (await hasConfig(part))) components.push(await describeComponent(part, name));
   }
   const className = index?.className ?? components[0]?.class ?? "unknown";
   const memory = components.reduce((sum, component) => sum + component.memory, 0);
@@ -57,12 +57,8 @@ async function info(model: string, { json }: { json?: boolean }): Promise<void> 
   console.log(`  weights in memory: ${shortNumber(memory, "B")} (float32), activations on top`);
 }
 
-async function describeComponent(folder: Folder, name: string): Promise<ComponentInfo | null> {
-  const config = await readConfig(folder).catch((error: unknown) => {
-    if (error instanceof HalfstepError) return null;
-    throw error;
-  });
-  if (!config) return null;
+async function describeComponent(folder: Folder, name: string): Promise<ComponentInfo> {
+  const config = await readConfig(folder);
   const className = String(
     config["_class_name"] ?? (config["architectures"] as string[] | undefined)?.[0] ?? "tokenizer",
   );

@@ -7,6 +7,7 @@ import { exploreCommand } from "./explore.ts";
 import { generateCommand } from "./generate.ts";
 import { infoCommand } from "./info.ts";
 import { initCommand } from "./init.ts";
+import { Interrupted } from "./terminal.ts";
 import { verifyCommand } from "./verify.ts";
 
 const program = new Command("halfstep")
@@ -23,8 +24,9 @@ const program = new Command("halfstep")
 try {
   await program.parseAsync();
 } catch (error) {
-  // What a user can act on is one line; anything else is a defect, and its stack says where.
-  const expected = error instanceof HalfstepError;
+  // What a user can act on is one line, as is what the system refuses (a full disk, a folder without access); anything
+  // else is a defect, and its stack says where.
+  const expected = error instanceof HalfstepError || (error instanceof Error && "syscall" in error);
   console.error(expected ? `${error.name}: ${error.message}` : error);
-  process.exitCode = 1;
+  process.exitCode = error instanceof Interrupted ? 130 : 1;
 }
