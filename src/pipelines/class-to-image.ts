@@ -120,7 +120,9 @@ export class ClassToImagePipeline {
       ...(signal ? { signal } : {}),
       ...(onStep ? { onStep } : {}),
     });
-    return { images: toPictures(await this.decode(latents)), seeds };
+    const images = toPictures(await this.decode(latents));
+    signal?.throwIfAborted();
+    return { images, seeds };
   }
 
   /** The sampling loop: classes first, then the null class; guidance on the latent's channels, variance dropped. */

@@ -1,6 +1,6 @@
 /** Pictures as pipelines give them: 8 bits a channel, rows from the top. */
 import { decode, encode } from "fast-png";
-import { ShapeError } from "../errors.ts";
+import { ArgumentError, ShapeError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
 
 export interface Picture {
@@ -51,6 +51,7 @@ export function contactSheet(
   columns = Math.ceil(Math.sqrt(pictures.length)),
   margin = 4,
 ): Picture {
+  if (pictures.length === 0) throw new ArgumentError("a contact sheet needs at least one picture");
   const { width, height } = pictures[0]!;
   const rows = Math.ceil(pictures.length / columns);
   const sheet = {

@@ -149,7 +149,9 @@ export class TextToImagePipeline {
       ...(signal ? { signal } : {}),
       ...(onStep ? { onStep } : {}),
     });
-    return { images: toPictures(await this.decode(latents)), seeds, warnings };
+    const images = toPictures(await this.decode(latents));
+    signal?.throwIfAborted();
+    return { images, seeds, warnings };
   }
 
   /** Prompts as the text encoder sees them, one row each. */
