@@ -4,23 +4,11 @@
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ConfigError } from "../errors.ts";
-import {
-  add,
-  attention,
-  clip,
-  exp,
-  mul,
-  pad,
-  reshape,
-  silu,
-  slice,
-  transpose,
-  upsampleNearest,
-} from "../graph/operators.ts";
+import { add, clip, exp, mul, pad, reshape, silu, slice, transpose, upsampleNearest } from "../graph/operators.ts";
 import { input, staticDim, type Value } from "../graph/value.ts";
 import type { Architecture, Features, Geometry, Stage, StagedModel } from "./architecture.ts";
 import { ConfigReader } from "./config.ts";
-import { conv, groupNorm, linear } from "./layers.ts";
+import { attentionLayer, conv, groupNorm } from "./layers.ts";
 import type { Weights } from "./weights.ts";
 
 export interface AutoencoderKLConfig {
@@ -113,12 +101,7 @@ function spatialAttention(x: Value, w: Weights, { normNumGroups: groups }: Autoe
   const channels = staticDim(x, 1, "attention");
   const normalised = groupNorm(x, groups, EPSILON, w.at("group_norm"));
   const tokens = transpose(reshape(normalised, [x.shape[0]!, channels, -1]), [0, 2, 1]);
-  const [q, k, v] = ["to_q", "to_k", "to_v"].map((name) => linear(tokens, w.at(name), channels)) as [
-    Value,
-    Value,
-    Value,
-  ];
-  const mixed = linear(attention(q, k, v, 1), w.at("to_out").at(0), channels);
+  const mixed = attentionLayer(tokens, tokens, w, { heads: 1, inner: channels });
   return add(x, reshape(transpose(mixed, [0, 2, 1]), x.shape));
 }
 
