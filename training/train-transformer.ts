@@ -1,5 +1,5 @@
 /**
- * Trains the transformer of the embedded model together with its text encoder, on the latents of a trained autoencoder.
+ * Trains the transformer of the embedded model, on the latents of a trained autoencoder.
  * `npx tsx training/train-transformer.ts --steps 20000`; a killed run goes on from its last checkpoint.
  */
 import { appendFile, mkdir, readFile, writeFile } from "node:fs/promises";

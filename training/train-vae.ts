@@ -41,7 +41,7 @@ const size = 64;
 // Quarter turns and strong hues cost a small model more than they teach it about the pictures that it will decode.
 const range = { ...autoencoderRange, turns: false, hue: 1 };
 
-export const configJson = {
+const configJson = {
   _class_name: "AutoencoderKL",
   act_fn: "silu",
   block_out_channels: [24, 48, 64, 64],

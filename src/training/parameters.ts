@@ -52,8 +52,8 @@ export class Parameters {
 }
 
 /**
- * PyTorch-like initial values: matrices and convolutions uniform in +-sqrt(3 / fan in) x gain (unit gain keeps the
- * variance), norm weights 1, biases 0, embedding tables and tokens normal with 0.02 or as `special` says.
+ * Initial values: normal with the deviation that `special` gives, or else 1/sqrt(fan in), which keeps the variance; norm
+ * weights 1, biases and other vectors 0.
  */
 export function initialise(
   parameters: Parameters,

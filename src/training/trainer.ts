@@ -69,7 +69,9 @@ export class Trainer {
   async step(batch: Readonly<Record<string, Tensor>>, learningRate: number): Promise<StepReport> {
     const outputs = await this.#session.run({ ...this.#weights, ...batch }, this.#into);
     const loss = Number(outputs["loss"]!.data[0]);
-    const norm = this.optimizer.step(this.parameters.values, this.#gradients, learningRate);
+    const norm = Number.isFinite(loss)
+      ? this.optimizer.step(this.parameters.values, this.#gradients, learningRate)
+      : Number.NaN;
     if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
       throw new NumericError(
         `training step ${this.optimizer.steps}: loss ${loss}, gradient norm ${norm}. Lower the learning rate.`,
