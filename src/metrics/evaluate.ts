@@ -3,9 +3,9 @@ import { ArgumentError } from "../errors.ts";
 import { pickScheduler, type SchedulerChoice } from "../pipelines/components.ts";
 import { type Picture, toPictures } from "../pipelines/picture.ts";
 import type { PromptEmbeddings } from "../pipelines/prompts.ts";
+import { seededNoise } from "../pipelines/settings.ts";
 import type { TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import { rows, stack } from "../sampling/guidance.ts";
-import { TorchGenerator } from "../sampling/noise.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { alignmentScore, retrievalRanks, topAccuracy } from "./alignment.ts";
 import { type FeatureStatistics, featureStatistics, frechetDistance } from "./frechet.ts";
@@ -155,9 +155,7 @@ async function makePictures(
   const { embeddings } = await pipe.embed(guided ? ["", ...prompts] : prompts);
   const first = guided ? 1 : 0;
   const { inChannels, sampleSize } = pipe.transformer.config;
-  const generators = prompts.map((_, i) => new TorchGenerator(seed + start + i));
-  const draw = () =>
-    generators.map((generator) => generator.randn([1, inChannels, sampleSize, sampleSize])).reduce(stack);
+  const { draw } = seededNoise(prompts.length, [1, inChannels, sampleSize, sampleSize], seed + start);
   const latents = await pipe.sampleLatents({
     scheduler: pickScheduler(pipe.schedulerConfig, scheduler),
     steps,

@@ -26,27 +26,14 @@ export type DDIMConfig = ConfigOf<typeof fields>;
  * Denoising diffusion implicit models (Song et al. 2021, equation 12): deterministic at eta 0, DDPM's ancestral
  * sampling at eta 1. Steps back by floor(trainTimesteps / steps) whatever the spacing, as the reference does.
  */
-export class DDIMScheduler extends DiffusionProcess implements Scheduler {
+export class DDIMScheduler extends DiffusionProcess<DDIMConfig> implements Scheduler {
   readonly className = "DDIMScheduler";
-  readonly config: DDIMConfig;
-  readonly initNoiseSigma = 1;
-  timesteps: readonly number[];
   private stride: number | undefined;
 
   /** Throws ConfigError for keys and values that are not supported. */
   constructor(config: Readonly<Record<string, unknown>> = {}) {
     const read = readConfig("DDIMScheduler", fields, config);
-    super(alphasCumprod(read, read.rescale_betas_zero_snr));
-    this.config = read;
-    this.timesteps = Array.from(this.alphasCumprod, (_, i) => this.trainTimesteps - 1 - i);
-  }
-
-  get predictionType() {
-    return this.config.prediction_type;
-  }
-
-  get trainTimesteps(): number {
-    return this.config.num_train_timesteps;
+    super(read, alphasCumprod(read, read.rescale_betas_zero_snr));
   }
 
   setTimesteps(numInferenceSteps: number): void {
@@ -54,10 +41,6 @@ export class DDIMScheduler extends DiffusionProcess implements Scheduler {
     const total = this.trainTimesteps;
     this.timesteps = spacedTimesteps(this.className, numInferenceSteps, { spacing, total, offset });
     this.stride = Math.floor(total / numInferenceSteps);
-  }
-
-  scaleModelInput(sample: FloatTensor, _timestep: number): FloatTensor {
-    return sample;
   }
 
   step(modelOutput: FloatTensor, timestep: number, sample: FloatTensor, options: StepOptions = {}): StepResult {

@@ -27,27 +27,14 @@ export type DDPMConfig = ConfigOf<typeof fields>;
  * Ancestral sampling (Ho et al. 2020, algorithm 2). With a learned variance (Nichol & Dhariwal 2021, section 3.1) the
  * model output has twice the sample's channels. Steps back by floor(trainTimesteps / steps), as the reference does.
  */
-export class DDPMScheduler extends DiffusionProcess implements Scheduler {
+export class DDPMScheduler extends DiffusionProcess<DDPMConfig> implements Scheduler {
   readonly className = "DDPMScheduler";
-  readonly config: DDPMConfig;
-  readonly initNoiseSigma = 1;
-  timesteps: readonly number[];
   private stride: number | undefined;
 
   /** Throws ConfigError for keys and values that are not supported. */
   constructor(config: Readonly<Record<string, unknown>> = {}) {
     const read = readConfig("DDPMScheduler", fields, config);
-    super(alphasCumprod(read, read.rescale_betas_zero_snr));
-    this.config = read;
-    this.timesteps = Array.from(this.alphasCumprod, (_, i) => this.trainTimesteps - 1 - i);
-  }
-
-  get predictionType() {
-    return this.config.prediction_type;
-  }
-
-  get trainTimesteps(): number {
-    return this.config.num_train_timesteps;
+    super(read, alphasCumprod(read, read.rescale_betas_zero_snr));
   }
 
   setTimesteps(numInferenceSteps: number): void {
@@ -55,10 +42,6 @@ export class DDPMScheduler extends DiffusionProcess implements Scheduler {
     const total = this.trainTimesteps;
     this.timesteps = spacedTimesteps(this.className, numInferenceSteps, { spacing, total, offset });
     this.stride = Math.floor(total / numInferenceSteps);
-  }
-
-  scaleModelInput(sample: FloatTensor, _timestep: number): FloatTensor {
-    return sample;
   }
 
   step(modelOutput: FloatTensor, timestep: number, sample: FloatTensor, options: StepOptions = {}): StepResult {

@@ -2,6 +2,7 @@ import { ArgumentError, ConfigError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { mix } from "./arithmetic.ts";
 import { type ConfigOf, list, oneOf, real, whole } from "./config.ts";
+import type { DiffusionPrediction } from "./prediction.ts";
 
 /** The keys by which a variance-preserving diffusion process is given, with diffusers' defaults. */
 export const betaFields = {
@@ -69,15 +70,37 @@ function rescaleToZeroTerminalSnr(kept: Float32Array): Float32Array {
   return kept.map((value) => (((Math.sqrt(value) - last) * first) / (first - last)) ** 2);
 }
 
+interface ProcessConfig {
+  readonly num_train_timesteps: number;
+  readonly prediction_type: DiffusionPrediction;
+}
+
 /**
  * The process x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise on whole timesteps 0 .. T-1, where a = `alphasCumprod`.
  * Base of the solvers that work on such timesteps (DDIM, DDPM, PNDM).
  */
-export class DiffusionProcess {
+export class DiffusionProcess<Config extends ProcessConfig> {
+  readonly config: Config;
   readonly alphasCumprod: Float32Array;
+  readonly initNoiseSigma = 1;
+  timesteps: readonly number[];
 
-  constructor(alphasCumprod: Float32Array) {
+  constructor(config: Config, alphasCumprod: Float32Array) {
+    this.config = config;
     this.alphasCumprod = alphasCumprod;
+    this.timesteps = Array.from(alphasCumprod, (_, i) => this.trainTimesteps - 1 - i);
+  }
+
+  get predictionType(): Config["prediction_type"] {
+    return this.config.prediction_type;
+  }
+
+  get trainTimesteps(): number {
+    return this.config.num_train_timesteps;
+  }
+
+  scaleModelInput(sample: FloatTensor, _timestep: number): FloatTensor {
+    return sample;
   }
 
   /** Throws ArgumentError if `timestep` is not a whole number from 0 to T-1. */

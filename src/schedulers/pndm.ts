@@ -27,11 +27,8 @@ const rungeKutta = [1 / 6, 1 / 3, 1 / 3, 1 / 6];
  * evaluations each, then linear multistep. With `skip_prk_steps` linear multistep from the start, its first step done
  * twice (once with each end's output); either way there are more timesteps than steps.
  */
-export class PNDMScheduler extends DiffusionProcess implements Scheduler {
+export class PNDMScheduler extends DiffusionProcess<PNDMConfig> implements Scheduler {
   readonly className = "PNDMScheduler";
-  readonly config: PNDMConfig;
-  readonly initNoiseSigma = 1;
-  timesteps: readonly number[];
   private stride: number | undefined;
   /** How many of `timesteps` belong to Runge-Kutta steps. */
   private rungeKuttaCount = 0;
@@ -45,17 +42,7 @@ export class PNDMScheduler extends DiffusionProcess implements Scheduler {
   /** Throws ConfigError for keys and values that are not supported. */
   constructor(config: Readonly<Record<string, unknown>> = {}) {
     const read = readConfig("PNDMScheduler", fields, config);
-    super(alphasCumprod(read));
-    this.config = read;
-    this.timesteps = Array.from(this.alphasCumprod, (_, i) => this.trainTimesteps - 1 - i);
-  }
-
-  get predictionType() {
-    return this.config.prediction_type;
-  }
-
-  get trainTimesteps(): number {
-    return this.config.num_train_timesteps;
+    super(read, alphasCumprod(read));
   }
 
   /** Also forgets the outputs of earlier steps. Runge-Kutta steps need at least 4 steps in all. */
@@ -80,10 +67,6 @@ export class PNDMScheduler extends DiffusionProcess implements Scheduler {
     this.outputs = [];
     this.start = undefined;
     this.weighted = [];
-  }
-
-  scaleModelInput(sample: FloatTensor, _timestep: number): FloatTensor {
-    return sample;
   }
 
   step(modelOutput: FloatTensor, timestep: number, sample: FloatTensor): StepResult {
