@@ -98,14 +98,14 @@ describe("halfstep generate", () => {
     const out = join(folder, "interrupted.png");
     const child = spawn(
       process.execPath,
-      [...command, "generate", "a cat", "--model", model, "--out", out, "--steps", "900"],
+      [...command, "generate", "a cat", "--model", model, "--out", out, "--steps", "900", "--count", "256"],
       { cwd: root },
     );
     let errors = "";
     child.stderr.on("data", (text: Buffer) => {
       errors += text.toString();
     });
-    // Long enough for it to have begun, far less than 900 steps take.
+    // Long enough for it to have begun, far less than 900 steps of 256 pictures take.
     setTimeout(() => child.kill("SIGINT"), 1500);
     const code = await new Promise((resolve) => child.on("close", resolve));
     // Node itself ends it (null) if it comes before the command has begun.
