@@ -18,7 +18,6 @@ import { nodeRuntime } from "../src/runtime/node.ts";
 import { TorchGenerator } from "../src/sampling/noise.ts";
 import { DDIMScheduler } from "../src/schedulers/ddim.ts";
 import { type FloatTensor, floatTensor, int64Tensor } from "../src/tensor.ts";
-import { warmupCosine } from "../src/training/adamw.ts";
 import { resumeTraining, saveTraining } from "../src/training/checkpoint-node.ts";
 import { Parameters } from "../src/training/parameters.ts";
 import { Trainer } from "../src/training/trainer.ts";
@@ -27,14 +26,21 @@ import { renewText, startValues } from "./initial-values.ts";
 import { channelStatistics, encodeAll, normaliseLatents } from "./latents.ts";
 import { schedulerConfig, textEncoderConfig, transformerConfig } from "./model.ts";
 import { seededRandom } from "./random.ts";
+import { recoloured } from "./recolour.ts";
 
 const { values: options } = parseArgs({
   options: {
     steps: { type: "string", default: "20000" },
-    batch: { type: "string", default: "48" },
+    batch: { type: "string", default: "64" },
     "learning-rate": { type: "string", default: "1.5e-3" },
+    /** The last steps, in which the learning rate falls to zero in a straight line; before them it is constant. */
+    decay: { type: "string", default: "4000" },
+    /** Text tokens; what is longer is cut. Nearly all captions have fewer, and attention costs by their number. */
+    tokens: { type: "string", default: "10" },
     rung: { type: "string", default: "3" },
     dropout: { type: "string", default: "0.1" },
+    /** Share of pictures that are shown in another colour, which their caption names. */
+    recolour: { type: "string", default: "0.12" },
     /** Go on from the checkpoint with the text encoder and what attends to it drawn anew. */
     "renew-text": { type: "boolean", default: false },
     /** Stop (with a checkpoint) after this many minutes. */
@@ -49,7 +55,7 @@ const { values: options } = parseArgs({
 });
 const steps = Number(options.steps);
 const batch = Number(options.batch);
-const tokens = 16;
+const tokens = Number(options.tokens);
 
 // ---------------------------------------------------------------- data
 
@@ -60,6 +66,8 @@ const statistics = channelStatistics((await encodeAll(options.vae, everything)).
 const vaeConfig = await normaliseLatents(options.vae, join(options.out, "vae"), statistics);
 await writeFile(join(options.out, "vae", "config.json"), JSON.stringify(vaeConfig, null, 2) + "\n");
 const latents = await encodeAll(join(options.out, "vae"), data);
+const otherColours = recoloured(data);
+const otherLatents = await encodeAll(join(options.out, "vae"), otherColours);
 const [, channels, size] = latents.mean.shape as [number, number, number, number];
 const each = channels * size * size;
 // What is the same mirrored: no letters, arrows or hands with a side.
@@ -107,18 +115,25 @@ const parameters = new Parameters(new Map(prefixed("transformer/", weightShapes(
 startValues(parameters, Number(options.seed) + 1);
 
 const trainer = await Trainer.create(nodeRuntime, loss, image.parameters, parameters, {
-  emaDecay: 0.999,
+  emaDecay: 0.9995,
   weightDecay: 0.01,
   // Training goes on beside other work.
   session: { spin: false },
 });
 const statePath = join(options.out, "state.safetensors");
 await resumeTraining(statePath, trainer);
+let pictures = await picturesSoFar(join(options.out, "log.jsonl"));
 if (options["renew-text"]) renewText(trainer, Number(options.seed) + 1);
 console.log(
-  `${parameters.size} parameters, ${data.count} pictures, latent std ${statistics.std.map((v) => v.toFixed(2))}, ` +
+  `${parameters.size} parameters, ${data.count} pictures and ${otherColours.count} in other colours, latent std ${statistics.std.map((v) => v.toFixed(2))}, ` +
     `from step ${trainer.optimizer.steps} to ${steps}`,
 );
+
+/** What a run that goes on has seen, whose batches may have had another size. */
+async function picturesSoFar(log: string): Promise<number> {
+  const lines = trainer.optimizer.steps > 0 ? (await readFile(log, "utf8")).trim().split("\n") : [];
+  return lines.length > 0 ? (JSON.parse(lines.at(-1)!) as { pictures: number }).pictures : 0;
+}
 
 async function save() {
   await saveTraining(statePath, trainer);
@@ -141,12 +156,15 @@ const attentionMask = floatTensor([batch, tokens]);
 function fill(random: () => number): number[] {
   const timesteps: number[] = [];
   for (let i = 0; i < batch; i++) {
-    const index = Math.floor(random() * data.count);
-    const entry = data.entries[index]!;
-    const flipped = mirrored.has(entry.group) && random() < 0.5;
-    const from = flipped ? latents.flippedMean : latents.mean;
+    const wordless = random() < Number(options.dropout);
+    const recolour = !wordless && random() < Number(options.recolour);
+    const source = recolour ? otherColours : data;
+    const index = Math.floor(random() * source.count);
+    const entry = source.entries[index]!;
+    const { mean, flippedMean } = recolour ? otherLatents : latents;
+    const from = mirrored.has(entry.group) && random() < 0.5 ? flippedMean : mean;
     clean.data.set(from.data.subarray(index * each, (index + 1) * each), i * each);
-    const caption = tokenize(random() < Number(options.dropout) ? "" : drawCaption(entry, random));
+    const caption = tokenize(wordless ? "" : drawCaption(entry, random));
     for (let j = 0; j < tokens; j++) {
       ids.data[i * tokens + j] = BigInt(caption[j] ?? 0);
       attentionMask.data[i * tokens + j] = j < caption.length ? 1 : 0;
@@ -180,15 +198,16 @@ while (trainer.optimizer.steps < steps && performance.now() - began < Number(opt
       timestep: floatTensor([batch], Float32Array.from(timesteps)),
       target: scheduler.velocity(clean, noise, timesteps),
     },
-    warmupCosine(step, steps, Number(options["learning-rate"]), 300),
+    Number(options["learning-rate"]) * Math.min(1, (step + 1) / 300, (steps - step) / Number(options.decay)),
   );
   sum += report.loss;
   count++;
+  pictures += batch;
   if (count === Number(options.log) || step + 1 === steps) {
     const rate = ((step + 1 - since) * batch) / ((performance.now() - started) / 1000);
     const line = {
       step: step + 1,
-      pictures: (step + 1) * batch,
+      pictures,
       loss: +(sum / count).toFixed(4),
       norm: +report.norm.toFixed(3),
       picturesPerSecond: +rate.toFixed(1),
