@@ -3,6 +3,9 @@ import { classNameOf, type RawConfig } from "../checkpoints/diffusers-folder.ts"
 import { ConfigError } from "../errors.ts";
 import type { Architecture } from "./architecture.ts";
 import { autoencoderKL } from "./autoencoder-kl.ts";
+import { clip } from "./clip.ts";
+import { clipText, clipTextWithProjection } from "./clip-text.ts";
+import { clipVisionWithProjection } from "./clip-vision.ts";
 import { dit } from "./dit.ts";
 import { emojiAlign } from "./emoji-align.ts";
 import { olderClassName } from "./patch-transformer.ts";
@@ -14,6 +17,10 @@ export type Networks = Readonly<Record<string, Architecture<unknown>>>;
 
 const classes: Readonly<Record<string, Networks>> = {
   [autoencoderKL.encoder.className]: autoencoderKL,
+  [clip.text.className]: clip,
+  [clipText.className]: { model: clipText },
+  [clipTextWithProjection.className]: { model: clipTextWithProjection },
+  [clipVisionWithProjection.className]: { model: clipVisionWithProjection },
   [dit.className]: { model: dit },
   [emojiAlign.image.className]: emojiAlign,
   [pixart.className]: { model: pixart },
@@ -28,6 +35,8 @@ const olderClasses: Readonly<Record<string, Networks>> = {
 
 /** transformers' `model_type`: whole encoder-decoders are saved under several class names. */
 const modelTypes: Readonly<Record<string, Networks>> = {
+  clip: clip,
+  clip_text_model: { model: clipText },
   t5: { model: t5 },
 };
 

@@ -99,6 +99,7 @@ async function checkAll(
 const pictures: Readonly<Record<string, readonly string[]>> = {
   encoder: ["image"],
   decoder: ["latent"],
+  image: ["pixelValues"],
   model: ["hiddenStates", "sample"],
 };
 

@@ -16,7 +16,8 @@ import { fixture } from "../support/golden.ts";
 import { random, randomTensor } from "../support/gradient-error.ts";
 import { modelCase, models } from "../support/models.ts";
 
-// Reference vectors of diffusers 0.30.3, and for T5 of a PyTorch module with transformers' names.
+// Reference vectors of diffusers 0.30.3; for T5 and CLIP's text of PyTorch modules with transformers' names, for CLIP's
+// pictures of transformers 5.23 itself.
 const cases = [
   ...[...models, "vae"].map((name) => [name, "config.json"] as const),
   ...["dit", "pixart-alpha", "pixart-sigma"].map((name) => [name, "config.transformer_2d.json"] as const),
@@ -30,7 +31,7 @@ describe("models against their reference vectors", () => {
     for (const { name, relative } of outputs) expect(relative, name).toBeLessThan(1e-4);
     for (const { name, relative } of blocks!) expect(relative, name).toBeLessThan(1e-4);
     expect(pass).toBe(true);
-    expect(blocks!.length).toBeGreaterThan(3);
+    expect(blocks!.length).toBeGreaterThan(2);
   });
 
   it.each(models)("%s with a batch that stays open, also a smaller one", async (name) => {

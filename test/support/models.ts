@@ -11,7 +11,7 @@ import { type FloatTensor, floatTensor, type Tensor } from "../../src/tensor.ts"
 import { fixture, tensors } from "./golden.ts";
 
 /** Folders of models with one network. */
-export const models = ["dit", "pixart-alpha", "pixart-sigma", "t5"];
+export const models = ["dit", "pixart-alpha", "pixart-sigma", "t5", "clip-text", "clip-text-eos", "clip-vision"];
 
 const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
 

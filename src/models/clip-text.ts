@@ -1,0 +1,166 @@
+/**
+ * CLIP's text tower (Radford et al. 2021, arXiv 2103.00020, section 2.4): Stable Diffusion's prompts are its last states,
+ * a caption's direction beside pictures its projected state at the token that ends the text. Names and configuration keys
+ * are those of transformers' CLIPTextModel and CLIPTextModelWithProjection.
+ */
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
+import { ArgumentError, ConfigError } from "../errors.ts";
+import { add, cast, equal, mul, reduceMax, reduceSum, reshape, slice, where } from "../graph/operators.ts";
+import { constant, input, type Value } from "../graph/value.ts";
+import type { Architecture, Geometry, Stage, StagedModel } from "./architecture.ts";
+import { type CLIPEncoderConfig, describeEncoder, encoderStages, parseEncoder } from "./clip-encoder.ts";
+import { ConfigReader } from "./config.ts";
+import { embedding, layerNorm, linear } from "./layers.ts";
+
+export interface CLIPTextConfig extends CLIPEncoderConfig {
+  vocabSize: number;
+  /** Most tokens of a text, the first and the ending one included. */
+  maxPositions: number;
+  /** The token that ends a text. 2 is what old configurations say, and means: the highest id in the text. */
+  eosTokenId: number;
+  /** Of the space that both towers share. */
+  projectionWidth: number;
+}
+
+/** Stored by some versions: 0, 1, 2, ...; and what a whole CLIPModel has beside this tower. */
+const ignores = /(\.position_ids|^logit_scale|^text_projection\.weight)$|^(vision_model|visual_projection)\./;
+
+export const clipText: Architecture<CLIPTextConfig> = {
+  className: "CLIPTextModel",
+  parseConfig: (raw) => parseTextConfig(raw, clipText.className),
+  model: (config, geometry) => textModel(clipText.className, config, geometry),
+  // transformers 5 stores this class, and no other, without the tower's name.
+  rename: (stored) => (/^(embeddings|encoder|final_layer_norm)\./.test(stored) ? `text_model.${stored}` : stored),
+  ignores,
+};
+
+export const clipTextWithProjection: Architecture<CLIPTextConfig> = {
+  className: "CLIPTextModelWithProjection",
+  parseConfig: (raw) => parseTextConfig(raw, clipTextWithProjection.className),
+  model: (config, geometry) => projectedTextModel(clipTextWithProjection.className, config, geometry),
+  ignores: /(\.position_ids|^logit_scale)$|^(vision_model|visual_projection)\./,
+};
+
+export function parseTextConfig(raw: RawConfig, className: string): CLIPTextConfig {
+  const read = new ConfigReader(raw, className);
+  const encoder = parseEncoder(read, className, { width: 512, inner: 2048, heads: 8 });
+  const vocabSize = read.integer("vocab_size", 49408);
+  // transformers compares ids as 32-bit integers; here they are compared as float32, exact up to 2^24.
+  if (vocabSize > 2 ** 24) throw new ConfigError(`${className}: config "vocab_size" is ${vocabSize}, more than 2^24.`);
+  return {
+    ...encoder,
+    vocabSize,
+    maxPositions: read.integer("max_position_embeddings", 77),
+    eosTokenId: read.integer("eos_token_id", 49407, 0),
+    projectionWidth: read.integer("projection_dim", 512),
+  };
+}
+
+/**
+ * Inputs: `inputIds` int64 [batch, tokens]. A token sees itself and those before it, so padding after the end changes
+ * nothing at the text's own tokens, and there is no mask.
+ * Outputs: `lastHiddenState` [batch, tokens, width], `poolerOutput` [batch, width], the state at the end of the text.
+ */
+export function textModel(className: string, config: CLIPTextConfig, { batch, tokens }: Geometry): StagedModel {
+  if (tokens === undefined) throw new ArgumentError(`${className}: how many tokens are there?`);
+  const { maxPositions, vocabSize, epsilon } = config;
+  if (tokens > maxPositions) {
+    throw new ArgumentError(`${className}: ${tokens} tokens are more than the ${maxPositions} that it was made for.`);
+  }
+  return {
+    className,
+    settings: `${describeEncoder(config)}, max_position_embeddings ${maxPositions} and vocab_size ${vocabSize}`,
+    inputs: { inputIds: input("inputIds", [batch, tokens], "int64") },
+    outputs: ["lastHiddenState", "poolerOutput"],
+    stages: [
+      embeddingStage(config, tokens),
+      ...encoderStages("text_model", config, causalMask(tokens)),
+      {
+        name: "text_model.final_layer_norm",
+        axis: "whole",
+        reads: ["hiddenStates"],
+        writes: ["lastHiddenState"],
+        build: ({ hiddenStates }, w) => ({
+          lastHiddenState: layerNorm(hiddenStates!, epsilon, w.at("text_model").at("final_layer_norm")),
+        }),
+      },
+      {
+        name: "pooler",
+        axis: "whole",
+        reads: ["inputIds", "lastHiddenState"],
+        writes: ["poolerOutput"],
+        build: ({ inputIds, lastHiddenState }) => ({
+          poolerOutput: atEnd(lastHiddenState!, inputIds!, tokens, config.eosTokenId),
+        }),
+      },
+    ],
+  };
+}
+
+/** The same, and `textEmbeds` [batch, projection width], not normalised, as transformers gives them. */
+export function projectedTextModel(className: string, config: CLIPTextConfig, geometry: Geometry): StagedModel {
+  const { outputs, stages, settings, ...model } = textModel(className, config, geometry);
+  return {
+    ...model,
+    settings: `${settings} and projection_dim ${config.projectionWidth}`,
+    outputs: ["textEmbeds", "lastHiddenState"],
+    stages: [
+      ...stages,
+      {
+        name: "text_projection",
+        axis: "whole",
+        reads: ["poolerOutput"],
+        writes: ["textEmbeds"],
+        build: ({ poolerOutput }, w) => ({
+          textEmbeds: linear(poolerOutput!, w.at("text_projection"), config.projectionWidth, { bias: false }),
+        }),
+      },
+    ],
+  };
+}
+
+function embeddingStage({ vocabSize, width, maxPositions }: CLIPTextConfig, tokens: number): Stage {
+  return {
+    name: "text_model.embeddings",
+    axis: "whole",
+    reads: ["inputIds"],
+    writes: ["hiddenStates"],
+    build: ({ inputIds }, w) => {
+      const tables = w.at("text_model").at("embeddings");
+      const positions = tables.at("position_embedding").tensor("weight", [maxPositions, width]);
+      const states = embedding(inputIds!, tables.at("token_embedding"), vocabSize, width);
+      return { hiddenStates: add(states, tokens === maxPositions ? positions : slice(positions, 0, 0, tokens)) };
+    },
+  };
+}
+
+/** Added to attention scores [1, 1, tokens, tokens]: nothing up to the query's own place, the most negative float after. */
+function causalMask(tokens: number): Value {
+  const mask = Float32Array.from({ length: tokens * tokens }, (_, i) =>
+    i % tokens > Math.floor(i / tokens) ? -3.4028234663852886e38 : 0,
+  );
+  return constant(mask, [1, 1, tokens, tokens], "float32");
+}
+
+/**
+ * The state at the first token that ends each text: [batch, tokens, width] -> [batch, width]. Without such a token the
+ * first of all, as an argmax over "is it the end" has it.
+ */
+function atEnd(states: Value, inputIds: Value, tokens: number, eosTokenId: number): Value {
+  const ids = cast(inputIds, "float32");
+  // Before it was noticed, eos_token_id 2 stood in the configurations of models whose vocabulary ends with that token.
+  const isEnd = equal(ids, eosTokenId === 2 ? reduceMax(ids, [1]) : eosTokenId);
+  const row = (value: (place: number) => number) =>
+    constant(
+      Float32Array.from({ length: tokens }, (_, place) => value(place)),
+      [1, tokens],
+      "float32",
+    );
+  const rank = where(
+    isEnd,
+    row((place) => tokens - place),
+    row((place) => (place === 0 ? 0.5 : 0)),
+  );
+  const chosen = cast(equal(rank, reduceMax(rank, [1])), "float32");
+  return reduceSum(mul(states, reshape(chosen, [states.shape[0]!, tokens, 1])), [1], false);
+}

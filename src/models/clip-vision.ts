@@ -1,0 +1,104 @@
+/**
+ * CLIP's picture tower, a vision transformer (Radford et al. 2021, arXiv 2103.00020, section 2.4; Dosovitskiy et al. 2021,
+ * arXiv 2010.11929) with a projection into the space of the captions: what Stable Video Diffusion sees its picture with.
+ * Names and configuration keys are those of transformers' CLIPVisionModelWithProjection.
+ */
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
+import { ConfigError } from "../errors.ts";
+import { add, conv2d, pad, reshape, slice, transpose } from "../graph/operators.ts";
+import { input } from "../graph/value.ts";
+import type { Architecture, Geometry, Stage, StagedModel } from "./architecture.ts";
+import { type CLIPEncoderConfig, describeEncoder, encoderStages, parseEncoder } from "./clip-encoder.ts";
+import { ConfigReader } from "./config.ts";
+import { layerNorm, linear } from "./layers.ts";
+
+export interface CLIPVisionConfig extends CLIPEncoderConfig {
+  /** Pixels on a side. */
+  imageSize: number;
+  patchSize: number;
+  inChannels: number;
+  /** Of the space that both towers share. */
+  projectionWidth: number;
+}
+
+export const clipVisionWithProjection: Architecture<CLIPVisionConfig> = {
+  className: "CLIPVisionModelWithProjection",
+  parseConfig: (raw) => parseVisionConfig(raw, clipVisionWithProjection.className),
+  model: (config, geometry) => visionModel(clipVisionWithProjection.className, config, geometry),
+  // Stored by some versions: 0, 1, 2, ...; and what a whole CLIPModel has beside this tower.
+  ignores: /(\.position_ids|^logit_scale)$|^(text_model|text_projection)\./,
+};
+
+export function parseVisionConfig(raw: RawConfig, className: string): CLIPVisionConfig {
+  const read = new ConfigReader(raw, className);
+  const config = {
+    ...parseEncoder(read, className, { width: 768, inner: 3072, heads: 12 }),
+    imageSize: read.integer("image_size", 224),
+    patchSize: read.integer("patch_size", 32),
+    inChannels: read.integer("num_channels", 3),
+    projectionWidth: read.integer("projection_dim", 512),
+  };
+  if (config.patchSize > config.imageSize) {
+    throw new ConfigError(
+      `${className}: config "patch_size" ${config.patchSize} is larger than image_size ${config.imageSize}.`,
+    );
+  }
+  return config;
+}
+
+/**
+ * Input: `pixelValues` [batch, 3, imageSize, imageSize], less the mean and over the deviation of CLIP's pictures.
+ * Outputs: `imageEmbeds` [batch, projection width], not normalised, and `lastHiddenState` [batch, 1 + patches, width].
+ */
+export function visionModel(className: string, config: CLIPVisionConfig, { batch }: Geometry): StagedModel {
+  const { imageSize, patchSize, inChannels, projectionWidth, width, epsilon } = config;
+  return {
+    className,
+    settings:
+      `${describeEncoder(config)}, image_size ${imageSize}, patch_size ${patchSize}, num_channels ${inChannels} and ` +
+      `projection_dim ${projectionWidth}`,
+    inputs: { pixelValues: input("pixelValues", [batch, inChannels, imageSize, imageSize]) },
+    outputs: ["imageEmbeds", "lastHiddenState"],
+    stages: [
+      embeddingStage(config),
+      ...encoderStages("vision_model", config),
+      {
+        name: "visual_projection",
+        axis: "whole",
+        reads: ["hiddenStates"],
+        writes: ["imageEmbeds", "lastHiddenState"],
+        build: ({ hiddenStates }, w) => {
+          // Only the class token is normalised and projected; the others leave as the last layer has them.
+          const token = reshape(slice(hiddenStates!, 1, 0, 1), [batch, width]);
+          const pooled = layerNorm(token, epsilon, w.at("vision_model").at("post_layernorm"));
+          const imageEmbeds = linear(pooled, w.at("visual_projection"), projectionWidth, { bias: false });
+          return { imageEmbeds, lastHiddenState: hiddenStates! };
+        },
+      },
+    ],
+  };
+}
+
+/** A learned class token, then the patches row by row, each with its place's learned vector; normalised. */
+function embeddingStage({ imageSize, patchSize, inChannels, width, epsilon }: CLIPVisionConfig): Stage {
+  const side = Math.floor(imageSize / patchSize);
+  const patches = side * side;
+  return {
+    name: "vision_model.embeddings",
+    axis: "whole",
+    reads: ["pixelValues"],
+    writes: ["hiddenStates"],
+    build: ({ pixelValues }, w) => {
+      const weights = w.at("vision_model").at("embeddings");
+      const kernel = weights.at("patch_embedding").tensor("weight", [width, inChannels, patchSize, patchSize]);
+      const cut = conv2d(pixelValues!, kernel, null, { stride: patchSize });
+      const tokens = transpose(reshape(cut, [cut.shape[0]!, width, patches]), [0, 2, 1]);
+      const positions = weights.at("position_embedding").tensor("weight", [1 + patches, width]);
+      // The class token is the same for the whole batch, so it goes where positions are: onto a zero before the patches.
+      const first = pad(reshape(weights.tensor("class_embedding", [width]), [1, width]), [0, 0], [patches, 0]);
+      const states = add(pad(tokens, [0, 1, 0], [0, 0, 0]), add(positions, first));
+      // Spelled so in every checkpoint.
+      return { hiddenStates: layerNorm(states, epsilon, w.at("vision_model").at("pre_layrnorm")) };
+    },
+  };
+}
