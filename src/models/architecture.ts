@@ -25,6 +25,8 @@ export interface Geometry {
   width?: number;
   /** Text tokens. */
   tokens?: number;
+  /** Of a video. */
+  frames?: number;
 }
 
 /** A model that maps named inputs to named outputs in a row of stages. */

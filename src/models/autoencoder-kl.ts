@@ -30,8 +30,9 @@ export interface AutoencoderKLConfig {
 export const className = "AutoencoderKL";
 const EPSILON = 1e-6;
 
-export function parseConfig(raw: RawConfig): AutoencoderKLConfig {
-  const read = new ConfigReader(raw, className);
+/** `owner`: the class that errors name. */
+export function parseConfig(raw: RawConfig, owner: string = className): AutoencoderKLConfig {
+  const read = new ConfigReader(raw, owner);
   read.require("act_fn", "silu");
   const blockOutChannels = read.integers("block_out_channels", [64]);
   const blocks = (key: string, type: string) => {
@@ -41,7 +42,7 @@ export function parseConfig(raw: RawConfig): AutoencoderKLConfig {
     );
     if (types.length !== blockOutChannels.length || types.some((name) => name !== type)) {
       throw new ConfigError(
-        `${className}: config "${key}" is ${JSON.stringify(types)}; supported is one ${type} for each of block_out_channels.`,
+        `${owner}: config "${key}" is ${JSON.stringify(types)}; supported is one ${type} for each of block_out_channels.`,
       );
     }
   };
@@ -49,7 +50,7 @@ export function parseConfig(raw: RawConfig): AutoencoderKLConfig {
   blocks("up_block_types", "UpDecoderBlock2D");
   const normNumGroups = read.integer("norm_num_groups", 32);
   const odd = blockOutChannels.find((channels) => channels % normNumGroups !== 0);
-  if (odd) throw new ConfigError(`${className}: ${odd} channels cannot be normalised in ${normNumGroups} groups.`);
+  if (odd) throw new ConfigError(`${owner}: ${odd} channels cannot be normalised in ${normNumGroups} groups.`);
   return {
     inChannels: read.integer("in_channels", 3),
     outChannels: read.integer("out_channels", 3),
@@ -73,7 +74,7 @@ const olderNames: Readonly<Record<string, string>> = {
   proj_attn: "to_out.0",
 };
 
-function rename(stored: string): string {
+export function rename(stored: string): string {
   return stored.replace(
     /(mid_block\.attentions\.0\.)(query|key|value|proj_attn)\./,
     (_, module: string, name: string) => `${module}${olderNames[name]}.`,
@@ -82,22 +83,24 @@ function rename(stored: string): string {
 
 /** The two networks that share a configuration and a file of weights. */
 export const autoencoderKL: Readonly<Record<"encoder" | "decoder", Architecture<AutoencoderKLConfig>>> = {
-  encoder: { className, parseConfig, model: encoder, rename },
-  decoder: { className, parseConfig, model: decoder, rename },
+  encoder: { className, parseConfig: (raw) => parseConfig(raw), model: encoder, rename },
+  decoder: { className, parseConfig: (raw) => parseConfig(raw), model: decoder, rename },
 };
 
 /** How many times smaller than the picture the latent is, on each side. */
 export const spatialFactor = ({ blockOutChannels }: AutoencoderKLConfig) => 2 ** (blockOutChannels.length - 1);
 
+type Groups = Pick<AutoencoderKLConfig, "normNumGroups">;
+
 /** x: [batch, in, height, width] -> [batch, out, height, width] */
-function resnet(x: Value, w: Weights, out: number, { normNumGroups: groups }: AutoencoderKLConfig): Value {
+export function resnet(x: Value, w: Weights, out: number, { normNumGroups: groups }: Groups): Value {
   let h = conv(silu(groupNorm(x, groups, EPSILON, w.at("norm1"))), w.at("conv1"), out, 3, { padding: 1 });
   h = conv(silu(groupNorm(h, groups, EPSILON, w.at("norm2"))), w.at("conv2"), out, 3, { padding: 1 });
   return add(staticDim(x, 1, "resnet") === out ? x : conv(x, w.at("conv_shortcut"), out, 1), h);
 }
 
 /** One head over all positions, with a residual. */
-function spatialAttention(x: Value, w: Weights, { normNumGroups: groups }: AutoencoderKLConfig): Value {
+export function spatialAttention(x: Value, w: Weights, { normNumGroups: groups }: Groups): Value {
   const channels = staticDim(x, 1, "attention");
   const normalised = groupNorm(x, groups, EPSILON, w.at("group_norm"));
   const tokens = transpose(reshape(normalised, [x.shape[0]!, channels, -1]), [0, 2, 1]);
@@ -129,8 +132,8 @@ function upBlock(x: Value, w: Weights, index: number, config: AutoencoderKLConfi
   return conv(upsampleNearest(x), w.at("upsamplers").at(0).at("conv"), out, 3, { padding: 1 });
 }
 
-function stage(name: string, from: string, to: string, build: (x: Value, w: Weights) => Value): Stage {
-  // A batch of pictures, or the frames of a video: each is coded alone.
+/** One that works on each picture of a batch, or each frame of a video, alone. */
+export function stage(name: string, from: string, to: string, build: (x: Value, w: Weights) => Value): Stage {
   return {
     name,
     axis: "frame",

@@ -3,6 +3,7 @@ import { classNameOf, type RawConfig } from "../checkpoints/diffusers-folder.ts"
 import { ConfigError } from "../errors.ts";
 import type { Architecture } from "./architecture.ts";
 import { autoencoderKL } from "./autoencoder-kl.ts";
+import { autoencoderKLTemporalDecoder } from "./autoencoder-kl-temporal-decoder.ts";
 import { clip } from "./clip.ts";
 import { clipText, clipTextWithProjection } from "./clip-text.ts";
 import { clipVisionWithProjection } from "./clip-vision.ts";
@@ -17,6 +18,7 @@ export type Networks = Readonly<Record<string, Architecture<unknown>>>;
 
 const classes: Readonly<Record<string, Networks>> = {
   [autoencoderKL.encoder.className]: autoencoderKL,
+  [autoencoderKLTemporalDecoder.encoder.className]: autoencoderKLTemporalDecoder,
   [clip.text.className]: clip,
   [clipText.className]: { model: clipText },
   [clipTextWithProjection.className]: { model: clipTextWithProjection },

@@ -111,8 +111,11 @@ function geometryOf(network: string, inputs: Io): Geometry {
   if (batch === undefined) throw new ArgumentError('The reference has no tensor "input.*" with a batch.');
   const [height, width] = picture?.shape.slice(-2) ?? [];
   const tokens = text?.shape[1];
+  // A decoder of videos is given all their frames one after the other.
+  const frames = network === "decoder" ? Number(inputs.get("numFrames")?.data[0] ?? 0) : 0;
   return {
-    batch,
+    batch: frames > 0 ? batch / frames : batch,
+    ...(frames > 0 && { frames }),
     ...(height !== undefined && { height }),
     ...(width !== undefined && { width }),
     ...(tokens !== undefined && { tokens }),
@@ -153,7 +156,9 @@ function statesBetween(model: StagedModel, weights: Weights, names: readonly str
   for (const [i, stage] of model.stages.entries()) {
     const outputs = stage.build(features, weights);
     const [value, ...others] = Object.values(outputs);
-    if (others.length === 0) written.set(stage.name.replace(/_blocks?\b/, ""), value!);
+    // The state after a block is the one after its last stage.
+    const path = stage.name.replace(/_blocks?\b/, "").split(".");
+    if (others.length === 0) for (const end of path.keys()) written.set(path.slice(0, end + 1).join("."), value!);
     if (i === 0 || /\.\d+$/.test(stage.name)) numbered.push(value!);
     for (const [name, output] of Object.entries(outputs)) written.set(snake(name), output);
     features = { ...features, ...outputs };
