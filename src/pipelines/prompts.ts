@@ -2,8 +2,10 @@
 import { Tokenizer } from "@huggingface/tokenizers";
 import { expectObject, type Folder } from "../checkpoints/files.ts";
 import { ArgumentError, CheckpointError, HalfstepError } from "../errors.ts";
+import type { CLIPTextConfig } from "../models/clip-text.ts";
 import type { T5Config } from "../models/t5.ts";
 import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";
+import { clipTokenizer, hasMerges } from "./clip-tokenizer.ts";
 import type { Component } from "./components.ts";
 import { sentencePieceTokenizer, tokenText } from "./sentencepiece.ts";
 
@@ -18,33 +20,43 @@ export interface TokenizedPrompt {
   unknown: string[];
 }
 
+const CLIP_END = "<|endoftext|>";
+
 export class PromptTokenizer {
   readonly #tokenizer: Tokenizer;
   readonly #pad: number;
   readonly #unknown: number | undefined;
-  /** Tokens that end every prompt. */
+  /** Tokens that start and that end every prompt. */
+  readonly #prefix: readonly number[];
   readonly #suffix: readonly number[];
   /** Most tokens of a prompt, these included. */
   readonly maxLength: number;
 
   private constructor(tokenizer: Tokenizer, config: Readonly<Record<string, unknown>>) {
     this.#tokenizer = tokenizer;
-    this.#pad = tokenizer.token_to_id(tokenText(config["pad_token"]) ?? "<pad>") ?? 0;
+    // CLIP's tokenizers pad with the token that ends a text where they do not say otherwise.
+    const pad = tokenText(config["pad_token"]) ?? (config["tokenizer_class"] === "CLIPTokenizer" ? CLIP_END : "<pad>");
+    this.#pad = tokenizer.token_to_id(pad) ?? 0;
     this.#unknown = tokenizer.token_to_id(tokenText(config["unk_token"]) ?? "<unk>");
-    this.#suffix = tokenizer.encode("").ids;
+    // An empty prompt is what starts every prompt and what ends it; only the first is where "a" has it too.
+    const [none, some] = ["", "a"].map((text) => tokenizer.encode(text).ids) as [number[], number[]];
+    const shared = none.findIndex((id, i) => id !== some[i]);
+    this.#prefix = none.slice(0, shared < 0 ? none.length : shared);
+    this.#suffix = none.slice(this.#prefix.length);
     const length = config["model_max_length"];
     // transformers writes 1e30 where it knows no limit.
     this.maxLength = typeof length === "number" && length > 0 && length < 1e6 ? length : Number.POSITIVE_INFINITY;
   }
 
   /**
-   * Reads `tokenizer.json`, or else `spiece.model`, the only one that T5's published checkpoints have, and
-   * `tokenizer_config.json`. Throws CheckpointError if there is neither or they cannot be read.
+   * Reads `tokenizer.json`, or else `spiece.model`, the only one that T5's published checkpoints have, or else `vocab.json`
+   * and `merges.txt`, as Stable Diffusion's have them, and `tokenizer_config.json`. Throws CheckpointError if there is none
+   * of these or they cannot be read.
    */
   static async open(folder: Folder): Promise<PromptTokenizer> {
-    const config = (await folder.has("tokenizer_config.json"))
-      ? expectObject(await folder.json("tokenizer_config.json"), `${folder.name}/tokenizer_config.json`)
-      : {};
+    const settings = async (file: string) =>
+      (await folder.has(file)) ? expectObject(await folder.json(file), `${folder.name}/${file}`) : {};
+    const config = { ...(await settings("special_tokens_map.json")), ...(await settings("tokenizer_config.json")) };
     try {
       if (await folder.has("tokenizer.json")) {
         const json = expectObject(await folder.json("tokenizer.json"), `${folder.name}/tokenizer.json`);
@@ -53,14 +65,18 @@ export class PromptTokenizer {
       if (await folder.has("spiece.model")) {
         return new PromptTokenizer(await sentencePieceTokenizer(await folder.source("spiece.model"), config), config);
       }
+      if (await hasMerges(folder)) {
+        const settled = { tokenizer_class: "CLIPTokenizer", ...config };
+        return new PromptTokenizer(await clipTokenizer(folder, settled), settled);
+      }
     } catch (cause) {
       if (cause instanceof HalfstepError) throw cause;
       // the library takes the files' word for the types of what is in them
       throw new CheckpointError(`${folder.name}: is not a usable tokenizer: ${(cause as Error).message}`, { cause });
     }
     throw new CheckpointError(
-      `${folder.name}: has neither tokenizer.json nor spiece.model. Tokenizers in other formats can be converted with ` +
-        "transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...) writes a tokenizer.json.",
+      `${folder.name}: has neither tokenizer.json nor spiece.model, nor vocab.json with merges.txt. Tokenizers in other ` +
+        "formats can be converted with transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...) writes a tokenizer.json.",
     );
   }
 
@@ -68,10 +84,10 @@ export class PromptTokenizer {
   encode(prompt: string, length: number): TokenizedPrompt {
     const text = prompt.toLowerCase().trim();
     const all = this.#tokenizer.encode(text).ids;
-    const room = length - this.#suffix.length;
+    const room = length - this.#prefix.length - this.#suffix.length;
     if (room < 1) throw new ArgumentError(`a prompt of ${length} tokens has no room for text`);
-    const body = all.slice(0, all.length - this.#suffix.length);
-    const kept = [...body.slice(0, room), ...this.#suffix];
+    const body = this.#body(all);
+    const kept = [...this.#prefix, ...body.slice(0, room), ...this.#suffix];
     const truncated = body.length > room ? this.#tokenizer.decode(body.slice(room)) : "";
     const unknown = text.split(/\s+/).filter((word) => word !== "" && this.#isUnknown(word));
     const padding = length - kept.length;
@@ -83,12 +99,17 @@ export class PromptTokenizer {
     };
   }
 
+  /** A text's tokens without those that start and end every one. */
+  #body(ids: readonly number[]): number[] {
+    return ids.slice(this.#prefix.length, ids.length - this.#suffix.length);
+  }
+
   /** Out of the vocabulary, or of letters only: no model has learned a word from its single letters. */
   #isUnknown(word: string): boolean {
-    const ids = this.#tokenizer.encode(word).ids.slice(0, -this.#suffix.length || undefined);
+    const ids = this.#body(this.#tokenizer.encode(word).ids);
     if (this.#unknown !== undefined && ids.includes(this.#unknown)) return true;
     const letters = [...word].filter((character) => /\p{L}/u.test(character));
-    const pieces = ids.map((id) => (this.#tokenizer.id_to_token(id) ?? "").replace(/^(##|\u2581)/, ""));
+    const pieces = ids.map((id) => (this.#tokenizer.id_to_token(id) ?? "").replace(/^(##|\u2581)|<\/w>$/g, ""));
     return letters.length > 2 && pieces.every((piece) => [...piece].length <= 1);
   }
 }
@@ -117,4 +138,20 @@ export async function encodePrompts(
     attentionMask: mask,
   });
   return { encoderHiddenStates: lastHiddenState as FloatTensor, encoderAttentionMask: mask };
+}
+
+/** Prompts as CLIP's text tower sees them: its last states, [prompts, tokens, width]. Padding is not hidden from anything. */
+export async function encodeClipPrompts(
+  tokenized: readonly TokenizedPrompt[],
+  encoder: Component<CLIPTextConfig>,
+): Promise<FloatTensor> {
+  const tokens = tokenized[0]!.ids.length;
+  const session = await encoder.session({ batch: "batch", tokens });
+  const { lastHiddenState } = await session.run({
+    inputIds: int64Tensor(
+      [tokenized.length, tokens],
+      tokenized.flatMap(({ ids }) => ids),
+    ),
+  });
+  return lastHiddenState as FloatTensor;
 }
