@@ -35,3 +35,8 @@ export class NumericError extends HalfstepError {
 export class HubError extends HalfstepError {
   override readonly name = "HubError";
 }
+
+/** A program or a binary outside this package that a request needs and that is missing or failed. */
+export class ToolError extends HalfstepError {
+  override readonly name = "ToolError";
+}

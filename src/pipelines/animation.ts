@@ -1,0 +1,92 @@
+/** Moving pictures as pipelines give them, and the formats that they can be written in. */
+import { ArgumentError, ShapeError } from "../errors.ts";
+import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { type Picture, toPictures } from "./picture.ts";
+
+export interface Animation {
+  /** All of one size. */
+  readonly frames: readonly Picture[];
+  /** Frames a second. */
+  readonly fps: number;
+}
+
+/** Decoded values [batch, 3, frames, height, width], where -1 is black and 1 is white, as the frames of each video. */
+export function toFrames({ shape, data }: FloatTensor): Picture[][] {
+  const [batch, channels, frames, height, width] = shape as [number, number, number, number, number];
+  if (shape.length !== 5)
+    throw new ShapeError(`videos are [batch, 3, frames, height, width], not [${shape.join(", ")}]`);
+  const area = height * width;
+  const each = channels * frames * area;
+  return Array.from({ length: batch }, (_, video) => {
+    const pictures = new Float32Array(each);
+    for (let c = 0; c < channels; c++) {
+      for (let f = 0; f < frames; f++) {
+        const from = video * each + (c * frames + f) * area;
+        pictures.set(data.subarray(from, from + area), (f * channels + c) * area);
+      }
+    }
+    return toPictures(floatTensor([frames, channels, height, width], pictures));
+  });
+}
+
+/** "frames" is a folder of numbered PNG files. */
+export type AnimationFormat = "gif" | "webp" | "mp4" | "frames";
+
+/** GIF counts hundredths of a second, and browsers take a pause of fewer than two of them for ten. */
+const GIF_FPS = 50;
+
+/** What a name asks for: .gif, .webp, .mp4, or a folder if it ends in "/" or has no ending. Throws ArgumentError for others. */
+export function animationFormat(out: string): AnimationFormat {
+  const name = out.split(/[\\/]/).at(-1)!;
+  const ending = /\.(\w+)$/.exec(name)?.[1]?.toLowerCase();
+  if (ending === undefined) return "frames";
+  if (ending === "gif" || ending === "webp" || ending === "mp4") return ending;
+  throw new ArgumentError(
+    `${out}: an animation's name ends in .gif, .webp or .mp4, or in / for a folder of PNG files; not in .${ending}.`,
+  );
+}
+
+/** Throws ArgumentError for frames that cannot be an animation of this format. */
+export function checkAnimation({ frames, fps }: Animation, format: AnimationFormat): void {
+  const [first] = frames;
+  if (!first) throw new ArgumentError("An animation needs at least one frame.");
+  const odd = frames.find(({ width, height }) => width !== first.width || height !== first.height);
+  if (odd) {
+    throw new ArgumentError(
+      `The frames of an animation have one size; these are ${first.width}x${first.height} and ${odd.width}x${odd.height}.`,
+    );
+  }
+  const most = format === "gif" ? GIF_FPS : 1000;
+  if (Number.isFinite(fps) && fps > 0 && fps <= most) return;
+  throw new ArgumentError(`fps must be a number above 0 and up to ${most} for ${format}, not ${fps}.`);
+}
+
+/**
+ * How long each frame stays, in milliseconds that are multiples of `unit`; rounding errors do not add up, so 16 frames at 8
+ * a second last two seconds also where a frame can only last 120 or 130 ms.
+ */
+export function frameDelays(frames: number, fps: number, unit = 1): number[] {
+  const end = (frame: number) => Math.round((frame * 1000) / fps / unit) * unit;
+  return Array.from({ length: frames }, (_, i) => end(i + 1) - end(i));
+}
+
+/**
+ * A GIF file with a comment, which the format has for every text about the picture. In ASCII: other characters are escaped
+ * as in JSON, since readers do not agree on what the bytes mean.
+ */
+export function withGifComment(gif: Uint8Array, comment: string): Uint8Array {
+  const TRAILER = 0x3b;
+  if (gif.at(-1) !== TRAILER) throw new ArgumentError("These bytes do not end as a GIF file does.");
+  const text = new TextEncoder().encode(asciiOnly(comment));
+  const block = [0x21, 0xfe]; // extension, comment
+  for (let at = 0; at < text.length; at += 255) {
+    const part = text.subarray(at, at + 255);
+    block.push(part.length, ...part);
+  }
+  return Uint8Array.from([...gif.subarray(0, -1), ...block, 0, TRAILER]);
+}
+
+/** Characters outside printable ASCII as JSON escapes them. */
+export function asciiOnly(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
