@@ -35,6 +35,9 @@ export type AnimationFormat = "gif" | "webp" | "mp4" | "frames";
 /** GIF counts hundredths of a second, and browsers take a pause of fewer than two of them for ten. */
 const GIF_FPS = 50;
 
+/** Bytes that start a part of a GIF file. */
+const [EXTENSION, COMMENT, APPLICATION] = [0x21, 0xfe, 0xff];
+
 /** What a name asks for: .gif, .webp, .mp4, or a folder if it ends in "/" or has no ending. Throws ArgumentError for others. */
 export function animationFormat(out: string): AnimationFormat {
   const name = out.split(/[\\/]/).at(-1)!;
@@ -71,19 +74,33 @@ export function frameDelays(frames: number, fps: number, unit = 1): number[] {
 }
 
 /**
- * A GIF file with a comment, which the format has for every text about the picture. In ASCII: other characters are escaped
- * as in JSON, since readers do not agree on what the bytes mean.
+ * A GIF file with a comment, which the format has for every text about the picture, before its first frame. In ASCII: other
+ * characters are escaped as in JSON, since readers do not agree on what the bytes mean. Throws ArgumentError if it is no GIF.
  */
 export function withGifComment(gif: Uint8Array, comment: string): Uint8Array {
-  const TRAILER = 0x3b;
-  if (gif.at(-1) !== TRAILER) throw new ArgumentError("These bytes do not end as a GIF file does.");
+  if (!/^GIF8[79]a$/.test(String.fromCharCode(...gif.subarray(0, 6))))
+    throw new ArgumentError("These bytes are no GIF.");
+  const flags = gif[10]!;
+  // Header and screen take 13 bytes; then come the colours of all frames, if there are any.
+  let at = 13 + (flags & 0x80 ? 3 * 2 ** ((flags & 7) + 1) : 0);
+  // That it repeats is an application's extension, which has to be the first.
+  while (gif[at] === EXTENSION && gif[at + 1] === APPLICATION) {
+    at += 2;
+    while (gif[at]! > 0) at += 1 + gif[at]!;
+    at += 1;
+  }
   const text = new TextEncoder().encode(asciiOnly(comment));
-  const block = [0x21, 0xfe]; // extension, comment
-  for (let at = 0; at < text.length; at += 255) {
-    const part = text.subarray(at, at + 255);
+  const block = [EXTENSION, COMMENT];
+  for (let from = 0; from < text.length; from += 255) {
+    const part = text.subarray(from, from + 255);
     block.push(part.length, ...part);
   }
-  return Uint8Array.from([...gif.subarray(0, -1), ...block, 0, TRAILER]);
+  block.push(0);
+  const out = new Uint8Array(gif.length + block.length);
+  out.set(gif.subarray(0, at));
+  out.set(block, at);
+  out.set(gif.subarray(at), at + block.length);
+  return out;
 }
 
 /** Characters outside printable ASCII as JSON escapes them. */

@@ -206,11 +206,12 @@ it.each<[string, Partial<Animation>, string]>([
   await expect(written).rejects.toThrow(message);
 });
 
-it("a GIF's comment is cut into blocks of 255 bytes, and goes before the end", () => {
-  const gif = withGifComment(Uint8Array.of(1, 2, 0x3b), "x".repeat(300));
-  expect([...gif.subarray(0, 5)]).toEqual([1, 2, 0x21, 0xfe, 255]);
-  expect(gif[5 + 255]).toBe(45);
-  expect([...gif.subarray(-2)]).toEqual([0, 0x3b]);
-  expect(gif).toHaveLength(2 + 2 + 1 + 255 + 1 + 45 + 1 + 1);
+it("a GIF's comment is cut into blocks of 255 bytes, and goes after what says that it repeats", () => {
+  const start = [...new TextEncoder().encode("GIF89a"), 1, 0, 1, 0, 0x80, 0, 0, 9, 9, 9, 8, 8, 8];
+  const repeats = [0x21, 0xff, 2, 5, 5, 1, 4, 0];
+  const frames = [0x2c, 7, 7, 0x3b];
+  const gif = withGifComment(Uint8Array.of(...start, ...repeats, ...frames), "x".repeat(300));
+  const [many, few] = [255, 45].map((length) => [length, ...new Array<number>(length).fill(0x78)]);
+  expect([...gif]).toEqual([...start, ...repeats, 0x21, 0xfe, ...many!, ...few!, 0, ...frames]);
   expect(() => withGifComment(Uint8Array.of(1), "x")).toThrow(ArgumentError);
 });
