@@ -1,0 +1,139 @@
+/** Pictures in other sizes, number for number as the libraries do it that pipelines were published with. */
+import { ArgumentError } from "../errors.ts";
+import { type FloatTensor, floatTensor } from "../tensor.ts";
+import type { Picture } from "./picture.ts";
+
+/** Weight of a pixel by its distance from the place that is asked for, in pixels of the smaller of the two pictures. */
+interface Kernel {
+  readonly support: number;
+  weight(distance: number): number;
+}
+
+const sinc = (x: number) => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
+
+/** Cubic convolution (Keys 1981, equation 4): Pillow has a = -0.5, PyTorch -0.75. */
+function cubic(x: number, a: number): number {
+  const distance = Math.abs(x);
+  if (distance < 1) return ((a + 2) * distance - (a + 3)) * distance ** 2 + 1;
+  return distance < 2 ? a * (((distance - 5) * distance + 8) * distance - 4) : 0;
+}
+
+const kernels = {
+  bicubic: { support: 2, weight: (x) => cubic(x, -0.5) },
+  lanczos: { support: 3, weight: (x) => (Math.abs(x) < 3 ? sinc(x) * sinc(x / 3) : 0) },
+} as const satisfies Record<string, Kernel>;
+export type Resampling = keyof typeof kernels;
+
+/**
+ * A picture in another size as Pillow's `Image.resize` gives it, to the last bit: the kernel is as wide as a pixel of the
+ * smaller picture, first the rows, then the columns, rounded to 8 bits after each. Throws ArgumentError for a size of nothing.
+ */
+export function resample(picture: Picture, width: number, height: number, method: Resampling): Picture {
+  if (!(width >= 1 && height >= 1)) throw new ArgumentError(`A picture of ${width} x ${height} pixels cannot be.`);
+  const across = pass(picture.data, [picture.height, picture.width, 3], width, kernels[method]);
+  const down = pass(across, [1, picture.height, 3 * width], height, kernels[method]);
+  return { width, height, data: down };
+}
+
+/** Pillow's weights are whole multiples of this. */
+const UNIT = 2 ** 22;
+
+/** The middle axis of [lines, from, values], in another length. */
+function pass(data: Uint8Array, shape: readonly [number, number, number], to: number, kernel: Kernel): Uint8Array {
+  const [lines, from, values] = shape;
+  if (from === to) return data;
+  const out = new Uint8Array(lines * to * values);
+  const scale = from / to;
+  const wide = Math.max(scale, 1);
+  for (let place = 0; place < to; place++) {
+    const centre = (place + 0.5) * scale;
+    const first = Math.max(0, Math.floor(centre - kernel.support * wide + 0.5));
+    const end = Math.min(from, Math.floor(centre + kernel.support * wide + 0.5));
+    const weights = Float64Array.from({ length: end - first }, (_, i) =>
+      kernel.weight((i + first - centre + 0.5) / wide),
+    );
+    const total = weights.reduce((a, b) => a + b, 0);
+    const steps = weights.map((weight) => roundAway((weight / total) * UNIT));
+    for (let line = 0; line < lines; line++) {
+      for (let value = 0; value < values; value++) {
+        let sum = UNIT / 2;
+        for (let i = 0; i < steps.length; i++) sum += steps[i]! * data[(line * from + first + i) * values + value]!;
+        out[(line * to + place) * values + value] = Math.min(255, Math.max(0, Math.floor(sum / UNIT)));
+      }
+    }
+  }
+  return out;
+}
+
+const roundAway = (x: number) => Math.trunc(x < 0 ? x - 0.5 : x + 0.5);
+
+/**
+ * Channels [1, channels, height, width] in another size as Stable Video Diffusion's pipeline brings its picture to CLIP's:
+ * a Gaussian blur by how much smaller it becomes, then cubic interpolation at places that share the corners.
+ */
+export function resizeWithAntialiasing(image: FloatTensor, height: number, width: number): FloatTensor {
+  const [batch, channels, fromHeight, fromWidth] = image.shape as [number, number, number, number];
+  const planes = batch * channels;
+  const across = interpolate(blur(image.data, [planes * fromHeight, fromWidth, 1], fromWidth / width), {
+    shape: [planes * fromHeight, fromWidth, 1],
+    to: width,
+  });
+  const down = interpolate(blur(across, [planes, fromHeight, width], fromHeight / height), {
+    shape: [planes, fromHeight, width],
+    to: height,
+  });
+  return floatTensor([batch, channels, height, width], down);
+}
+
+type Lines = readonly [lines: number, length: number, values: number];
+
+/** Along the middle axis, mirrored at the ends; `factor` is how many times smaller the axis will be. */
+function blur(data: Float32Array, [lines, length, values]: Lines, factor: number): Float32Array {
+  const deviation = Math.max((factor - 1) / 2, 0.001);
+  const whole = Math.trunc(Math.max(4 * deviation, 3));
+  const radius = Math.floor(whole / 2);
+  if (radius >= length) {
+    throw new ArgumentError(
+      `A picture of ${length} pixels on a side is too small to be blurred over ${2 * radius + 1}.`,
+    );
+  }
+  const weights = Float64Array.from({ length: 2 * radius + 1 }, (_, i) =>
+    Math.exp(-((i - radius) ** 2) / (2 * deviation ** 2)),
+  );
+  const total = weights.reduce((a, b) => a + b, 0);
+  const mirrored = (place: number) => (place < 0 ? -place : place < length ? place : 2 * (length - 1) - place);
+  return filter(data, [lines, length, values], length, (place) =>
+    Array.from(weights, (weight, i) => [mirrored(place + i - radius), weight / total]),
+  );
+}
+
+/** PyTorch's bicubic interpolation with `align_corners=True` along the middle axis. */
+function interpolate(data: Float32Array, { shape, to }: { shape: Lines; to: number }): Float32Array {
+  const length = shape[1];
+  return filter(data, shape, to, (place) => {
+    const at = to > 1 ? (place * (length - 1)) / (to - 1) : 0;
+    const before = Math.floor(at);
+    return [-1, 0, 1, 2].map((i) => [Math.min(length - 1, Math.max(0, before + i)), cubic(at - before - i, -0.75)]);
+  });
+}
+
+/** Weighted sums along the middle axis, of the places that `terms` names for each place of the result. */
+function filter(
+  data: Float32Array,
+  [lines, length, values]: Lines,
+  to: number,
+  terms: (place: number) => [number, number][],
+): Float32Array {
+  const out = new Float32Array(lines * to * values);
+  for (let place = 0; place < to; place++) {
+    const sum = terms(place);
+    for (let line = 0; line < lines; line++) {
+      for (let value = 0; value < values; value++) {
+        let total = 0;
+        for (const [from, weight] of sum) total += weight * data[(line * length + from) * values + value]!;
+        out[(line * to + place) * values + value] = total;
+      }
+    }
+  }
+  return out;
+}
