@@ -6,6 +6,9 @@ import { parameterWeights, type WeightSource, Weights } from "./weights.ts";
 /** Named values that stages read and write, in the words of diffusers' `forward` ("hiddenStates", "timestep"). */
 export type Features = Readonly<Record<string, Value>>;
 
+/** A feature's dimensions in order, by what they count: { batch: 2, frame: 16, position: 4096, channel: 320 }. */
+export type Layout = Readonly<Record<string, Dim>>;
+
 /** The smallest piece of a model that a planner knows. */
 export interface Stage {
   /** As in the checkpoint: "transformer_blocks.3". */
@@ -14,6 +17,12 @@ export interface Stage {
   readonly axis: "frame" | "position" | "whole";
   readonly reads: readonly string[];
   readonly writes: readonly string[];
+  /**
+   * How everything that it reads and writes is laid out. What this says of a stage whose axis is "frame": given part of the
+   * frames of all that has a dimension of that name, and the rest whole, `build` gives the same part of all that it writes,
+   * exactly; likewise with "position", and of every stage with "batch". A stage without layouts is never cut.
+   */
+  readonly layouts?: Readonly<Record<string, Layout>>;
   build(features: Features, weights: Weights): Features;
 }
 
@@ -46,6 +55,8 @@ export interface Architecture<Config> {
   model(config: Config, geometry: Geometry): StagedModel;
   /** A tensor's name here, from the one that a checkpoint has it under: for names that changed over time. */
   rename?(stored: string): string;
+  /** Of a network for videos: which dimension of its input `sample` counts the frames. */
+  readonly framesAxis?: number;
   /** Tensors that checkpoints of this class may have and the model does not need: buffers, other parts, duplicates. */
   readonly ignores?: RegExp;
 }

@@ -43,6 +43,15 @@ export class ConfigReader {
     return value as readonly number[];
   }
 
+  /** One whole number for all of `count` blocks, or a list with one for each. */
+  integerPerBlock(key: string, count: number, fallback?: number | readonly number[]): readonly number[] {
+    const value = this.#value(key, fallback);
+    const list = Array.isArray(value) ? value : new Array<unknown>(count).fill(value);
+    const fine = list.length === count && list.every((item) => Number.isSafeInteger(item) && item > 0);
+    if (!fine) this.#refuse(key, value, `a positive whole number, or a list of ${count} of them`);
+    return list as readonly number[];
+  }
+
   strings(key: string, fallback?: readonly string[]): readonly string[] {
     const value = this.#value(key, fallback);
     if (!Array.isArray(value) || value.some((item) => typeof item !== "string"))

@@ -16,14 +16,17 @@ import {
   reshape,
   silu,
   sin,
+  split,
 } from "../graph/operators.ts";
 import { constant, staticDim, type Value } from "../graph/value.ts";
 import type { Weights } from "./weights.ts";
 
-/** y = x W^T + b over the last axis; W is [out, in]. */
-export function linear(x: Value, w: Weights, out: number, { bias = true } = {}): Value {
+/** y = x W^T + b over the last axis; W is [out, in], or stored as a convolution's [out, in, 1, 1]. */
+export function linear(x: Value, w: Weights, out: number, { bias = true, convolution = false } = {}): Value {
   const width = staticDim(x, -1, "linear");
-  const matrix = w.tensor("weight", [out, width]);
+  const matrix = convolution
+    ? reshape(w.tensor("weight", [out, width, 1, 1]), [out, width])
+    : w.tensor("weight", [out, width]);
   const shift = bias ? w.tensor("bias", [out]) : null;
   if (x.shape.length === 2) return gemm(x, matrix, shift, { transB: true });
   return reshape(gemm(reshape(x, [-1, width]), matrix, shift, { transB: true }), [...x.shape.slice(0, -1), out]);
@@ -96,9 +99,9 @@ export function sinusoidalEmbedding(values: Value, width: number, shift = 0): Va
   return concat([cos(angles), sin(angles)], -1);
 }
 
-/** linear_1, SiLU, linear_2: diffusers' TimestepEmbedding. */
-export function timestepEmbedding(x: Value, w: Weights, width: number): Value {
-  return linear(silu(linear(x, w.at("linear_1"), width)), w.at("linear_2"), width);
+/** linear_1, SiLU, linear_2: diffusers' TimestepEmbedding, `width` wide inside. */
+export function timestepEmbedding(x: Value, w: Weights, width: number, out = width): Value {
+  return linear(silu(linear(x, w.at("linear_1"), width)), w.at("linear_2"), out);
 }
 
 /** diffusers' FeedForward with activation "gelu-approximate": four times as wide inside. */
@@ -106,4 +109,12 @@ export function feedForward(x: Value, w: Weights): Value {
   const width = staticDim(x, -1, "feedForward");
   const net = w.at("net");
   return linear(gelu(linear(x, net.at(0).at("proj"), 4 * width), "tanh"), net.at(2), width);
+}
+
+/** diffusers' FeedForward with activation "geglu" (Shazeer 2020, arXiv 2002.05202): four times as wide inside. */
+export function gegluFeedForward(x: Value, w: Weights): Value {
+  const width = staticDim(x, -1, "gegluFeedForward");
+  const net = w.at("net");
+  const [value, gate] = split(linear(x, net.at(0).at("proj"), 8 * width), 2) as [Value, Value];
+  return linear(mul(value, gelu(gate)), net.at(2), width);
 }

@@ -12,6 +12,9 @@ import { emojiAlign } from "./emoji-align.ts";
 import { olderClassName } from "./patch-transformer.ts";
 import { pixart } from "./pixart.ts";
 import { t5 } from "./t5.ts";
+import { unet2DCondition } from "./unet-2d-condition.ts";
+import { unetMotion } from "./unet-motion.ts";
+import { unetSpatioTemporal } from "./unet-spatio-temporal.ts";
 
 /** The networks of a class that share one configuration and one set of weights: most have one, autoencoders two. */
 export type Networks = Readonly<Record<string, Architecture<unknown>>>;
@@ -27,6 +30,9 @@ const classes: Readonly<Record<string, Networks>> = {
   [emojiAlign.image.className]: emojiAlign,
   [pixart.className]: { model: pixart },
   [t5.className]: { model: t5 },
+  [unet2DCondition.className]: { model: unet2DCondition },
+  [unetMotion.className]: { model: unetMotion },
+  [unetSpatioTemporal.className]: { model: unetSpatioTemporal },
 };
 
 /** Transformer2DModel was one class for several architectures, of which `norm_type` says the one that is meant. */

@@ -3,6 +3,7 @@ import type { Folder } from "../checkpoints/files.ts";
 import { checkFinite, checkWeights, openWeights, type WeightFiles } from "../checkpoints/weights.ts";
 import { ArgumentError } from "../errors.ts";
 import { toOnnx } from "../graph/onnx.ts";
+import { reshape, transpose } from "../graph/operators.ts";
 import type { Value } from "../graph/value.ts";
 import {
   type Architecture,
@@ -57,7 +58,7 @@ export async function verifyModel(
   const files = await openWeights(folder, variant);
   const inputs = byFeature(io, "input.");
   const parts = networks.map((network) => {
-    const geometry = geometryOf(network.name, inputs);
+    const geometry = geometryOf(network, inputs);
     return { ...network, geometry, model: network.model(geometry) };
   });
   await checkAll(files, parts);
@@ -104,18 +105,22 @@ const pictures: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** The sizes that the reference's inputs have. */
-function geometryOf(network: string, inputs: Io): Geometry {
-  const picture = (pictures[network] ?? []).map((name) => inputs.get(name)).find(Boolean);
+function geometryOf(
+  { name, architecture }: { name: string; architecture: Architecture<unknown> },
+  inputs: Io,
+): Geometry {
+  const picture = (pictures[name] ?? []).map((name) => inputs.get(name)).find(Boolean);
   const text = inputs.get("encoderHiddenStates") ?? inputs.get("inputIds");
   const [batch] = (picture ?? text ?? [...inputs.values()][0])?.shape ?? [];
   if (batch === undefined) throw new ArgumentError('The reference has no tensor "input.*" with a batch.');
   const [height, width] = picture?.shape.slice(-2) ?? [];
   const tokens = text?.shape[1];
   // A decoder of videos is given all their frames one after the other.
-  const frames = network === "decoder" ? Number(inputs.get("numFrames")?.data[0] ?? 0) : 0;
+  const inARow = name === "decoder" ? Number(inputs.get("numFrames")?.data[0] ?? 0) : 0;
+  const frames = inARow || (architecture.framesAxis === undefined ? 0 : picture?.shape[architecture.framesAxis]);
   return {
-    batch: frames > 0 ? batch / frames : batch,
-    ...(frames > 0 && { frames }),
+    batch: inARow ? batch / inARow : batch,
+    ...(frames && { frames }),
     ...(height !== undefined && { height }),
     ...(width !== undefined && { width }),
     ...(tokens !== undefined && { tokens }),
@@ -125,11 +130,17 @@ function geometryOf(network: string, inputs: Io): Geometry {
 /** What the model takes, out of what the reference has; integers become floats where it takes those. */
 function feedsOf({ className, inputs: wanted }: StagedModel, inputs: Io): Tensors {
   return Object.fromEntries(
-    Object.entries<Value>(wanted).map(([name, { dtype }]) => {
+    Object.entries<Value>(wanted).map(([name, { dtype, shape }]) => {
       const tensor = inputs.get(name);
       if (!tensor) throw new ArgumentError(`${className} needs "input.${snake(name)}", which the reference lacks.`);
-      if (tensor.dtype === dtype || dtype !== "float32") return [name, tensor];
-      return [name, { dtype, shape: tensor.shape, data: Float32Array.from<number | bigint>(tensor.data, Number) }];
+      if (dtype !== "float32") return [name, tensor];
+      const data = tensor.dtype === dtype ? tensor.data : Float32Array.from<number | bigint>(tensor.data, Number);
+      // One timestep for the whole batch.
+      if (tensor.shape.length === 0 && shape.length === 1) {
+        const count = Number(shape[0]);
+        return [name, { dtype, shape: [count], data: new Float32Array(count).fill(Number(data[0])) }];
+      }
+      return [name, { dtype, shape: tensor.shape, data }];
     }),
   );
 }
@@ -138,6 +149,7 @@ function feedsOf({ className, inputs: wanted }: StagedModel, inputs: Io): Tensor
 async function compareBlocks(model: StagedModel, files: WeightFiles, runtime: Runtime, feeds: Tensors, io: Io) {
   const names = [...io.keys()].filter((name) => name.startsWith("block."));
   const states = statesBetween(model, new Weights(checkpointWeights(files, describeModel(model))), names);
+  for (const [name, value] of states) states.set(name, inShape(value, io.get(name)!.shape));
   if (states.size === 0) return [];
   const session = await runtime.compile(toOnnx(Object.fromEntries(states)), weightLocations(files));
   const results = await session.run(feeds);
@@ -157,7 +169,10 @@ function statesBetween(model: StagedModel, weights: Weights, names: readonly str
     const outputs = stage.build(features, weights);
     const [value, ...others] = Object.values(outputs);
     // The state after a block is the one after its last stage.
-    const path = stage.name.replace(/_blocks?\b/, "").split(".");
+    const path = stage.name
+      .replace(/_(blocks?|modules)\b/g, "")
+      .replace(/s\b/g, "")
+      .split(".");
     if (others.length === 0) for (const end of path.keys()) written.set(path.slice(0, end + 1).join("."), value!);
     if (i === 0 || /\.\d+$/.test(stage.name)) numbered.push(value!);
     for (const [name, output] of Object.entries(outputs)) written.set(snake(name), output);
@@ -171,6 +186,14 @@ function statesBetween(model: StagedModel, weights: Weights, names: readonly str
     return value ? [[name, value] as const] : [];
   });
   return new Map(states);
+}
+
+/** UNets' features are [batch, frames, height * width, channels], their references [batch * frames, channels, height, width]. */
+function inShape(value: Value, shape: readonly number[]): Value {
+  const [batch, frames, positions, channels] = value.shape.map(Number) as [number, number, number, number];
+  const [pictures, , height, width] = shape as [number, number, number, number];
+  const same = value.shape.length === 4 && batch * frames === pictures && positions === height * width;
+  return same && channels === shape[1] ? reshape(transpose(value, [0, 1, 3, 2]), shape) : value;
 }
 
 function compareTensors(name: string, actual: Tensor, expected: Tensor): OutputError {

@@ -1,0 +1,85 @@
+/**
+ * Layers along the frames of a video, for every position alone, as AnimateDiff (Guo et al. 2023, arXiv 2307.04725,
+ * section 4.2) and Stable Video Diffusion (Blattmann et al. 2023, arXiv 2311.15127, appendix D) have them.
+ */
+import { add, concat, conv2d, div, mul, reduceMean, reshape, sigmoid, split, sqrt, sub } from "../graph/operators.ts";
+import { staticDim, type Value } from "../graph/value.ts";
+import type { Weights } from "./weights.ts";
+
+/** PyTorch's Conv3d with a kernel of three frames and one position: [batch, channels, frames, positions] -> the same. */
+export function frameConv(x: Value, w: Weights): Value {
+  const channels = staticDim(x, 1, "frameConv");
+  const kernel = reshape(w.tensor("weight", [channels, channels, 3, 1, 1]), [channels, channels, 3, 1]);
+  return conv2d(x, kernel, w.tensor("bias", [channels]), { padding: [1, 0, 1, 0] });
+}
+
+/** How diffusers' AlphaBlender comes to the spatial branch's share from its one number. */
+export type MergeStrategy = "learned" | "fixed" | "learned_with_images";
+
+/**
+ * diffusers' AlphaBlender: share * spatial + (1 - share) * temporal, of two values of one shape. "learned_with_images"
+ * is "learned" for every frame of a video; a batch of single pictures, for which it differs, has no frames here.
+ * `switched` exchanges the shares, as the autoencoder's decoder does.
+ */
+export function alphaBlender(
+  spatial: Value,
+  temporal: Value,
+  w: Weights,
+  { strategy = "learned_with_images", switched = false }: { strategy?: MergeStrategy; switched?: boolean } = {},
+): Value {
+  const factor = w.tensor("mix_factor", [1]);
+  const share = strategy === "fixed" ? factor : sigmoid(factor);
+  const [kept, mixed] = switched ? [temporal, spatial] : [spatial, temporal];
+  return add(mul(kept, share), mul(mixed, sub(1, share)));
+}
+
+/**
+ * Mean and variance over some axes of x, the last among them, which stay as 1 but for the last, where the two are: those of
+ * the equal parts that a group norm runs over.
+ */
+export function moments(x: Value, axes: readonly number[]): Value {
+  // One axis after the other: equal parts, and each is a reduction that ONNX Runtime has a fast path for.
+  const average = (value: Value) => axes.reduce((reduced, axis) => reduceMean(reduced, [axis]), value);
+  const mean = average(x);
+  const deviation = sub(x, mean);
+  return concat([mean, average(mul(deviation, deviation))], -1);
+}
+
+/**
+ * A group norm in the form x * scale + shift, from the moments of the equal parts that its groups consist of:
+ * [batch, parts, groups, 2] -> [batch, 2, channels], scale first. Exact: the variance of a whole is the mean of its parts'
+ * variances and of the squares by which their means are off.
+ */
+export function groupNormFromMoments(moments: Value, channels: number, epsilon: number, w: Weights): Value {
+  const [batch, , groups] = moments.shape;
+  const [means, variances] = split(moments, 2, -1) as [Value, Value];
+  const mean = reduceMean(means, [1]);
+  const off = sub(means, mean);
+  const variance = reduceMean(add(variances, mul(off, off)), [1]);
+  const perGroup = (name: string) => reshape(w.tensor(name, [channels]), [groups!, channels / Number(groups)]);
+  const scale = mul(perGroup("weight"), div(1, sqrt(add(variance, epsilon))));
+  const shift = sub(perGroup("bias"), mul(mean, scale));
+  return concat(
+    [scale, shift].map((line) => reshape(line, [batch!, 1, channels])),
+    1,
+  );
+}
+
+/** x [batch, frames, positions, channels] as `groupNormFromMoments` says, [batch, 2, channels]. */
+export function scaleAndShift(x: Value, lines: Value): Value {
+  const [batch, , channels] = lines.shape;
+  const [scale, shift] = split(lines, 2, 1).map((line) => reshape(line, [batch!, 1, 1, channels!])) as [Value, Value];
+  return add(mul(x, scale), shift);
+}
+
+/**
+ * The table of AnimateDiff's motion modules, [length, width]: for frame t, sin(t / 10000^(2i / width)) and the cosine by
+ * turns (Vaswani et al. 2017, arXiv 1706.03762, section 3.5). Checkpoints store it; this is for new ones.
+ */
+export function positionTable(length: number, width: number): Float32Array {
+  return Float32Array.from({ length: length * width }, (_, index) => {
+    const [t, channel] = [Math.floor(index / width), index % width];
+    const angle = t / 10000 ** ((channel - (channel % 2)) / width);
+    return channel % 2 === 0 ? Math.sin(angle) : Math.cos(angle);
+  });
+}

@@ -1,0 +1,135 @@
+/**
+ * AnimateDiff (Guo et al. 2023, arXiv 2307.04725): Stable Diffusion's UNet on every frame of a video, and after each layer
+ * a motion module, in which every position attends to itself in all frames. Names and configuration keys are those of
+ * diffusers' UNetMotionModel.
+ */
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
+import { ArgumentError } from "../errors.ts";
+import type { Architecture, Geometry, StagedModel } from "./architecture.ts";
+import { ConfigReader } from "./config.ts";
+import { divisible, parseLevels, parseSizes, type UNetConfig, type UNetLevel } from "./unet/config.ts";
+import { motionModule } from "./unet/temporal.ts";
+import { unet } from "./unet/unet.ts";
+import { parseSpatial, type SpatialConfig, spatialParts } from "./unet-2d-condition.ts";
+
+export interface MotionLevel extends UNetLevel {
+  /** Of the motion modules' attention. */
+  motionHeads: number;
+  /** Blocks in each motion module. */
+  motionLayers: number;
+}
+
+export interface UNetMotionConfig extends UNetConfig<MotionLevel>, SpatialConfig {
+  /** Most frames: rows of the motion modules' tables of positions. */
+  motionMaxSeqLength: number;
+  useMotionMidBlock: boolean;
+}
+
+export const unetMotion: Architecture<UNetMotionConfig> = {
+  className: "UNetMotionModel",
+  parseConfig,
+  model,
+  rename,
+  framesAxis: 2,
+};
+
+/** Frames that a new model is written for, unless it can have only fewer: those of AnimateDiff's training. */
+const FRAMES = 16;
+
+/** Settings of the class that would change the result and are not served, with the one value that is. */
+const fixed: Readonly<Record<string, string | number | null>> = {
+  act_fn: "silu",
+  addition_embed_type: null,
+  encoder_hid_dim: null,
+  encoder_hid_dim_type: null,
+  mid_block_scale_factor: 1,
+  reverse_motion_num_attention_heads: null,
+  reverse_temporal_transformer_layers_per_block: null,
+  reverse_transformer_layers_per_block: null,
+  time_cond_proj_dim: null,
+};
+
+function parseConfig(raw: RawConfig): UNetMotionConfig {
+  const { className } = unetMotion;
+  const read = new ConfigReader(raw, className);
+  for (const [key, only] of Object.entries(fixed)) read.require(key, only);
+  const spatial = parseSpatial(read, className);
+  const spatialLevels = parseLevels(read, className, {
+    blocks: {
+      down: ["CrossAttnDownBlockMotion", "DownBlockMotion"],
+      up: ["CrossAttnUpBlockMotion", "UpBlockMotion"],
+    },
+    heads: ["num_attention_heads", 8],
+    groups: spatial.normNumGroups,
+  });
+  const count = spatialLevels.length;
+  const heads = read.integerPerBlock("motion_num_attention_heads", count, 8);
+  const layers = read.integerPerBlock("temporal_transformer_layers_per_block", count, 1);
+  const levels = spatialLevels.map((level, i) => {
+    divisible(className, "motion_num_attention_heads", level.channels, heads[i]!);
+    return { ...level, motionHeads: heads[i]!, motionLayers: layers[i]! };
+  });
+  const deepest = levels.at(-1)!;
+  return {
+    ...spatial,
+    ...parseSizes(read),
+    levels,
+    middle: {
+      ...deepest,
+      layers: read.integer("mid_block_layers", 1),
+      transformerLayers: read.integer("transformer_layers_per_mid_block", deepest.transformerLayers),
+      motionLayers: read.integer("temporal_transformer_layers_per_mid_block", 1),
+    },
+    motionMaxSeqLength: read.integer("motion_max_seq_length", 32),
+    useMotionMidBlock: read.boolean("use_motion_mid_block", true),
+  };
+}
+
+/**
+ * Inputs: `sample` [batch, inChannels, frames, height, width] latents, `timestep` [batch] in 0..1000,
+ * `encoderHiddenStates` [batch, tokens, crossAttentionDim], one text for all frames; all float32. Output: `sample` [batch,
+ * outChannels, frames, height, width]. Throws ArgumentError for more frames than the motion modules have positions for.
+ */
+function model(config: UNetMotionConfig, geometry: Geometry): StagedModel {
+  const { className } = unetMotion;
+  const { motionMaxSeqLength: maxFrames, normNumGroups: groups, normEps: epsilon } = config;
+  const frames = geometry.frames ?? Math.min(FRAMES, maxFrames);
+  if (!Number.isInteger(frames) || frames < 1 || frames > maxFrames) {
+    throw new ArgumentError(
+      `${className}: a video of ${frames} frames; its motion modules have positions for 1 to ${maxFrames} ` +
+        "(config motion_max_seq_length). Ask for no more, or take an adapter that was trained on longer videos.",
+    );
+  }
+  return unet({
+    className,
+    config,
+    geometry,
+    frames,
+    sample: ({ batch, channel, frame, height, width }) => ({ batch, channel, frame, height, width }),
+    norm: { groups, epsilon },
+    downsamplePadding: config.downsamplePadding,
+    parts: (net) => {
+      const { resnet, rest } = spatialParts(net, config);
+      return {
+        resnet,
+        rest: (x, layer) => {
+          const { block, index, level } = layer;
+          const attended = rest(x, layer);
+          if (block === "mid_block" && !config.useMotionMidBlock) return attended;
+          const { motionHeads: heads, motionLayers: layers } = level;
+          return motionModule(net, attended, `${block}.motion_modules.${index}`, { groups, heads, layers, maxFrames });
+        },
+      };
+    },
+  });
+}
+
+/** The names that AnimateDiff's own files have, and diffusers' older ones, to those of today. */
+function rename(stored: string): string {
+  return stored
+    .replace(".temporal_transformer.", ".")
+    .replace(/\.attention_blocks\.0\.pos_encoder\.pe$/, ".pos_embed.pe")
+    .replace(/\.attention_blocks\.([01])\./, (_, i: string) => `.attn${Number(i) + 1}.`)
+    .replace(/\.norms\.([01])\./, (_, i: string) => `.norm${Number(i) + 1}.`)
+    .replace(".ff_norm.", ".norm3.");
+}

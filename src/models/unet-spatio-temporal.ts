@@ -1,0 +1,110 @@
+/**
+ * Stable Video Diffusion's UNet (Blattmann et al. 2023, arXiv 2311.15127, appendix D; "Align your Latents", arXiv
+ * 2304.08818, section 3.1): each layer of Stable Diffusion's UNet is followed by one along time and blended with it. Names
+ * and configuration keys are those of diffusers' UNetSpatioTemporalConditionModel.
+ */
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
+import { ArgumentError, ConfigError } from "../errors.ts";
+import { reshape } from "../graph/operators.ts";
+import type { Value } from "../graph/value.ts";
+import type { Architecture, Geometry, StagedModel } from "./architecture.ts";
+import { ConfigReader } from "./config.ts";
+import { sinusoidalEmbedding, timestepEmbedding } from "./layers.ts";
+import { parseLevels, parseSizes, type UNetConfig } from "./unet/config.ts";
+import { spatioTemporalResnet, spatioTemporalTransformer } from "./unet/temporal.ts";
+import { unet } from "./unet/unet.ts";
+import type { Weights } from "./weights.ts";
+
+export interface UNetSpatioTemporalConfig extends UNetConfig {
+  /** Of the videos that it was trained on; others can be asked for. */
+  numFrames: number;
+  /** Sinusoids of each of the numbers that are given beside the timestep. */
+  additionTimeEmbedDim: number;
+  /** How many such numbers there are. */
+  addedTimeIds: number;
+}
+
+export const unetSpatioTemporal: Architecture<UNetSpatioTemporalConfig> = {
+  className: "UNetSpatioTemporalConditionModel",
+  parseConfig,
+  model,
+  framesAxis: 1,
+};
+
+/** The class has no choice in these. */
+const GROUPS = 32;
+const EPSILON = 1e-5;
+/** Of the resnets in down blocks that attend, and of all on the way up. */
+const SMALL_EPSILON = 1e-6;
+
+function parseConfig(raw: RawConfig): UNetSpatioTemporalConfig {
+  const { className } = unetSpatioTemporal;
+  const read = new ConfigReader(raw, className);
+  const levels = parseLevels(read, className, {
+    blocks: {
+      down: ["CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"],
+      up: ["CrossAttnUpBlockSpatioTemporal", "UpBlockSpatioTemporal"],
+    },
+    heads: ["num_attention_heads", [5, 10, 20, 20]],
+    groups: GROUPS,
+  });
+  const additionTimeEmbedDim = read.integer("addition_time_embed_dim", 256);
+  const projected = read.integer("projection_class_embeddings_input_dim", 768);
+  if (additionTimeEmbedDim % 2 !== 0 || projected % additionTimeEmbedDim !== 0) {
+    throw new ConfigError(
+      `${className}: config "projection_class_embeddings_input_dim" is ${projected}; supported is a multiple of ` +
+        `"addition_time_embed_dim", which is ${additionTimeEmbedDim} and has to be even.`,
+    );
+  }
+  return {
+    ...parseSizes(read, { inChannels: 8, crossAttentionDim: 1024 }),
+    levels,
+    middle: { ...levels.at(-1)!, layers: 1 },
+    numFrames: read.integer("num_frames", 25),
+    additionTimeEmbedDim,
+    addedTimeIds: projected / additionTimeEmbedDim,
+  };
+}
+
+/**
+ * Inputs: `sample` [batch, frames, inChannels, height, width], noisy latents beside the picture's, `timestep` [batch] (0.25
+ * ln sigma), `encoderHiddenStates` [batch, tokens, crossAttentionDim], the picture as CLIP sees it, and `addedTimeIds`
+ * [batch, 3]: frames a second less 1, motion bucket, noise that was added to the picture; all float32. Output: `sample`
+ * [batch, frames, outChannels, height, width].
+ */
+function model(config: UNetSpatioTemporalConfig, geometry: Geometry): StagedModel {
+  const { className } = unetSpatioTemporal;
+  const frames = geometry.frames ?? config.numFrames;
+  if (!Number.isInteger(frames) || frames < 1) {
+    throw new ArgumentError(`${className}: a video of ${frames} frames; at least 1 is needed.`);
+  }
+  return unet({
+    className,
+    config,
+    geometry,
+    frames,
+    sample: ({ batch, frame, channel, height, width }) => ({ batch, frame, channel, height, width }),
+    inputs: (batch) => ({ addedTimeIds: { batch, number: config.addedTimeIds } }),
+    norm: { groups: GROUPS, epsilon: EPSILON },
+    addedTime: { reads: "addedTimeIds", embed: (numbers, w, width) => embedNumbers(numbers, w, width, config) },
+    parts: (net) => ({
+      resnet: (x, module, { block, level, attends }, skip) => {
+        const small = block.startsWith("up_") || (block.startsWith("down_") && attends);
+        const epsilon = small ? SMALL_EPSILON : EPSILON;
+        return spatioTemporalResnet(net, x, module, level.channels, { groups: GROUPS, epsilon, skip });
+      },
+      rest: (x, { block, index, level, attends }) => {
+        if (!attends) return x;
+        const { heads, transformerLayers: layers } = level;
+        return spatioTemporalTransformer(net, x, `${block}.attentions.${index}`, { groups: GROUPS, heads, layers });
+      },
+    }),
+  });
+}
+
+/** The numbers beside the timestep, [batch, count], as one vector: [batch, width]. */
+function embedNumbers(numbers: Value, w: Weights, width: number, config: UNetSpatioTemporalConfig): Value {
+  const { additionTimeEmbedDim, addedTimeIds: count } = config;
+  const sinusoids = sinusoidalEmbedding(reshape(numbers, [-1]), additionTimeEmbedDim);
+  return timestepEmbedding(reshape(sinusoids, [numbers.shape[0]!, count * additionTimeEmbedDim]), w, width);
+}

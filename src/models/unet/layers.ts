@@ -1,0 +1,145 @@
+/**
+ * The layers that Stable Diffusion's UNet consists of (Rombach et al. 2022, arXiv 2112.10752, section 3.3; the residual
+ * block is Ho et al.'s 2020, arXiv 2006.11239, appendix B), each as a stage. Names are diffusers'.
+ */
+import { add, concat, reshape, silu, upsampleNearest } from "../../graph/operators.ts";
+import { type Dim, staticDim, type Value } from "../../graph/value.ts";
+import { attentionLayer, conv, gegluFeedForward, groupNorm, layerNorm, linear } from "../layers.ts";
+import type { Weights } from "../weights.ts";
+import { type Field, type StageList, toField, toPictures } from "./stages.ts";
+
+/** The timestep and all else that a resnet is told: [batch, width]. */
+export const TIME = "embedding";
+/** The text, or what else cross-attention looks at: [batch, tokens, width]. */
+export const CONTEXT = "encoderHiddenStates";
+
+/** Of the layer norms inside transformers. */
+export const LAYER_NORM_EPSILON = 1e-5;
+/** Of the group norm that a transformer begins with. */
+export const TRANSFORMER_NORM_EPSILON = 1e-6;
+
+export interface NormOptions {
+  groups: number;
+  epsilon: number;
+}
+
+/**
+ * ResnetBlock2D: x [batch * frames, channels, height, width] and time [batch, width] -> [batch * frames, out, height,
+ * width].
+ */
+export function resnetBlock(x: Value, time: Value, frames: Dim, w: Weights, out: number, norm: NormOptions): Value {
+  const { groups, epsilon } = norm;
+  let h = conv(silu(groupNorm(x, groups, epsilon, w.at("norm1"))), w.at("conv1"), out, 3, { padding: 1 });
+  h = addToFrames(h, linear(silu(time), w.at("time_emb_proj"), out), frames);
+  h = conv(silu(groupNorm(h, groups, epsilon, w.at("norm2"))), w.at("conv2"), out, 3, { padding: 1 });
+  return add(staticDim(x, 1, "resnet") === out ? x : conv(x, w.at("conv_shortcut"), out, 1), h);
+}
+
+/** One vector a video [batch, channels] added to all its frames' positions: [batch * frames, channels, height, width]. */
+function addToFrames(pictures: Value, vectors: Value, frames: Dim): Value {
+  const [, channels, height, width] = pictures.shape as [Dim, number, number, number];
+  const batch = vectors.shape[0]!;
+  const videos = reshape(pictures, [batch, frames, channels, height * width]);
+  return reshape(add(videos, reshape(vectors, [batch, 1, channels, 1])), pictures.shape);
+}
+
+/** The stage of a resnet; `skip` is what the way up joins to its input. */
+export function resnet(
+  net: StageList,
+  x: Field,
+  module: string,
+  out: number,
+  { skip, ...norm }: NormOptions & { skip?: Field | undefined },
+): Field {
+  const fields = skip ? [x, skip] : [x];
+  return net.field(module, "frame", { fields, also: [TIME] }, { ...x, channels: out }, (values, features, weights) => {
+    const pictures = values.map((value) => toPictures(value, x));
+    const joined = skip ? concat(pictures, 1) : pictures[0]!;
+    const { shape } = values[0]!;
+    return toField(resnetBlock(joined, features[TIME]!, shape[1]!, weights.at(module), out, norm), shape);
+  });
+}
+
+/** Self-attention over the third axis of x [a, b, tokens, channels], for each of the a * b rows alone. */
+export function selfAttention(x: Value, w: Weights, heads: number): Value {
+  const [, , tokens, channels] = x.shape as [Dim, Dim, Dim, number];
+  const rows = reshape(x, [-1, tokens, channels]);
+  return reshape(attentionLayer(rows, rows, w, { heads, inner: channels, bias: false }), x.shape);
+}
+
+/** Attention of all of x [batch, a, b, channels] to context [batch, tokens, width]. */
+export function crossAttention(x: Value, context: Value, w: Weights, heads: number): Value {
+  const [batch, , , channels] = x.shape as [Dim, Dim, Dim, number];
+  const queries = reshape(x, [batch, -1, channels]);
+  return reshape(attentionLayer(queries, context, w, { heads, inner: channels, bias: false }), x.shape);
+}
+
+/** BasicTransformerBlock: two attentions and a feed-forward layer, each with a layer norm before and a residual around. */
+export function transformerBlock(
+  x: Value,
+  w: Weights,
+  attention1: (x: Value, w: Weights) => Value,
+  attention2: (x: Value, w: Weights) => Value,
+): Value {
+  const norm = (name: string) => layerNorm(x, LAYER_NORM_EPSILON, w.at(name));
+  x = add(x, attention1(norm("norm1"), w.at("attn1")));
+  x = add(x, attention2(norm("norm2"), w.at("attn2")));
+  return add(x, gegluFeedForward(norm("norm3"), w.at("ff")));
+}
+
+/** A block of the spatial transformers: attention within each frame, then to the context. x: a field's value. */
+export function spatialBlock(x: Value, context: Value, w: Weights, heads: number): Value {
+  return transformerBlock(
+    x,
+    w,
+    (normed, w) => selfAttention(normed, w, heads),
+    (normed, w) => crossAttention(normed, context, w, heads),
+  );
+}
+
+export interface TransformerOptions {
+  groups: number;
+  heads: number;
+  layers: number;
+  /** Whether proj_in and proj_out are stored as linear layers (Stable Diffusion 2) or as convolutions of one element (1.5). */
+  linearProjection: boolean;
+}
+
+/** Transformer2DModel: each frame alone. */
+export function transformer2d(net: StageList, x: Field, module: string, options: TransformerOptions): Field {
+  const { groups, heads, layers, linearProjection } = options;
+  const stored = { convolution: !linearProjection };
+  return net.field(module, "frame", { fields: [x], also: [CONTEXT] }, x, ([value], features, weights) => {
+    const w = weights.at(module);
+    let h = linear(normedPerFrame(value!, x, groups, w.at("norm")), w.at("proj_in"), x.channels, stored);
+    for (let i = 0; i < layers; i++) {
+      h = spatialBlock(h, features[CONTEXT]!, w.at("transformer_blocks").at(i), heads);
+    }
+    return add(value!, linear(h, w.at("proj_out"), x.channels, stored));
+  });
+}
+
+/** The group norm that spatial transformers begin with. */
+export function normedPerFrame(value: Value, x: Field, groups: number, w: Weights): Value {
+  return toField(groupNorm(toPictures(value, x), groups, TRANSFORMER_NORM_EPSILON, w), value.shape);
+}
+
+/** Downsample2D: half the height and width. Padding 0 pads one row and column of zeros after the picture only. */
+export function downsample(net: StageList, x: Field, block: string, padding: 0 | 1): Field {
+  const module = `${block}.downsamplers.0`;
+  const size = { height: x.height / 2, width: x.width / 2, channels: x.channels };
+  return net.field(module, "frame", { fields: [x] }, size, ([value], _, weights) => {
+    const options = { stride: 2, padding: padding === 1 ? 1 : ([0, 0, 1, 1] as const) };
+    return toField(conv(toPictures(value!, x), weights.at(module).at("conv"), x.channels, 3, options), value!.shape);
+  });
+}
+
+/** Upsample2D: twice the height and width. */
+export function upsample(net: StageList, x: Field, block: string): Field {
+  const module = `${block}.upsamplers.0`;
+  const size = { height: x.height * 2, width: x.width * 2, channels: x.channels };
+  return net.field(module, "frame", { fields: [x] }, size, ([value], _, weights) => {
+    const enlarged = upsampleNearest(toPictures(value!, x));
+    return toField(conv(enlarged, weights.at(module).at("conv"), x.channels, 3, { padding: 1 }), value!.shape);
+  });
+}

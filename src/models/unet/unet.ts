@@ -1,0 +1,183 @@
+/**
+ * What UNets have in common: down, through the middle and up again, with every feature of the way down joined to one on
+ * the way up (Ronneberger et al. 2015, arXiv 1505.04597, figure 1). What a layer consists of is each model's own.
+ */
+import { ArgumentError } from "../../errors.ts";
+import { add, reshape, silu, transpose } from "../../graph/operators.ts";
+import { type Dim, input, type Value } from "../../graph/value.ts";
+import type { Geometry, Layout, StagedModel } from "../architecture.ts";
+import { conv, groupNorm, sinusoidalEmbedding, timestepEmbedding } from "../layers.ts";
+import type { Weights } from "../weights.ts";
+import { describeUNet, type UNetConfig, type UNetLevel } from "./config.ts";
+import { CONTEXT, downsample, type NormOptions, TIME, upsample } from "./layers.ts";
+import { type Field, StageList, toField, toPictures } from "./stages.ts";
+
+/** Where a layer is: `block` is "down_blocks.0", "mid_block", ...; `index` its number in the block. */
+export interface Layer<Level> {
+  readonly block: string;
+  readonly index: number;
+  readonly level: Level;
+  readonly attends: boolean;
+}
+
+/** What a model's layers consist of. Each appends its stages and gives the field that they end in. */
+export interface UNetParts<Level extends UNetLevel = UNetLevel> {
+  /** `skip` is joined to the input on the way up. */
+  resnet(x: Field, module: string, layer: Layer<Level>, skip?: Field): Field;
+  /** All that follows a resnet in a layer: attention, layers along time. */
+  rest(x: Field, layer: Layer<Level>): Field;
+}
+
+export interface UNetOptions<Level extends UNetLevel> {
+  className: string;
+  config: UNetConfig<Level>;
+  geometry: Geometry;
+  frames: number;
+  /** The order of dimensions that callers know: { batch, channel, frame, height, width } with their sizes. */
+  sample(sizes: { batch: Dim; frame: number; channel: number; height: number; width: number }): Layout;
+  /** Inputs beside `sample`, `timestep` and `encoderHiddenStates`. */
+  inputs?: (batch: Dim) => Readonly<Record<string, Layout>>;
+  /** Of the last norm. */
+  norm: NormOptions;
+  downsamplePadding?: 0 | 1;
+  /** diffusers' `freq_shift`. */
+  frequencyShift?: number;
+  /** What is added to the embedding of the timestep, which is `width` wide, out of one more input. */
+  addedTime?: { reads: string; embed: (value: Value, w: Weights, width: number) => Value };
+  parts(net: StageList): UNetParts<Level>;
+}
+
+/**
+ * The whole model. Inputs: `sample`, `timestep` [batch], `encoderHiddenStates` [batch, tokens, crossAttentionDim] and
+ * those of `inputs`; all float32. Output: `sample`. Throws ArgumentError for a geometry that the model cannot have.
+ */
+export function unet<Level extends UNetLevel>(options: UNetOptions<Level>): StagedModel {
+  const { className, config, geometry, frames } = options;
+  const { batch, tokens } = geometry;
+  if (tokens === undefined) throw new ArgumentError(`${className}: how many tokens has the text?`);
+  const size = { batch, frame: frames, ...latentSize(className, config, geometry) };
+  const inputs: Record<string, Layout> = {
+    sample: options.sample({ ...size, channel: config.inChannels }),
+    timestep: { batch },
+    [CONTEXT]: { batch, token: tokens, channel: config.crossAttentionDim },
+    ...options.inputs?.(batch),
+  };
+  const net = new StageList(batch, frames, inputs);
+  timeStages(net, options);
+  const x = walk(net, convIn(net, inputs["sample"]!, config.levels[0]!.channels), options);
+  convOut(net, x, options.sample({ ...size, channel: config.outChannels }), options.norm);
+  return {
+    className,
+    settings: describeUNet(config),
+    inputs: Object.fromEntries(Object.entries(inputs).map(([name, dims]) => [name, input(name, Object.values(dims))])),
+    outputs: ["sample"],
+    stages: net.stages,
+  };
+}
+
+/** Throws ArgumentError for sizes that are not given, or that cannot be halved often enough. */
+function latentSize(className: string, config: UNetConfig, geometry: Geometry): { height: number; width: number } {
+  const { height = config.sampleSize, width = config.sampleSize } = geometry;
+  if (height === undefined || width === undefined) {
+    throw new ArgumentError(`${className}: height and width are needed; its configuration has no sample_size.`);
+  }
+  const unit = 2 ** (config.levels.length - 1);
+  if ([height, width].every((side) => Number.isInteger(side / unit) && side > 0)) return { height, width };
+  throw new ArgumentError(
+    `${className}: a latent of ${height} x ${width} cannot be halved ${config.levels.length - 1} times; ` +
+      `height and width must be multiples of ${unit} (of pictures, as many times more as the autoencoder makes them smaller).`,
+  );
+}
+
+/** What all resnets are told, in one stage, or in two if there is more to tell than the timestep. */
+function timeStages<Level extends UNetLevel>(net: StageList, options: UNetOptions<Level>): void {
+  const { config, frequencyShift, addedTime } = options;
+  const { channels } = config.levels[0]!;
+  const layout = { batch: net.batch, channel: 4 * channels };
+  const time = addedTime ? "timeEmbedding" : TIME;
+  net.add("time_embedding", "whole", ["timestep"], { [time]: layout }, ({ timestep }, w) => ({
+    [time]: timestepEmbedding(
+      sinusoidalEmbedding(timestep!, channels, frequencyShift),
+      w.at("time_embedding"),
+      4 * channels,
+    ),
+  }));
+  if (!addedTime) return;
+  net.add("add_embedding", "whole", [time, addedTime.reads], { [TIME]: layout }, (features, w) => ({
+    [TIME]: add(features[time]!, addedTime.embed(features[addedTime.reads]!, w.at("add_embedding"), 4 * channels)),
+  }));
+}
+
+/** The sample's dimensions in the order in which convolutions want them; a picture's has no frames. */
+const perFrame = ["batch", "frame", "channel", "height", "width"];
+
+function convIn(net: StageList, layout: Layout, channels: number): Field {
+  const dims = Object.keys(layout);
+  const order = perFrame.filter((dim) => dims.includes(dim)).map((dim) => dims.indexOf(dim));
+  const { channel, height, width } = layout as { channel: number; height: number; width: number };
+  const name = "conv_in";
+  const field = { name, height, width, channels };
+  const out = { batch: net.batch, frame: net.frames, position: height * width, channel: channels };
+  net.add(name, "frame", ["sample"], { [name]: out }, ({ sample }, w) => {
+    const [batch, frames] = [sample!.shape[0]!, dims.includes("frame") ? sample!.shape[dims.indexOf("frame")]! : 1];
+    const pictures = reshape(transpose(sample!, order), [-1, channel, height, width]);
+    return { [name]: toField(conv(pictures, w.at(name), channels, 3, { padding: 1 }), [batch, frames]) };
+  });
+  return field;
+}
+
+function convOut(net: StageList, x: Field, layout: Layout, { groups, epsilon }: NormOptions): void {
+  const dims = Object.keys(layout);
+  const present = perFrame.filter((dim) => dims.includes(dim));
+  const { channel, height, width } = layout as { channel: number; height: number; width: number };
+  net.add("conv_out", "frame", [x.name], { sample: layout }, (features, w) => {
+    const value = features[x.name]!;
+    const normalised = silu(groupNorm(toPictures(value, x), groups, epsilon, w.at("conv_norm_out")));
+    const pictures = conv(normalised, w.at("conv_out"), channel, 3, { padding: 1 });
+    const [batch, frames] = value.shape as [Dim, Dim];
+    const videos = reshape(pictures, [batch, ...(dims.includes("frame") ? [frames] : []), channel, height, width]);
+    return {
+      sample: transpose(
+        videos,
+        dims.map((dim) => present.indexOf(dim)),
+      ),
+    };
+  });
+}
+
+/** Down, through the middle, and up again. */
+function walk<Level extends UNetLevel>(net: StageList, start: Field, options: UNetOptions<Level>): Field {
+  const { levels, middle } = options.config;
+  const { resnet, rest } = options.parts(net);
+  const deepest = levels.length - 1;
+  let x = start;
+  // Each is one feature, whoever reads it: the layer after it, and the one on the way up that it is joined to.
+  const skips = [x];
+  for (const [i, level] of levels.entries()) {
+    const block = `down_blocks.${i}`;
+    for (let index = 0; index < level.layers; index++) {
+      const layer = { block, index, level, attends: level.downAttention };
+      x = rest(resnet(x, `${block}.resnets.${index}`, layer), layer);
+      skips.push(x);
+    }
+    if (i === deepest) continue;
+    x = downsample(net, x, block, options.downsamplePadding ?? 1);
+    skips.push(x);
+  }
+
+  const layer = (index: number) => ({ block: "mid_block", index, level: middle, attends: true });
+  x = resnet(x, "mid_block.resnets.0", layer(0));
+  for (let index = 0; index < middle.layers; index++) {
+    x = resnet(rest(x, layer(index)), `mid_block.resnets.${index + 1}`, layer(index));
+  }
+
+  for (const [i, level] of levels.toReversed().entries()) {
+    const block = `up_blocks.${i}`;
+    for (let index = 0; index <= level.layers; index++) {
+      const layer = { block, index, level, attends: level.upAttention };
+      x = rest(resnet(x, `${block}.resnets.${index}`, layer, skips.pop()!), layer);
+    }
+    if (i !== deepest) x = upsample(net, x, block);
+  }
+  return x;
+}
