@@ -68,7 +68,7 @@ function groupGraphs(model: StagedModel, source: WeightSource, sizes: readonly n
 }
 
 /** For each number of stages done: the features that the remaining ones, or the caller, still read. */
-function neededAfter({ stages, outputs }: StagedModel): ReadonlySet<string>[] {
+export function neededAfter({ stages, outputs }: StagedModel): ReadonlySet<string>[] {
   let needed = new Set(outputs);
   const result = [needed];
   for (const { reads, writes } of stages.toReversed()) {

@@ -12,6 +12,7 @@ export function callable<T extends object, A extends unknown[], R>(
       // Private fields exist on the target alone, so its methods must run on it.
       return typeof value === "function" ? value.bind(target) : value;
     },
+    has: (_, key) => Reflect.has(target, key),
     getPrototypeOf: () => Object.getPrototypeOf(target) as object,
   }) as unknown as T & ((...args: A) => R);
 }

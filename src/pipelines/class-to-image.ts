@@ -9,10 +9,20 @@ import { type DiTConfig, dit } from "../models/dit.ts";
 import { architectureOf } from "../models/registry.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import type { Denoiser } from "../sampling/denoiser.ts";
 import { firstChannels, guide, rows, stack } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
 import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";
+import {
+  type Acceleration,
+  type AccelerationReport,
+  checkAcceleration,
+  type FeedbackComponent,
+  openDenoiser,
+  openFeedback,
+  reportOf,
+} from "./acceleration.ts";
 import { callable } from "./callable.ts";
 import { Component, openPipeline, type PipelineOptions, pickScheduler } from "./components.ts";
 import { decodeLatents } from "./decode.ts";
@@ -26,7 +36,7 @@ export interface ClassToImageOptions extends SamplingOptions {
   guidanceScale?: number;
 }
 
-export interface ClassToImageResult {
+export interface ClassToImageResult extends AccelerationReport {
   images: Picture[];
   /** Of each picture. */
   seeds: number[];
@@ -43,16 +53,19 @@ export class ClassToImagePipeline {
   readonly name: string;
   readonly transformer: Component<DiTConfig>;
   readonly vae: Component<AutoencoderKLConfig>;
+  /** For `accelerate: "ilf"`; null in a folder without one. */
+  readonly feedback: FeedbackComponent | null;
   readonly schedulerConfig: RawConfig;
   /** Names of the classes, where the checkpoint has them. */
   readonly labels: Readonly<Record<string, string>>;
 
   private constructor(
-    parts: Pick<ClassToImagePipeline, "name" | "transformer" | "vae" | "schedulerConfig" | "labels">,
+    parts: Pick<ClassToImagePipeline, "name" | "transformer" | "vae" | "feedback" | "schedulerConfig" | "labels">,
   ) {
     this.name = parts.name;
     this.transformer = parts.transformer;
     this.vae = parts.vae;
+    this.feedback = parts.feedback;
     this.schedulerConfig = parts.schedulerConfig;
     this.labels = parts.labels;
   }
@@ -65,9 +78,11 @@ export class ClassToImagePipeline {
   static async fromFolder(folder: Folder, runtime: Runtime, options: PipelineOptions = {}): Promise<ClassToImage> {
     const index = await openPipeline(folder, ["DiTPipeline"]);
     const labels = index.options["id2label"];
+    const transformer = await Component.open(folder.sub("transformer"), ditOnly, runtime, options);
     const pipeline = new ClassToImagePipeline({
       name: folder.name,
-      transformer: await Component.open(folder.sub("transformer"), ditOnly, runtime, options),
+      transformer,
+      feedback: await openFeedback(folder, transformer),
       vae: await Component.open(folder.sub("vae"), () => autoencoderKL.decoder, runtime, options),
       schedulerConfig: await readConfig(folder.sub("scheduler")),
       labels: typeof labels === "object" && labels !== null ? (labels as Record<string, string>) : {},
@@ -110,7 +125,10 @@ export class ClassToImagePipeline {
       throw new ArgumentError(`Classes are numbers from 0 to ${numClasses - 1}, not ${wrong ?? "an empty list"}.`);
     }
     const { seeds, draw } = seededNoise(classes.length, [1, inChannels, sampleSize, sampleSize], options.seed);
+    const acceleration = checkAcceleration(options.accelerate, this.feedback);
+    const denoiser = await this.openDenoiser({ height: sampleSize, width: sampleSize }, acceleration);
     const latents = await this.sampleLatents({
+      denoiser,
       scheduler: pickScheduler(this.schedulerConfig, options.scheduler),
       steps,
       guidanceScale,
@@ -122,7 +140,12 @@ export class ClassToImagePipeline {
     });
     const images = toPictures(await this.decode(latents));
     signal?.throwIfAborted();
-    return { images, seeds };
+    return { images, seeds, ...reportOf(acceleration.method, denoiser) };
+  }
+
+  /** A denoiser for one run of the sampler on latents of this size. */
+  openDenoiser(size: { height: number; width: number }, acceleration: Acceleration): Promise<Denoiser> {
+    return openDenoiser(this.transformer, { batch: "batch", ...size }, acceleration, this.feedback);
   }
 
   /** The sampling loop: classes first, then the null class; guidance on the latent's channels, variance dropped. */
@@ -132,6 +155,8 @@ export class ClassToImagePipeline {
     guidanceScale: number;
     noise: FloatTensor;
     classes: readonly number[];
+    /** All steps in full unless given. */
+    denoiser?: Denoiser;
     drawNoise?: () => FloatTensor;
     signal?: AbortSignal;
     onStep?: (step: SamplerStep) => void | Promise<void>;
@@ -142,17 +167,17 @@ export class ClassToImagePipeline {
     const labels = guided
       ? [...classes, ...new Array<number>(batch).fill(Math.min(NULL_CLASS, this.transformer.config.numClasses))]
       : classes;
-    const session = await this.transformer.session({ batch: "batch", height, width });
+    const denoiser = options.denoiser ?? (await this.openDenoiser({ height, width }, { method: "none" }));
     return sample({
       ...loop,
       noise,
-      denoise: async (latents, timestep) => {
-        const { sample: output } = await session.run({
+      denoise: async (latents, step) => {
+        const feeds = {
           hiddenStates: guided ? stack(latents, latents) : latents,
-          timestep: floatTensor([labels.length], new Float32Array(labels.length).fill(timestep)),
+          timestep: floatTensor([labels.length], new Float32Array(labels.length).fill(step.timestep)),
           classLabels: int64Tensor([labels.length], labels),
-        });
-        const epsilon = firstChannels(output as FloatTensor, channels);
+        };
+        const epsilon = firstChannels(await denoiser.run(feeds, step), channels);
         if (!guided) return epsilon;
         const conditional = rows(epsilon, 0, batch).data;
         const unconditional = rows(epsilon, batch, 2 * batch).data;
@@ -167,7 +192,7 @@ export class ClassToImagePipeline {
   }
 
   async release(): Promise<void> {
-    await Promise.all([this.transformer.release(), this.vae.release()]);
+    await Promise.all([this.transformer.release(), this.vae.release(), this.feedback?.release()]);
   }
 }
 

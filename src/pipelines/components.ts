@@ -3,8 +3,10 @@ import { type ModelIndex, type RawConfig, readConfig, readModelIndex } from "../
 import type { Folder } from "../checkpoints/files.ts";
 import { openWeights, type WeightFiles } from "../checkpoints/weights.ts";
 import { ConfigError } from "../errors.ts";
-import type { Architecture, Geometry } from "../models/architecture.ts";
-import { loadModel, type StagedOptions, type StagedSession } from "../models/staged.ts";
+import { type Architecture, describeModel, type Geometry, type StagedModel } from "../models/architecture.ts";
+import { segmentModel } from "../models/segments.ts";
+import { loadModel, namedWeights, type StagedOptions, StagedSession } from "../models/staged.ts";
+import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
 import { createScheduler, type Scheduler } from "../schedulers/scheduler.ts";
 
@@ -22,7 +24,7 @@ export class Component<Config> {
   readonly #architecture: Architecture<Config>;
   readonly #runtime: Runtime;
   readonly #options: StagedOptions;
-  #compiled: { key: string; session: Promise<StagedSession> } | null = null;
+  #compiled: { key: string; sessions: Promise<StagedSession[]> } | null = null;
 
   private constructor(
     architecture: Architecture<Config>,
@@ -54,31 +56,62 @@ export class Component<Config> {
     return new Component(architecture, config, weights, runtime, { ...options, stream });
   }
 
-  /**
-   * Compiled for these sizes; kept until other sizes are asked for, since a second copy would double the memory. Two
-   * runs at a time share it if their sizes are the same.
-   */
-  session(geometry: Geometry): Promise<StagedSession> {
-    const key = JSON.stringify(geometry);
-    if (this.#compiled?.key === key) return this.#compiled.session;
-    const compiled = { key, session: this.release().then(() => this.#compile(geometry)) };
-    this.#compiled = compiled;
-    compiled.session.catch(() => {
-      if (this.#compiled === compiled) this.#compiled = null;
-    });
-    return compiled.session;
+  /** The network as a list of stages, of these sizes. */
+  model(geometry: Geometry): StagedModel {
+    return this.#architecture.model(this.config, geometry);
   }
 
-  #compile(geometry: Geometry): Promise<StagedSession> {
-    return loadModel(this.#runtime, this.#architecture, this.config, this.weights, geometry, this.#options);
+  /** Compiled for these sizes. */
+  async session(geometry: Geometry): Promise<StagedSession> {
+    return (await this.segments(geometry, []))[0]!;
+  }
+
+  /**
+   * Compiled in parts that begin at the stages `cuts` (`segmentModel`); kept until other sizes or cuts are asked for,
+   * since a second copy would double the memory. Two runs at a time share it if theirs are the same.
+   */
+  segments(geometry: Geometry, cuts: readonly number[]): Promise<StagedSession[]> {
+    const key = JSON.stringify([geometry, cuts]);
+    if (this.#compiled?.key === key) return this.#compiled.sessions;
+    const compiled = { key, sessions: this.release().then(() => this.#compile(geometry, cuts)) };
+    this.#compiled = compiled;
+    compiled.sessions.catch(() => {
+      if (this.#compiled === compiled) this.#compiled = null;
+    });
+    return compiled.sessions;
+  }
+
+  /** For what runs beside this network: its runtime, and its options but for those about its parts. */
+  withRuntime<T>(use: (runtime: Runtime, options: SessionOptions) => Promise<T>): Promise<T> {
+    const { groups: _, stream: __, ...options } = this.#options;
+    return use(this.#runtime, options);
+  }
+
+  async #compile(geometry: Geometry, cuts: readonly number[]): Promise<StagedSession[]> {
+    if (cuts.length === 0) {
+      return [await loadModel(this.#runtime, this.#architecture, this.config, this.weights, geometry, this.#options)];
+    }
+    const weights = namedWeights(this.#architecture, this.weights);
+    const options = { takesTurns: true, ...this.#options };
+    const sessions: StagedSession[] = [];
+    try {
+      for (const part of segmentModel(this.model(geometry), cuts)) {
+        const source = checkpointWeights(weights, describeModel(part));
+        sessions.push(await StagedSession.compile(this.#runtime, part, source, weightLocations(weights), options));
+      }
+    } catch (error) {
+      await Promise.all(sessions.map((session) => session.release()));
+      throw error;
+    }
+    return sessions;
   }
 
   async release(): Promise<void> {
     const compiled = this.#compiled;
     this.#compiled = null;
     // One that could not be compiled has told its caller so.
-    const session = await compiled?.session.catch(() => null);
-    await session?.release();
+    const sessions = await compiled?.sessions.catch(() => []);
+    await Promise.all((sessions ?? []).map((session) => session.release()));
   }
 }
 

@@ -4,6 +4,7 @@ import { stack } from "../sampling/guidance.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
 import type { SamplerStep } from "../sampling/sampler.ts";
 import type { FloatTensor } from "../tensor.ts";
+import type { Accelerate } from "./acceleration.ts";
 import type { SchedulerChoice } from "./components.ts";
 
 export interface SamplingOptions {
@@ -11,6 +12,8 @@ export interface SamplingOptions {
   seed?: number;
   /** Another solver than the model's own. */
   scheduler?: SchedulerChoice;
+  /** Do steps in part: a method, or it with settings. ILF where the model has a feedback module, none elsewhere. */
+  accelerate?: Accelerate;
   /** Stops before the next step; what is thrown is the signal's reason. */
   signal?: AbortSignal;
   onStep?: (step: SamplerStep) => void | Promise<void>;

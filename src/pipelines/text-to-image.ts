@@ -13,10 +13,20 @@ import { architectureOf } from "../models/registry.ts";
 import { type T5Config, t5 } from "../models/t5.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import type { Denoiser } from "../sampling/denoiser.ts";
 import { firstChannels, guide, rows, stack } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
 import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
+import {
+  type Acceleration,
+  type AccelerationReport,
+  checkAcceleration,
+  type FeedbackComponent,
+  openDenoiser,
+  openFeedback,
+  reportOf,
+} from "./acceleration.ts";
 import { callable } from "./callable.ts";
 import { Component, openPipeline, type PipelineOptions, pickScheduler } from "./components.ts";
 import { decodeLatents } from "./decode.ts";
@@ -39,7 +49,7 @@ export interface TextToImageOptions extends SamplingOptions {
   maxSequenceLength?: number;
 }
 
-export interface TextToImageResult {
+export interface TextToImageResult extends AccelerationReport {
   images: Picture[];
   /** Of each picture. */
   seeds: number[];
@@ -58,6 +68,8 @@ export interface SampleLatentsOptions {
   prompt: PromptEmbeddings;
   /** Counts at a guidance scale above 1 only. */
   negative: PromptEmbeddings | null;
+  /** All steps in full unless given. */
+  denoiser?: Denoiser;
   drawNoise?: () => FloatTensor;
   signal?: AbortSignal;
   onStep?: (step: SamplerStep) => void | Promise<void>;
@@ -78,6 +90,8 @@ export class TextToImagePipeline {
   readonly className: string;
   readonly transformer: Component<PixArtConfig>;
   readonly vae: Component<AutoencoderKLConfig>;
+  /** For `accelerate: "ilf"`; null in a folder without one. */
+  readonly feedback: FeedbackComponent | null;
   /** Null in a folder without one: only `sampleLatents` and `decode` work then. */
   readonly textEncoder: Component<T5Config> | null;
   readonly tokenizer: PromptTokenizer | null;
@@ -88,6 +102,7 @@ export class TextToImagePipeline {
     this.className = parts.className;
     this.transformer = parts.transformer;
     this.vae = parts.vae;
+    this.feedback = parts.feedback;
     this.textEncoder = parts.textEncoder;
     this.tokenizer = parts.tokenizer;
     this.schedulerConfig = parts.schedulerConfig;
@@ -103,10 +118,12 @@ export class TextToImagePipeline {
     const { className, components } = await openPipeline(folder, textToImageClasses);
     const open = <C>(name: string, architecture: (raw: RawConfig) => Architecture<C>, limits = {}) =>
       Component.open(folder.sub(name), architecture, runtime, options, limits);
+    const transformer = await open("transformer", pixartOnly);
     const pipeline = new TextToImagePipeline({
       name: folder.name,
       className,
-      transformer: await open("transformer", pixartOnly),
+      transformer,
+      feedback: await openFeedback(folder, transformer),
       vae: await open("vae", () => autoencoderKL.decoder),
       textEncoder: components.has("text_encoder")
         ? await open("text_encoder", () => t5, { streamAbove: STREAM_ABOVE })
@@ -138,7 +155,11 @@ export class TextToImagePipeline {
       guided ? [options.negativePrompt ?? "", prompt] : [prompt],
       options,
     );
+    const acceleration = checkAcceleration(options.accelerate, this.feedback);
+    const tokens = embeddings.encoderHiddenStates.shape[1]!;
+    const denoiser = await this.openDenoiser({ ...size, tokens }, acceleration);
     const latents = await this.sampleLatents({
+      denoiser,
       scheduler,
       steps,
       guidanceScale,
@@ -151,7 +172,15 @@ export class TextToImagePipeline {
     });
     const images = toPictures(await this.decode(latents));
     signal?.throwIfAborted();
-    return { images, seeds, warnings };
+    return { images, seeds, warnings, ...reportOf(acceleration.method, denoiser) };
+  }
+
+  /** A denoiser for one run of the sampler on latents of this size. */
+  openDenoiser(
+    { height, width, tokens }: { height: number; width: number; tokens: number },
+    acceleration: Acceleration,
+  ): Promise<Denoiser> {
+    return openDenoiser(this.transformer, { batch: "batch", height, width, tokens }, acceleration, this.feedback);
   }
 
   /** Prompts as the text encoder sees them, one row each. */
@@ -179,7 +208,7 @@ export class TextToImagePipeline {
     const { config } = this.transformer;
     const [batch, channels, height, width] = noise.shape as [number, number, number, number];
     const tokens = prompt.encoderHiddenStates.shape[1]!;
-    const session = await this.transformer.session({ batch: "batch", height, width, tokens });
+    const denoiser = options.denoiser ?? (await this.openDenoiser({ height, width, tokens }, { method: "none" }));
     // The negative prompt first, as diffusers has it.
     const encoderHiddenStates = negative
       ? stack(negative.encoderHiddenStates, prompt.encoderHiddenStates)
@@ -194,15 +223,15 @@ export class TextToImagePipeline {
 
     return sample({
       ...loop,
-      denoise: async (latents, timestep) => {
-        const { sample: output } = await session.run({
+      denoise: async (latents, step) => {
+        const feeds = {
           hiddenStates: negative ? stack(latents, latents) : latents,
-          timestep: floatTensor([total], new Float32Array(total).fill(timestep)),
+          timestep: floatTensor([total], new Float32Array(total).fill(step.timestep)),
           encoderHiddenStates,
           encoderAttentionMask,
           ...sizes,
-        });
-        const epsilon = firstChannels(output as FloatTensor, channels);
+        };
+        const epsilon = firstChannels(await denoiser.run(feeds, step), channels);
         if (!negative) return epsilon;
         const [unconditional, conditional] = [rows(epsilon, 0, batch).data, rows(epsilon, batch, total).data];
         return floatTensor(noise.shape, guide(unconditional, conditional, guidanceScale));
@@ -216,7 +245,12 @@ export class TextToImagePipeline {
   }
 
   async release(): Promise<void> {
-    await Promise.all([this.transformer.release(), this.vae.release(), this.textEncoder?.release()]);
+    await Promise.all([
+      this.transformer.release(),
+      this.vae.release(),
+      this.textEncoder?.release(),
+      this.feedback?.release(),
+    ]);
   }
 
   /** Of the latent, from pixels. */
@@ -233,7 +267,15 @@ export class TextToImagePipeline {
   }
 }
 
-type PartName = "name" | "className" | "transformer" | "vae" | "textEncoder" | "tokenizer" | "schedulerConfig";
+type PartName =
+  | "name"
+  | "className"
+  | "transformer"
+  | "vae"
+  | "feedback"
+  | "textEncoder"
+  | "tokenizer"
+  | "schedulerConfig";
 
 function pixartOnly(raw: RawConfig): Architecture<PixArtConfig> {
   const architecture = architectureOf(raw);

@@ -2,13 +2,10 @@
 import { ArgumentError, NumericError } from "../errors.ts";
 import type { Scheduler } from "../schedulers/scheduler.ts";
 import type { FloatTensor } from "../tensor.ts";
+import type { StepContext } from "./step-policy.ts";
 
-export interface SamplerStep {
-  /** Counts from 0. */
-  readonly index: number;
-  /** How many there are in all; a solver may take more than were asked for (PNDM). */
-  readonly steps: number;
-  readonly timestep: number;
+/** A step that is done; a solver may take more than were asked for (PNDM). */
+export interface SamplerStep extends StepContext {
   /** The latent after this step; only to be read, and only until the next step. */
   readonly latents: FloatTensor;
 }
@@ -19,7 +16,7 @@ export interface SampleOptions {
   /** Standard normal noise, [batch, channels, height, width]. */
   noise: FloatTensor;
   /** The guided prediction for a latent that the scheduler has scaled. */
-  denoise(latents: FloatTensor, timestep: number): Promise<FloatTensor>;
+  denoise(latents: FloatTensor, step: StepContext): Promise<FloatTensor>;
   /** Fresh noise for solvers that add some at every step. */
   drawNoise?: () => FloatTensor;
   /** DDIM's amount of ancestral noise. */
@@ -41,13 +38,14 @@ export async function sample(options: SampleOptions): Promise<FloatTensor> {
   let latents = scaled(noise, scheduler.initNoiseSigma);
   for (const [index, timestep] of timesteps.entries()) {
     signal?.throwIfAborted();
-    const prediction = await denoise(scheduler.scaleModelInput(latents, timestep), timestep);
+    const step = { index, steps: timesteps.length, timestep };
+    const prediction = await denoise(scheduler.scaleModelInput(latents, timestep), step);
     latents = scheduler.step(prediction, timestep, latents, {
       ...(drawNoise ? { noise: drawNoise } : {}),
       ...(eta === undefined ? {} : { eta }),
     }).prevSample;
     checkFinite(latents, `step ${index + 1} of ${timesteps.length} (timestep ${timestep})`);
-    await onStep?.({ index, steps: timesteps.length, timestep, latents });
+    await onStep?.({ ...step, latents });
   }
   signal?.throwIfAborted();
   return latents;

@@ -3,13 +3,15 @@ import { NumericError } from "../errors.ts";
 import { gradients } from "../graph/gradient.ts";
 import { toOnnx } from "../graph/onnx.ts";
 import type { Value } from "../graph/value.ts";
-import type { Runtime, Session, SessionOptions } from "../runtime/runtime.ts";
+import type { Runtime, Session, SessionOptions, WeightLocations } from "../runtime/runtime.ts";
 import type { FloatTensor, Tensor } from "../tensor.ts";
 import { AdamW, type AdamWOptions } from "./adamw.ts";
 import type { Parameters } from "./parameters.ts";
 
 export interface TrainerOptions extends AdamWOptions {
   session?: SessionOptions;
+  /** Where the files are that frozen weights refer to. */
+  locations?: WeightLocations;
   /** Scalars that are reported beside the loss. */
   metrics?: Readonly<Record<string, Value>>;
 }
@@ -61,7 +63,7 @@ export class Trainer {
     names.forEach((name, i) => {
       outputs[GRADIENT + name] = derivatives[i]!;
     });
-    const session = await runtime.compile(toOnnx(outputs), undefined, options.session);
+    const session = await runtime.compile(toOnnx(outputs), options.locations, options.session);
     return new Trainer(session, parameters, options);
   }
 

@@ -1,0 +1,51 @@
+/**
+ * First-block cache (ParaAttention; FirstBlockCache in diffusers): the first block's change says whether the others are
+ * worth running. Needs no training.
+ */
+import type { StagedSession } from "../models/staged.ts";
+import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
+import { runSegments } from "../sampling/denoiser.ts";
+import type { Action } from "../sampling/step-policy.ts";
+import type { FloatTensor } from "../tensor.ts";
+import { meanAbsolute, meanAbsoluteDifference, minus, plus } from "./arrays.ts";
+
+export interface FirstBlockCacheOptions {
+  /** The remaining blocks are left out while the first one's residual has changed by less than this; 0.05 in diffusers. */
+  threshold?: number;
+}
+
+export class FirstBlockCache implements Denoiser {
+  readonly actions: Action[] = [];
+  readonly #segments: readonly [StagedSession, StagedSession, StagedSession, StagedSession];
+  readonly #threshold: number;
+  /** Of the last full step: what the first block added, and what all others did. */
+  #head: FloatTensor | null = null;
+  #rest: FloatTensor | null = null;
+
+  /** `segments`: up to the blocks, the first block, the other blocks, the output layer. */
+  constructor(
+    segments: readonly [StagedSession, StagedSession, StagedSession, StagedSession],
+    { threshold = 0.05 }: FirstBlockCacheOptions = {},
+  ) {
+    this.#segments = segments;
+    this.#threshold = threshold;
+  }
+
+  async run(feeds: Feeds): Promise<FloatTensor> {
+    const [enter, first, others, leave] = this.#segments;
+    const entered = await runSegments([enter], feeds);
+    const features = await runSegments([first], entered);
+    const stream = features["hiddenStates"] as FloatTensor;
+    const head = minus(stream, entered["hiddenStates"] as FloatTensor);
+    const full = !this.#head || meanAbsoluteDifference(head, this.#head) >= this.#threshold * meanAbsolute(this.#head);
+    this.actions.push(full ? "full" : "inner");
+    if (full) {
+      Object.assign(features, await others.run(features));
+      this.#head = head;
+      this.#rest = minus(features["hiddenStates"] as FloatTensor, stream);
+    } else {
+      features["hiddenStates"] = plus(stream, this.#rest!);
+    }
+    return (await leave.run(features))["sample"] as FloatTensor;
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * TaylorSeer (arXiv 2503.06923): features of the steps to come from a Taylor series whose derivatives are the finite
+ * differences between full steps. Needs no training.
+ *
+ * The paper forecasts every attention's and feed-forward's output. A forecast is linear in what it is made of, so the
+ * sum of all of them, which is what the output layer sees, is forecast here at once.
+ */
+import type { StagedSession } from "../models/staged.ts";
+import { type Denoiser, type Feeds, runSegments } from "../sampling/denoiser.ts";
+import { type Action, type StepContext, type StepPolicy, scheduled } from "../sampling/step-policy.ts";
+import type { FloatTensor } from "../tensor.ts";
+import { combine, minus, plus } from "./arrays.ts";
+
+export interface TaylorSeerOptions {
+  /** Every how many steps one is full, N in the paper; 4 unless given. */
+  interval?: number;
+  /** Highest derivative, O in the paper; 2 unless given. */
+  order?: number;
+  /** Full steps at the start; 3 as in the authors' code. */
+  warmUp?: number;
+  /** Another choice of full steps than by interval and warm-up. */
+  policy?: StepPolicy;
+}
+
+export class TaylorSeer implements Denoiser {
+  readonly actions: Action[] = [];
+  readonly #segments: readonly [StagedSession, StagedSession, StagedSession];
+  readonly #policy: StepPolicy;
+  readonly #order: number;
+  /** What the blocks added at the last full step, and its derivatives by step number. */
+  #derivatives: FloatTensor[] = [];
+  #lastFull = 0;
+
+  /** `segments`: up to the blocks, the blocks, the output layer. */
+  constructor(
+    segments: readonly [StagedSession, StagedSession, StagedSession],
+    { interval = 4, order = 2, warmUp = 3, policy }: TaylorSeerOptions = {},
+  ) {
+    this.#segments = segments;
+    this.#policy = policy ?? scheduled({ every: interval, warmUp });
+    this.#order = order;
+  }
+
+  async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
+    const [enter, blocks, leave] = this.#segments;
+    const action = this.#derivatives.length === 0 ? "full" : this.#policy(step);
+    this.actions.push(action);
+    const features = await runSegments([enter], feeds);
+    const embedding = features["hiddenStates"] as FloatTensor;
+    if (action === "full") {
+      Object.assign(features, await blocks.run(features));
+      this.#update(minus(features["hiddenStates"] as FloatTensor, embedding), step.index);
+    } else {
+      features["hiddenStates"] = plus(embedding, taylor(this.#derivatives, step.index - this.#lastFull));
+    }
+    return (await leave.run(features))["sample"] as FloatTensor;
+  }
+
+  /** Derivative i + 1 is the difference of derivatives i over the steps between (paper, section 3.2). */
+  #update(value: FloatTensor, index: number): void {
+    const before = this.#derivatives;
+    const derivatives = [value];
+    for (let i = 0; i < Math.min(this.#order, before.length); i++) {
+      derivatives.push(combine(derivatives[i]!, before[i]!, (a, b) => (a - b) / (index - this.#lastFull)));
+    }
+    this.#derivatives = derivatives;
+    this.#lastFull = index;
+  }
+}
+
+/** sum of derivative i * distance^i / i! */
+export function taylor(derivatives: readonly FloatTensor[], distance: number): FloatTensor {
+  let factor = 1;
+  return derivatives.reduce((sum, derivative, i) => {
+    factor *= distance / i;
+    const weight = factor;
+    return combine(sum, derivative, (a, b) => a + weight * b);
+  });
+}

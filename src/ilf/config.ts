@@ -1,0 +1,74 @@
+/** What a trained feedback module is made for: `ilf/config.json` beside a model. */
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
+import { ArgumentError } from "../errors.ts";
+import type { StagedModel } from "../models/architecture.ts";
+import { ConfigReader } from "../models/config.ts";
+import { blockRange } from "../models/segments.ts";
+import { isList, parseSchedule, type Schedule } from "../sampling/step-policy.ts";
+
+export interface FeedbackConfig {
+  /** b: the number of blocks (from the first) after which the features are taken. */
+  feedBlock: number;
+  /** r: the number of blocks after which they come back in, so blocks r + 1 to N run in an inner step. */
+  resumeBlock: number;
+  /** Whether the change of the patch embedding is added to the features: what is new in the latent, at no cost. */
+  embeddingChange: boolean;
+  /** Whether their change between the last two full steps is, times a learned scale a channel. */
+  trend: boolean;
+  /** Which steps are full, unless a user says otherwise. */
+  schedule: Schedule;
+  /** Of the backbone that it was trained for (`fingerprint`). */
+  backbone: string;
+}
+
+const CLASS_NAME = "ILFFeedback";
+
+export function parseFeedbackConfig(raw: RawConfig): FeedbackConfig {
+  const read = new ConfigReader(raw, CLASS_NAME);
+  return {
+    feedBlock: read.integer("feed_block"),
+    resumeBlock: read.integer("resume_block"),
+    embeddingChange: read.boolean("embedding_change", true),
+    trend: read.boolean("trend", false),
+    schedule: parseSchedule(String(raw["schedule"] ?? "2")),
+    backbone: String(raw["backbone"] ?? ""),
+  };
+}
+
+export function rawFeedbackConfig(config: FeedbackConfig): RawConfig {
+  const { schedule } = config;
+  const text = isList(schedule)
+    ? schedule.join()
+    : [schedule.every, schedule.warmUp ?? 1, schedule.final ?? 0].join(":");
+  return {
+    _class_name: CLASS_NAME,
+    feed_block: config.feedBlock,
+    resume_block: config.resumeBlock,
+    embedding_change: config.embeddingChange,
+    trend: config.trend,
+    schedule: text,
+    backbone: config.backbone,
+  };
+}
+
+/**
+ * Where a backbone is cut: the stages at which a new part begins, and which of the parts an inner step runs.
+ * Throws ArgumentError for block numbers that it does not have.
+ */
+export function feedbackCuts(
+  backbone: StagedModel,
+  { feedBlock, resumeBlock }: Pick<FeedbackConfig, "feedBlock" | "resumeBlock">,
+): {
+  cuts: number[] /** The part after which the features are taken. */;
+  feed: number /** The part where they come back in. */;
+  resume: number;
+} {
+  const { first, end } = blockRange(backbone);
+  const blocks = end - first;
+  for (const [name, block] of Object.entries({ feedBlock, resumeBlock })) {
+    if (Number.isInteger(block) && block >= 1 && block <= blocks) continue;
+    throw new ArgumentError(`${name} must be a whole number from 1 to ${blocks}, the model's blocks, not ${block}.`);
+  }
+  const cuts = [...new Set([first, first + feedBlock, first + resumeBlock])].sort((a, b) => a - b);
+  return { cuts, feed: cuts.indexOf(first + feedBlock), resume: cuts.indexOf(first + resumeBlock) + 1 };
+}

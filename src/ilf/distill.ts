@@ -1,0 +1,154 @@
+/**
+ * Training a feedback module by distillation (arXiv 2501.13107): the backbone is frozen, and gradients go back through
+ * its last blocks only, which run after the module. Learned on the sampler's own trajectories, with their guidance.
+ */
+
+import type { WeightFiles } from "../checkpoints/weights.ts";
+import { ArgumentError } from "../errors.ts";
+import { toOnnx } from "../graph/onnx.ts";
+import { add, mul, slice, sub } from "../graph/operators.ts";
+import { input, type Value } from "../graph/value.ts";
+import { meanAll } from "../graph/vjp.ts";
+import { buildModel, describeModel, type Features, type StagedModel, weightShapes } from "../models/architecture.ts";
+import { segmentModel } from "../models/segments.ts";
+import { checkpointWeights, parameterWeights, weightLocations } from "../models/weights.ts";
+import type { Runtime, Session, SessionOptions } from "../runtime/runtime.ts";
+import { type FloatTensor, floatTensor, type Tensor } from "../tensor.ts";
+import type { AdamWOptions } from "../training/adamw.ts";
+import { Parameters } from "../training/parameters.ts";
+import { type StepReport, Trainer } from "../training/trainer.ts";
+import { type FeedbackConfig, feedbackCuts } from "./config.ts";
+import { copiedBlock, feedbackModel } from "./feedback.ts";
+import type { StepRecord } from "./records.ts";
+
+export interface DistillOptions {
+  config: FeedbackConfig;
+  /** The backbone with an open batch, for predictions on trajectories. */
+  anyBatch: StagedModel;
+  /** Pictures in a batch of training. */
+  batch: number;
+  /** Of the trajectories; 1 or less is none. */
+  guidanceScale: number;
+  /** Weight of the error of the features beside that of the output; 0 leaves them out. */
+  featureLoss?: number;
+  optimizer?: AdamWOptions;
+  session?: SessionOptions;
+}
+
+const PREFIX = "feedback/";
+
+/** The feedback module in training. */
+export class Distillation {
+  readonly trainer: Trainer;
+  /** The features that a training step reads from a record. */
+  readonly reads: readonly string[];
+  readonly #predict: Session;
+  readonly #rows: number;
+
+  private constructor(trainer: Trainer, predict: Session, reads: readonly string[], rows: number) {
+    this.trainer = trainer;
+    this.#predict = predict;
+    this.reads = reads;
+    this.#rows = rows;
+  }
+
+  /**
+   * `backbone` has the geometry of the pictures, and as its batch the rows of a training batch (`rowsOf`). The module
+   * starts as a copy of the backbone's block, its scale at zero. Throws ArgumentError for blocks that are not there.
+   */
+  static async create(
+    runtime: Runtime,
+    backbone: StagedModel,
+    weights: WeightFiles,
+    options: DistillOptions,
+  ): Promise<Distillation> {
+    const { config, batch, guidanceScale, featureLoss = 0 } = options;
+    const { cuts, resume } = feedbackCuts(backbone, config);
+    const module = feedbackModel(backbone, config);
+    const parts = segmentModel(backbone, cuts).slice(resume);
+    const own = parameterWeights(PREFIX);
+    const { hiddenStates: predicted } = buildModel(module, own.source);
+    const frozen = checkpointWeights(weights, describeModel(backbone));
+    let features: Features = { ...module.inputs, hiddenStates: predicted! };
+    for (const part of parts) {
+      const inputs = Object.fromEntries(
+        Object.keys(part.inputs).map((name) => [name, features[name] ?? part.inputs[name]!]),
+      );
+      features = { ...features, ...buildModel({ ...part, inputs }, frozen) };
+    }
+    const target = input("target", features["sample"]!.shape);
+    const output = errorOf(features["sample"]!, target, batch, guidanceScale);
+    const targetFeatures = input("targetFeatures", predicted!.shape);
+    const feature = featureLoss > 0 ? meanSquare(sub(predicted!, targetFeatures)) : null;
+    const loss = feature ? add(output, mul(feature, featureLoss)) : output;
+
+    const shapes = new Map([...weightShapes(module)].map(([name, shape]) => [PREFIX + name, shape]));
+    const parameters = new Parameters(shapes);
+    const block = copiedBlock(backbone, config).name;
+    // The scales have no counterpart in the backbone: they start at zero.
+    await parameters.load(async (name) => {
+      const inBackbone = name.replace(`${PREFIX}block`, block);
+      if (inBackbone === name) return floatTensor(shapes.get(name)!);
+      return weights.read(inBackbone);
+    });
+    const trainer = await Trainer.create(runtime, loss, own.parameters, parameters, {
+      beta2: 0.99,
+      emaDecay: 0.995,
+      ...options.optimizer,
+      session: options.session ?? {},
+      locations: weightLocations(weights),
+    });
+    const anyBatch = buildModel(feedbackModel(options.anyBatch, config), parameterWeights(PREFIX).source);
+    const predict = await runtime.compile(toOnnx(anyBatch), undefined, options.session);
+    const reads = [...new Set([...Object.keys(module.inputs), ...parts.flatMap((part) => Object.keys(part.inputs))])];
+    return new Distillation(
+      trainer,
+      predict,
+      reads.filter((name) => name !== "hiddenStates"),
+      rowsOf(batch, guidanceScale),
+    );
+  }
+
+  /** The module's prediction with the weights of now (their average), for trajectories. */
+  async predict(feeds: Readonly<Record<string, Tensor>>): Promise<FloatTensor> {
+    const { parameters, optimizer } = this.trainer;
+    const outputs = await this.#predict.run({ ...parameters.tensors(optimizer.ema), ...feeds });
+    return outputs["hiddenStates"] as FloatTensor;
+  }
+
+  /** Throws NumericError when the loss is not a number. */
+  step({ feeds, target, targetFeatures }: StepRecord, learningRate: number): Promise<StepReport> {
+    const rows = target.shape[0]!;
+    if (rows !== this.#rows) throw new ArgumentError(`${rows} rows are not a batch of ${this.#rows}`);
+    return this.trainer.step({ ...feeds, target, targetFeatures }, learningRate);
+  }
+
+  /** The module's weights under their names in a file: the average over training. */
+  weights(): Map<string, FloatTensor> {
+    const { parameters, optimizer } = this.trainer;
+    const tensors = Object.entries(parameters.tensors(optimizer.ema));
+    return new Map(tensors.map(([name, tensor]) => [name.slice(PREFIX.length), tensor]));
+  }
+
+  async release(): Promise<void> {
+    await Promise.all([this.trainer.release(), this.#predict.release()]);
+  }
+}
+
+/** Rows of the denoiser for so many pictures: with guidance each is there without and with its condition. */
+export const rowsOf = (pictures: number, guidanceScale: number): number =>
+  guidanceScale > 1 ? 2 * pictures : pictures;
+
+/**
+ * Mean squared error of the rows, and of their guided combination, which is what the sampler sees and where errors that
+ * the two halves share cancel.
+ */
+function errorOf(sample: Value, target: Value, batch: number, guidanceScale: number): Value {
+  const error = sub(sample, target);
+  if (guidanceScale <= 1) return meanSquare(error);
+  const [without, withCondition] = [slice(error, 0, 0, batch), slice(error, 0, batch, 2 * batch)];
+  const guided = add(without, mul(sub(withCondition, without), guidanceScale));
+  return add(mul(meanSquare(error), 0.25), mul(meanSquare(guided), 1 / guidanceScale ** 2));
+}
+
+const meanSquare = (x: Value): Value => meanAll(mul(x, x));

@@ -1,0 +1,153 @@
+/** `accelerate`: how a pipeline's denoiser may do steps in part, and what with. */
+
+import { EasyCache } from "../caching/easy-cache.ts";
+import { FirstBlockCache } from "../caching/first-block-cache.ts";
+import { TaylorSeer } from "../caching/taylor-seer.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { ArgumentError } from "../errors.ts";
+import { Feedback } from "../ilf/checkpoint.ts";
+import { feedbackCuts } from "../ilf/config.ts";
+import { carriedOn, IlfDenoiser, type IlfSessions } from "../ilf/denoiser.ts";
+import type { Geometry } from "../models/architecture.ts";
+import { blockRange } from "../models/segments.ts";
+import type { StagedSession } from "../models/staged.ts";
+import { type Denoiser, PlainDenoiser } from "../sampling/denoiser.ts";
+import { type Schedule, scheduled } from "../sampling/step-policy.ts";
+import type { FloatTensor } from "../tensor.ts";
+import type { Component } from "./components.ts";
+
+export const accelerations = ["none", "ilf", "cache", "first-block", "easycache", "taylorseer"] as const;
+export type AccelerationMethod = (typeof accelerations)[number];
+
+export interface Acceleration {
+  method: AccelerationMethod;
+  /** Which steps are full: ILF, cache and TaylorSeer. ILF's own is what it was trained with. */
+  schedule?: Schedule;
+  /** How much change first-block and easycache let pass; each has its published default. */
+  threshold?: number;
+  /** Highest derivative of TaylorSeer, 2 unless given. */
+  order?: number;
+  /** After how many blocks `cache` takes its features, and after how many they come back; all but two unless given. */
+  feedBlock?: number;
+  resumeBlock?: number;
+}
+
+/** A method's name, or it with settings. The default is ILF where the model has a feedback module, none elsewhere. */
+export type Accelerate = AccelerationMethod | Acceleration;
+
+/** What was done, for metadata: `{ accelerate: "ilf", fullSteps: 10, innerSteps: 10 }`. */
+export interface AccelerationReport {
+  accelerate: AccelerationMethod;
+  fullSteps: number;
+  innerSteps: number;
+}
+
+export function reportOf(method: AccelerationMethod, { actions }: Denoiser): AccelerationReport {
+  const fullSteps = actions.filter((action) => action === "full").length;
+  return { accelerate: method, fullSteps, innerSteps: actions.length - fullSteps };
+}
+
+/** Throws ArgumentError for a method that does not exist, or ILF of a model without a feedback module. */
+export function checkAcceleration(given: Accelerate | undefined, feedback: unknown): Acceleration {
+  const acceleration = typeof given === "string" ? { method: given } : (given ?? { method: feedback ? "ilf" : "none" });
+  const { method } = acceleration;
+  if (!accelerations.includes(method)) {
+    throw new ArgumentError(`accelerate is one of ${accelerations.join(", ")}, not "${method}".`);
+  }
+  if (method === "ilf" && !feedback) {
+    throw new ArgumentError(
+      "This model has no feedback module (a folder ilf/ beside its transformer). `halfstep distill` trains one; " +
+        `${accelerations.filter((name) => name !== "ilf" && name !== "none").join(", ")} need none.`,
+    );
+  }
+  return acceleration;
+}
+
+/** The feedback module in a pipeline's folder; null if it has none. */
+export async function openFeedback(folder: Folder, transformer: Component<unknown>): Promise<FeedbackComponent | null> {
+  const feedback = await Feedback.open(folder.sub("ilf"));
+  return feedback && new FeedbackComponent(feedback, transformer);
+}
+
+/** The feedback module of a pipeline, compiled once for each size. */
+export class FeedbackComponent {
+  readonly feedback: Feedback;
+  readonly #transformer: Component<unknown>;
+  #compiled: { key: string; session: Promise<StagedSession> } | null = null;
+
+  constructor(feedback: Feedback, transformer: Component<unknown>) {
+    this.feedback = feedback;
+    this.#transformer = transformer;
+  }
+
+  session(geometry: Geometry): Promise<StagedSession> {
+    const key = JSON.stringify(geometry);
+    if (this.#compiled?.key !== key) {
+      const { weights } = this.#transformer;
+      const compile = () =>
+        this.#transformer.withRuntime((runtime, options) =>
+          this.feedback.compile(runtime, this.#transformer.model(geometry), weights, { takesTurns: true, ...options }),
+        );
+      const compiled = { key, session: this.release().then(compile) };
+      this.#compiled = compiled;
+      compiled.session.catch(() => {
+        if (this.#compiled === compiled) this.#compiled = null;
+      });
+    }
+    return this.#compiled!.session;
+  }
+
+  async release(): Promise<void> {
+    const compiled = this.#compiled;
+    this.#compiled = null;
+    await (await compiled?.session.catch(() => null))?.release();
+  }
+}
+
+/** A denoiser for one run of the sampler. */
+export async function openDenoiser(
+  transformer: Component<unknown>,
+  geometry: Geometry,
+  acceleration: Acceleration,
+  feedback: FeedbackComponent | null,
+): Promise<Denoiser> {
+  const { method, threshold, order, schedule } = acceleration;
+  const limit = threshold === undefined ? {} : { threshold };
+  if (method === "none") return new PlainDenoiser(await transformer.session(geometry));
+  if (method === "easycache") return new EasyCache(await transformer.session(geometry), limit);
+  const model = transformer.model(geometry);
+  const { first, end } = blockRange(model);
+  if (method === "first-block") {
+    const segments = await transformer.segments(geometry, [first, first + 1, end]);
+    return new FirstBlockCache(segments as [StagedSession, StagedSession, StagedSession, StagedSession], limit);
+  }
+  if (method === "taylorseer") {
+    const segments = await transformer.segments(geometry, [first, end]);
+    return new TaylorSeer(segments as [StagedSession, StagedSession, StagedSession], {
+      ...(order === undefined ? {} : { order }),
+      ...(schedule ? { policy: scheduled(schedule) } : {}),
+    });
+  }
+  const blocks = { feedBlock: end - first - 2, resumeBlock: end - first - 2, ...feedback?.feedback.config };
+  if (method === "cache") Object.assign(blocks, definedBlocks(acceleration));
+  const { cuts, feed, resume } = feedbackCuts(model, blocks);
+  const sessions: IlfSessions = {
+    parts: await transformer.segments(geometry, cuts),
+    feed,
+    resume,
+    feedback: method === "cache" ? carriedOn : await feedbackOf(feedback!, geometry),
+  };
+  return new IlfDenoiser(sessions, scheduled(schedule ?? feedback?.feedback.config.schedule ?? { every: 2 }));
+}
+
+async function feedbackOf(feedback: FeedbackComponent, geometry: Geometry): Promise<IlfSessions["feedback"]> {
+  const session = await feedback.session(geometry);
+  return async (feeds) => (await session.run(feeds))["hiddenStates"] as FloatTensor;
+}
+
+function definedBlocks({ feedBlock, resumeBlock }: Acceleration) {
+  return {
+    ...(feedBlock === undefined ? {} : { feedBlock }),
+    ...(resumeBlock === undefined ? {} : { resumeBlock }),
+  };
+}

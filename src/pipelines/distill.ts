@@ -1,0 +1,206 @@
+/** `distill`: trains a feedback module for a pipeline's denoiser, on the trajectories that the pipeline samples. */
+import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
+import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
+import { fingerprint } from "../ilf/checkpoint.ts";
+import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
+import type { IlfSessions } from "../ilf/denoiser.ts";
+import { Distillation, rowsOf } from "../ilf/distill.ts";
+import { RecordBuffer, RecordingDenoiser } from "../ilf/records.ts";
+import type { Geometry } from "../models/architecture.ts";
+import type { Denoiser } from "../sampling/denoiser.ts";
+import { rows, stack } from "../sampling/guidance.ts";
+import { TorchGenerator } from "../sampling/noise.ts";
+import { scheduled } from "../sampling/step-policy.ts";
+import { warmupCosine } from "../training/adamw.ts";
+import type { ClassToImagePipeline } from "./class-to-image.ts";
+import { pickScheduler } from "./components.ts";
+import type { PromptEmbeddings } from "./prompts.ts";
+import type { TextToImagePipeline } from "./text-to-image.ts";
+
+export interface DistillSettings {
+  config: Omit<FeedbackConfig, "backbone">;
+  /** Updates of the module's weights. */
+  steps: number;
+  learningRate: number;
+  /** Inner steps in a batch of training. */
+  batch: number;
+  /** Solver steps and guidance of the trajectories: those that will be sampled with. */
+  samplingSteps: number;
+  guidanceScale: number;
+  featureLoss: number;
+  /** Pictures sampled together, and how often each of their inner steps is learned from on average. */
+  pictures: number;
+  reuse: number;
+  /** Most bytes of recorded steps that are kept. */
+  memory: number;
+  seed: number;
+}
+
+export interface DistillProgress {
+  step: number;
+  steps: number;
+  loss: number;
+  /** Inner steps recorded so far. */
+  recorded: number;
+}
+
+/** Conditions for some pictures, drawn by a number, and how a trajectory with them is sampled. */
+interface Trajectories {
+  geometry: Geometry;
+  sample(index: number, denoiser: Denoiser): Promise<void>;
+}
+
+/** Everything of a training run; `step` is one update. */
+export class Distiller {
+  readonly distillation: Distillation;
+  readonly config: FeedbackConfig;
+  readonly #settings: DistillSettings;
+  readonly #sessions: IlfSessions;
+  readonly #trajectories: Trajectories;
+  readonly #buffer: RecordBuffer;
+  #drawnSince = Number.POSITIVE_INFINITY;
+
+  private constructor(
+    distillation: Distillation,
+    config: FeedbackConfig,
+    settings: DistillSettings,
+    sessions: IlfSessions,
+    trajectories: Trajectories,
+  ) {
+    this.distillation = distillation;
+    this.config = config;
+    this.#settings = settings;
+    this.#sessions = sessions;
+    this.#trajectories = trajectories;
+    this.#buffer = new RecordBuffer(settings.memory);
+  }
+
+  /** `captions` are what a text-to-image pipeline is asked for; a class-to-image one is asked for its classes. */
+  static async create(
+    pipe: TextToImagePipeline | ClassToImagePipeline,
+    captions: readonly string[],
+    settings: DistillSettings,
+  ): Promise<Distiller> {
+    const { batch, guidanceScale, featureLoss } = settings;
+    const trajectories =
+      "textEncoder" in pipe ? await fromCaptions(pipe, captions, settings) : fromClasses(pipe, settings);
+    const transformer = pipe.transformer as TextToImagePipeline["transformer"];
+    const { geometry } = trajectories;
+    const backbone = transformer.model(geometry);
+    const { cuts, feed, resume } = feedbackCuts(backbone, settings.config);
+    const config = { ...settings.config, backbone: await fingerprint(backbone, transformer.weights) };
+    const distillation = await transformer.withRuntime((runtime, session) =>
+      Distillation.create(
+        runtime,
+        transformer.model({ ...geometry, batch: rowsOf(batch, guidanceScale) }),
+        transformer.weights,
+        { config, anyBatch: backbone, batch, guidanceScale, featureLoss, session: session },
+      ),
+    );
+    const sessions: IlfSessions = {
+      parts: await transformer.segments(geometry, cuts),
+      feed,
+      resume,
+      feedback: (feeds) => distillation.predict(feeds),
+    };
+    return new Distiller(distillation, config, settings, sessions, trajectories);
+  }
+
+  /** One update; samples new trajectories first when the ones before were learned from often enough. */
+  async step(): Promise<DistillProgress> {
+    const { steps, batch, guidanceScale, pictures, reuse, learningRate, seed } = this.#settings;
+    const { trainer } = this.distillation;
+    const step = trainer.optimizer.steps;
+    // Everything random about a step follows from its number.
+    const random = randomFrom(seed + step);
+    if (this.#drawnSince >= reuse) {
+      await this.#collect(step, random);
+      this.#drawnSince = 0;
+    }
+    const record = this.#buffer.draw(batch, guidanceScale > 1, this.distillation.reads, random);
+    const { loss } = await this.distillation.step(record, warmupCosine(step, steps, learningRate, 50));
+    this.#drawnSince += batch / (pictures * Math.max(1, this.#innerSteps));
+    return { step: step + 1, steps, loss, recorded: this.#buffer.added * pictures };
+  }
+
+  #innerSteps = 0;
+
+  /** The sampler's own trajectory: early on the backbone's, later more and more the module's. */
+  async #collect(step: number, random: () => number): Promise<void> {
+    const share = Math.min(1, (4 * step) / this.#settings.steps);
+    const policy = scheduled(this.config.schedule);
+    const recorder = new RecordingDenoiser(this.#sessions, policy, () => random() < share);
+    await this.#trajectories.sample(step, recorder);
+    this.#innerSteps = recorder.records.length;
+    this.#buffer.add(recorder.records);
+  }
+
+  release(): Promise<void> {
+    return this.distillation.release();
+  }
+}
+
+async function fromCaptions(
+  pipe: TextToImagePipeline,
+  captions: readonly string[],
+  settings: DistillSettings,
+): Promise<Trajectories> {
+  const { sampleSize, inChannels } = pipe.transformer.config;
+  const { embeddings: empty } = await pipe.embed([""]);
+  const tokens = empty.encoderHiddenStates.shape[1]!;
+  const copies = (embeddings: PromptEmbeddings, count: number): PromptEmbeddings => ({
+    encoderHiddenStates: new Array(count).fill(rows(embeddings.encoderHiddenStates, 0, 1)).reduce(stack),
+    encoderAttentionMask: new Array(count).fill(rows(embeddings.encoderAttentionMask, 0, 1)).reduce(stack),
+  });
+  return {
+    geometry: { batch: "batch", height: sampleSize, width: sampleSize, tokens },
+    async sample(index, denoiser) {
+      const random = randomFrom(settings.seed + 31 * index);
+      const chosen = Array.from({ length: settings.pictures }, () => captions[Math.floor(random() * captions.length)]!);
+      const { embeddings } = await pipe.embed(chosen);
+      await pipe.sampleLatents({
+        denoiser,
+        scheduler: pickScheduler(pipe.schedulerConfig),
+        steps: settings.samplingSteps,
+        guidanceScale: settings.guidanceScale,
+        noise: new TorchGenerator(settings.seed + 2 ** 20 + index).randn([
+          chosen.length,
+          inChannels,
+          sampleSize,
+          sampleSize,
+        ]),
+        prompt: embeddings,
+        negative: settings.guidanceScale > 1 ? copies(empty, chosen.length) : null,
+      });
+    },
+  };
+}
+
+function fromClasses(pipe: ClassToImagePipeline, settings: DistillSettings): Trajectories {
+  const { sampleSize, inChannels, numClasses } = pipe.transformer.config;
+  return {
+    geometry: { batch: "batch", height: sampleSize, width: sampleSize },
+    async sample(index, denoiser) {
+      const random = randomFrom(settings.seed + 31 * index);
+      const classes = Array.from({ length: settings.pictures }, () => Math.floor(random() * numClasses));
+      await pipe.sampleLatents({
+        denoiser,
+        scheduler: pickScheduler(pipe.schedulerConfig),
+        steps: settings.samplingSteps,
+        guidanceScale: settings.guidanceScale,
+        noise: new TorchGenerator(settings.seed + 2 ** 20 + index).randn([
+          classes.length,
+          inChannels,
+          sampleSize,
+          sampleSize,
+        ]),
+        classes,
+      });
+    },
+  };
+}
+
+function randomFrom(seed: number): () => number {
+  const generator = xoroshiro128plus(seed);
+  return () => uniformFloat64(generator);
+}

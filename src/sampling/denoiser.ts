@@ -1,0 +1,39 @@
+/** What the sampling loop calls once a step: a denoiser that may do a step in part, from what earlier steps left. */
+import type { StagedSession } from "../models/staged.ts";
+import type { FloatTensor, Tensor } from "../tensor.ts";
+import type { Action, StepContext } from "./step-policy.ts";
+
+export type Feeds = Readonly<Record<string, Tensor>>;
+
+/** A denoiser within one run of the sampler: what it keeps from step to step belongs to that run alone. */
+export interface Denoiser {
+  /** The network's output (`sample`) for `feeds`, the inputs of the whole network. */
+  run(feeds: Feeds, step: StepContext): Promise<FloatTensor>;
+  /** What was done at each step so far. */
+  readonly actions: readonly Action[];
+}
+
+/** Every step in full. */
+export class PlainDenoiser implements Denoiser {
+  readonly actions: Action[] = [];
+  readonly #session: StagedSession;
+
+  constructor(session: StagedSession) {
+    this.#session = session;
+  }
+
+  async run(feeds: Feeds): Promise<FloatTensor> {
+    this.actions.push("full");
+    return (await this.#session.run(feeds))["sample"] as FloatTensor;
+  }
+}
+
+/**
+ * Runs parts of a model one after the other (`segmentModel`) and gives all features at the end: what was fed, and what
+ * was written last.
+ */
+export async function runSegments(segments: readonly StagedSession[], feeds: Feeds): Promise<Record<string, Tensor>> {
+  let features: Record<string, Tensor> = { ...feeds };
+  for (const segment of segments) features = { ...features, ...(await segment.run(features)) };
+  return features;
+}

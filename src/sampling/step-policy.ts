@@ -1,0 +1,85 @@
+/** Which of a sampler's steps are done in full, and which only in part. */
+import { ArgumentError } from "../errors.ts";
+
+/** `full`: the whole denoiser; `inner`: in part, from what earlier steps left (ILF, caches); `rehash`: likewise (Step Rehash). */
+export type Action = "full" | "inner" | "rehash";
+
+/** One call of the denoiser within a run of the sampler. */
+export interface StepContext {
+  /** Counts from 0. */
+  readonly index: number;
+  /** How many there are in all. */
+  readonly steps: number;
+  readonly timestep: number;
+}
+
+/** Decides for each step, in order. The first is always `full`: there is nothing yet to go on from. */
+export type StepPolicy = (step: StepContext) => Action;
+
+/** A fixed schedule: every `every`-th step is full, and so are the first `warmUp` and the last `final`. */
+export interface PeriodicSchedule {
+  every: number;
+  warmUp?: number;
+  final?: number;
+}
+
+/** A period, or the actions themselves, one a step. */
+export type Schedule = PeriodicSchedule | readonly Action[];
+
+export const isList = (schedule: Schedule): schedule is readonly Action[] => Array.isArray(schedule);
+
+/** Throws ArgumentError for a schedule that no sampler can follow. */
+export function checkSchedule(schedule: Schedule): void {
+  if (isList(schedule)) {
+    if (schedule[0] === "full") return;
+    throw new ArgumentError(
+      `A schedule starts with a full step, not "${schedule[0] ?? "nothing"}": an inner step needs features to go on from.`,
+    );
+  }
+  const { every, warmUp = 1, final = 0 } = schedule;
+  const whole = (value: number, least: number) => Number.isInteger(value) && value >= least;
+  if (whole(every, 1) && whole(warmUp, 1) && whole(final, 0)) return;
+  throw new ArgumentError(
+    `A schedule needs whole numbers: every and warmUp of at least 1, final of at least 0, not ` +
+      `${JSON.stringify({ every, warmUp, final })}.`,
+  );
+}
+
+/** The policy that follows a schedule. A list of actions must have one for every step of the run. */
+export function scheduled(schedule: Schedule, partial: Exclude<Action, "full"> = "inner"): StepPolicy {
+  checkSchedule(schedule);
+  if (isList(schedule)) {
+    return ({ index, steps }) => {
+      if (schedule.length === steps) return schedule[index]!;
+      throw new ArgumentError(`The schedule has ${schedule.length} actions, but the run has ${steps} steps.`);
+    };
+  }
+  const { every, warmUp = 1, final = 0 } = schedule;
+  return ({ index, steps }) => {
+    const full = index < warmUp || index >= steps - final || (index - warmUp + 1) % every === 0;
+    return full ? "full" : partial;
+  };
+}
+
+/**
+ * "2" (every second step is full), "2:3:1" (and the first three and the last), "full,inner,full" or "fif". Throws
+ * ArgumentError for other text.
+ */
+export function parseSchedule(text: string): Schedule {
+  const [every, warmUp = 1, final = 0] = text.split(":").map(Number);
+  const list = /^[fi]+$/i.test(text) ? [...text.toLowerCase()] : text.split(",").map((word) => word.trim());
+  const actions = list.map((word) => ({ f: "full", full: "full", i: "inner", inner: "inner" })[word] as Action);
+  const schedule: Schedule | null = /^\d+(:\d+){0,2}$/.test(text)
+    ? { every: every!, warmUp, final }
+    : actions.every(Boolean)
+      ? actions
+      : null;
+  if (!schedule) {
+    throw new ArgumentError(
+      `"${text}" is not a schedule. "2" makes every second step full, "2:3:1" also the first three and the last; ` +
+        `or give every step's action: "full,inner,full" or "fif".`,
+    );
+  }
+  checkSchedule(schedule);
+  return schedule;
+}
