@@ -150,8 +150,10 @@ export function conv2d(x: Value, weights: Value, bias: Value | null, { stride = 
     throw new ShapeError(`Conv: bias ${describe(bias.shape)} does not fit weights ${describe(weights.shape)}`);
   }
   const pads = fourSides(padding);
-  const size = (dim: Dim | undefined, kernel: number, before: number, after: number): Dim =>
-    typeof dim === "number" ? Math.floor((dim + before + after - kernel) / stride) + 1 : `conv(${dim})`;
+  const size = (dim: Dim | undefined, kernel: number, before: number, after: number): Dim => {
+    if (typeof dim === "number") return Math.floor((dim + before + after - kernel) / stride) + 1;
+    return stride === 1 && before + after === kernel - 1 ? dim! : `conv(${dim})`;
+  };
   const shape = [batch!, out!, size(height, kh!, pads[0], pads[2]), size(width, kw!, pads[1], pads[3])];
   const attributes = { kernel_shape: [kh!, kw!], strides: [stride, stride], pads };
   return node("Conv", bias ? [x, weights, bias] : [x, weights], { dtype: x.dtype, shape }, attributes);

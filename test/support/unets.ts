@@ -1,0 +1,80 @@
+/** The UNets' fixtures: reference vectors of diffusers, made by test/fixtures/unets.py, and the weights that it draws. */
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { RawConfig } from "../../src/checkpoints/diffusers-folder.ts";
+import { NodeFolder } from "../../src/checkpoints/node.ts";
+import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
+import { type Architecture, type Geometry, weightShapes } from "../../src/models/architecture.ts";
+import { architectureOf } from "../../src/models/registry.ts";
+import { TorchGenerator } from "../../src/sampling/noise.ts";
+import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../../src/tensor.ts";
+import { fixture, tensors } from "./golden.ts";
+import { temporaryFolder } from "./models.ts";
+
+export const unets = ["unet-2d", "unet-2d-linear", "unet-motion", "unet-motion-adapter", "unet-svd"];
+
+const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+
+/** A fixture with its weights in a folder of its own, and its inputs as the model takes them. */
+export async function unetCase(name: string) {
+  const raw = (await fixture(name).json("config.json")) as RawConfig;
+  const io = await tensors(fixture(name));
+  const architecture = architectureOf(raw);
+  const config = architecture.parseConfig(raw);
+  const { shape } = io.get("input.sample")!;
+  const [batch, height, width] = [shape[0]!, shape.at(-2)!, shape.at(-1)!];
+  const geometry: Geometry = {
+    batch,
+    height,
+    width,
+    tokens: io.get("input.encoder_hidden_states")!.shape[1]!,
+    ...(architecture.framesAxis !== undefined && { frames: shape[architecture.framesAxis]! }),
+  };
+  const feeds: Record<string, FloatTensor> = {};
+  for (const [key, tensor] of io) {
+    if (key.startsWith("input.")) feeds[camel(key.slice("input.".length))] = inFloats(tensor, batch);
+  }
+  const weights = drawn(architecture, config, geometry);
+  const path = await temporaryFolder();
+  await writeFile(join(path, "config.json"), JSON.stringify(raw));
+  await writeSafetensors(join(path, "io.safetensors"), io);
+  await writeSafetensors(join(path, "diffusion_pytorch_model.safetensors"), weights);
+  const expected = io.get("output.sample") as FloatTensor;
+  return { raw, architecture, config, geometry, feeds, expected, weights, folder: new NodeFolder(path, name) };
+}
+
+/** As floats; one timestep for all is repeated. */
+function inFloats({ shape, data }: Tensor, batch: number): FloatTensor {
+  const values = Float32Array.from<number | bigint>(data, Number);
+  return shape.length === 0
+    ? floatTensor([batch], new Float32Array(batch).fill(values[0]!))
+    : floatTensor(shape, values);
+}
+
+/** `draw` of test/fixtures/unets.py. */
+function drawn<Config>(
+  architecture: Architecture<Config>,
+  config: Config,
+  geometry: Geometry,
+): Map<string, FloatTensor> {
+  const generator = new TorchGenerator(0);
+  const shapes = [...weightShapes(architecture.model(config, geometry))];
+  return new Map(
+    shapes
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, shape]) => {
+        const tensor = generator.rand(shape);
+        const { scale, around } = spread(name, shape);
+        const { data } = tensor;
+        for (let i = 0; i < data.length; i++) data[i] = Math.fround((data[i]! - 0.5) * scale) + around;
+        return [name, tensor];
+      }),
+  );
+}
+
+function spread(name: string, shape: readonly number[]): { scale: number; around: number } {
+  if (name.endsWith(".pe")) return { scale: 2, around: 0 };
+  if (shape.length > 1) return { scale: Math.fround(Math.sqrt(12 / sizeOf(shape.slice(1)))), around: 0 };
+  if (name.endsWith("mix_factor")) return { scale: 4, around: 0 };
+  return { scale: 0.5, around: name.endsWith(".weight") ? 1 : 0 };
+}
