@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { Command } from "commander";
 import { NodeFolder } from "../checkpoints/node.ts";
 import { nodeRuntime } from "../runtime/node.ts";
@@ -34,6 +35,7 @@ async function verify(folders: string[], options: VerifyCommandOptions): Promise
     const { tolerance, blocks, threads, provider } = options;
     const result = await verifyFolder(new NodeFolder(path), nodeRuntime, {
       provider,
+      beside: (other) => new NodeFolder(join(path, other)),
       ...(tolerance === undefined ? {} : { tolerance }),
       ...(blocks ? { blocks } : {}),
       ...(threads ? { threads } : {}),

@@ -35,3 +35,38 @@ export function firstChannels(tensor: FloatTensor, count: number): FloatTensor {
   }
   return { dtype: "float32", shape: [batch, count, height, width], data };
 }
+
+/** The same with a scale for each frame: [batch, frames, channels, height, width]. */
+export function guideFrames(
+  unconditional: FloatTensor,
+  conditional: FloatTensor,
+  scales: readonly number[],
+): FloatTensor {
+  const { shape } = conditional;
+  const each = sizeOf(shape.slice(2));
+  const data = new Float32Array(conditional.data.length);
+  for (let row = 0; row < data.length / each; row++) {
+    const [start, end] = [row * each, (row + 1) * each];
+    const scale = scales[row % scales.length]!;
+    data.set(guide(unconditional.data.subarray(start, end), conditional.data.subarray(start, end), scale), start);
+  }
+  return { dtype: "float32", shape, data };
+}
+
+/**
+ * The channels of a picture [batch, more, height, width] after those of each frame of a video [batch, frames, channels,
+ * height, width].
+ */
+export function joinChannels(video: FloatTensor, picture: FloatTensor): FloatTensor {
+  const [batch, frames, channels, height, width] = video.shape as [number, number, number, number, number];
+  const more = picture.shape[1]!;
+  const area = height * width;
+  const data = new Float32Array(batch * frames * (channels + more) * area);
+  for (let row = 0; row < batch * frames; row++) {
+    const to = row * (channels + more) * area;
+    const own = rows(picture, Math.floor(row / frames), Math.floor(row / frames) + 1).data;
+    data.set(video.data.subarray(row * channels * area, (row + 1) * channels * area), to);
+    data.set(own, to + channels * area);
+  }
+  return { dtype: "float32", shape: [batch, frames, channels + more, height, width], data };
+}

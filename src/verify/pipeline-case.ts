@@ -1,14 +1,17 @@
 import { type RawConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
 import { expectObject, type Folder } from "../checkpoints/files.ts";
-import { SafetensorsFile } from "../checkpoints/safetensors.ts";
-import { ArgumentError, CheckpointError, ConfigError } from "../errors.ts";
+import { CheckpointError, ConfigError } from "../errors.ts";
 import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
+import { imageToVideoClass } from "../pipelines/image-to-video.ts";
 import { TextToImagePipeline, textToImageClasses } from "../pipelines/text-to-image.ts";
+import { textToVideoClasses } from "../pipelines/text-to-video.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
 import type { SamplerStep } from "../sampling/sampler.ts";
 import { createScheduler, type Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../tensor.ts";
 import { compare, type OutputError, reference } from "./compare.ts";
+import { concatenated, numberOf, readTensors } from "./recorded-call.ts";
+import { verifyImageToVideo, verifyTextToVideo } from "./video-case.ts";
 
 type Io = ReadonlyMap<string, Tensor>;
 
@@ -39,6 +42,12 @@ export async function verifyPipeline(
   options: SessionOptions = {},
 ): Promise<{ className: string; outputs: OutputError[] }> {
   const { className } = await readModelIndex(folder);
+  if ((textToVideoClasses as readonly string[]).includes(className)) {
+    return { className, outputs: await verifyTextToVideo(folder, runtime, options) };
+  }
+  if (className === imageToVideoClass) {
+    return { className, outputs: await verifyImageToVideo(folder, runtime, options) };
+  }
   const calls = await recordedCalls(folder);
   const pipeline = await openAny(className, folder, runtime, options);
   const outputs: OutputError[] = [];
@@ -61,7 +70,8 @@ async function openAny(className: string, folder: Folder, runtime: Runtime, opti
   }
   if (className === "DiTPipeline") return ClassToImagePipeline.fromFolder(folder, runtime, options);
   throw new ConfigError(
-    `${folder.name}: ${className} is not supported; DiTPipeline, ${textToImageClasses.join(", ")} are.`,
+    `${folder.name}: ${className} is not supported; DiTPipeline, ${textToImageClasses.join(", ")}, ` +
+      `${textToVideoClasses.join(", ")} and ${imageToVideoClass} are.`,
   );
 }
 
@@ -131,31 +141,6 @@ async function recordedCalls(folder: Folder): Promise<RecordedCall[]> {
   throw new CheckpointError(
     `${folder.name}: has no call.json beside its model_index.json, so there is no recorded run to compare with.`,
   );
-}
-
-/** Every tensor of a file, by name. */
-export async function readTensors(folder: Folder, path: string): Promise<Io> {
-  const file = await SafetensorsFile.open(await folder.source(path));
-  const tensors = new Map<string, Tensor>();
-  for (const name of file.entries.keys()) tensors.set(name, await file.read(name));
-  return tensors;
-}
-
-function numberOf(call: RecordedCall["call"], key: string): number {
-  const value = call[key];
-  if (typeof value !== "number")
-    throw new ArgumentError(`call.json: "${key}" is ${JSON.stringify(value)}, not a number.`);
-  return value;
-}
-
-function concatenated(tensors: readonly FloatTensor[]): Float32Array {
-  const all = new Float32Array(tensors.reduce((sum, { data }) => sum + data.length, 0));
-  let start = 0;
-  for (const { data } of tensors) {
-    all.set(data, start);
-    start += data.length;
-  }
-  return all;
 }
 
 /** clamp(decoded / 2 + 0.5, 0, 1) with the channels last, as diffusers' pipelines return pictures. */

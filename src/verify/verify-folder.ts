@@ -1,16 +1,21 @@
 import { isPipeline, readConfig } from "../checkpoints/diffusers-folder.ts";
 import { expectObject, type Folder } from "../checkpoints/files.ts";
 import { CheckpointError } from "../errors.ts";
+import { imageToVideoClass } from "../pipelines/image-to-video.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { OutputError } from "./compare.ts";
 import { type ModelCaseOptions, verifyModel } from "./model-case.ts";
-import { readTensors, verifyPipeline } from "./pipeline-case.ts";
+import { verifyPipeline } from "./pipeline-case.ts";
+import { readTensors } from "./recorded-call.ts";
 import { verifyRng } from "./rng-case.ts";
 import { verifyScheduler } from "./scheduler-case.ts";
+import { type Beside, namesItsParts, verifyImageToVideo } from "./video-case.ts";
 
 export interface VerifyOptions extends ModelCaseOptions {
   /** Largest relative error that passes: 1e-4, of whole pipelines 1e-3. Of random numbers the largest absolute one: 1e-6. */
   tolerance?: number;
+  /** Opens folders that a recorded call names by a path from its own. */
+  beside?: Beside;
 }
 
 export interface Verification {
@@ -58,10 +63,18 @@ interface CaseResult {
   wholeRun?: boolean;
 }
 
-async function verifyCase(folder: Folder, runtime: Runtime, options: ModelCaseOptions): Promise<CaseResult> {
+async function verifyCase(
+  folder: Folder,
+  runtime: Runtime,
+  { beside, ...options }: Omit<VerifyOptions, "tolerance">,
+): Promise<CaseResult> {
   if (await isPipeline(folder)) return { ...(await verifyPipeline(folder, runtime, options)), wholeRun: true };
   if (!(await folder.has(referenceFile))) {
     throw new CheckpointError(`${folder.name}: has no ${referenceFile}, the reference tensors to compare with.`);
+  }
+  if (await namesItsParts(folder)) {
+    const outputs = await verifyImageToVideo(folder, runtime, options, beside);
+    return { className: imageToVideoClass, outputs, wholeRun: true };
   }
   const io = await readTensors(folder, referenceFile);
   if ((await folder.has("scheduler_config.json")) && (await folder.has("call.json"))) {

@@ -1,0 +1,73 @@
+/** Latents of videos to frames. */
+import type { AutoencoderKLConfig } from "../models/autoencoder-kl.ts";
+import { checkFinite } from "../sampling/sampler.ts";
+import { type FloatTensor, floatTensor, sizeOf } from "../tensor.ts";
+import type { Component } from "./components.ts";
+
+export interface DecodeOptions {
+  /** Stops before the next frames; what is thrown is the signal's reason. */
+  signal?: AbortSignal;
+  /** How many frames are decoded, of all videos together. */
+  onDecode?: (progress: { done: number; total: number }) => void;
+}
+
+/** The second and third axis of a video exchanged: [batch, a, b, height, width] -> [batch, b, a, height, width]. */
+export function exchangeFrames({ shape, data }: FloatTensor): FloatTensor {
+  const [batch, a, b, height, width] = shape as [number, number, number, number, number];
+  const size = height * width;
+  const out = new Float32Array(data.length);
+  for (let i = 0; i < batch; i++) {
+    for (let j = 0; j < a; j++) {
+      for (let k = 0; k < b; k++) {
+        const from = ((i * a + j) * b + k) * size;
+        out.set(data.subarray(from, from + size), ((i * b + k) * a + j) * size);
+      }
+    }
+  }
+  return floatTensor([batch, b, a, height, width], out);
+}
+
+/**
+ * The denoiser's latents [batch, frames, channels, h, w] to decoded values [batch, 3, frames, f h, f w], not clamped.
+ *
+ * `chunk` frames go through the decoder together. A decoder of pictures (AutoencoderKL) takes one at a time. One that looks
+ * along time gives other values for other chunks; as in diffusers a chunk may have frames of two videos.
+ */
+export async function decodeFrames(
+  vae: Component<AutoencoderKLConfig>,
+  latents: FloatTensor,
+  chunk: number,
+  { signal, onDecode }: DecodeOptions = {},
+): Promise<FloatTensor> {
+  const [batch, frames, ...picture] = latents.shape as [number, number, number, number, number];
+  const [, height, width] = picture;
+  const { scalingFactor, shiftFactor } = vae.config;
+  const each = sizeOf(picture);
+  const total = batch * frames;
+  let videos: FloatTensor | null = null;
+  for (let start = 0; start < total; start += chunk) {
+    signal?.throwIfAborted();
+    onDecode?.({ done: start, total });
+    const count = Math.min(chunk, total - start);
+    const scaled = latents.data.subarray(start * each, (start + count) * each);
+    const latent = floatTensor(
+      [count, ...picture],
+      scaled.map((value) => value / scalingFactor + shiftFactor),
+    );
+    const session = await vae.session({ batch: 1, frames: count, height, width });
+    const decoded = (await session.run({ latent }))["decoded"] as FloatTensor;
+    // In a picture NaN would be black.
+    checkFinite(decoded, `frame ${start + 1} of ${total} from the autoencoder`);
+    const [, channels, tall, wide] = decoded.shape as [number, number, number, number];
+    const area = tall * wide;
+    videos ??= floatTensor([batch, channels, frames, tall, wide]);
+    for (let i = 0; i < count * channels; i++) {
+      const [row, channel] = [start + Math.floor(i / channels), i % channels];
+      const [video, frame] = [Math.floor(row / frames), row % frames];
+      const to = ((video * channels + channel) * frames + frame) * area;
+      videos.data.set(decoded.data.subarray(i * area, (i + 1) * area), to);
+    }
+  }
+  onDecode?.({ done: total, total });
+  return videos!;
+}

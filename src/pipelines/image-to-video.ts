@@ -1,0 +1,331 @@
+/**
+ * A picture to videos with Stable Video Diffusion (Blattmann et al. 2023, arXiv 2311.15127), after diffusers'
+ * StableVideoDiffusionPipeline: the picture as CLIP sees it and as the autoencoder codes it, guidance that grows from frame to
+ * frame, a solver over all frames, a decoder that looks along time.
+ */
+import { platform } from "#platform";
+import { type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { ArgumentError, ConfigError } from "../errors.ts";
+import type { Architecture } from "../models/architecture.ts";
+import { type AutoencoderKLConfig, spatialFactor } from "../models/autoencoder-kl.ts";
+import { autoencoderKLTemporalDecoder } from "../models/autoencoder-kl-temporal-decoder.ts";
+import { architectureOf } from "../models/registry.ts";
+import { type UNetSpatioTemporalConfig, unetSpatioTemporal } from "../models/unet-spatio-temporal.ts";
+import type { ResolveOptions } from "../platform/platform.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { type Denoiser, PlainDenoiser } from "../sampling/denoiser.ts";
+import { guideFrames, joinChannels, rows, stack } from "../sampling/guidance.ts";
+import { TorchGenerator } from "../sampling/noise.ts";
+import { checkFinite, type SamplerStep, sample } from "../sampling/sampler.ts";
+import type { Scheduler } from "../schedulers/scheduler.ts";
+import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { type Animation, toFrames } from "./animation.ts";
+import { callable } from "./callable.ts";
+import { Component, openPipeline, type PipelineOptions, pickScheduler } from "./components.ts";
+import { type DecodeOptions, decodeFrames } from "./decode-video.ts";
+import { ImageEncoder } from "./image-encoder.ts";
+import type { Picture } from "./picture.ts";
+import { resample } from "./resample.ts";
+import { checkSettings, checkWhole, type SamplingOptions } from "./settings.ts";
+
+export interface ImageToVideoOptions extends Omit<SamplingOptions, "accelerate">, Pick<DecodeOptions, "onDecode"> {
+  /** Solver steps, 25 unless given. */
+  steps?: number;
+  /** How far to go from what the model gives without the picture: on the first frame (1 unless given), and on the last (3). */
+  minGuidanceScale?: number;
+  maxGuidanceScale?: number;
+  /** How many videos, made together. */
+  count?: number;
+  /** Frames of a video; what the model was trained with unless given. */
+  frames?: number;
+  /** Frames a second, 7 unless given: the model is told, and the video is shown so. */
+  fps?: number;
+  /** How much is to move, 127 unless given; up to 255 in training. */
+  motionBucketId?: number;
+  /** How much noise is added to the picture, 0.02 unless given: more lets the video go further from it. */
+  noiseAugStrength?: number;
+  /** Frames that are decoded together, all unless given. Fewer take less memory and flicker more. */
+  decodeChunkSize?: number;
+  /** In pixels; 1024 x 576, as Stable Video Diffusion was trained, or what a model of another size was made for. */
+  width?: number;
+  height?: number;
+}
+
+export interface ImageToVideoResult {
+  videos: Animation[];
+  /** Of each video. */
+  seeds: number[];
+}
+
+/** What the loop needs, once the picture is coded; tensors as in diffusers' calls. */
+export interface SampleImageVideoOptions {
+  scheduler: Scheduler;
+  steps: number;
+  minGuidanceScale: number;
+  maxGuidanceScale: number;
+  /** Standard normal noise [batch, frames, channels, height, width]. */
+  noise: FloatTensor;
+  /** The picture as CLIP sees it, [batch, 1, width]. */
+  imageEmbeds: FloatTensor;
+  /** The picture as the autoencoder codes it, [batch, channels, height, width], not scaled. */
+  imageLatents: FloatTensor;
+  fps: number;
+  motionBucketId: number;
+  noiseAugStrength: number;
+  /** All steps in full, in one session, unless given. */
+  denoiser?: Denoiser;
+  drawNoise?: () => FloatTensor;
+  signal?: AbortSignal;
+  onStep?: (step: SamplerStep) => void | Promise<void>;
+}
+
+/** `const { videos } = await pipe(picture)` is short for `pipe.generate(picture)`. */
+export type ImageToVideo = ImageToVideoPipeline &
+  ((picture: Picture, options?: ImageToVideoOptions) => Promise<ImageToVideoResult>);
+
+export const imageToVideoClass = "StableVideoDiffusionPipeline";
+
+type Parts = Pick<
+  ImageToVideoPipeline,
+  "name" | "className" | "unet" | "encoder" | "decoder" | "imageEncoder" | "schedulerConfig"
+>;
+
+export class ImageToVideoPipeline {
+  readonly name: string;
+  readonly className: string;
+  readonly unet: Component<UNetSpatioTemporalConfig>;
+  /** The autoencoder's two networks. */
+  readonly encoder: Component<AutoencoderKLConfig>;
+  readonly decoder: Component<AutoencoderKLConfig>;
+  /** Null in a folder without one: only `codeImage`, `sampleLatents` and `decode` work then. */
+  readonly imageEncoder: ImageEncoder | null;
+  readonly schedulerConfig: RawConfig;
+
+  private constructor(parts: Parts) {
+    this.name = parts.name;
+    this.className = parts.className;
+    this.unet = parts.unet;
+    this.encoder = parts.encoder;
+    this.decoder = parts.decoder;
+    this.imageEncoder = parts.imageEncoder;
+    this.schedulerConfig = parts.schedulerConfig;
+  }
+
+  /** `model`: a folder in diffusers' layout, or a Hub id. */
+  static async fromPretrained(model: string, options: PipelineOptions & ResolveOptions = {}): Promise<ImageToVideo> {
+    return ImageToVideoPipeline.fromFolder(await platform.resolveModel(model, options), platform.runtime, options);
+  }
+
+  /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
+  static async fromFolder(folder: Folder, runtime: Runtime, options: PipelineOptions = {}): Promise<ImageToVideo> {
+    const { className, components } = await openPipeline(folder, [imageToVideoClass]);
+    const parts = { unet: folder.sub("unet"), vae: folder.sub("vae"), scheduler: folder.sub("scheduler") };
+    const imageEncoder = components.has("image_encoder") ? await ImageEncoder.open(folder, runtime, options) : null;
+    return ImageToVideoPipeline.fromParts(folder.name, className, parts, imageEncoder, runtime, options);
+  }
+
+  /** Of folders that need not lie together. */
+  static async fromParts(
+    name: string,
+    className: string,
+    parts: Readonly<Record<"unet" | "vae" | "scheduler", Folder>>,
+    imageEncoder: ImageEncoder | null,
+    runtime: Runtime,
+    options: PipelineOptions = {},
+  ): Promise<ImageToVideo> {
+    const vae = (network: "encoder" | "decoder") =>
+      Component.open(parts.vae, () => autoencoderKLTemporalDecoder[network], runtime, options);
+    const pipeline = new ImageToVideoPipeline({
+      name,
+      className,
+      unet: await Component.open(parts.unet, spatioTemporalOnly, runtime, options),
+      encoder: await vae("encoder"),
+      decoder: await vae("decoder"),
+      imageEncoder,
+      schedulerConfig: await readConfig(parts.scheduler),
+    });
+    return callable(pipeline, (picture: Picture, settings?: ImageToVideoOptions) =>
+      pipeline.generate(picture, settings),
+    );
+  }
+
+  /**
+   * Videos that begin at a picture, which is brought to their size. Throws ArgumentError for settings outside their range,
+   * NumericError if the model gives something that is not a number, and the signal's reason when it is aborted.
+   */
+  async generate(picture: Picture, options: ImageToVideoOptions = {}): Promise<ImageToVideoResult> {
+    const settings = this.#settings(options);
+    const { steps, count, frames, fps, height, width, noiseAugStrength, decodeChunkSize } = settings;
+    const { signal, onStep, onDecode } = options;
+    signal?.throwIfAborted();
+    if (!this.imageEncoder) {
+      throw new ConfigError(`${this.name}: has no image encoder, which shows the model the picture that it begins at.`);
+    }
+    const scheduler = pickScheduler(this.schedulerConfig, options.scheduler);
+    const seeds = Array.from({ length: count }, (_, i) => settings.seed + i);
+    // As in diffusers each video's generator gives the picture's noise first, then that of the latents.
+    const generators = seeds.map((seed) => new TorchGenerator(seed));
+    const draw = (shape: readonly number[]) => generators.map((generator) => generator.randn(shape)).reduce(stack);
+    const copies = (one: FloatTensor) => Array.from({ length: count }, () => one).reduce(stack);
+
+    const imageEmbeds = copies(await this.imageEncoder.embed(picture));
+    const image = copies(toPlanes(resample(picture, width, height, "lanczos")));
+    const imageLatents = await this.codeImage(image, draw([1, 3, height, width]), noiseAugStrength);
+    signal?.throwIfAborted();
+    const [, channels, high, wide] = imageLatents.shape as [number, number, number, number];
+    const shape = [1, frames, channels, high, wide];
+    const latents = await this.sampleLatents({
+      ...settings,
+      scheduler,
+      steps,
+      noise: draw(shape),
+      drawNoise: () => draw(shape),
+      imageEmbeds,
+      imageLatents,
+      ...(signal ? { signal } : {}),
+      ...(onStep ? { onStep } : {}),
+    });
+    const decoding = { ...(signal ? { signal } : {}), ...(onDecode ? { onDecode } : {}) };
+    const decoded = await this.decode(latents, { ...decoding, ...(decodeChunkSize ? { chunk: decodeChunkSize } : {}) });
+    const videos = toFrames(decoded).map((pictures) => ({ frames: pictures, fps }));
+    signal?.throwIfAborted();
+    return { videos, seeds };
+  }
+
+  /**
+   * The autoencoder's mean code, not scaled, of pictures [batch, 3, height, width] in [0, 1] with noise of that shape on them.
+   */
+  async codeImage(image: FloatTensor, noise: FloatTensor, strength: number): Promise<FloatTensor> {
+    const [batch, , height, width] = image.shape as [number, number, number, number];
+    const noisy = image.data.map((value, i) => 2 * value - 1 + strength * noise.data[i]!);
+    const session = await this.encoder.session({ batch, height, width });
+    const mean = (await session.run({ image: floatTensor(image.shape, noisy) }))["mean"] as FloatTensor;
+    checkFinite(mean, "the autoencoder's code of the picture");
+    return mean;
+  }
+
+  /** A denoiser for one run of the sampler on latents of this size: all steps in full, in one session. */
+  async openDenoiser(size: { frames: number; height: number; width: number; tokens: number }): Promise<Denoiser> {
+    return new PlainDenoiser(await this.unet.session({ batch: "batch", ...size }));
+  }
+
+  /** The sampling loop with guidance that grows along the frames: noise to latents [batch, frames, channels, h, w]. */
+  async sampleLatents(options: SampleImageVideoOptions): Promise<FloatTensor> {
+    const { imageEmbeds, imageLatents, minGuidanceScale, maxGuidanceScale, ...loop } = options;
+    const { noise, fps, motionBucketId, noiseAugStrength } = loop;
+    const [batch, frames, , height, width] = noise.shape as [number, number, number, number, number];
+    const guided = maxGuidanceScale > 1;
+    // Without the picture: zeros in its place.
+    const withNothing = (tensor: FloatTensor) => (guided ? stack(floatTensor(tensor.shape), tensor) : tensor);
+    const total = guided ? 2 * batch : batch;
+    const conditions = {
+      encoderHiddenStates: withNothing(imageEmbeds),
+      // The model was told one frame a second less than there were.
+      addedTimeIds: floatTensor(
+        [total, 3],
+        Float32Array.from({ length: 3 * total }, (_, i) => [fps - 1, motionBucketId, noiseAugStrength][i % 3]!),
+      ),
+    };
+    const picture = withNothing(imageLatents);
+    const scales = Array.from(
+      { length: frames },
+      (_, i) => minGuidanceScale + ((maxGuidanceScale - minGuidanceScale) * i) / Math.max(1, frames - 1),
+    );
+    const tokens = imageEmbeds.shape[1]!;
+    const denoiser = options.denoiser ?? (await this.openDenoiser({ frames, height, width, tokens }));
+    return sample({
+      ...loop,
+      denoise: async (latents, step) => {
+        const feeds = {
+          sample: joinChannels(guided ? stack(latents, latents) : latents, picture),
+          timestep: floatTensor([total], new Float32Array(total).fill(step.timestep)),
+          ...conditions,
+        };
+        const output = await denoiser.run(feeds, step);
+        if (!guided) return output;
+        return guideFrames(rows(output, 0, batch), rows(output, batch, total), scales);
+      },
+    });
+  }
+
+  /** Latents to decoded values [batch, 3, frames, height, width], not clamped; `chunk` frames together, all unless given. */
+  decode(
+    latents: FloatTensor,
+    { chunk = latents.shape[1]!, ...options }: DecodeOptions & { chunk?: number } = {},
+  ): Promise<FloatTensor> {
+    return decodeFrames(this.decoder, latents, chunk, options);
+  }
+
+  async release(): Promise<void> {
+    const parts = [this.unet, this.encoder, this.decoder, this.imageEncoder];
+    await Promise.all(parts.map((part) => part?.release()));
+  }
+
+  /** Checked, and with defaults. */
+  #settings(options: ImageToVideoOptions) {
+    const { sampleSize = 96, numFrames, levels } = this.unet.config;
+    const factor = spatialFactor(this.decoder.config);
+    // Stable Video Diffusion's configuration says 96, a square that it was not trained on.
+    const [wide, high] = sampleSize === 96 ? [1024, 576] : [sampleSize * factor, sampleSize * factor];
+    const {
+      steps = 25,
+      minGuidanceScale = 1,
+      maxGuidanceScale = 3,
+      count = 1,
+      frames = numFrames,
+      fps = 7,
+      motionBucketId = 127,
+      noiseAugStrength = 0.02,
+      decodeChunkSize,
+      width = wide,
+      height = high,
+      seed = Math.floor(Math.random() * 2 ** 32),
+    } = options;
+    checkSettings({ steps, guidanceScale: minGuidanceScale });
+    checkSettings({ steps, guidanceScale: maxGuidanceScale });
+    checkWhole("count", count, 1, 1024);
+    checkWhole("frames", frames, 1, 1024);
+    checkWhole("fps", fps, 1, 1000);
+    checkWhole("motionBucketId", motionBucketId, 0, 1023);
+    checkWhole("seed", seed, 0, Number.MAX_SAFE_INTEGER - 1024);
+    if (decodeChunkSize !== undefined) checkWhole("decodeChunkSize", decodeChunkSize, 1, 1024);
+    if (!(noiseAugStrength >= 0 && noiseAugStrength <= 10)) {
+      throw new ArgumentError(`noiseAugStrength must be a number from 0 to 10, not ${noiseAugStrength}.`);
+    }
+    const unit = factor * 2 ** (levels.length - 1);
+    for (const [name, pixels] of Object.entries({ width, height })) {
+      if (Number.isInteger(pixels / unit) && pixels > 0) continue;
+      throw new ArgumentError(`${name} must be a multiple of ${unit} pixels for this model, not ${pixels}.`);
+    }
+    return {
+      steps,
+      minGuidanceScale,
+      maxGuidanceScale,
+      count,
+      frames,
+      fps,
+      motionBucketId,
+      noiseAugStrength,
+      decodeChunkSize,
+      width,
+      height,
+      seed,
+    };
+  }
+}
+
+/** 8-bit pixels, row by row, to [1, 3, height, width] in [0, 1]. */
+function toPlanes({ width, height, data }: Picture): FloatTensor {
+  const area = width * height;
+  const planes = Float32Array.from({ length: 3 * area }, (_, i) => data[3 * (i % area) + Math.floor(i / area)]! / 255);
+  return floatTensor([1, 3, height, width], planes);
+}
+
+function spatioTemporalOnly(raw: RawConfig): Architecture<UNetSpatioTemporalConfig> {
+  const architecture = architectureOf(raw);
+  if (architecture === unetSpatioTemporal) return unetSpatioTemporal;
+  throw new ConfigError(
+    `An image-to-video pipeline needs a ${unetSpatioTemporal.className}; this one has a ${architecture.className}.`,
+  );
+}

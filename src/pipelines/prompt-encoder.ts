@@ -1,0 +1,68 @@
+/** The text side of a pipeline's folder, whichever encoder it has: prompts in, states that a UNet attends to out. */
+import type { ModelIndex } from "../checkpoints/diffusers-folder.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { ConfigError } from "../errors.ts";
+import type { CLIPTextConfig } from "../models/clip-text.ts";
+import { clipText } from "../models/clip-text.ts";
+import { architectureOf } from "../models/registry.ts";
+import { type T5Config, t5 } from "../models/t5.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { FloatTensor } from "../tensor.ts";
+import { Component, type PipelineOptions } from "./components.ts";
+import { encodeClipPrompts, encodePrompts, PromptTokenizer, type TokenizedPrompt } from "./prompts.ts";
+
+/** Tokens where neither the tokenizer nor the encoder knows a limit. */
+const T5_TOKENS = 300;
+
+export interface PromptEncoder {
+  /** Tokens of a prompt, padding included. */
+  readonly tokens: number;
+  /** [prompts, tokens, width], and what a user should know about the prompts. */
+  embed(prompts: readonly string[]): Promise<{ embeddings: FloatTensor; warnings: string[] }>;
+  release(): Promise<void>;
+}
+
+/** Null in a folder without text encoder or tokenizer. Throws ConfigError for an encoder that is neither CLIP's nor T5's. */
+export async function openPromptEncoder(
+  folder: Folder,
+  { components }: ModelIndex,
+  runtime: Runtime,
+  options: PipelineOptions,
+): Promise<PromptEncoder | null> {
+  if (!components.has("text_encoder") || !components.has("tokenizer")) return null;
+  const tokenizer = await PromptTokenizer.open(folder.sub("tokenizer"));
+  const encoder = await Component.open<unknown>(
+    folder.sub("text_encoder"),
+    (raw) => {
+      const architecture = architectureOf(raw);
+      if (architecture === clipText || architecture === t5) return architecture;
+      throw new ConfigError(
+        `${folder.name}/text_encoder: it is a ${architecture.className}; supported are ${clipText.className} and ${t5.className}.`,
+      );
+    },
+    runtime,
+    options,
+  );
+  const { maxPositions } = encoder.config as Partial<CLIPTextConfig>;
+  const tokens = Math.min(tokenizer.maxLength, maxPositions ?? T5_TOKENS);
+  const encode = (tokenized: readonly TokenizedPrompt[]): Promise<FloatTensor> =>
+    maxPositions === undefined
+      ? encodePrompts(tokenized, encoder as Component<T5Config>).then((result) => result.encoderHiddenStates)
+      : encodeClipPrompts(tokenized, encoder as Component<CLIPTextConfig>);
+  return {
+    tokens,
+    async embed(prompts) {
+      const tokenized = prompts.map((prompt) => tokenizer.encode(prompt, tokens));
+      return { embeddings: await encode(tokenized), warnings: warningsOf(tokenized, tokens) };
+    },
+    release: () => encoder.release(),
+  };
+}
+
+/** What was left out of prompts, and what the model does not know. */
+export function warningsOf(tokenized: readonly TokenizedPrompt[], tokens: number): string[] {
+  return tokenized.flatMap(({ truncated, unknown }) => [
+    ...(truncated ? [`The prompt is longer than ${tokens} tokens; this was left out: "${truncated.trim()}".`] : []),
+    ...(unknown.length > 0 ? [`Words that the model does not know: ${unknown.join(", ")}.`] : []),
+  ]);
+}

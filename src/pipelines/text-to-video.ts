@@ -1,0 +1,210 @@
+/**
+ * Text to videos with AnimateDiff (Guo et al. 2023, arXiv 2307.04725), after diffusers' AnimateDiffPipeline: prompt embeddings
+ * from CLIP, guidance between the negative prompt and the prompt, a solver over all frames, the autoencoder frame by frame.
+ */
+import { platform } from "#platform";
+import { type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { ArgumentError, ConfigError } from "../errors.ts";
+import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
+import type { UNetMotionConfig } from "../models/unet-motion.ts";
+import type { ResolveOptions } from "../platform/platform.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { type Denoiser, PlainDenoiser } from "../sampling/denoiser.ts";
+import { guide, rows, stack } from "../sampling/guidance.ts";
+import { type SamplerStep, sample } from "../sampling/sampler.ts";
+import type { Scheduler } from "../schedulers/scheduler.ts";
+import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { type Animation, toFrames } from "./animation.ts";
+import { callable } from "./callable.ts";
+import { Component, openPipeline, type PipelineOptions, pickScheduler } from "./components.ts";
+import { type DecodeOptions, decodeFrames, exchangeFrames } from "./decode-video.ts";
+import { openPromptEncoder, type PromptEncoder } from "./prompt-encoder.ts";
+import { checkSettings, checkWhole, type SamplingOptions, seededNoise } from "./settings.ts";
+import { openMotionUNet } from "./video-unet.ts";
+
+export interface TextToVideoOptions extends Omit<SamplingOptions, "accelerate">, Pick<DecodeOptions, "onDecode"> {
+  negativePrompt?: string;
+  /** Solver steps, 25 unless given. */
+  steps?: number;
+  /** How far to go from what the negative prompt gives; at most 1 does without it, in half the time. 7.5 unless given. */
+  guidanceScale?: number;
+  /** How many videos, made together. */
+  count?: number;
+  /** Frames of a video, 16 unless given: what AnimateDiff was trained with. */
+  frames?: number;
+  /** Frames a second when it is shown, 8 unless given. The model does not know of it. */
+  fps?: number;
+  /** In pixels; what the model was made for unless given. */
+  width?: number;
+  height?: number;
+}
+
+export interface TextToVideoResult {
+  videos: Animation[];
+  /** Of each video. */
+  seeds: number[];
+  /** What a user should know: a prompt that was cut, words that the model never saw. */
+  warnings: string[];
+}
+
+/** What the loop needs, once prompts are embedded; tensors as in diffusers' calls. */
+export interface SampleVideoOptions {
+  scheduler: Scheduler;
+  steps: number;
+  guidanceScale: number;
+  /** Standard normal noise [batch, channels, frames, height, width]. */
+  noise: FloatTensor;
+  /** [batch, tokens, width], one row a video. */
+  prompt: FloatTensor;
+  /** Counts at a guidance scale above 1 only. */
+  negative: FloatTensor | null;
+  /** All steps in full, in one session, unless given. */
+  denoiser?: Denoiser;
+  drawNoise?: () => FloatTensor;
+  signal?: AbortSignal;
+  onStep?: (step: SamplerStep) => void | Promise<void>;
+}
+
+/** `const { videos } = await pipe("a party popper")` is short for `pipe.generate("a party popper")`. */
+export type TextToVideo = TextToVideoPipeline &
+  ((prompt: string, options?: TextToVideoOptions) => Promise<TextToVideoResult>);
+
+/** A Stable Diffusion pipeline becomes one of videos with a motion adapter. */
+export const textToVideoClasses = ["AnimateDiffPipeline", "StableDiffusionPipeline"] as const;
+
+type Parts = Pick<TextToVideoPipeline, "name" | "className" | "unet" | "vae" | "prompts" | "schedulerConfig">;
+
+export class TextToVideoPipeline {
+  readonly name: string;
+  readonly className: string;
+  readonly unet: Component<UNetMotionConfig>;
+  readonly vae: Component<AutoencoderKLConfig>;
+  /** Null in a folder without text encoder: only `sampleLatents` and `decode` work then. */
+  readonly prompts: PromptEncoder | null;
+  readonly schedulerConfig: RawConfig;
+
+  private constructor(parts: Parts) {
+    this.name = parts.name;
+    this.className = parts.className;
+    this.unet = parts.unet;
+    this.vae = parts.vae;
+    this.prompts = parts.prompts;
+    this.schedulerConfig = parts.schedulerConfig;
+  }
+
+  /** `model`: the name of an embedded model, a folder in diffusers' layout, or a Hub id. */
+  static async fromPretrained(model: string, options: PipelineOptions & ResolveOptions = {}): Promise<TextToVideo> {
+    return TextToVideoPipeline.fromFolder(await platform.resolveModel(model, options), platform.runtime, options);
+  }
+
+  /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
+  static async fromFolder(folder: Folder, runtime: Runtime, options: PipelineOptions = {}): Promise<TextToVideo> {
+    const index = await openPipeline(folder, textToVideoClasses);
+    const pipeline = new TextToVideoPipeline({
+      name: folder.name,
+      className: index.className,
+      unet: await openMotionUNet(folder, index, runtime, options),
+      vae: await Component.open(folder.sub("vae"), () => autoencoderKL.decoder, runtime, options),
+      prompts: await openPromptEncoder(folder, index, runtime, options),
+      schedulerConfig: await readConfig(folder.sub("scheduler")),
+    });
+    return callable(pipeline, (prompt: string, settings?: TextToVideoOptions) => pipeline.generate(prompt, settings));
+  }
+
+  /**
+   * Videos of a prompt. Throws ArgumentError for settings outside their range, NumericError if the model gives something
+   * that is not a number, and the signal's reason when it is aborted.
+   */
+  async generate(prompt: string, options: TextToVideoOptions = {}): Promise<TextToVideoResult> {
+    const { steps = 25, guidanceScale = 7.5, count = 1, frames = 16, fps = 8, signal, onStep, onDecode } = options;
+    signal?.throwIfAborted();
+    checkSettings({ steps, guidanceScale });
+    checkWhole("count", count, 1, 1024);
+    // More have no place in the motion modules' tables.
+    checkWhole("frames", frames, 1, this.unet.config.motionMaxSeqLength);
+    if (!(fps > 0 && fps <= 1000)) throw new ArgumentError(`fps must be a number above 0 and up to 1000, not ${fps}.`);
+    const { height, width } = this.#latentSize(options);
+    const scheduler = pickScheduler(this.schedulerConfig, options.scheduler);
+    const shape = [1, this.unet.config.inChannels, frames, height, width];
+    const { seeds, draw } = seededNoise(count, shape, options.seed);
+    const guided = guidanceScale > 1;
+    const { embeddings, warnings } = await this.embed(guided ? [options.negativePrompt ?? "", prompt] : [prompt]);
+    const copies = (row: number) => Array.from({ length: count }, () => rows(embeddings, row, row + 1)).reduce(stack);
+    const latents = await this.sampleLatents({
+      scheduler,
+      steps,
+      guidanceScale,
+      noise: draw(),
+      drawNoise: draw,
+      prompt: copies(guided ? 1 : 0),
+      negative: guided ? copies(0) : null,
+      ...(signal ? { signal } : {}),
+      ...(onStep ? { onStep } : {}),
+    });
+    const decoded = await this.decode(latents, { ...(signal ? { signal } : {}), ...(onDecode ? { onDecode } : {}) });
+    const videos = toFrames(decoded).map((pictures) => ({ frames: pictures, fps }));
+    signal?.throwIfAborted();
+    return { videos, seeds, warnings };
+  }
+
+  /** Prompts as the text encoder sees them: [prompts, tokens, width]. */
+  async embed(prompts: readonly string[]): Promise<{ embeddings: FloatTensor; warnings: string[] }> {
+    if (this.prompts) return this.prompts.embed(prompts);
+    throw new ConfigError(`${this.name}: has no text encoder and tokenizer, which turn a prompt into embeddings.`);
+  }
+
+  /** A denoiser for one run of the sampler on latents of this size: all steps in full, in one session. */
+  async openDenoiser(size: { frames: number; height: number; width: number; tokens: number }): Promise<Denoiser> {
+    return new PlainDenoiser(await this.unet.session({ batch: "batch", ...size }));
+  }
+
+  /** The sampling loop with guidance: noise to latents (scaled as the denoiser has them). */
+  async sampleLatents(options: SampleVideoOptions): Promise<FloatTensor> {
+    const { prompt, guidanceScale, negative: given, ...loop } = options;
+    const { noise } = loop;
+    const negative = guidanceScale > 1 ? given : null;
+    const [batch, , frames, height, width] = noise.shape as [number, number, number, number, number];
+    const tokens = prompt.shape[1]!;
+    const denoiser = options.denoiser ?? (await this.openDenoiser({ frames, height, width, tokens }));
+    // The negative prompt first, as diffusers has it.
+    const encoderHiddenStates = negative ? stack(negative, prompt) : prompt;
+    const total = encoderHiddenStates.shape[0]!;
+    return sample({
+      ...loop,
+      denoise: async (latents, step) => {
+        const feeds = {
+          sample: negative ? stack(latents, latents) : latents,
+          timestep: floatTensor([total], new Float32Array(total).fill(step.timestep)),
+          encoderHiddenStates,
+        };
+        const output = await denoiser.run(feeds, step);
+        if (!negative) return output;
+        const [unconditional, conditional] = [rows(output, 0, batch).data, rows(output, batch, total).data];
+        return floatTensor(noise.shape, guide(unconditional, conditional, guidanceScale));
+      },
+    });
+  }
+
+  /** Latents to decoded values [batch, 3, frames, height, width], not clamped: each frame alone, which takes the least memory. */
+  decode(latents: FloatTensor, options: DecodeOptions = {}): Promise<FloatTensor> {
+    return decodeFrames(this.vae, exchangeFrames(latents), 1, options);
+  }
+
+  async release(): Promise<void> {
+    await Promise.all([this.unet.release(), this.vae.release(), this.prompts?.release()]);
+  }
+
+  /** Of the latent, from pixels. */
+  #latentSize({ width, height }: TextToVideoOptions): { width: number; height: number } {
+    const factor = spatialFactor(this.vae.config);
+    const { sampleSize = 64, levels } = this.unet.config;
+    const unit = factor * 2 ** (levels.length - 1);
+    const side = (name: string, pixels: number | undefined) => {
+      if (pixels === undefined) return sampleSize;
+      if (Number.isInteger(pixels / unit) && pixels > 0) return pixels / factor;
+      throw new ArgumentError(`${name} must be a multiple of ${unit} pixels for this model, not ${pixels}.`);
+    };
+    return { width: side("width", width), height: side("height", height) };
+  }
+}

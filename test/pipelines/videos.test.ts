@@ -1,0 +1,249 @@
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { readConfig } from "../../src/checkpoints/diffusers-folder.ts";
+import type { NodeFolder } from "../../src/checkpoints/node.ts";
+import { ArgumentError, ConfigError, NumericError } from "../../src/errors.ts";
+import type { Animation } from "../../src/pipelines/animation.ts";
+import { type ImageToVideo, ImageToVideoPipeline } from "../../src/pipelines/image-to-video.ts";
+import type { Picture } from "../../src/pipelines/picture.ts";
+import { type TextToVideo, TextToVideoPipeline } from "../../src/pipelines/text-to-video.ts";
+import { nodeRuntime } from "../../src/runtime/node.ts";
+import { guideFrames, joinChannels } from "../../src/sampling/guidance.ts";
+import { floatTensor, type Tensor } from "../../src/tensor.ts";
+import { verifyFolder } from "../../src/verify/verify-folder.ts";
+import { recordedVideo, type VideoPipelineName, writeVideoPipeline } from "../support/video-pipelines.ts";
+
+const threads = 1;
+const folders = {} as Record<VideoPipelineName, NodeFolder>;
+let text: TextToVideo;
+let image: ImageToVideo;
+const [width, height] = [60, 41];
+const picture: Picture = {
+  width,
+  height,
+  data: Uint8Array.from({ length: 3 * width * height }, (_, i) => (i * i * 7 + i * 31) % 256),
+};
+const small = { width: 24, height: 16, steps: 1, seed: 1 } as const;
+
+beforeAll(async () => {
+  for (const name of ["animatediff", "svd"] as const) folders[name] = await writeVideoPipeline(name);
+  text = await TextToVideoPipeline.fromFolder(folders.animatediff, nodeRuntime, { threads });
+  image = await ImageToVideoPipeline.fromFolder(folders.svd, nodeRuntime, { threads });
+});
+
+/** Largest difference from [1, frames, height, width, 3] in [0, 1], in steps of 8-bit pixels. */
+function furthest({ frames }: Animation, { shape, data }: Tensor): number {
+  expect([frames.length, frames[0]!.height, frames[0]!.width]).toEqual(shape.slice(1, 4));
+  const pixels = frames.flatMap((frame) => [...frame.data]);
+  return pixels.reduce((most, pixel, i) => Math.max(most, Math.abs(pixel - 255 * Number(data[i]))), 0);
+}
+
+// Runs of diffusers with weights that both sides draw: test/fixtures/videos.py.
+describe("against diffusers' runs", () => {
+  it.each(["animatediff", "svd"] as const)("%s: every step of the recorded run", async (name) => {
+    const { outputs, pass } = await verifyFolder(folders[name], nodeRuntime);
+    expect(outputs.map((output) => output.name)).toContain("output.frames");
+    for (const { name: output, relative } of outputs) expect(relative, output).toBeLessThan(1e-3);
+    expect(pass).toBe(true);
+  });
+
+  it("AnimateDiff from a prompt and a seed: tokens, embeddings, noise, steps, frames", async () => {
+    const { call, io } = await recordedVideo("animatediff");
+    const stepped: number[] = [];
+    const { videos, seeds, warnings } = await text(call["prompt"]!, {
+      negativePrompt: call["negative_prompt"]!,
+      frames: call["num_frames"]!,
+      steps: call["num_inference_steps"]!,
+      guidanceScale: call["guidance_scale"]!,
+      height: call["height"]!,
+      width: call["width"]!,
+      seed: call["seed"]!,
+      onStep: ({ index }) => {
+        stepped.push(index);
+      },
+    });
+    expect({ seeds, warnings, fps: videos[0]!.fps }).toEqual({ seeds: [3], warnings: [], fps: 8 });
+    expect(stepped).toEqual([0, 1, 2, 3]);
+    expect(videos).toHaveLength(1);
+    expect(furthest(videos[0]!, io.get("output.frames")!)).toBeLessThan(0.55);
+  });
+
+  it("Stable Video Diffusion from a picture and a seed: sizes, CLIP, noise, guidance, chunks", async () => {
+    const { call, io } = await recordedVideo("svd");
+    const { videos, seeds } = await image(picture, {
+      frames: call["num_frames"]!,
+      steps: call["num_inference_steps"]!,
+      minGuidanceScale: call["min_guidance_scale"]!,
+      maxGuidanceScale: call["max_guidance_scale"]!,
+      fps: call["fps"]!,
+      motionBucketId: call["motion_bucket_id"]!,
+      noiseAugStrength: call["noise_aug_strength"]!,
+      decodeChunkSize: call["decode_chunk_size"]!,
+      height: call["height"]!,
+      width: call["width"]!,
+      seed: call["seed"]!,
+    });
+    expect({ seeds, fps: videos[0]!.fps }).toEqual({ seeds: [5], fps: 7 });
+    expect(furthest(videos[0]!, io.get("output.frames")!)).toBeLessThan(0.55);
+    const seen = await image.imageEncoder!.embed(picture);
+    const expected = io.get("input.image_embeddings")!;
+    for (const [i, value] of seen.data.entries()) expect(value).toBeCloseTo(Number(expected.data[i]), 4);
+  });
+
+  it("fails where a recorded call names folders that cannot be seen", async () => {
+    const { call } = await recordedVideo("svd");
+    expect(call["unet"]).toBeUndefined();
+    const folder = folders.svd;
+    const elsewhere = Object.assign(Object.create(folder), {
+      has: async (path: string) => path !== "model_index.json" && folder.has(path),
+      json: async (path: string) =>
+        path === "call.json" ? { ...call, unet: "../unet", vae: "../vae" } : folder.json(path),
+    }) as NodeFolder;
+    await expect(verifyFolder(elsewhere, nodeRuntime)).rejects.toThrow('names a folder beside it, "../unet"');
+    const beside = (path: string) => folder.sub(path.slice(3));
+    expect(await verifyFolder(elsewhere, nodeRuntime, { beside })).toMatchObject({
+      pass: true,
+      class: "StableVideoDiffusionPipeline",
+    });
+  });
+});
+
+describe("text to video", () => {
+  it("gives each of several videos the noise of its own seed", async () => {
+    const options = { ...small, frames: 2 };
+    const both = await text("a cat", { ...options, count: 2 });
+    expect(both.seeds).toEqual([1, 2]);
+    const second = await text("a cat", { ...options, seed: 2 });
+    const difference = [...both.videos[1]!.frames[1]!.data].map((value, i) =>
+      Math.abs(value - second.videos[0]!.frames[1]!.data[i]!),
+    );
+    expect(Math.max(...difference)).toBeLessThanOrEqual(1);
+    expect(both.videos[0]!.frames[1]!.data).not.toEqual(both.videos[1]!.frames[1]!.data);
+  });
+
+  it("has the model's size, and counts frames as they are decoded", async () => {
+    const decoded: string[] = [];
+    const { videos } = await text("a cat", {
+      steps: 1,
+      frames: 3,
+      guidanceScale: 1,
+      fps: 12,
+      onDecode: ({ done, total }) => decoded.push(`${done}/${total}`),
+    });
+    expect(videos[0]!.frames[0]).toMatchObject({ width: 16, height: 16 });
+    expect(videos[0]!.fps).toBe(12);
+    expect(decoded).toEqual(["0/3", "1/3", "2/3", "3/3"]);
+  });
+
+  it("says what it left out of a prompt", async () => {
+    const { warnings } = await text(`${"the cat ".repeat(12)}zqvx`, { ...small, frames: 1 });
+    expect(warnings[0]).toMatch(/longer than 20 tokens; this was left out: "the cat the cat the cat .*"/);
+    expect(warnings[1]).toBe("Words that the model does not know: zqvx.");
+  });
+
+  it.each<[object, string]>([
+    [{ frames: 7 }, "frames must be a whole number from 1 to 6, not 7."],
+    [{ frames: 0 }, "frames must be"],
+    [{ width: 18 }, "width must be a multiple of 4 pixels for this model, not 18."],
+    [{ height: 0 }, "height must be"],
+    [{ steps: 0 }, "steps must be"],
+    [{ fps: 0 }, "fps must be"],
+    [{ guidanceScale: Number.NaN }, "guidanceScale must be"],
+    [{ seed: -1 }, "seed must be"],
+    [{ count: 0 }, "count must be"],
+  ])("refuses %o", async (options, message) => {
+    const made = text("a cat", { ...small, frames: 2, ...options });
+    await expect(made).rejects.toThrow(ArgumentError);
+    await expect(made).rejects.toThrow(message);
+  });
+
+  it("stops between steps and between frames", async () => {
+    const reason = new Error("enough");
+    await expect(text("a cat", { ...small, signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    for (const hook of ["onStep", "onDecode"] as const) {
+      const abort = new AbortController();
+      let calls = 0;
+      const stop = () => {
+        calls++;
+        abort.abort(reason);
+      };
+      const made = text("a cat", { ...small, steps: 3, frames: 3, signal: abort.signal, [hook]: stop });
+      await expect(made).rejects.toBe(reason);
+      expect(calls).toBe(1);
+    }
+  });
+});
+
+describe("image to video", () => {
+  it.each<[object, string]>([
+    [{ frames: 0 }, "frames must be"],
+    [{ width: 18 }, "width must be a multiple of 4 pixels for this model, not 18."],
+    [{ noiseAugStrength: -1 }, "noiseAugStrength must be a number from 0 to 10, not -1."],
+    [{ fps: 0 }, "fps must be"],
+    [{ motionBucketId: -1 }, "motionBucketId must be"],
+    [{ decodeChunkSize: 0 }, "decodeChunkSize must be"],
+    [{ maxGuidanceScale: Number.POSITIVE_INFINITY }, "guidanceScale must be"],
+  ])("refuses %o", async (options, message) => {
+    const made = image(picture, { ...small, frames: 2, ...options });
+    await expect(made).rejects.toThrow(ArgumentError);
+    await expect(made).rejects.toThrow(message);
+  });
+
+  it("goes without guidance, and with other numbers of frames than it was trained on", async () => {
+    const { videos } = await image(picture, { ...small, frames: 5, maxGuidanceScale: 1 });
+    expect(videos[0]!.frames).toHaveLength(5);
+    const own = await image(picture, { steps: 1, maxGuidanceScale: 1 });
+    expect(own.videos[0]!.frames).toHaveLength(3);
+    expect(own.videos[0]!.frames[0]).toMatchObject({ width: 16, height: 16 });
+  });
+
+  it("stops between chunks of frames", async () => {
+    const reason = new Error("enough");
+    const abort = new AbortController();
+    const onDecode = () => abort.abort(reason);
+    const made = image(picture, { ...small, frames: 3, decodeChunkSize: 1, signal: abort.signal, onDecode });
+    await expect(made).rejects.toBe(reason);
+  });
+});
+
+describe("folders that are not what they should be", () => {
+  it("NaN in the decoder gives no black frames", async () => {
+    const folder = await writeVideoPipeline("animatediff", (part, weights) => {
+      if (part === "vae") (weights.get("decoder.conv_out.bias")!.data as Float32Array)[0] = Number.NaN;
+    });
+    const pipe = await TextToVideoPipeline.fromFolder(folder, nodeRuntime, { threads });
+    await expect(pipe("a cat", { ...small, frames: 2 })).rejects.toThrow(NumericError);
+  });
+
+  it("each pipeline refuses the other's", async () => {
+    const options = { threads };
+    await expect(TextToVideoPipeline.fromFolder(folders.svd, nodeRuntime, options)).rejects.toThrow(
+      "it is a StableVideoDiffusionPipeline; this pipeline runs AnimateDiffPipeline",
+    );
+    await expect(ImageToVideoPipeline.fromFolder(folders.animatediff, nodeRuntime, options)).rejects.toThrow(
+      ConfigError,
+    );
+  });
+
+  it("without weights: no pipeline", async () => {
+    const folder = await writeVideoPipeline("animatediff");
+    await rm(join(folder.path, "unet", "diffusion_pytorch_model.safetensors"));
+    await expect(TextToVideoPipeline.fromFolder(folder, nodeRuntime)).rejects.toThrow("has no weights");
+    expect((await readConfig(folder.sub("unet")))["_class_name"]).toBe("UNetMotionModel");
+  });
+});
+
+describe("guidance along frames", () => {
+  it("has a scale for each frame", () => {
+    const tensor = (value: number) => floatTensor([1, 3, 1, 1, 2], new Float32Array(6).fill(value));
+    expect([...guideFrames(tensor(1), tensor(2), [1, 2, 3]).data]).toEqual([2, 2, 3, 3, 4, 4]);
+  });
+
+  it("puts a picture's channels after those of every frame", () => {
+    const video = floatTensor([2, 2, 1, 1, 1], Float32Array.of(1, 2, 3, 4));
+    const joined = joinChannels(video, floatTensor([2, 2, 1, 1], Float32Array.of(7, 8, 9, 10)));
+    expect(joined.shape).toEqual([2, 2, 3, 1, 1]);
+    expect([...joined.data]).toEqual([1, 7, 8, 2, 7, 8, 3, 9, 10, 4, 9, 10]);
+  });
+});

@@ -1,0 +1,74 @@
+/** The folders of test/fixtures/pipelines whose weights are drawn: see test/fixtures/videos.py. */
+import { cp, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { RawConfig } from "../../src/checkpoints/diffusers-folder.ts";
+import { NodeFolder } from "../../src/checkpoints/node.ts";
+import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
+import { weightShapes } from "../../src/models/architecture.ts";
+import { networksOf } from "../../src/models/registry.ts";
+import { TorchGenerator } from "../../src/sampling/noise.ts";
+import { sizeOf, type Tensor } from "../../src/tensor.ts";
+import { fixture, tensors } from "./golden.ts";
+import { temporaryFolder } from "./models.ts";
+
+export type VideoPipelineName = "animatediff" | "svd";
+
+/** Parts with weights, and the file that they are in. */
+const parts: Readonly<Record<VideoPipelineName, Readonly<Record<string, string>>>> = {
+  animatediff: { unet: "diffusion_pytorch_model", vae: "diffusion_pytorch_model", text_encoder: "model" },
+  svd: { unet: "diffusion_pytorch_model", vae: "diffusion_pytorch_model", image_encoder: "model" },
+};
+
+/** A copy of the fixture with its weights; `change` may change them. */
+export async function writeVideoPipeline(
+  name: VideoPipelineName,
+  change: (part: string, weights: Map<string, Tensor>) => void = () => {},
+): Promise<NodeFolder> {
+  const path = await temporaryFolder();
+  await cp(fixture(`pipelines/${name}`).path, path, { recursive: true });
+  for (const [part, file] of Object.entries(parts[name])) {
+    const raw = JSON.parse(await readFile(join(path, part, "config.json"), "utf8")) as RawConfig;
+    const weights = drawWeights(raw);
+    change(part, weights);
+    await writeSafetensors(join(path, part, `${file}.safetensors`), weights);
+  }
+  if (name === "animatediff") {
+    for (const file of ["vocab.json", "merges.txt"]) {
+      await writeFile(join(path, "tokenizer", file), await readFile(join(fixture("clip-tokenizer").path, file)));
+    }
+  }
+  return new NodeFolder(path, name);
+}
+
+/** The run that diffusers made of it. */
+export async function recordedVideo(name: VideoPipelineName) {
+  const folder = fixture(`pipelines/${name}`);
+  const call = (await folder.json("call.json")) as Record<string, number> & Record<string, string>;
+  return { call, io: await tensors(folder) };
+}
+
+/** `draw` of test/fixtures/videos.py. */
+export function drawWeights(raw: RawConfig): Map<string, Tensor> {
+  const geometry = { batch: 1, frames: 1, height: 8, width: 8, tokens: 4 };
+  const shapes = Object.values(networksOf(raw)).flatMap((architecture) => [
+    ...weightShapes(architecture.model(architecture.parseConfig(raw), geometry)),
+  ]);
+  const generator = new TorchGenerator(0);
+  const sorted = [...new Map(shapes)].sort(([a], [b]) => (a < b ? -1 : 1));
+  return new Map(
+    sorted.map(([name, shape]) => {
+      const tensor = generator.rand(shape);
+      const { scale, around } = spread(name, shape);
+      const { data } = tensor;
+      for (let i = 0; i < data.length; i++) data[i] = Math.fround((data[i]! - 0.5) * scale) + around;
+      return [name, tensor];
+    }),
+  );
+}
+
+function spread(name: string, shape: readonly number[]): { scale: number; around: number } {
+  if (name.endsWith(".pe")) return { scale: 2, around: 0 };
+  if (shape.length > 1) return { scale: Math.fround(Math.sqrt(12 / sizeOf(shape.slice(1)))), around: 0 };
+  if (name.endsWith("mix_factor")) return { scale: 4, around: 0 };
+  return { scale: 0.5, around: name.endsWith(".weight") ? 1 : 0 };
+}
