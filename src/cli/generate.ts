@@ -4,10 +4,12 @@ import { dirname, extname } from "node:path";
 import { Command, Option } from "commander";
 import { version } from "../../package.json";
 import { ArgumentError } from "../errors.ts";
+import { type Accelerate, type AccelerationMethod, accelerations } from "../pipelines/acceleration.ts";
 import { type SchedulerChoice, schedulerChoices } from "../pipelines/components.ts";
 import { contactSheet, encodePng, type Picture } from "../pipelines/picture.ts";
 import { type TextToImage, TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import type { Provider } from "../runtime/runtime.ts";
+import { parseSchedule } from "../sampling/step-policy.ts";
 import { numberBetween, providerOption, threadsOption } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
@@ -22,6 +24,9 @@ interface GenerateOptions {
   scheduler?: SchedulerChoice;
   width?: number;
   height?: number;
+  accelerate?: AccelerationMethod;
+  schedule?: string;
+  threshold?: number;
   provider: Provider;
   threads?: number;
   json?: boolean;
@@ -47,6 +52,16 @@ export function generateCommand(): Command {
     .addOption(
       new Option("--scheduler <name>", "another solver than the model's own").choices(Object.keys(schedulerChoices)),
     )
+    .addOption(
+      new Option("--accelerate <method>", "do steps in part (ilf where the model has a feedback module)").choices(
+        accelerations,
+      ),
+    )
+    .option(
+      "--schedule <steps>",
+      'ilf, cache, taylorseer: full steps; "2" every second, "2:3:1" and 3 first and 1 last',
+    )
+    .option("--threshold <change>", "first-block, easycache: change that is let pass", numberBetween(0, 1e6))
     .option("--width <pixels>", "width (the model's own)", whole(8, 8192))
     .option("--height <pixels>", "height (the model's own)", whole(8, 8192))
     .addOption(providerOption())
@@ -71,7 +86,7 @@ async function run(prompt: string, options: GenerateOptions, signal: AbortSignal
   const bar = new ProgressBar("{bar} {value}/{total} steps, {eta_formatted} left");
   try {
     let firstStep = started;
-    const { images, seeds, warnings } = await pipe(prompt, {
+    const { images, seeds, warnings, accelerate, fullSteps, innerSteps } = await pipe(prompt, {
       steps,
       guidanceScale,
       count,
@@ -80,6 +95,7 @@ async function run(prompt: string, options: GenerateOptions, signal: AbortSignal
       ...(height ? { height } : {}),
       ...(seed === undefined ? {} : { seed }),
       ...(scheduler ? { scheduler } : {}),
+      ...accelerationOf(options),
       signal,
       onStep: ({ index, steps: total }) => {
         if (index === 0) firstStep = performance.now();
@@ -88,7 +104,10 @@ async function run(prompt: string, options: GenerateOptions, signal: AbortSignal
     });
     bar.stop();
     for (const warning of warnings) console.error(`Note: ${warning}`);
-    const settings = { model, steps, guidanceScale, scheduler: scheduler ?? "own", negativePrompt: negative };
+    const settings = {
+      ...{ model, steps, guidanceScale, scheduler: scheduler ?? "own", negativePrompt: negative },
+      ...{ accelerate, fullSteps, innerSteps },
+    };
     const files = await save(images, seeds, options.out, prompt, settings);
     const seconds = (performance.now() - started) / 1000;
     if (options.json) {
@@ -105,6 +124,20 @@ async function run(prompt: string, options: GenerateOptions, signal: AbortSignal
     bar.stop();
     await pipe.release();
   }
+}
+
+function accelerationOf({ accelerate, schedule, threshold }: GenerateOptions): { accelerate?: Accelerate } {
+  if (schedule === undefined && threshold === undefined) return accelerate ? { accelerate } : {};
+  if (!accelerate) {
+    throw new ArgumentError("--schedule and --threshold are settings of a method: say which with --accelerate.");
+  }
+  return {
+    accelerate: {
+      method: accelerate,
+      ...(schedule === undefined ? {} : { schedule: parseSchedule(schedule) }),
+      ...(threshold === undefined ? {} : { threshold }),
+    },
+  };
 }
 
 async function load({ model, provider, threads }: GenerateOptions, signal: AbortSignal): Promise<TextToImage> {

@@ -2,6 +2,8 @@
 import { Command } from "commander";
 import { version } from "../../package.json";
 import { HalfstepError } from "../errors.ts";
+import { animateCommand } from "./animate.ts";
+import { distillCommand } from "./distill.ts";
 import { evalCommand } from "./eval.ts";
 import { exploreCommand } from "./explore.ts";
 import { generateCommand } from "./generate.ts";
@@ -14,8 +16,10 @@ const program = new Command("halfstep")
   .description("Diffusion models from the checkpoints you have, at the quality you ask for.")
   .version(version)
   .addCommand(generateCommand())
+  .addCommand(animateCommand())
   .addCommand(verifyCommand())
   .addCommand(evalCommand())
+  .addCommand(distillCommand())
   .addCommand(infoCommand())
   .addCommand(initCommand())
   .addCommand(exploreCommand())

@@ -28,10 +28,10 @@ export class ProgressBar {
     this.#bar = process.stderr.isTTY ? new cliProgress.SingleBar(options, cliProgress.Presets.shades_classic) : null;
   }
 
-  /** Appears with the first call, from which on the time that is left is worked out. */
-  show(value: number, total: number): void {
-    if (this.#bar?.isActive) this.#bar.update(value);
-    else this.#bar?.start(total, value);
+  /** Appears with the first call, from which on the time that is left is worked out. `more` is for the format. */
+  show(value: number, total: number, more: Readonly<Record<string, unknown>> = {}): void {
+    if (this.#bar?.isActive) this.#bar.update(value, more);
+    else this.#bar?.start(total, value, more);
   }
 
   stop(): void {

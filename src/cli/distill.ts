@@ -1,0 +1,222 @@
+import { existsSync } from "node:fs";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Command } from "commander";
+import { platform } from "#platform";
+import { readModelIndex } from "../checkpoints/diffusers-folder.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { writeSafetensors } from "../checkpoints/safetensors-node.ts";
+import { ArgumentError } from "../errors.ts";
+import { FEEDBACK_FILE } from "../ilf/checkpoint.ts";
+import { rawFeedbackConfig } from "../ilf/config.ts";
+import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
+import { Distiller, type DistillProgress, type DistillSettings } from "../pipelines/distill.ts";
+import { TextToImagePipeline, textToImageClasses } from "../pipelines/text-to-image.ts";
+import { parseSchedule } from "../sampling/step-policy.ts";
+import { resumeTraining, saveTraining } from "../training/checkpoint-node.ts";
+import { numberBetween, threadsOption } from "./options.ts";
+import { interruptible, ProgressBar } from "./terminal.ts";
+
+interface Options {
+  feedBlock?: number;
+  resumeBlock?: number;
+  schedule: string;
+  steps: number;
+  out?: string;
+  captions?: string;
+  learningRate: number;
+  batch: number;
+  samplingSteps: number;
+  guidance?: number;
+  featureLoss: number;
+  pictures: number;
+  reuse: number;
+  memory: number;
+  embeddingChange: boolean;
+  trend: boolean;
+  seed: number;
+  minutes: number;
+  threads?: number;
+  fresh?: boolean;
+  json?: boolean;
+}
+
+export function distillCommand(): Command {
+  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
+  return new Command("distill")
+    .description("train a feedback module (ILF) for a DiT or PixArt model, which makes half of its steps cheap")
+    .argument("[model]", "embedded model, folder in diffusers' layout, or Hub id", "fluent-emoji")
+    .option("--feed-block <b>", "features are taken after so many blocks (all but two)", whole(1, 10_000))
+    .option("--resume-block <r>", "and come back in after so many (the same)", whole(1, 10_000))
+    .option("--schedule <steps>", 'which steps are full: "2" every second, "2:3:1" and the first 3 and last 1', "2")
+    .option("--steps <n>", "updates of the module's weights", whole(1, 10_000_000), 2000)
+    .option("--out <folder>", "where the module goes (the folder ilf in the model's own)")
+    .option("--captions <file>", "text file, a prompt a line, that trajectories are sampled for")
+    .option("--learning-rate <rate>", "highest rate of AdamW", numberBetween(0, 1), 1e-3)
+    .option("--batch <n>", "inner steps in a batch", whole(1, 65536), 32)
+    .option("--sampling-steps <n>", "solver steps of the trajectories", whole(2, 1000), 20)
+    .option("--guidance <scale>", "guidance of the trajectories (the pipeline's default)", numberBetween(0, 100))
+    .option("--feature-loss <weight>", "weight of the features' error beside the output's", numberBetween(0, 1e6), 0)
+    .option("--pictures <n>", "pictures sampled together", whole(1, 65536), 16)
+    .option("--reuse <n>", "how often an inner step is learned from, on average", numberBetween(0.01, 1e6), 4)
+    .option("--memory <gigabytes>", "recorded steps that are kept", numberBetween(0.001, 10_000), 1)
+    .option("--no-embedding-change", "leave out the change of the patch embedding")
+    .option("--no-trend", "leave out the features' change between the last two full steps")
+    .option("--minutes <n>", "stop after so long, with a checkpoint to go on from", numberBetween(0, 1e6), 1e6)
+    .option("--seed <n>", "of trajectories and batches", whole(0, 2 ** 31), 0)
+    .option("--fresh", "start anew even if there is a checkpoint")
+    .addOption(threadsOption())
+    .option("--json", "print progress and result as lines of JSON")
+    .action(run);
+}
+
+async function run(name: string, options: Options): Promise<void> {
+  await interruptible("the same command goes on from the last checkpoint.", (signal) => train(name, options, signal));
+}
+
+async function train(name: string, options: Options, signal: AbortSignal): Promise<void> {
+  const model = await platform.resolveModel(name, { signal });
+  const out = options.out ?? ownFolder(model);
+  const pipe = await openPipeline(model, options);
+  const blocks = pipe.transformer.config.numLayers;
+  const feedBlock = options.feedBlock ?? Math.max(1, blocks - 2);
+  const settings: DistillSettings = {
+    config: {
+      feedBlock,
+      resumeBlock: options.resumeBlock ?? feedBlock,
+      embeddingChange: options.embeddingChange,
+      trend: options.trend,
+      schedule: parseSchedule(options.schedule),
+    },
+    guidanceScale: options.guidance ?? (pipe.kind === "text" ? 4.5 : 4),
+    memory: options.memory * 1e9,
+    ...pick(options, "steps", "learningRate", "batch", "samplingSteps", "featureLoss", "pictures", "reuse", "seed"),
+  };
+  const captions = pipe.kind === "text" ? await readCaptions(name, options.captions) : [];
+  const distiller = await Distiller.create(pipe.pipeline, captions, settings);
+  const { trainer } = distiller.distillation;
+  await mkdir(out, { recursive: true });
+  const statePath = join(out, "state.safetensors");
+  const made = JSON.stringify({
+    ...settings,
+    memory: undefined,
+    steps: undefined,
+    backbone: distiller.config.backbone,
+  });
+  if (!options.fresh) await resume(statePath, made, distiller);
+  const save = () => saveTraining(statePath, trainer, { settings: made });
+
+  const bar = new ProgressBar("{bar} {value}/{total} updates, loss {loss}, {eta_formatted} left");
+  const log = new Log(options.json ?? false, bar);
+  const began = performance.now();
+  let saved = began;
+  try {
+    while (trainer.optimizer.steps < settings.steps && performance.now() - began < options.minutes * 60_000) {
+      if (signal.aborted) {
+        await save();
+        signal.throwIfAborted();
+      }
+      log.add(await distiller.step());
+      if (performance.now() - saved > 60_000) {
+        await save();
+        saved = performance.now();
+      }
+    }
+  } finally {
+    bar.stop();
+  }
+  const finished = trainer.optimizer.steps >= settings.steps;
+  if (finished) {
+    await writeSafetensors(join(out, FEEDBACK_FILE), distiller.distillation.weights(), { dtype: "F16" });
+    await writeFile(join(out, "config.json"), `${JSON.stringify(rawFeedbackConfig(distiller.config), null, 2)}\n`);
+    await rm(statePath, { force: true });
+  } else {
+    await save();
+  }
+  const seconds = +((performance.now() - began) / 1000).toFixed(1);
+  if (options.json)
+    console.log(JSON.stringify({ out, finished, updates: trainer.optimizer.steps, loss: log.loss, seconds }));
+  else if (finished)
+    console.log(`${out}: a feedback module after ${settings.steps} updates, loss ${log.loss}, ${seconds} s`);
+  else console.log(`${out}: ${trainer.optimizer.steps} of ${settings.steps} updates; the same command goes on.`);
+  await distiller.release();
+  await pipe.pipeline.release();
+}
+
+/** A folder on this machine's disk has room beside the transformer; of others a user must say where to put the module. */
+function ownFolder(model: Folder): string {
+  const index = model.nativePath("model_index.json");
+  if (index) return join(index, "..", "ilf");
+  throw new ArgumentError(`${model.name}: is not a folder on this machine. Say where the module goes with --out.`);
+}
+
+async function openPipeline(model: Folder, { threads }: Options) {
+  const { className } = await readModelIndex(model);
+  // Training goes on beside other work.
+  const options = { spin: false, ...(threads ? { threads } : {}) };
+  if (className === "DiTPipeline") {
+    const pipeline = await ClassToImagePipeline.fromFolder(model, platform.runtime, options);
+    return { kind: "class" as const, pipeline, transformer: pipeline.transformer };
+  }
+  if ((textToImageClasses as readonly string[]).includes(className)) {
+    const pipeline = await TextToImagePipeline.fromFolder(model, platform.runtime, options);
+    return { kind: "text" as const, pipeline, transformer: pipeline.transformer };
+  }
+  throw new ArgumentError(
+    `${model.name}: it is a ${className}; feedback modules are for DiTPipeline, ${textToImageClasses.join(" and ")}.`,
+  );
+}
+
+async function readCaptions(model: string, file: string | undefined): Promise<string[]> {
+  if (file !== undefined) {
+    if (!existsSync(file)) throw new ArgumentError(`--captions ${file}: there is no such file.`);
+    const lines = (await readFile(file, "utf8")).split("\n").map((line) => line.trim());
+    const captions = lines.filter((line) => line !== "");
+    if (captions.length > 0) return captions;
+    throw new ArgumentError(`--captions ${file}: has no lines with text.`);
+  }
+  if (model === "fluent-emoji") {
+    const list = (await (await platform.resolveModel("emoji-align")).json("reference/captions.json")) as unknown;
+    return (list as { text: string }[]).map(({ text }) => text);
+  }
+  throw new ArgumentError(
+    "Say what this model is usually asked for: --captions FILE, a text file with a prompt a line.",
+  );
+}
+
+async function resume(path: string, made: string, { distillation }: Distiller): Promise<void> {
+  const metadata = await resumeTraining(path, distillation.trainer);
+  if (!metadata || metadata["settings"] === made) return;
+  throw new ArgumentError(
+    `${path}: is the checkpoint of a run with other settings (${metadata["settings"]}, not ${made}). ` +
+      "Give the same settings, another --out, or --fresh to start anew.",
+  );
+}
+
+/** Every hundredth update a line of JSON; a bar otherwise. */
+class Log {
+  readonly #json: boolean;
+  readonly #bar: ProgressBar;
+  #losses: number[] = [];
+
+  constructor(json: boolean, bar: ProgressBar) {
+    this.#json = json;
+    this.#bar = bar;
+  }
+
+  /** Mean of the last hundred updates. */
+  get loss(): number {
+    const sum = this.#losses.reduce((a, b) => a + b, 0);
+    return +(sum / Math.max(1, this.#losses.length)).toPrecision(4);
+  }
+
+  add({ step, steps, loss, recorded }: DistillProgress): void {
+    this.#losses = [...this.#losses.slice(-99), loss];
+    if (!this.#json) this.#bar.show(step, steps, { loss: this.loss });
+    else if (step % 100 === 0) console.log(JSON.stringify({ step, steps, loss: this.loss, recorded }));
+  }
+}
+
+function pick<T, K extends keyof T>(from: T, ...keys: K[]): Pick<T, K> {
+  return Object.fromEntries(keys.map((key) => [key, from[key]])) as Pick<T, K>;
+}
