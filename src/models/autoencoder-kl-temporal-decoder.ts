@@ -4,8 +4,8 @@
  * section 3.1.1). Class and names are diffusers'.
  */
 import { ArgumentError } from "../errors.ts";
-import { add, conv2d, mul, reshape, sigmoid, silu, sub, transpose, upsampleNearest } from "../graph/operators.ts";
-import { input, staticDim, staticShape, type Value } from "../graph/value.ts";
+import { add, reshape, silu, transpose, upsampleNearest } from "../graph/operators.ts";
+import { input, staticShape, type Value } from "../graph/value.ts";
 import type { Architecture, Geometry, Stage, StagedModel } from "./architecture.ts";
 import {
   type AutoencoderKLConfig,
@@ -17,6 +17,7 @@ import {
   stage,
 } from "./autoencoder-kl.ts";
 import { conv, groupNorm } from "./layers.ts";
+import { alphaBlender, frameConv } from "./temporal-layers.ts";
 import type { Weights } from "./weights.ts";
 
 const className = "AutoencoderKLTemporalDecoder";
@@ -77,7 +78,7 @@ export function decoder(config: AutoencoderKLConfig, { batch, frames, height, wi
         reads: ["hidden"],
         writes: ["decoded"],
         build: ({ hidden }, w) => {
-          const mixed = temporalConv(alongTime(hidden!, frames), w.at("decoder").at("time_conv_out"));
+          const mixed = frameConv(alongTime(hidden!, frames), w.at("decoder").at("time_conv_out"));
           return { decoded: perFrame(mixed, hidden!) };
         },
       },
@@ -127,8 +128,8 @@ function videoResnet(name: string, out: number, config: AutoencoderKLConfig, fra
         const spatial = alongTime(hidden!, frames);
         const temporal = temporalResnet(spatial, w.at(name).at("temporal_res_block"), config);
         // The other way round than in the UNet: the learned share is that of time.
-        const share = sigmoid(w.at(name).at("time_mixer").tensor("mix_factor", [1]));
-        return { hidden: perFrame(add(spatial, mul(share, sub(temporal, spatial))), hidden!) };
+        const blended = alphaBlender(spatial, temporal, w.at(name).at("time_mixer"), { switched: true });
+        return { hidden: perFrame(blended, hidden!) };
       },
     },
   ];
@@ -136,16 +137,9 @@ function videoResnet(name: string, out: number, config: AutoencoderKLConfig, fra
 
 /** x: [batch, channels, frames, positions] -> the same. */
 function temporalResnet(x: Value, w: Weights, { normNumGroups: groups }: AutoencoderKLConfig): Value {
-  let h = temporalConv(silu(groupNorm(x, groups, TEMPORAL_EPSILON, w.at("norm1"))), w.at("conv1"));
-  h = temporalConv(silu(groupNorm(h, groups, TEMPORAL_EPSILON, w.at("norm2"))), w.at("conv2"));
+  let h = frameConv(silu(groupNorm(x, groups, TEMPORAL_EPSILON, w.at("norm1"))), w.at("conv1"));
+  h = frameConv(silu(groupNorm(h, groups, TEMPORAL_EPSILON, w.at("norm2"))), w.at("conv2"));
   return add(x, h);
-}
-
-/** Over three frames, each position alone: [batch, channels, frames, positions] -> the same. */
-function temporalConv(x: Value, w: Weights): Value {
-  const channels = staticDim(x, 1, "temporal convolution");
-  const kernel = reshape(w.tensor("weight", [channels, channels, 3, 1, 1]), [channels, channels, 3, 1]);
-  return conv2d(x, kernel, w.tensor("bias", [channels]), { padding: [1, 0, 1, 0] });
 }
 
 /** [batch * frames, channels, height, width] -> [batch, channels, frames, height * width] */
