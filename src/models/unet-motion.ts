@@ -31,6 +31,8 @@ export const unetMotion: Architecture<UNetMotionConfig> = {
   model,
   rename,
   framesAxis: 2,
+  // AnimateDiff's own files have the same table once more for the second attention.
+  ignores: /\.pos_encoder\.pe$/,
 };
 
 /** Frames that a new model is written for, unless it can have only fewer: those of AnimateDiff's training. */
@@ -124,7 +126,7 @@ function model(config: UNetMotionConfig, geometry: Geometry): StagedModel {
   });
 }
 
-/** The names that AnimateDiff's own files have, and diffusers' older ones, to those of today. */
+/** Names in AnimateDiff's own files, as diffusers changes them when it converts one. */
 function rename(stored: string): string {
   return stored
     .replace(".temporal_transformer.", ".")

@@ -44,6 +44,7 @@ const types: Partial<Record<string, ValueType>> = { F32: "float32", F16: "float1
  * they are, for errors: `PixArtTransformer2DModel with patch_size 2`.
  */
 export function checkpointWeights(files: WeightFiles, owner: string): WeightSource {
+  const names = graphNames(files);
   return (name, shape) => {
     const entry = files.entries.get(name);
     if (!entry) throw new CheckpointError(`${files.name}: there is no tensor "${name}", which ${owner} needs.`);
@@ -59,27 +60,32 @@ export function checkpointWeights(files: WeightFiles, owner: string): WeightSour
       );
     }
     const { offset, length } = entry;
-    const file = graphName(files, entry.file);
+    const file = names.get(entry.file)!;
     // Halves are widened when the session is made; arithmetic is in float32 throughout.
     return cast(weight(name, shape, dtype, { file, offset, length }), "float32");
   };
 }
 
 /**
- * What graphs call a checkpoint's file. ONNX Runtime looks a file up by its name in one folder, so on disk this is the
- * real file's own name: a Hub cache links `transformer/model.safetensors` to a file that is called by its hash.
+ * What graphs call a checkpoint's files. ONNX Runtime looks them up in one folder, so on disk this is the path from the
+ * deepest folder that has them all, mostly a file's own name. That is the real file's: a Hub cache links
+ * `transformer/model.safetensors` to a file that is called by its hash.
  */
-function graphName(files: WeightFiles, file: string): string {
-  const path = files.files.get(file)?.source.nativePath;
-  return path?.split(/[\\/]/).at(-1) ?? file;
+function graphNames(files: WeightFiles): ReadonlyMap<string, string> {
+  const paths = [...files.files].map(([file, { source }]) => [file, source.nativePath?.split(/[\\/]/)] as const);
+  const [first = [], ...others] = paths.flatMap(([, parts]) => (parts ? [parts.slice(0, -1)] : []));
+  const differs = first.findIndex((part, i) => others.some((parts) => parts[i] !== part));
+  const shared = differs < 0 ? first.length : differs;
+  return new Map(paths.map(([file, parts]) => [file, parts?.slice(shared).join("/") ?? file]));
 }
 
 /** The files that graphs made with `checkpointWeights` refer to, and where their contents are. */
 export function weightLocations(files: WeightFiles): WeightLocations {
+  const names = graphNames(files);
   const locations = new Map<string, WeightLocation>();
   for (const [file, { source }] of files.files) {
     const path = source.nativePath;
-    locations.set(graphName(files, file), path ? { path } : { bytes: () => wholeFile(source) });
+    locations.set(names.get(file)!, path ? { path } : { bytes: () => wholeFile(source) });
   }
   return locations;
 }

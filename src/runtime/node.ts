@@ -1,6 +1,6 @@
 /** ONNX Runtime in Node. Weights are mapped from the checkpoint's own files. */
 import { readFileSync, realpathSync } from "node:fs";
-import { basename, dirname } from "node:path";
+import { basename, sep } from "node:path";
 import * as ort from "onnxruntime-node";
 import { ArgumentError } from "../errors.ts";
 import type { OnnxModel } from "../graph/onnx.ts";
@@ -23,7 +23,7 @@ async function compile(model: OnnxModel, weights: WeightLocations = new Map(), o
   return new OrtSession(session, ort.Tensor, { profiled: options.profile !== undefined });
 }
 
-/** The one folder that all of a session's weight files lie in; ONNX Runtime looks them up there by name. */
+/** The one folder that all of a session's weight files lie in or below; ONNX Runtime looks them up there by their path. */
 function weightFolder(model: OnnxModel, weights: WeightLocations): string | undefined {
   const folders = new Set<string>();
   for (const file of model.weightFiles) {
@@ -31,9 +31,10 @@ function weightFolder(model: OnnxModel, weights: WeightLocations): string | unde
     if (!location || !("path" in location))
       throw new ArgumentError(`compile: no path was given for weight file "${file}"`);
     const path = realpathSync(location.path);
-    if (basename(path) !== file)
+    const below = file.split("/").join(sep);
+    if (!path.endsWith(sep + below))
       throw new ArgumentError(`compile: weight file "${file}" is called ${basename(path)} on disk`);
-    folders.add(dirname(path));
+    folders.add(path.slice(0, -below.length));
   }
   if (folders.size > 1)
     throw new ArgumentError(`compile: weight files lie in several folders: ${[...folders].join(", ")}`);
