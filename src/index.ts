@@ -2,5 +2,7 @@
 export { cacheDirectory, type DownloadProgress, downloadModel, type HubOptions } from "./checkpoints/hub.ts";
 export { fileSource, NodeFolder } from "./checkpoints/node.ts";
 export { writeSafetensors } from "./checkpoints/safetensors-node.ts";
+export { type WriteAnimationOptions, writeAnimation } from "./pipelines/animation-node.ts";
+export { readPicture } from "./pipelines/picture-node.ts";
 export * from "./portable.ts";
 export { nodeRuntime } from "./runtime/node.ts";

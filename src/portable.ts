@@ -14,11 +14,16 @@ export { Judge, type JudgedPictures, type Reference, type ReferenceCaption } fro
 export { psnr, ssim } from "./metrics/similarity.ts";
 export type { Architecture, Features, Geometry, Stage, StagedModel } from "./models/architecture.ts";
 export { type AutoencoderKLConfig, autoencoderKL } from "./models/autoencoder-kl.ts";
+export { autoencoderKLTemporalDecoder } from "./models/autoencoder-kl-temporal-decoder.ts";
+export { clip } from "./models/clip.ts";
+export { type CLIPTextConfig, clipText, clipTextWithProjection } from "./models/clip-text.ts";
+export { type CLIPVisionConfig, clipVisionWithProjection } from "./models/clip-vision.ts";
 export { type DiTConfig, dit } from "./models/dit.ts";
 export { type PixArtConfig, pixart } from "./models/pixart.ts";
 export { architectureOf, networksOf, supportedClasses } from "./models/registry.ts";
 export { loadModel, type StagedOptions, type StagedSession } from "./models/staged.ts";
 export { type T5Config, t5 } from "./models/t5.ts";
+export { type Animation, type AnimationFormat, animationFormat, toFrames } from "./pipelines/animation.ts";
 export {
   type ClassToImage,
   type ClassToImageOptions,
@@ -32,6 +37,14 @@ export {
   type SchedulerChoice,
   schedulerChoices,
 } from "./pipelines/components.ts";
+export type { DecodeOptions } from "./pipelines/decode-video.ts";
+export {
+  type ImageToVideo,
+  type ImageToVideoOptions,
+  ImageToVideoPipeline,
+  type ImageToVideoResult,
+  type SampleImageVideoOptions,
+} from "./pipelines/image-to-video.ts";
 export { contactSheet, encodePng, type Picture, pngText, toPictures } from "./pipelines/picture.ts";
 export type { PromptEmbeddings } from "./pipelines/prompts.ts";
 export {
@@ -41,6 +54,13 @@ export {
   TextToImagePipeline,
   type TextToImageResult,
 } from "./pipelines/text-to-image.ts";
+export {
+  type SampleVideoOptions,
+  type TextToVideo,
+  type TextToVideoOptions,
+  TextToVideoPipeline,
+  type TextToVideoResult,
+} from "./pipelines/text-to-video.ts";
 export type { ResolveOptions } from "./platform/platform.ts";
 export type {
   Provider,

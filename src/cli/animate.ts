@@ -1,0 +1,219 @@
+import { Command, Option } from "commander";
+import { version } from "../../package.json";
+import { ArgumentError } from "../errors.ts";
+import type { Animation } from "../pipelines/animation.ts";
+import { checkDestination, writeAnimation } from "../pipelines/animation-node.ts";
+import { type SchedulerChoice, schedulerChoices } from "../pipelines/components.ts";
+import { ImageToVideoPipeline } from "../pipelines/image-to-video.ts";
+import { readPicture } from "../pipelines/picture-node.ts";
+import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
+import type { Provider } from "../runtime/runtime.ts";
+import type { SamplerStep } from "../sampling/sampler.ts";
+import { numberBetween, providerOption, threadsOption } from "./options.ts";
+import { interruptible, ProgressBar } from "./terminal.ts";
+
+interface AnimateOptions {
+  out: string;
+  model: string;
+  image?: string;
+  negative: string;
+  frames?: number;
+  fps?: number;
+  steps: number;
+  guidance?: number;
+  motion?: number;
+  noise?: number;
+  seed?: number;
+  scheduler?: SchedulerChoice;
+  width?: number;
+  height?: number;
+  provider: Provider;
+  threads?: number;
+  json?: boolean;
+}
+
+export function animateCommand(): Command {
+  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
+  return new Command("animate")
+    .description("a moving picture from text, or from a picture")
+    .argument("[prompt]", "what it shows (AnimateDiff)")
+    .option("-o, --out <name>", "file to write, .gif, .webp or .mp4, or a folder (frames/) for PNG files", "out.gif")
+    .option("-m, --model <name>", "embedded model, folder in diffusers' layout, or Hub id", "fluent-emoji-motion")
+    .option("--image <file>", "the picture that it begins at, instead of a prompt (Stable Video Diffusion)")
+    .option("--negative <prompt>", "what it should not show", "")
+    .option("--frames <n>", "how many (16; of a picture what the model was trained with)", whole(1, 1024))
+    .option("--fps <n>", "frames a second (8; of a picture 7, and the model is told)", numberBetween(0.1, 50))
+    .option("--steps <n>", "solver steps", whole(1, 1000), 25)
+    .option(
+      "--guidance <scale>",
+      "how closely to follow the prompt (7.5), or the picture at the end (3)",
+      numberBetween(0, 100),
+    )
+    .option("--motion <bucket>", "of a picture: how much is to move (127)", whole(0, 1023))
+    .option("--noise <strength>", "of a picture: how far the video may go from it (0.02)", numberBetween(0, 10))
+    .option("--seed <n>", "same seed, same video (random unless given)", whole(0, Number.MAX_SAFE_INTEGER - 1024))
+    .addOption(
+      new Option("--scheduler <name>", "another solver than the model's own").choices(Object.keys(schedulerChoices)),
+    )
+    .option("--width <pixels>", "width (the model's own)", whole(8, 8192))
+    .option("--height <pixels>", "height (the model's own)", whole(8, 8192))
+    .addOption(providerOption())
+    .addOption(threadsOption())
+    .option("--json", "print what was made as JSON")
+    .action(animate);
+}
+
+async function animate(prompt: string | undefined, options: AnimateOptions): Promise<void> {
+  if ((prompt === undefined) === (options.image === undefined)) {
+    throw new ArgumentError("animate needs a prompt, or --image with a picture to begin at, and not both.");
+  }
+  if (options.image !== undefined && options.negative !== "") {
+    throw new ArgumentError("--negative goes with a prompt; a video that begins at a picture has none.");
+  }
+  if (options.image === undefined && (options.motion !== undefined || options.noise !== undefined)) {
+    throw new ArgumentError("--motion and --noise go with --image; a video from a prompt has neither.");
+  }
+  // Before hours are spent on what cannot be written.
+  await checkDestination(options.out);
+  await interruptible("nothing was written.", (signal) => run(prompt, options, signal));
+}
+
+/** What either pipeline made, and what it was asked for. */
+interface Made {
+  video: Animation;
+  seed: number;
+  warnings: readonly string[];
+  settings: Readonly<Record<string, unknown>>;
+}
+
+async function run(prompt: string | undefined, options: AnimateOptions, signal: AbortSignal): Promise<void> {
+  const started = performance.now();
+  const bars = new Bars(started);
+  try {
+    const make =
+      prompt === undefined ? fromPicture : (...rest: [AnimateOptions, Bars, AbortSignal]) => fromText(prompt, ...rest);
+    const { video, seed, warnings, settings } = await make(options, bars, signal);
+    bars.stop();
+    for (const warning of warnings) console.error(`Note: ${warning}`);
+    const text = {
+      Software: `halfstep ${version}`,
+      ...(prompt === undefined ? {} : { prompt }),
+      seed: String(seed),
+      settings: JSON.stringify(settings),
+    };
+    const files = await writeAnimation(options.out, video, { text, signal });
+    const seconds = +((performance.now() - started) / 1000).toFixed(3);
+    if (options.json) {
+      const subject = prompt === undefined ? { image: options.image } : { prompt };
+      console.log(
+        JSON.stringify({ ...subject, ...settings, seed, files, warnings, seconds, toFirstStep: bars.toFirstStep }),
+      );
+    } else {
+      const where = files.length > 1 ? `${files.length} frames in ${options.out}` : files[0];
+      console.log(`${where} (${video.frames.length} frames, seed ${seed}, ${seconds.toFixed(1)} s)`);
+    }
+  } finally {
+    bars.stop();
+  }
+}
+
+async function fromText(prompt: string, options: AnimateOptions, bars: Bars, signal: AbortSignal): Promise<Made> {
+  const { model, steps, frames = 16, fps = 8, guidance: guidanceScale = 7.5, negative: negativePrompt } = options;
+  const pipe = await TextToVideoPipeline.fromPretrained(model, loading(options, bars, signal));
+  try {
+    const { videos, seeds, warnings } = await pipe(prompt, {
+      ...common(options, bars, signal),
+      steps,
+      frames,
+      fps,
+      guidanceScale,
+      negativePrompt,
+    });
+    const settings = {
+      model,
+      steps,
+      frames,
+      fps,
+      guidanceScale,
+      scheduler: options.scheduler ?? "own",
+      negativePrompt,
+    };
+    return { video: videos[0]!, seed: seeds[0]!, warnings, settings };
+  } finally {
+    await pipe.release();
+  }
+}
+
+async function fromPicture(options: AnimateOptions, bars: Bars, signal: AbortSignal): Promise<Made> {
+  const { model, steps, fps = 7, guidance: maxGuidanceScale = 3, motion = 127, noise = 0.02 } = options;
+  const picture = await readPicture(options.image!);
+  const pipe = await ImageToVideoPipeline.fromPretrained(model, loading(options, bars, signal));
+  try {
+    const { videos, seeds } = await pipe(picture, {
+      ...common(options, bars, signal),
+      steps,
+      fps,
+      minGuidanceScale: Math.min(1, maxGuidanceScale),
+      maxGuidanceScale,
+      motionBucketId: motion,
+      noiseAugStrength: noise,
+      ...(options.frames ? { frames: options.frames } : {}),
+    });
+    const [video] = videos as [Animation];
+    const settings = { model, steps, frames: video.frames.length, fps, maxGuidanceScale, motion, noise };
+    return { video, seed: seeds[0]!, warnings: [], settings: { ...settings, scheduler: options.scheduler ?? "own" } };
+  } finally {
+    await pipe.release();
+  }
+}
+
+function loading({ provider, threads }: AnimateOptions, bars: Bars, signal: AbortSignal) {
+  return { provider, ...(threads ? { threads } : {}), signal, onDownload: bars.onDownload };
+}
+
+/** What both pipelines are asked in the same words. */
+function common({ width, height, seed, scheduler }: AnimateOptions, bars: Bars, signal: AbortSignal) {
+  return {
+    ...(width ? { width } : {}),
+    ...(height ? { height } : {}),
+    ...(seed === undefined ? {} : { seed }),
+    ...(scheduler ? { scheduler } : {}),
+    signal,
+    onStep: bars.onStep,
+    onDecode: bars.onDecode,
+  };
+}
+
+/** One bar after the other: what is downloaded, the steps, the frames that are decoded. */
+class Bars {
+  readonly #started: number;
+  readonly #download = new ProgressBar("downloading {bar} {percentage} %, {eta_formatted} left");
+  readonly #steps = new ProgressBar("{bar} {value}/{total} steps, {eta_formatted} left");
+  readonly #frames = new ProgressBar("{bar} {value}/{total} frames, {eta_formatted} left");
+  /** Seconds from the start of the command to the end of the first step. */
+  toFirstStep: number | null = null;
+
+  constructor(started: number) {
+    this.#started = started;
+  }
+
+  readonly onDownload = ({ loaded, total }: { loaded: number; total: number }): void => {
+    // What is there already is told of too, at once.
+    if (loaded < total) this.#download.show(loaded, total);
+  };
+
+  readonly onStep = ({ index, steps }: SamplerStep): void => {
+    this.#download.stop();
+    this.toFirstStep ??= +((performance.now() - this.#started) / 1000).toFixed(3);
+    this.#steps.show(index + 1, steps);
+  };
+
+  readonly onDecode = ({ done, total }: { done: number; total: number }): void => {
+    this.#steps.stop();
+    this.#frames.show(done, total);
+  };
+
+  stop(): void {
+    for (const bar of [this.#download, this.#steps, this.#frames]) bar.stop();
+  }
+}

@@ -1,0 +1,130 @@
+import { execFile, spawn } from "node:child_process";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import sharp from "sharp";
+import { beforeAll, describe, expect, it } from "vitest";
+import { encodePng, pngText } from "../../src/pipelines/picture.ts";
+import { readPicture } from "../../src/pipelines/picture-node.ts";
+import { temporaryFolder } from "../support/models.ts";
+import { recordedVideo, writeVideoPipeline } from "../support/video-pipelines.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const command = ["--import", "tsx", join(root, "src/cli/main.ts"), "animate"];
+
+let folder: string;
+let model: string;
+beforeAll(async () => {
+  folder = await temporaryFolder();
+  model = (await writeVideoPipeline("animatediff")).path;
+});
+
+function animate(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, [...command, ...args], { cwd: root }, (error, stdout, stderr) => {
+      resolve({ code: typeof error?.code === "number" ? error.code : error ? 1 : 0, stdout, stderr });
+    });
+  });
+}
+
+describe("halfstep animate", () => {
+  it("writes a GIF of a prompt and says with JSON what is in it", async () => {
+    const out = join(folder, "party.gif");
+    const args = ["a cat", "--model", model, "--out", out, "--frames", "5", "--steps", "2", "--seed", "3", "--json"];
+    const { code, stdout, stderr } = await animate(...args, "--width", "24", "--threads", "1");
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    const report = JSON.parse(stdout);
+    expect(report).toMatchObject({ prompt: "a cat", model, frames: 5, fps: 8, steps: 2, seed: 3, files: [out] });
+    expect(report.seconds).toBeGreaterThanOrEqual(report.toFirstStep);
+    const { pages, width, pageHeight, delay } = await sharp(out, { animated: true }).metadata();
+    expect({ pages, width, pageHeight }).toEqual({ pages: 5, width: 24, pageHeight: 16 });
+    expect(delay!.reduce((a, b) => a + b)).toBe(630);
+  });
+
+  it("writes a folder of frames that begin at a picture", async () => {
+    const svd = (await writeVideoPipeline("svd")).path;
+    const { call } = await recordedVideo("svd");
+    const image = join(folder, "start.png");
+    const data = Uint8Array.from({ length: 3 * 60 * 41 }, (_, i) => (i * i * 7 + i * 31) % 256);
+    await writeFile(image, encodePng({ width: 60, height: 41, data }));
+    expect((await readPicture(image)).data).toEqual(data);
+    const out = join(folder, "frames/");
+    const size = ["--width", String(call["width"]), "--height", String(call["height"]), "--frames", "2"];
+    const { code, stdout } = await animate(
+      "--image",
+      image,
+      "-m",
+      svd,
+      "-o",
+      out,
+      ...size,
+      "--steps",
+      "1",
+      "--seed",
+      "5",
+    );
+    expect({ code, line: stdout.trim() }).toEqual({
+      code: 0,
+      line: expect.stringMatching(/^2 frames in .*frames\/ \(2 frames, seed 5, .* s\)$/),
+    });
+    expect(await readdir(out)).toEqual(["0001.png", "0002.png"]);
+    expect(pngText(await readFile(join(out, "0002.png")))).toMatchObject({ seed: "5" });
+  });
+
+  it("leaves nothing behind when it is interrupted, and ends with 130", async () => {
+    const out = join(folder, "long.webp");
+    const args = ["a cat", "--model", model, "--out", out, "--steps", "900", "--frames", "6"];
+    const child = spawn(process.execPath, [...command, ...args], { cwd: root, stdio: ["ignore", "ignore", "pipe"] });
+    let said = "";
+    child.stderr.on("data", (part) => {
+      said += part;
+    });
+    const timer = setTimeout(() => child.kill("SIGINT"), 3000);
+    const code = await new Promise((resolve) => child.on("close", resolve));
+    clearTimeout(timer);
+    // Node itself ends it (null) if it comes before the command has begun.
+    expect([130, null]).toContain(code);
+    expect(said === "" || said.includes("Interrupted: nothing was written.")).toBe(true);
+    expect((await readdir(folder)).filter((name) => name.startsWith("long"))).toEqual([]);
+  });
+
+  it.each<[string, string[], string]>([
+    ["neither prompt nor picture", [], "animate needs a prompt, or --image"],
+    ["both", ["a cat", "--image", "x.png"], "and not both"],
+    ["another ending", ["a cat", "--out", "a.avi"], "a.avi: an animation's name ends in .gif, .webp or .mp4"],
+    ["a folder that is not there", ["a cat", "--out", "none/a.gif"], "there is no folder none"],
+    ["a picture that is not there", ["--image", "none.png"], "none.png: cannot be read as a picture"],
+    ["what belongs to a picture", ["a cat", "--motion", "3"], "--motion and --noise go with --image"],
+    ["too many frames", ["a cat", "--frames", "2000"], "It must be a whole number from 1 to 1024."],
+  ])("refuses %s", async (_, args, message) => {
+    const { code, stderr } = await animate(...args);
+    expect(code).toBe(1);
+    expect(stderr).toContain(message);
+  });
+
+  it("says that MP4 needs ffmpeg before it begins", async () => {
+    const args = [...command, "a cat", "--model", model, "--out", join(folder, "a.mp4")];
+    const stderr = await new Promise((resolve) => {
+      const env = { ...process.env, PATH: folder };
+      execFile(process.execPath, args, { cwd: root, env }, (_error, _stdout, text) => resolve(text));
+    });
+    expect(stderr).toContain("ToolError: ");
+    expect(stderr).toContain("Install it (apt install ffmpeg");
+  });
+});
+
+describe("reading a picture", () => {
+  it("takes grey ones, and puts transparent ones on white", async () => {
+    const grey = join(folder, "grey.png");
+    await sharp(Uint8Array.of(10, 200), { raw: { width: 2, height: 1, channels: 1 } })
+      .toColourspace("b-w")
+      .png()
+      .toFile(grey);
+    expect([...(await readPicture(grey)).data]).toEqual([10, 10, 10, 200, 200, 200]);
+    const clear = join(folder, "clear.png");
+    await sharp(Uint8Array.of(0, 0, 0, 0, 255, 0, 0, 255), { raw: { width: 2, height: 1, channels: 4 } })
+      .png()
+      .toFile(clear);
+    expect([...(await readPicture(clear)).data]).toEqual([255, 255, 255, 255, 0, 0]);
+  });
+});
