@@ -1,8 +1,8 @@
 /** Every gradient rule against central finite differences: `npm run bench -- gradients`. */
 import { writeFile } from "node:fs/promises";
 import { Command } from "commander";
+import { machine, printMachine } from "../src/cli/machine.ts";
 import { gradientTable } from "../test/support/gradient-error.ts";
-import { machine, printMachine } from "./report.ts";
 
 export function gradientsCommand(): Command {
   return new Command("gradients")

@@ -1,10 +1,12 @@
 /** Every figure that the documentation quotes: `npm run bench -- engine`, `npm run bench -- --help`. */
 import { writeFile } from "node:fs/promises";
 import { Command } from "commander";
+import { benchIlfCommand } from "../src/cli/bench-ilf.ts";
+import { machine, printMachine } from "../src/cli/machine.ts";
 import { engineCommand } from "./engine.ts";
 import { explorationCommand } from "./exploration.ts";
 import { gradientsCommand } from "./gradients.ts";
-import { type Figure, holds, machine, printFigure, printMachine } from "./report.ts";
+import { type Figure, holds, printFigure } from "./report.ts";
 
 /** Runs a bench: prints each figure as it comes, and writes all of them to `json` if asked. */
 export async function report(
@@ -28,4 +30,5 @@ await new Command("bench")
   .addCommand(engineCommand(report))
   .addCommand(explorationCommand(report))
   .addCommand(gradientsCommand())
+  .addCommand(benchIlfCommand())
   .parseAsync();

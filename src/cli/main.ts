@@ -3,6 +3,7 @@ import { Command } from "commander";
 import { version } from "../../package.json";
 import { HalfstepError } from "../errors.ts";
 import { animateCommand } from "./animate.ts";
+import { benchIlfCommand } from "./bench-ilf.ts";
 import { distillCommand } from "./distill.ts";
 import { evalCommand } from "./eval.ts";
 import { exploreCommand } from "./explore.ts";
@@ -23,6 +24,9 @@ const program = new Command("halfstep")
   .addCommand(infoCommand())
   .addCommand(initCommand())
   .addCommand(exploreCommand())
+  .addCommand(
+    new Command("bench").description("measure speed and quality on this machine").addCommand(benchIlfCommand()),
+  )
   .showHelpAfterError("(--help shows what there is)");
 
 try {

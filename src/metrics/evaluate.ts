@@ -85,7 +85,7 @@ export async function evaluateCeilings(judge: Judge, samples = 512): Promise<Pic
   return ceilings(reference, samples, await scorer(judge, reference, samples));
 }
 
-type Scorer = (pictures: JudgedPictures) => Scores;
+export type Scorer = (pictures: JudgedPictures) => Scores;
 
 const together = (a: JudgedPictures, b: JudgedPictures): JudgedPictures => ({
   features: stack(a.features, b.features),
@@ -113,7 +113,7 @@ export function captionsFor({ captions }: Pick<Reference, "captions">, samples: 
 }
 
 /** Compares with what is the same for every row: all captions, and the statistics of all real pictures. */
-async function scorer(judge: Judge, { captions, real }: Reference, samples: number): Promise<Scorer> {
+export async function scorer(judge: Judge, { captions, real }: Reference, samples: number): Promise<Scorer> {
   const texts = await judge.embedCaptions(captions.map(({ text }) => text));
   const data: FeatureStatistics = featureStatistics(real.features);
   const asked = captionsFor({ captions }, samples);

@@ -1,0 +1,154 @@
+/** The contestants of `bench ilf`: ILF, and what else could be done in ILF's time. */
+import type { Acceleration, accelerations } from "../pipelines/acceleration.ts";
+import type { TextToImage, TextToImageOptions } from "../pipelines/text-to-image.ts";
+import type { Action, Schedule } from "../sampling/step-policy.ts";
+
+export interface Mode {
+  readonly name: string;
+  readonly steps: number;
+  readonly acceleration: Acceleration;
+}
+
+/** Opens a pipeline of its own for a mode: compiled parts are kept for one way of running at a time. */
+export type OpenPipeline = () => Promise<TextToImage>;
+
+/** What steps cost, in milliseconds: a picture with F full and I inner steps takes fixed + F * full + I * inner. */
+interface Cost {
+  readonly fixed: number;
+  readonly full: number;
+  readonly inner: number;
+}
+
+const PROMPTS = 5;
+const ROUNDS = 3;
+
+/**
+ * ILF, plain caching on its schedule, and the others with what they take set so that a picture takes as long as one with
+ * ILF does: the threshold of first-block and easycache, the number of full steps of taylorseer and of plain sampling.
+ */
+export async function modesAtEqualTime(
+  open: OpenPipeline,
+  prompts: readonly string[],
+  { steps, guidanceScale, ilf }: { steps: number; guidanceScale: number; ilf: Acceleration },
+): Promise<Mode[]> {
+  const some = prompts.filter((_, i) => i % Math.ceil(prompts.length / PROMPTS) === 0).slice(0, PROMPTS);
+  const settings = { steps, guidanceScale };
+  const budget = await withPipeline(open, (pipe) => millisecondsOf(pipe, some, { ...settings, accelerate: ilf }));
+  const cost = (low: Acceleration, high: Acceleration) =>
+    withPipeline(open, (pipe) => costOf(pipe, some, settings, low, high));
+
+  const { fixed, full } = await withPipeline(open, (pipe) => plainCost(pipe, some, settings));
+  const fewer = clamp(Math.floor((budget - fixed) / full), 1, steps);
+  const seer = await cost(
+    { method: "taylorseer", schedule: { every: 1 } },
+    { method: "taylorseer", schedule: { every: steps + 1, warmUp: 3 } },
+  );
+  const seerFull = clamp(Math.floor((budget - seer.fixed - steps * seer.inner) / (seer.full - seer.inner)), 3, steps);
+  const modes: Mode[] = [
+    { name: `${steps} full steps`, steps, acceleration: { method: "none" } },
+    { name: "ILF", steps, acceleration: ilf },
+    { name: "cache", steps, acceleration: { ...ilf, method: "cache" } },
+    { name: "taylorseer", steps, acceleration: { method: "taylorseer", schedule: spread(seerFull, steps) } },
+    { name: `${fewer} full steps`, steps: fewer, acceleration: { method: "none" } },
+    { name: "50 full steps", steps: 50, acceleration: { method: "none" } },
+  ];
+  for (const method of ["first-block", "easycache"] as const) {
+    const own = await cost({ method, threshold: 0 }, { method, threshold: 1e6 });
+    const threshold = await withPipeline(open, (pipe) => thresholdFor(pipe, some, settings, method, own, budget));
+    modes.splice(3, 0, { name: method, steps, acceleration: { method, threshold } });
+  }
+  return modes;
+}
+
+/** As many full steps as given, the first three among them, the others spread evenly. */
+export function spread(full: number, steps: number): Schedule {
+  const warmUp = Math.min(3, full);
+  const actions = Array.from({ length: steps }, (_, i): Action => (i < warmUp ? "full" : "inner"));
+  const rest = full - warmUp;
+  for (let i = 1; i <= rest; i++) actions[warmUp - 1 + Math.round((i * (steps - warmUp)) / rest)] = "full";
+  return actions;
+}
+
+async function withPipeline<T>(open: OpenPipeline, use: (pipe: TextToImage) => Promise<T>): Promise<T> {
+  const pipe = await open();
+  try {
+    return await use(pipe);
+  } finally {
+    await pipe.release();
+  }
+}
+
+/** Milliseconds of a picture: the fastest of some rounds, mean over prompts. */
+async function millisecondsOf(
+  pipe: TextToImage,
+  prompts: readonly string[],
+  options: TextToImageOptions,
+  onActions: (full: number) => void = () => undefined,
+): Promise<number> {
+  await pipe(prompts[0]!, { ...options, seed: 0 });
+  let sum = 0;
+  for (const [i, prompt] of prompts.entries()) {
+    let best = Number.POSITIVE_INFINITY;
+    for (let round = 0; round < ROUNDS; round++) {
+      const start = performance.now();
+      const { fullSteps } = await pipe(prompt, { ...options, seed: i });
+      best = Math.min(best, performance.now() - start);
+      if (round === 0) onActions(fullSteps);
+    }
+    sum += best;
+  }
+  return sum / prompts.length;
+}
+
+async function plainCost(pipe: TextToImage, prompts: readonly string[], settings: TextToImageOptions) {
+  const steps = settings.steps!;
+  const one = await millisecondsOf(pipe, prompts, { ...settings, steps: 1, accelerate: "none" });
+  const all = await millisecondsOf(pipe, prompts, { ...settings, accelerate: "none" });
+  const full = (all - one) / (steps - 1);
+  return { fixed: one - full, full };
+}
+
+/** From a run whose steps are all full, and one with as few as the method allows. */
+async function costOf(
+  pipe: TextToImage,
+  prompts: readonly string[],
+  settings: TextToImageOptions,
+  allFull: Acceleration,
+  mostlyInner: Acceleration,
+): Promise<Cost> {
+  const steps = settings.steps!;
+  const all = await millisecondsOf(pipe, prompts, { ...settings, accelerate: allFull });
+  const one = await millisecondsOf(pipe, prompts, { ...settings, steps: 1, accelerate: allFull });
+  let fullSteps = 0;
+  const few = await millisecondsOf(pipe, prompts, { ...settings, accelerate: mostlyInner }, (count) => {
+    fullSteps += count / prompts.length;
+  });
+  const full = (all - one) / (steps - 1);
+  const fixed = one - full;
+  return { fixed, full, inner: (few - fixed - fullSteps * full) / (steps - fullSteps) };
+}
+
+/** Bisection: a higher threshold leaves out more steps. */
+async function thresholdFor(
+  pipe: TextToImage,
+  prompts: readonly string[],
+  settings: TextToImageOptions,
+  method: (typeof accelerations)[number],
+  { fixed, full, inner }: Cost,
+  budget: number,
+): Promise<number> {
+  let [low, high] = [0, 4];
+  for (let i = 0; i < 12; i++) {
+    const threshold = (low + high) / 2;
+    let sum = 0;
+    for (const [seed, prompt] of prompts.entries()) {
+      const result = await pipe(prompt, { ...settings, seed, accelerate: { method, threshold } });
+      sum += fixed + result.fullSteps * full + result.innerSteps * inner;
+    }
+    if (sum / prompts.length > budget) low = threshold;
+    else high = threshold;
+  }
+  return high;
+}
+
+const clamp = (value: number, least: number, most: number) => Math.min(most, Math.max(least, value));

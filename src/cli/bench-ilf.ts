@@ -1,0 +1,137 @@
+import { writeFile } from "node:fs/promises";
+import { Command, Option } from "commander";
+import { platform } from "#platform";
+import { captionsFor } from "../metrics/evaluate.ts";
+import { Judge } from "../metrics/judge.ts";
+import { contactSheet, encodePng } from "../pipelines/picture.ts";
+import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
+import { parseSchedule } from "../sampling/step-policy.ts";
+import { benchGeometry, geometries } from "./bench-ilf-geometry.ts";
+import { type Mode, modesAtEqualTime } from "./bench-ilf-modes.ts";
+import { type Measured, type Row, score } from "./bench-ilf-scores.ts";
+import { machine, printMachine } from "./machine.ts";
+import { numberBetween, threadsOption } from "./options.ts";
+import { interruptible, ProgressBar } from "./terminal.ts";
+
+interface Options {
+  model: string;
+  samples: number;
+  steps: number;
+  guidance: number;
+  seed: number;
+  schedule?: string;
+  geometry?: string;
+  rounds: number;
+  threads?: number;
+  sheet?: string;
+  json?: boolean;
+}
+
+export function benchIlfCommand(): Command {
+  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
+  return new Command("ilf")
+    .description("Inner Loop Feedback beside fewer steps and training-free caches, at equal time")
+    .option("-m, --model <name>", "model with a feedback module", "fluent-emoji")
+    .option("--samples <n>", "pictures of each mode", whole(2, 100_000), 512)
+    .option("--steps <n>", "solver steps", whole(2, 1000), 20)
+    .option("--guidance <scale>", "how closely to follow the prompt", numberBetween(0, 100), 4.5)
+    .option("--schedule <steps>", "ILF's full steps (its own)")
+    .option("--seed <n>", "of the first picture", whole(0, 2 ** 31), 0)
+    .addOption(
+      new Option("--geometry <name>", "time alone, of a network of this size with random weights").choices(geometries),
+    )
+    .option("--rounds <n>", "with --geometry: how often each kind of step is timed", whole(1, 1000), 5)
+    .option("--sheet <file>", "PNG of the first 8 prompts in all modes")
+    .addOption(threadsOption())
+    .option("--json", "print the rows as JSON")
+    .action(run);
+}
+
+async function run(options: Options): Promise<void> {
+  const where = machine();
+  if (!options.json) printMachine(where, options.seed);
+  if (options.geometry) {
+    await benchGeometry(options.geometry, options);
+    return;
+  }
+  await interruptible("not all pictures were made, so there are no figures.", (signal) => compare(options, signal));
+}
+
+async function compare(options: Options, signal: AbortSignal): Promise<void> {
+  const { samples, seed, guidance: guidanceScale, steps, threads } = options;
+  const session = threads ? { threads } : {};
+  const open = () => TextToImagePipeline.fromPretrained(options.model, session);
+  const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, session);
+  const reference = await judge.reference();
+  const prompts = captionsFor(reference, samples).map((caption) => reference.captions[caption]!.text);
+  const ilf = {
+    method: "ilf" as const,
+    ...(options.schedule === undefined ? {} : { schedule: parseSchedule(options.schedule) }),
+  };
+  const modes = await modesAtEqualTime(open, prompts, { steps, guidanceScale, ilf });
+
+  const bar = new ProgressBar("{bar} {value}/{total} prompts, {eta_formatted} left");
+  const pipes = await Promise.all(modes.map(open));
+  const measured = modes.map((mode): Measured => ({ mode, pictures: [], seconds: [], fullSteps: 0 }));
+  try {
+    // The first picture of a pipeline compiles it.
+    for (const [i, pipe] of pipes.entries()) await pipe(prompts[0]!, settingsOf(modes[i]!, guidanceScale, seed));
+    for (const [sample, prompt] of prompts.entries()) {
+      bar.show(sample, samples);
+      // Interleaved, and begun with another mode each time, so that a noisy machine hits all alike.
+      for (let turn = 0; turn < modes.length; turn++) {
+        signal.throwIfAborted();
+        const i = (sample + turn) % modes.length;
+        const start = performance.now();
+        const result = await pipes[i]!(prompt, settingsOf(modes[i]!, guidanceScale, seed + sample));
+        const row = measured[i]!;
+        row.seconds.push((performance.now() - start) / 1000);
+        row.pictures.push(result.images[0]!);
+        row.fullSteps += result.fullSteps / samples;
+      }
+    }
+  } finally {
+    bar.stop();
+    await Promise.all(pipes.map((pipe) => pipe.release()));
+  }
+  const rows = await score(measured, judge, samples);
+  await judge.release();
+  if (options.sheet) await writeSheet(options.sheet, measured);
+  if (options.json) console.log(JSON.stringify({ machine: machine(), seed, samples, rows }));
+  else console.log(table(rows));
+}
+
+const settingsOf = ({ steps, acceleration }: Mode, guidanceScale: number, seed: number) => ({
+  steps,
+  guidanceScale,
+  seed,
+  accelerate: acceleration,
+});
+
+/** The first 8 prompts, a row a mode. */
+async function writeSheet(file: string, measured: readonly Measured[]): Promise<void> {
+  const rows = measured.flatMap(({ pictures }) => pictures.slice(0, 8));
+  await writeFile(file, encodePng(contactSheet(rows, 8)));
+}
+
+function table(rows: readonly Row[]): string {
+  const cells = rows.map((row) => [
+    row.mode,
+    row.fullSteps.toFixed(1),
+    row.secondsPerImage.toFixed(3),
+    `${row.speedup.toFixed(2)}x`,
+    ...(["fdData", "fdReference", "psnr", "ssim", "alignment"] as const).map((name) => {
+      const digits = name === "psnr" ? 2 : 4;
+      const [low, high] = row.intervals[name].map((value) => value.toFixed(digits));
+      return `${row[name].toFixed(digits)} (${low}-${high})`;
+    }),
+  ]);
+  const lines = [
+    ["mode", "full steps", "s/picture", "speed-up", "fdData", "fdReference", "PSNR", "SSIM", "alignment"],
+    ...cells,
+  ];
+  const widths = lines[0]!.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
+  return lines
+    .map((line) => line.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join("  "))
+    .join("\n");
+}
