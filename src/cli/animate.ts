@@ -15,6 +15,7 @@ import { interruptible, ProgressBar } from "./terminal.ts";
 interface AnimateOptions {
   out: string;
   model: string;
+  adapter?: string;
   image?: string;
   negative: string;
   frames?: number;
@@ -39,6 +40,7 @@ export function animateCommand(): Command {
     .argument("[prompt]", "what it shows (AnimateDiff)")
     .option("-o, --out <name>", "file to write, .gif, .webp or .mp4, or a folder (frames/) for PNG files", "out.gif")
     .option("-m, --model <name>", "embedded model, folder in diffusers' layout, or Hub id", "fluent-emoji-motion")
+    .option("--adapter <name>", "motion adapter that makes a Stable Diffusion model one of videos: folder or Hub id")
     .option("--image <file>", "the picture that it begins at, instead of a prompt (Stable Video Diffusion)")
     .option("--negative <prompt>", "what it should not show", "")
     .option("--frames <n>", "how many (16; of a picture what the model was trained with)", whole(1, 1024))
@@ -67,8 +69,8 @@ async function animate(prompt: string | undefined, options: AnimateOptions): Pro
   if ((prompt === undefined) === (options.image === undefined)) {
     throw new ArgumentError("animate needs a prompt, or --image with a picture to begin at, and not both.");
   }
-  if (options.image !== undefined && options.negative !== "") {
-    throw new ArgumentError("--negative goes with a prompt; a video that begins at a picture has none.");
+  if (options.image !== undefined && (options.negative !== "" || options.adapter !== undefined)) {
+    throw new ArgumentError("--negative and --adapter go with a prompt; a video that begins at a picture has neither.");
   }
   if (options.image === undefined && (options.motion !== undefined || options.noise !== undefined)) {
     throw new ArgumentError("--motion and --noise go with --image; a video from a prompt has neither.");
@@ -119,7 +121,10 @@ async function run(prompt: string | undefined, options: AnimateOptions, signal: 
 
 async function fromText(prompt: string, options: AnimateOptions, bars: Bars, signal: AbortSignal): Promise<Made> {
   const { model, steps, frames = 16, fps = 8, guidance: guidanceScale = 7.5, negative: negativePrompt } = options;
-  const pipe = await TextToVideoPipeline.fromPretrained(model, loading(options, bars, signal));
+  const pipe = await TextToVideoPipeline.fromPretrained(model, {
+    ...loading(options, bars, signal),
+    ...(options.adapter ? { motionAdapter: options.adapter } : {}),
+  });
   try {
     const { videos, seeds, warnings } = await pipe(prompt, {
       ...common(options, bars, signal),

@@ -56,6 +56,17 @@ export class Component<Config> {
     return new Component(architecture, config, weights, runtime, { ...options, stream });
   }
 
+  /** Of a configuration and weights that need not lie in one folder. Throws ConfigError. */
+  static of<Config>(
+    architecture: Architecture<Config>,
+    raw: RawConfig,
+    weights: WeightFiles,
+    runtime: Runtime,
+    { variant: _, ...options }: PipelineOptions,
+  ): Component<Config> {
+    return new Component(architecture, architecture.parseConfig(raw), weights, runtime, options);
+  }
+
   /** The network as a list of stages, of these sizes. */
   model(geometry: Geometry): StagedModel {
     return this.#architecture.model(this.config, geometry);

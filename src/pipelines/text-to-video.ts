@@ -70,6 +70,11 @@ export interface SampleVideoOptions {
 export type TextToVideo = TextToVideoPipeline &
   ((prompt: string, options?: TextToVideoOptions) => Promise<TextToVideoResult>);
 
+export interface TextToVideoSource<Adapter = Folder> extends PipelineOptions {
+  /** Motion modules (diffusers' MotionAdapter) for a Stable Diffusion pipeline, or instead of the folder's own adapter. */
+  motionAdapter?: Adapter;
+}
+
 /** A Stable Diffusion pipeline becomes one of videos with a motion adapter. */
 export const textToVideoClasses = ["AnimateDiffPipeline", "StableDiffusionPipeline"] as const;
 
@@ -93,18 +98,31 @@ export class TextToVideoPipeline {
     this.schedulerConfig = parts.schedulerConfig;
   }
 
-  /** `model`: the name of an embedded model, a folder in diffusers' layout, or a Hub id. */
-  static async fromPretrained(model: string, options: PipelineOptions & ResolveOptions = {}): Promise<TextToVideo> {
-    return TextToVideoPipeline.fromFolder(await platform.resolveModel(model, options), platform.runtime, options);
+  /** `model`, and `motionAdapter`: the name of an embedded model, a folder in diffusers' layout, or a Hub id. */
+  static async fromPretrained(
+    model: string,
+    { motionAdapter, ...options }: TextToVideoSource<string> & ResolveOptions = {},
+  ): Promise<TextToVideo> {
+    const folder = await platform.resolveModel(model, options);
+    const { revision: _, ...forAdapter } = options;
+    const adapter = motionAdapter === undefined ? undefined : await platform.resolveModel(motionAdapter, forAdapter);
+    return TextToVideoPipeline.fromFolder(folder, platform.runtime, {
+      ...options,
+      ...(adapter ? { motionAdapter: adapter } : {}),
+    });
   }
 
   /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
-  static async fromFolder(folder: Folder, runtime: Runtime, options: PipelineOptions = {}): Promise<TextToVideo> {
+  static async fromFolder(
+    folder: Folder,
+    runtime: Runtime,
+    { motionAdapter, ...options }: TextToVideoSource = {},
+  ): Promise<TextToVideo> {
     const index = await openPipeline(folder, textToVideoClasses);
     const pipeline = new TextToVideoPipeline({
       name: folder.name,
       className: index.className,
-      unet: await openMotionUNet(folder, index, runtime, options),
+      unet: await openMotionUNet(folder, index, motionAdapter, runtime, options),
       vae: await Component.open(folder.sub("vae"), () => autoencoderKL.decoder, runtime, options),
       prompts: await openPromptEncoder(folder, index, runtime, options),
       schedulerConfig: await readConfig(folder.sub("scheduler")),

@@ -1,8 +1,9 @@
-import { rm } from "node:fs/promises";
-import { join } from "node:path";
+import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { readConfig } from "../../src/checkpoints/diffusers-folder.ts";
-import type { NodeFolder } from "../../src/checkpoints/node.ts";
+import { NodeFolder } from "../../src/checkpoints/node.ts";
+import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
 import { ArgumentError, ConfigError, NumericError } from "../../src/errors.ts";
 import type { Animation } from "../../src/pipelines/animation.ts";
 import { type ImageToVideo, ImageToVideoPipeline } from "../../src/pipelines/image-to-video.ts";
@@ -12,6 +13,7 @@ import { nodeRuntime } from "../../src/runtime/node.ts";
 import { guideFrames, joinChannels } from "../../src/sampling/guidance.ts";
 import { floatTensor, type Tensor } from "../../src/tensor.ts";
 import { verifyFolder } from "../../src/verify/verify-folder.ts";
+import { tensors } from "../support/golden.ts";
 import { recordedVideo, type VideoPipelineName, writeVideoPipeline } from "../support/video-pipelines.ts";
 
 const threads = 1;
@@ -172,6 +174,75 @@ describe("text to video", () => {
       await expect(made).rejects.toBe(reason);
       expect(calls).toBe(1);
     }
+  });
+});
+
+describe("Stable Diffusion with a motion adapter", () => {
+  /** The fixture's UNet taken apart, as Stable Diffusion's folder and an adapter's. */
+  async function apart() {
+    const folder = await writeVideoPipeline("animatediff");
+    const adapter = new NodeFolder(join(folder.path, "..", `${basename(folder.path)}-adapter`));
+    await mkdir(adapter.path);
+    const json = async (path: string) => JSON.parse(await readFile(join(folder.path, path), "utf8"));
+    const file = "diffusion_pytorch_model.safetensors";
+    const all = [...(await tensors(folder, `unet/${file}`))];
+    const isMotion = ([name]: [string, unknown]) => name.includes(".motion_modules.");
+    await writeSafetensors(join(adapter.path, file), new Map(all.filter(isMotion)));
+    await writeSafetensors(join(folder.path, "unet", file), new Map(all.filter((entry) => !isMotion(entry))));
+    const unet = await json("unet/config.json");
+    const spatial = (types: string[]) => types.map((type) => type.replace("Motion", "2D"));
+    const write = (path: string, value: object) => writeFile(path, JSON.stringify(value));
+    await write(join(folder.path, "unet/config.json"), {
+      _class_name: "UNet2DConditionModel",
+      ...Object.fromEntries(
+        ["block_out_channels", "layers_per_block", "norm_num_groups", "cross_attention_dim", "sample_size"].map(
+          (key) => [key, unet[key]],
+        ),
+      ),
+      attention_head_dim: unet.num_attention_heads,
+      down_block_types: spatial(unet.down_block_types),
+      up_block_types: spatial(unet.up_block_types),
+    });
+    await write(join(adapter.path, "config.json"), {
+      _class_name: "MotionAdapter",
+      block_out_channels: unet.block_out_channels,
+      motion_layers_per_block: unet.layers_per_block,
+      motion_num_attention_heads: unet.motion_num_attention_heads,
+      motion_norm_num_groups: unet.norm_num_groups,
+      motion_max_seq_length: unet.motion_max_seq_length,
+    });
+    const index = await json("model_index.json");
+    await write(join(folder.path, "model_index.json"), { ...index, _class_name: "StableDiffusionPipeline" });
+    return { folder, adapter };
+  }
+
+  it("gives what the merged model gives, from two folders or from one", async () => {
+    const { folder, adapter } = await apart();
+    await expect(TextToVideoPipeline.fromFolder(folder, nodeRuntime)).rejects.toThrow(
+      'draws single pictures. For videos it needs a motion adapter that was trained on its base model, such as "guoyww/',
+    );
+    const expected = (await text("a cat", { ...small, frames: 3 })).videos[0]!.frames[2]!.data;
+    const options = { threads, motionAdapter: adapter };
+    const pipe = await TextToVideoPipeline.fromFolder(folder, nodeRuntime, options);
+    const { videos } = await pipe("a cat", { ...small, frames: 3 });
+    await pipe.release();
+    expect(videos[0]!.frames[2]!.data).toEqual(expected);
+
+    await cp(adapter.path, join(folder.path, "motion_adapter"), { recursive: true });
+    await rm(adapter.path, { recursive: true });
+    const index = JSON.parse(await readFile(join(folder.path, "model_index.json"), "utf8"));
+    const whole = { ...index, _class_name: "AnimateDiffPipeline", motion_adapter: ["diffusers", "MotionAdapter"] };
+    await writeFile(join(folder.path, "model_index.json"), JSON.stringify(whole));
+    const one = await TextToVideoPipeline.fromFolder(folder, nodeRuntime, { threads });
+    expect((await one("a cat", { ...small, frames: 3 })).videos[0]!.frames[2]!.data).toEqual(expected);
+    await one.release();
+  });
+
+  it("is refused where there are motion modules already", async () => {
+    const options = { motionAdapter: folders.svd };
+    await expect(TextToVideoPipeline.fromFolder(folders.animatediff, nodeRuntime, options)).rejects.toThrow(
+      "its UNet has motion modules already",
+    );
   });
 });
 
