@@ -92,10 +92,9 @@ export abstract class BackwardBounds implements Bounds {
 
   /** Estimated rewards: their mean, and `bonus` around it. */
   protected refreshReward(row: number, delta: number): void {
-    const mean = this.counts.rewardSum[row]! / this.counts.visits[row]!;
-    const bonus = this.problem.bonusScale * rewardBonus(this.counts, row, delta);
-    this.rewardLow[row] = Math.max(0, mean - bonus);
-    this.rewardHigh[row] = Math.min(1, mean + bonus);
+    const [low, high] = estimatedReward(this.counts, row, delta, this.problem.bonusScale);
+    this.rewardLow[row] = low;
+    this.rewardHigh[row] = high;
   }
 
   plan(): void {
@@ -203,6 +202,13 @@ export abstract class BackwardBounds implements Bounds {
     this.highest = highest;
     this.lowest = lowest;
   }
+}
+
+/** Bounds on a mean reward that has to be estimated. */
+export function estimatedReward(counts: Counts, row: number, delta: number, scale: number): [low: number, high: number] {
+  const mean = counts.rewardSum[row]! / counts.visits[row]!;
+  const bonus = scale * rewardBonus(counts, row, delta);
+  return [Math.max(0, mean - bonus), Math.min(1, mean + bonus)];
 }
 
 /** sum over i of weights[i] * values[start + i] */

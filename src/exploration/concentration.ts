@@ -19,13 +19,33 @@ export function rewardBonus({ visits, rewardSum, rewardSquares }: Counts, row: n
 }
 
 /**
- * With probability 1 - delta, KL(p^_n, p) <= klRadius(n) for all n at once, where p^_n are the frequencies of n draws from
- * a distribution p over `outcomes` values (Jonsson et al. 2020, proposition 1).
+ * With probability 1 - delta, KL(p^_n, p) <= dirichletRadius for all n at once, where p^_n are the frequencies `times` / n of
+ * n draws from a distribution p over `outcomes` values. The likelihood of the draws under the mixture of all distributions
+ * with a Dirichlet(1/2, ..., 1/2) prior (Krichevsky & Trofimov 1981), over that under p, is a martingale; by Ville's
+ * inequality it stays below 1 / delta. Its logarithm is n KL(p^_n, p) less the regret of the mixture, which is exact here.
  */
-export function klRadius(n: number, outcomes: number, delta: number): number {
-  const free = outcomes - 1;
-  if (free === 0) return 0;
-  return (Math.log(1 / delta) + free * Math.log(Math.E * (1 + n / free))) / n;
+export function dirichletRadius(times: Float64Array, n: number, outcomes: number, delta: number): number {
+  let regret = logGamma(n + outcomes / 2) - logGamma(outcomes / 2) - n * Math.log(n);
+  for (const k of times) regret += k * Math.log(k) - logGamma(k + 0.5) + Math.log(Math.PI) / 2;
+  return (Math.log(1 / delta) + regret) / n;
+}
+
+/**
+ * With probability 1 - delta, mean log(1 + l (x - E x)) <= betRadius(n) for all n and all l in [0, 1 / E x] at once, where x
+ * are n values in [0, 1]: what bets against the mean can have gained. Cover's universal portfolio earns as much as the best l
+ * but for log(sqrt(pi) Gamma(n+1) / Gamma(n+1/2)) <= log(pi n + 1) / 2, and its wealth is a martingale (Orabona & Jun 2024).
+ */
+export function betRadius(n: number, delta: number): number {
+  return (Math.log(1 / delta) + Math.log(Math.PI * n + 1) / 2) / n;
+}
+
+/** log Gamma(x) for x >= 1/2: Stirling's series, from 10 upwards. */
+function logGamma(x: number): number {
+  let [shift, y] = [1, x];
+  while (y < 10) shift *= y++;
+  const square = 1 / (y * y);
+  const series = (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680))) / y;
+  return (y - 0.5) * Math.log(y) - y + 0.5 * Math.log(2 * Math.PI) + series - Math.log(shift);
 }
 
 /**
@@ -37,6 +57,8 @@ export function klRadius(n: number, outcomes: number, delta: number): number {
  * is found by Newton's method, and stopping early costs tightness, never validity.
  */
 export function lowestMean(weights: Float64Array, values: Float64Array, count: number, radius: number): number {
+  // A single outcome: all of its weight that the radius allows goes to where the value is 0.
+  if (count === 1) return values[0]! * Math.exp(-radius);
   let mean = 0;
   let squares = 0;
   let least = Infinity;
@@ -68,7 +90,7 @@ export function lowestMean(weights: Float64Array, values: Float64Array, count: n
     const slope = first - second / first;
     const step = slope < 0 ? (logs + Math.log(first) - radius) / slope : 0;
     const next = x - step > 0 ? x - step : x / 8;
-    if (Math.abs(next - x) <= 1e-4 * x) break;
+    if (Math.abs(next - x) <= 0.05 * x) break;
     x = next;
     // With every value above zero the best x may be zero itself.
     if (x < 1e-6 * least) x = 0;
@@ -81,56 +103,68 @@ export function lowestMean(weights: Float64Array, values: Float64Array, count: n
   return best;
 }
 
+/** Values are counted in so many equal parts of [0, 1], rounded down: what is a lower bound for them is one for the values. */
+const bins = 256;
+/** The bound is a multiple of 1 / grid. */
+const grid = 512;
+/** Bets of these shares of the capital, each with an equal part of it. */
+const bets = Array.from({ length: 16 }, (_, j) => (j + 0.5) / 16);
+
 /**
- * A lower bound on the expectation of values in [0,1] that are observed one by one; with probability 1 - delta it holds
- * after every one of them (Waudby-Smith & Ramdas 2024, theorem 2, the lower side). With predictable weights l_t in (0, 1/2]:
- *
- *   sum l_t x_t / sum l_t - (log(1/delta) + sum (x_t - m_{t-1})^2 (-log(1 - l_t) - l_t)) / sum l_t
- *
- * Because it holds at all times at once, the largest so far counts.
+ * A lower bound on the expectation of values in [0, 1] that are observed one by one, by betting (Waudby-Smith & Ramdas 2024):
+ * were it m, the capital  mean over c of prod (1 - c + c x / m)  would be a martingale; by Ville's inequality it stays below
+ * 1 / delta but with probability delta. It falls with m, so every m where it does not is below the expectation. Since that
+ * holds at all times at once, the largest so far counts: only the next m of a grid has to be watched.
  */
 export class MeanBound {
-  readonly #logarithm: number;
-  readonly #scale: number;
-  /** Number, sum and spread of the values; sums of weights, weighted values and penalties; the best bound. */
-  readonly #sums: Float64Array;
+  readonly #needed: number;
+  readonly #seen = new Float64Array(bins + 1);
+  /** How many m of the grid are refuted, and the logarithm of each bet's capital at the next one. */
+  #refuted = 0;
+  readonly #capital = new Float64Array(bets.length);
 
-  /** `scale` multiplies what is subtracted; the theorem needs 1. */
+  /** `scale` multiplies the logarithm of the capital that is needed; the theorem needs 1. */
   constructor(delta: number, scale: number) {
-    this.#logarithm = Math.log(1 / delta);
-    this.#scale = scale;
-    this.#sums = new Float64Array(7);
-  }
-
-  get count(): number {
-    return this.#sums[0]!;
+    this.#needed = scale * Math.log(1 / delta);
   }
 
   get lower(): number {
-    return this.#sums[6]!;
+    return this.#refuted / grid;
   }
 
   add(x: number): void {
-    const sums = this.#sums;
-    const t = sums[0]! + 1;
-    const before = (0.5 + sums[1]!) / t;
-    const variance = (0.25 + sums[2]!) / t;
-    const weight = Math.min(0.5, Math.sqrt((2 * this.#logarithm) / (variance * t * Math.log(1 + t))));
-    sums[0] = t;
-    sums[1]! += x;
-    sums[2]! += (x - (0.5 + sums[1]!) / (t + 1)) ** 2;
-    sums[3]! += weight;
-    sums[4]! += weight * x;
-    sums[5]! += (x - before) ** 2 * (-Math.log1p(-weight) - weight);
-    const bound = (sums[4]! - this.#scale * (this.#logarithm + sums[5]!)) / sums[3]!;
-    sums[6] = Math.max(sums[6]!, bound);
+    const bin = Math.floor(Math.min(1, Math.max(0, x)) * bins);
+    this.#seen[bin]!++;
+    this.#bet(bin, 1);
+    while (this.#gained() >= this.#needed) {
+      this.#refuted++;
+      this.#capital.fill(0);
+      for (let seen = 0; seen <= bins; seen++) if (this.#seen[seen]! > 0) this.#bet(seen, this.#seen[seen]!);
+    }
+  }
+
+  #bet(bin: number, times: number): void {
+    const ratio = (bin / bins) * (grid / (this.#refuted + 1));
+    for (let j = 0; j < bets.length; j++) this.#capital[j]! += times * Math.log(1 + bets[j]! * (ratio - 1));
+  }
+
+  /** Logarithm of the whole capital. */
+  #gained(): number {
+    let most = -Infinity;
+    for (let j = 0; j < bets.length; j++) most = Math.max(most, this.#capital[j]!);
+    if (most < this.#needed) return most; // The mean is not above the largest.
+    let sum = 0;
+    for (let j = 0; j < bets.length; j++) sum += Math.exp(this.#capital[j]! - most);
+    return most + Math.log(sum / bets.length);
   }
 
   toJSON(): number[] {
-    return [...this.#sums];
+    return [this.#refuted, ...this.#capital, ...this.#seen];
   }
 
-  restore(sums: ArrayLike<number>): void {
-    this.#sums.set(sums);
+  restore([refuted, ...saved]: readonly number[]): void {
+    this.#refuted = refuted!;
+    this.#capital.set(saved.slice(0, bets.length));
+    this.#seen.set(saved.slice(bets.length));
   }
 }
