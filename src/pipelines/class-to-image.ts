@@ -148,7 +148,10 @@ export class ClassToImagePipeline {
     return openDenoiser(this.transformer, { batch: "batch", ...size }, acceleration, this.feedback);
   }
 
-  /** The sampling loop: classes first, then the null class; guidance on the latent's channels, variance dropped. */
+  /**
+   * The sampling loop, with guidance on the latent's channels: a variance is dropped. The null class comes first, as the
+   * negative prompt does in text-to-image (DiTPipeline has it second), since distillation tells the halves apart.
+   */
   async sampleLatents(options: {
     scheduler: Scheduler;
     steps: number;
@@ -165,7 +168,7 @@ export class ClassToImagePipeline {
     const [batch, channels, height, width] = noise.shape as [number, number, number, number];
     const guided = guidanceScale > 1;
     const labels = guided
-      ? [...classes, ...new Array<number>(batch).fill(Math.min(NULL_CLASS, this.transformer.config.numClasses))]
+      ? [...new Array<number>(batch).fill(Math.min(NULL_CLASS, this.transformer.config.numClasses)), ...classes]
       : classes;
     const denoiser = options.denoiser ?? (await this.openDenoiser({ height, width }, { method: "none" }));
     return sample({
@@ -179,8 +182,8 @@ export class ClassToImagePipeline {
         };
         const epsilon = firstChannels(await denoiser.run(feeds, step), channels);
         if (!guided) return epsilon;
-        const conditional = rows(epsilon, 0, batch).data;
-        const unconditional = rows(epsilon, batch, 2 * batch).data;
+        const unconditional = rows(epsilon, 0, batch).data;
+        const conditional = rows(epsilon, batch, 2 * batch).data;
         return floatTensor(noise.shape, guide(unconditional, conditional, guidanceScale));
       },
     });
