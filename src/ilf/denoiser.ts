@@ -1,5 +1,5 @@
 /** A denoiser whose steps are full or inner (arXiv 2501.13107): the feedback module, then the backbone's last blocks. */
-import { minus } from "../caching/arrays.ts";
+import { combine } from "../caching/arrays.ts";
 import type { StagedSession } from "../models/staged.ts";
 import { type Denoiser, type Feeds, runSegments } from "../sampling/denoiser.ts";
 import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";
@@ -23,12 +23,36 @@ export interface Carried {
   readonly trend: FloatTensor;
 }
 
+/** What the steps of one run carry along. */
+export class Trail {
+  #carried: Carried | null = null;
+  #lastFull: { index: number; features: FloatTensor } | null = null;
+
+  /** Null before the first step. */
+  get carried(): Carried | null {
+    return this.#carried;
+  }
+
+  full({ index }: StepContext, features: FloatTensor, embedding: FloatTensor): void {
+    const last = this.#lastFull;
+    const trend = last
+      ? combine(features, last.features, (now, then) => (now - then) / (index - last.index))
+      : floatTensor(features.shape);
+    this.#lastFull = { index, features };
+    this.#carried = { features, embedding, trend };
+  }
+
+  /** The prediction takes the features' place; their trend stays that of the full steps. */
+  inner(predicted: FloatTensor, embedding: FloatTensor): void {
+    this.#carried = { ...this.#carried!, features: predicted, embedding };
+  }
+}
+
 export class IlfDenoiser implements Denoiser {
   readonly actions: Action[] = [];
   readonly #sessions: IlfSessions;
   readonly #policy: StepPolicy;
-  #carried: Carried | null = null;
-  #lastFull: { index: number; features: FloatTensor } | null = null;
+  readonly #trail = new Trail();
 
   constructor(sessions: IlfSessions, policy: StepPolicy) {
     this.#sessions = sessions;
@@ -36,33 +60,21 @@ export class IlfDenoiser implements Denoiser {
   }
 
   async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
-    const entered = await runSegments(this.#sessions.parts.slice(0, 1), feeds);
-    const action = this.#carried ? this.#policy(step) : "full";
+    const { parts, feed, resume, feedback } = this.#sessions;
+    const chosen = this.#policy(step);
+    const { carried } = this.#trail;
+    const action = carried ? chosen : "full";
     this.actions.push(action);
-    const result = action === "full" ? await this.#full(entered, step) : await this.#inner(entered, this.#carried!);
-    this.#carried = result.carried;
-    return result.sample;
-  }
-
-  async #full(entered: Record<string, Tensor>, { index }: StepContext) {
-    const { parts, feed } = this.#sessions;
-    const before = await runSegments(parts.slice(1, feed + 1), entered);
-    const features = before["hiddenStates"] as FloatTensor;
-    const { sample } = await runSegments(parts.slice(feed + 1), before);
-    const trend = this.#lastFull
-      ? scaled(minus(features, this.#lastFull.features), 1 / (index - this.#lastFull.index))
-      : floatTensor(features.shape);
-    this.#lastFull = { index, features };
+    const entered = await runSegments(parts.slice(0, 1), feeds);
     const embedding = entered["hiddenStates"] as FloatTensor;
-    return { sample: sample as FloatTensor, carried: { features, embedding, trend } };
-  }
-
-  async #inner(entered: Record<string, Tensor>, carried: Carried) {
-    const { parts, resume, feedback } = this.#sessions;
-    const embedding = entered["hiddenStates"] as FloatTensor;
-    const features = await feedback(feedbackFeeds(entered, carried));
-    const { sample } = await runSegments(parts.slice(resume), { ...entered, hiddenStates: features });
-    return { sample: sample as FloatTensor, carried: { ...carried, features, embedding } };
+    if (!carried || action === "full") {
+      const before = await runSegments(parts.slice(1, feed + 1), entered);
+      this.#trail.full(step, before["hiddenStates"] as FloatTensor, embedding);
+      return (await runSegments(parts.slice(feed + 1), before))["sample"] as FloatTensor;
+    }
+    const predicted = await feedback(feedbackFeeds(entered, carried));
+    this.#trail.inner(predicted, embedding);
+    return (await runSegments(parts.slice(resume), { ...entered, hiddenStates: predicted }))["sample"] as FloatTensor;
   }
 }
 
@@ -79,10 +91,3 @@ export function feedbackFeeds(entered: Feeds, { features, embedding, trend }: Ca
 
 /** Plain caching: the carried features as they are. It is what feedback with a scale of zero and nothing added gives. */
 export const carriedOn = async (feeds: Feeds): Promise<FloatTensor> => feeds["carried"] as FloatTensor;
-
-function scaled(tensor: FloatTensor, factor: number): FloatTensor {
-  return floatTensor(
-    tensor.shape,
-    tensor.data.map((value) => value * factor),
-  );
-}

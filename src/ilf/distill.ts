@@ -7,7 +7,7 @@ import type { WeightFiles } from "../checkpoints/weights.ts";
 import { ArgumentError } from "../errors.ts";
 import { toOnnx } from "../graph/onnx.ts";
 import { add, mul, slice, sub } from "../graph/operators.ts";
-import { input, type Value } from "../graph/value.ts";
+import { input, staticDim, type Value } from "../graph/value.ts";
 import { meanAll } from "../graph/vjp.ts";
 import { buildModel, describeModel, type Features, type StagedModel, weightShapes } from "../models/architecture.ts";
 import { segmentModel } from "../models/segments.ts";
@@ -74,10 +74,11 @@ export class Distillation {
       const inputs = Object.fromEntries(
         Object.keys(part.inputs).map((name) => [name, features[name] ?? part.inputs[name]!]),
       );
-      features = { ...features, ...buildModel({ ...part, inputs }, frozen) };
+      features = { ...features, ...inputs, ...buildModel({ ...part, inputs }, frozen) };
     }
     const target = input("target", features["sample"]!.shape);
-    const output = errorOf(features["sample"]!, target, batch, guidanceScale);
+    const channels = staticDim(backbone.inputs["hiddenStates"]!, 1, "distillation");
+    const output = errorOf(sub(features["sample"]!, target), channels, batch, guidanceScale);
     const targetFeatures = input("targetFeatures", predicted!.shape);
     const feature = featureLoss > 0 ? meanSquare(sub(predicted!, targetFeatures)) : null;
     const loss = feature ? add(output, mul(feature, featureLoss)) : output;
@@ -141,10 +142,10 @@ export const rowsOf = (pictures: number, guidanceScale: number): number =>
 
 /**
  * Mean squared error of the rows, and of their guided combination, which is what the sampler sees and where errors that
- * the two halves share cancel.
+ * the two halves share cancel. Only of the latent's `channels`: samplers drop a variance that comes after them.
  */
-function errorOf(sample: Value, target: Value, batch: number, guidanceScale: number): Value {
-  const error = sub(sample, target);
+function errorOf(allChannels: Value, channels: number, batch: number, guidanceScale: number): Value {
+  const error = slice(allChannels, 1, 0, channels);
   if (guidanceScale <= 1) return meanSquare(error);
   const [without, withCondition] = [slice(error, 0, 0, batch), slice(error, 0, batch, 2 * batch)];
   const guided = add(without, mul(sub(withCondition, without), guidanceScale));

@@ -2,11 +2,11 @@
  * What distillation learns from: the steps of a sampler's runs, as the feedback module meets them. At every inner step
  * the frozen backbone says what a full step would have given.
  */
-import { minus } from "../caching/arrays.ts";
+import { ArgumentError } from "../errors.ts";
 import { type Denoiser, type Feeds, runSegments } from "../sampling/denoiser.ts";
 import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";
-import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../tensor.ts";
-import { type Carried, feedbackFeeds, type IlfSessions } from "./denoiser.ts";
+import { type FloatTensor, sizeOf, type Tensor } from "../tensor.ts";
+import { feedbackFeeds, type IlfSessions, Trail } from "./denoiser.ts";
 
 /** An inner step of some pictures at once: first half of the rows without, second half with the condition. */
 export interface StepRecord {
@@ -18,8 +18,9 @@ export interface StepRecord {
 }
 
 /**
- * Samples as `IlfDenoiser` would and records every inner step beside what a full step gives. The sampler goes on from
- * the feedback module's output (`share` 1: the trajectory that is sampled later) or from the backbone's (0).
+ * Samples as `IlfDenoiser` would and records every inner step beside what a full step gives. After each of them
+ * `onOwnOutput` says whether the sampler goes on from the feedback module's output, as it will later, or from the
+ * backbone's.
  */
 export class RecordingDenoiser implements Denoiser {
   readonly actions: Action[] = [];
@@ -27,8 +28,7 @@ export class RecordingDenoiser implements Denoiser {
   readonly #sessions: IlfSessions;
   readonly #policy: StepPolicy;
   readonly #onOwnOutput: () => boolean;
-  #carried: Carried | null = null;
-  #lastFull: { index: number; features: FloatTensor } | null = null;
+  readonly #trail = new Trail();
 
   constructor(sessions: IlfSessions, policy: StepPolicy, onOwnOutput: () => boolean) {
     this.#sessions = sessions;
@@ -38,68 +38,89 @@ export class RecordingDenoiser implements Denoiser {
 
   async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
     const { parts, feed, resume, feedback } = this.#sessions;
+    const chosen = this.#policy(step);
+    const { carried } = this.#trail;
+    const action = carried ? chosen : "full";
+    this.actions.push(action);
     const entered = await runSegments(parts.slice(0, 1), feeds);
     const embedding = entered["hiddenStates"] as FloatTensor;
+    // A full step, whatever the action. streams[i] is the row of patches that leaves part i.
+    const streams = [embedding];
     let features: Record<string, Tensor> = entered;
-    let [fed, resumed] = [embedding, embedding];
-    for (const [i, part] of parts.entries()) {
-      if (i === 0) continue;
-      if (i === resume) resumed = features["hiddenStates"] as FloatTensor;
+    for (const part of parts.slice(1)) {
       features = await runSegments([part], features);
-      if (i === feed) fed = features["hiddenStates"] as FloatTensor;
+      streams.push(features["hiddenStates"] as FloatTensor);
     }
     const target = features["sample"] as FloatTensor;
-    const carried = this.#carried;
-    const action = carried ? this.#policy(step) : "full";
-    this.actions.push(action);
     if (!carried || action === "full") {
-      const last = this.#lastFull;
-      const trend = last ? minus(fed, last.features) : floatTensor(fed.shape);
-      if (last) for (let i = 0; i < trend.data.length; i++) trend.data[i]! /= step.index - last.index;
-      this.#lastFull = { index: step.index, features: fed };
-      this.#carried = { features: fed, embedding, trend };
+      this.#trail.full(step, streams[feed]!, embedding);
       return target;
     }
     const read = feedbackFeeds(entered, carried);
-    this.records.push({ feeds: read, target, targetFeatures: resumed });
+    this.records.push({ feeds: read, target, targetFeatures: streams[resume - 1]! });
     const predicted = await feedback(read);
-    this.#carried = { ...carried, features: predicted, embedding };
+    this.#trail.inner(predicted, embedding);
     if (!this.#onOwnOutput()) return target;
     const { sample } = await runSegments(parts.slice(resume), { ...entered, hiddenStates: predicted });
     return sample as FloatTensor;
   }
 }
 
-/** The latest records, up to a number of bytes. */
+/** The latest records, up to a number of bytes; one is kept in any case. */
 export class RecordBuffer {
   readonly #capacity: number;
+  readonly #reads: readonly string[];
   readonly #records: StepRecord[] = [];
+  /** How many records have a tensor: captions are the same at every step, an embedding is the next step's carried one. */
+  readonly #uses = new Map<Tensor["data"], number>();
   #bytes = 0;
   /** Records that were ever added. */
   added = 0;
 
-  constructor(capacity: number) {
+  /** `reads` are the features that training needs of a record's; the others are let go. */
+  constructor(capacity: number, reads: readonly string[]) {
     this.#capacity = capacity;
+    this.#reads = reads;
   }
 
   get size(): number {
     return this.#records.length;
   }
 
+  /** Of all tensors, each counted once. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
   add(records: readonly StepRecord[]): void {
-    for (const record of records) {
+    for (const { feeds, ...targets } of records) {
+      const record = { feeds: Object.fromEntries(this.#reads.map((name) => [name, feeds[name]!])), ...targets };
       this.#records.push(record);
-      this.#bytes += bytesOf(record);
+      this.#count(record, 1);
       this.added++;
-      while (this.#bytes > this.#capacity && this.#records.length > 1) this.#bytes -= bytesOf(this.#records.shift()!);
+      while (this.#bytes > this.#capacity && this.#records.length > 1) this.#count(this.#records.shift()!, -1);
+    }
+  }
+
+  #count({ feeds, target, targetFeatures }: StepRecord, change: 1 | -1): void {
+    for (const { data } of [...Object.values(feeds), target, targetFeatures]) {
+      const before = this.#uses.get(data) ?? 0;
+      const after = before + change;
+      if (after === 0) this.#uses.delete(data);
+      else this.#uses.set(data, after);
+      if (before === 0 || after === 0) this.#bytes += change * data.byteLength;
     }
   }
 
   /**
    * A batch of `count` pictures' steps, each drawn on its own. Tensors as in a record: `count` rows without the
-   * condition, then `count` with it; rows of unguided pictures are there once. `names` are the features wanted.
+   * condition, then `count` with it; rows of unguided pictures are there once. Throws ArgumentError if there are no
+   * records.
    */
-  draw(count: number, guided: boolean, names: readonly string[], random: () => number): StepRecord {
+  draw(count: number, guided: boolean, random: () => number): StepRecord {
+    if (this.#records.length === 0) {
+      throw new ArgumentError("There is no inner step to learn from: the schedule has full steps alone.");
+    }
     const drawn = Array.from({ length: count }, () => {
       const record = this.#records[Math.floor(random() * this.#records.length)]!;
       const pictures = record.target.shape[0]! / (guided ? 2 : 1);
@@ -119,13 +140,9 @@ export class RecordBuffer {
       return { ...first, shape: [halves * count, ...first.shape.slice(1)], data } as Tensor;
     };
     return {
-      feeds: Object.fromEntries(names.map((name) => [name, gather(({ feeds }) => feeds[name]!)])),
+      feeds: Object.fromEntries(this.#reads.map((name) => [name, gather(({ feeds }) => feeds[name]!)])),
       target: gather(({ target }) => target) as FloatTensor,
       targetFeatures: gather(({ targetFeatures }) => targetFeatures) as FloatTensor,
     };
   }
-}
-
-function bytesOf({ feeds, target, targetFeatures }: StepRecord): number {
-  return [...Object.values(feeds), target, targetFeatures].reduce((sum, { data }) => sum + data.byteLength, 0);
 }

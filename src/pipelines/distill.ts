@@ -1,6 +1,6 @@
 /** `distill`: trains a feedback module for a pipeline's denoiser, on the trajectories that the pipeline samples. */
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
-import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
+import { mersenne } from "pure-rand/generator/mersenne";
 import { fingerprint } from "../ilf/checkpoint.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
 import type { IlfSessions } from "../ilf/denoiser.ts";
@@ -72,7 +72,7 @@ export class Distiller {
     this.#settings = settings;
     this.#sessions = sessions;
     this.#trajectories = trajectories;
-    this.#buffer = new RecordBuffer(settings.memory);
+    this.#buffer = new RecordBuffer(settings.memory, distillation.reads);
   }
 
   /** `captions` are what a text-to-image pipeline is asked for; a class-to-image one is asked for its classes. */
@@ -117,7 +117,7 @@ export class Distiller {
       await this.#collect(step, random);
       this.#drawnSince = 0;
     }
-    const record = this.#buffer.draw(batch, guidanceScale > 1, this.distillation.reads, random);
+    const record = this.#buffer.draw(batch, guidanceScale > 1, random);
     const { loss } = await this.distillation.step(record, warmupCosine(step, steps, learningRate, 50));
     this.#drawnSince += batch / (pictures * Math.max(1, this.#innerSteps));
     return { step: step + 1, steps, loss, recorded: this.#buffer.added * pictures };
@@ -200,7 +200,8 @@ function fromClasses(pipe: ClassToImagePipeline, settings: DistillSettings): Tra
   };
 }
 
+/** Mersenne Twister, since its first numbers from seeds in a row have nothing to do with each other. */
 function randomFrom(seed: number): () => number {
-  const generator = xoroshiro128plus(seed);
+  const generator = mersenne(seed);
   return () => uniformFloat64(generator);
 }
