@@ -1,6 +1,6 @@
 /** What a trained feedback module is made for: `ilf/config.json` beside a model. */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
-import { ArgumentError } from "../errors.ts";
+import { ArgumentError, ConfigError } from "../errors.ts";
 import type { StagedModel } from "../models/architecture.ts";
 import { ConfigReader } from "../models/config.ts";
 import { blockRange } from "../models/segments.ts";
@@ -23,6 +23,7 @@ export interface FeedbackConfig {
 
 const CLASS_NAME = "ILFFeedback";
 
+/** Throws ConfigError for a value that it cannot have. */
 export function parseFeedbackConfig(raw: RawConfig): FeedbackConfig {
   const read = new ConfigReader(raw, CLASS_NAME);
   return {
@@ -30,9 +31,18 @@ export function parseFeedbackConfig(raw: RawConfig): FeedbackConfig {
     resumeBlock: read.integer("resume_block"),
     embeddingChange: read.boolean("embedding_change", true),
     trend: read.boolean("trend", false),
-    schedule: parseSchedule(String(raw["schedule"] ?? "2")),
+    schedule: scheduleOf(String(raw["schedule"] ?? "2")),
     backbone: String(raw["backbone"] ?? ""),
   };
+}
+
+function scheduleOf(text: string): Schedule {
+  try {
+    return parseSchedule(text);
+  } catch (error) {
+    if (error instanceof ArgumentError) throw new ConfigError(`${CLASS_NAME}: config "schedule": ${error.message}`);
+    throw error;
+  }
 }
 
 export function rawFeedbackConfig(config: FeedbackConfig): RawConfig {
@@ -51,18 +61,20 @@ export function rawFeedbackConfig(config: FeedbackConfig): RawConfig {
   };
 }
 
-/**
- * Where a backbone is cut: the stages at which a new part begins, and which of the parts an inner step runs.
- * Throws ArgumentError for block numbers that it does not have.
- */
+export interface FeedbackCuts {
+  /** The stages at which a new part begins. */
+  cuts: number[];
+  /** The part after which the features are taken. */
+  feed: number;
+  /** The part where they come back in. */
+  resume: number;
+}
+
+/** Where a backbone is cut. Throws ArgumentError for block numbers that it does not have. */
 export function feedbackCuts(
   backbone: StagedModel,
   { feedBlock, resumeBlock }: Pick<FeedbackConfig, "feedBlock" | "resumeBlock">,
-): {
-  cuts: number[] /** The part after which the features are taken. */;
-  feed: number /** The part where they come back in. */;
-  resume: number;
-} {
+): FeedbackCuts {
   const { first, end } = blockRange(backbone);
   const blocks = end - first;
   for (const [name, block] of Object.entries({ feedBlock, resumeBlock })) {

@@ -12,11 +12,17 @@ import { input } from "../graph/value.ts";
 import type { Features, Stage, StagedModel } from "../models/architecture.ts";
 import { blockRange, segmentModel } from "../models/segments.ts";
 import { Weights } from "../models/weights.ts";
-import type { FeedbackConfig } from "./config.ts";
+import { type FeedbackConfig, feedbackCuts } from "./config.ts";
 
-/** The backbone's block that F is a copy of: the last one before the features are taken. */
-export function copiedBlock(backbone: StagedModel, { feedBlock }: Pick<FeedbackConfig, "feedBlock">): Stage {
-  return backbone.stages[blockRange(backbone).first + feedBlock - 1]!;
+type Blocks = Pick<FeedbackConfig, "feedBlock" | "resumeBlock">;
+
+/**
+ * The backbone's block that F is a copy of: the last one before the features are taken. Throws ArgumentError for block
+ * numbers that the backbone does not have.
+ */
+export function copiedBlock(backbone: StagedModel, blocks: Blocks): Stage {
+  const { cuts, feed } = feedbackCuts(backbone, blocks);
+  return backbone.stages[cuts[feed]! - 1]!;
 }
 
 /**
