@@ -2,7 +2,8 @@
 import { ArgumentError } from "../errors.ts";
 
 /** `full`: the whole denoiser; `inner`: in part, from what earlier steps left (ILF, caches); `rehash`: likewise (Step Rehash). */
-export type Action = "full" | "inner" | "rehash";
+export type Action = (typeof actions)[number];
+const actions = ["full", "inner", "rehash"] as const;
 
 /** One call of the denoiser within a run of the sampler. */
 export interface StepContext {
@@ -13,7 +14,7 @@ export interface StepContext {
   readonly timestep: number;
 }
 
-/** Decides for each step, in order. The first is always `full`: there is nothing yet to go on from. */
+/** Decides for each step, in order. The first is done in full whatever it says: there is nothing yet to go on from. */
 export type StepPolicy = (step: StepContext) => Action;
 
 /** A fixed schedule: every `every`-th step is full, and so are the first `warmUp` and the last `final`. */
@@ -31,6 +32,10 @@ export const isList = (schedule: Schedule): schedule is readonly Action[] => Arr
 /** Throws ArgumentError for a schedule that no sampler can follow. */
 export function checkSchedule(schedule: Schedule): void {
   if (isList(schedule)) {
+    const wrong = schedule.find((action) => !actions.includes(action));
+    if (wrong !== undefined) {
+      throw new ArgumentError(`A schedule has the actions ${actions.join(", ")}, not "${String(wrong)}".`);
+    }
     if (schedule[0] === "full") return;
     throw new ArgumentError(
       `A schedule starts with a full step, not "${schedule[0] ?? "nothing"}": an inner step needs features to go on from.`,
@@ -61,18 +66,25 @@ export function scheduled(schedule: Schedule, partial: Exclude<Action, "full"> =
   };
 }
 
+const named = new Map<string, Action>([
+  ["f", "full"],
+  ["full", "full"],
+  ["i", "inner"],
+  ["inner", "inner"],
+]);
+
 /**
  * "2" (every second step is full), "2:3:1" (and the first three and the last), "full,inner,full" or "fif". Throws
  * ArgumentError for other text.
  */
 export function parseSchedule(text: string): Schedule {
   const [every, warmUp = 1, final = 0] = text.split(":").map(Number);
-  const list = /^[fi]+$/i.test(text) ? [...text.toLowerCase()] : text.split(",").map((word) => word.trim());
-  const actions = list.map((word) => ({ f: "full", full: "full", i: "inner", inner: "inner" })[word] as Action);
+  const words = /^[fi]+$/i.test(text) ? [...text] : text.split(",");
+  const list = words.map((word) => named.get(word.trim().toLowerCase()));
   const schedule: Schedule | null = /^\d+(:\d+){0,2}$/.test(text)
     ? { every: every!, warmUp, final }
-    : actions.every(Boolean)
-      ? actions
+    : list.every((action) => action !== undefined)
+      ? list
       : null;
   if (!schedule) {
     throw new ArgumentError(
