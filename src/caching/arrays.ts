@@ -10,6 +10,15 @@ export function combine(a: FloatTensor, b: FloatTensor, f: (a: number, b: number
 export const plus = (a: FloatTensor, b: FloatTensor): FloatTensor => combine(a, b, (x, y) => x + y);
 export const minus = (a: FloatTensor, b: FloatTensor): FloatTensor => combine(a, b, (x, y) => x - y);
 
+/** a [batch, channels, ...], to whose first channels b [batch, fewer or as many, ...] is added. */
+export function addToFirstChannels(a: FloatTensor, b: FloatTensor): FloatTensor {
+  const batch = a.shape[0]!;
+  const [rowOfA, rowOfB] = [a.data.length / batch, b.data.length / batch];
+  const data = a.data.slice();
+  for (let i = 0; i < b.data.length; i++) data[Math.floor(i / rowOfB) * rowOfA + (i % rowOfB)]! += b.data[i]!;
+  return { dtype: "float32", shape: a.shape, data };
+}
+
 /** mean |a| */
 export function meanAbsolute({ data }: FloatTensor): number {
   let sum = 0;

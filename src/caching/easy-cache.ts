@@ -1,15 +1,20 @@
 /**
  * EasyCache (arXiv 2507.02860): the output changes about as much as the input times a slowly varying rate; while the sum
  * of the changes that this predicts is small, the whole network is left out. Needs no training.
+ *
+ * The rule is that of the authors' code: the input's change is counted from step to step, the rate between full steps,
+ * relative to the output of the last full step; the last step is always full. The authors set threshold and warm-up for
+ * each of their video models; the defaults here are those of stable-diffusion.cpp and ComfyUI for all models.
  */
 import type { StagedSession } from "../models/staged.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
+import { firstChannels } from "../sampling/guidance.ts";
 import type { Action, StepContext } from "../sampling/step-policy.ts";
 import type { FloatTensor } from "../tensor.ts";
-import { meanAbsolute, meanAbsoluteDifference, minus, plus } from "./arrays.ts";
+import { addToFirstChannels, meanAbsolute, meanAbsoluteDifference, minus } from "./arrays.ts";
 
 export interface EasyCacheOptions {
-  /** Sum of predicted relative changes up to which steps are left out; 0.2 as in stable-diffusion.cpp. */
+  /** Sum of predicted relative changes below which steps are left out; 0.2. */
   threshold?: number;
   /** Steps before this share of the run are full; 0.15. */
   start?: number;
@@ -23,12 +28,7 @@ export class EasyCache implements Denoiser {
   readonly #options: Required<EasyCacheOptions>;
   /** Of the last step, full or not. */
   #input: FloatTensor | null = null;
-  #output: FloatTensor | null = null;
-  /** Of the last full step, between which the rate is measured. */
-  #fullInput: FloatTensor | null = null;
-  #fullOutput: FloatTensor | null = null;
-  /** Output minus input at the last full step: a step that is left out adds it to its own input. */
-  #change: FloatTensor | null = null;
+  #lastFull: { input: FloatTensor; output: FloatTensor } | null = null;
   /** |change of output| / |change of input| between the last two full steps. */
   #rate: number | null = null;
   #accumulated = 0;
@@ -38,33 +38,35 @@ export class EasyCache implements Denoiser {
     this.#options = { threshold, start, end };
   }
 
-  async run(feeds: Feeds, { index, steps }: StepContext): Promise<FloatTensor> {
+  async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
     const input = feeds["hiddenStates"] as FloatTensor;
-    const { threshold, start, end } = this.#options;
-    const inRange = index >= Math.max(1, Math.ceil(start * steps)) && index < Math.floor(end * steps);
-    if (this.#input && this.#output && this.#rate !== null) {
-      this.#accumulated +=
-        (this.#rate * meanAbsoluteDifference(input, this.#input)) / Math.max(meanAbsolute(this.#output), 1e-12);
+    const last = this.#lastFull;
+    if (last && this.#rate !== null) {
+      const change = this.#rate * meanAbsoluteDifference(input, this.#input!);
+      this.#accumulated += change / meanAbsolute(predictionOf(last.output, input));
     }
     this.#input = input;
-    if (inRange && this.#rate !== null && this.#accumulated < threshold) {
+    if (last && this.#rate !== null && this.#inRange(step) && this.#accumulated < this.#options.threshold) {
       this.actions.push("inner");
-      // A network whose output has more channels than its input (a variance) repeats them as they were.
-      this.#output = sameShape(input, this.#change!) ? plus(input, this.#change!) : this.#output!;
-      return this.#output;
+      return addToFirstChannels(last.output, minus(input, last.input));
     }
     this.actions.push("full");
     const output = (await this.#session.run(feeds))["sample"] as FloatTensor;
-    if (this.#fullInput && this.#fullOutput) {
-      const moved = meanAbsoluteDifference(input, this.#fullInput);
-      this.#rate = moved > 0 ? meanAbsoluteDifference(output, this.#fullOutput) / moved : null;
+    const moved = last ? meanAbsoluteDifference(input, last.input) : 0;
+    if (last && moved > 0) {
+      const changed = meanAbsoluteDifference(predictionOf(output, input), predictionOf(last.output, input));
+      this.#rate = changed / moved;
     }
-    this.#change = sameShape(input, output) ? minus(output, input) : null;
-    this.#fullInput = input;
-    this.#fullOutput = this.#output = output;
+    this.#lastFull = { input, output };
     this.#accumulated = 0;
     return output;
   }
+
+  #inRange({ index, steps }: StepContext): boolean {
+    const { start, end } = this.#options;
+    return index / steps >= start && index / steps < end && index < steps - 1;
+  }
 }
 
-const sameShape = (a: FloatTensor, b: FloatTensor | null): boolean => b !== null && a.shape.join() === b.shape.join();
+/** The output without the variance that some networks have after it. */
+const predictionOf = (output: FloatTensor, input: FloatTensor) => firstChannels(output, input.shape[1]!);

@@ -1,6 +1,7 @@
 /**
- * First-block cache (ParaAttention; FirstBlockCache in diffusers): the first block's change says whether the others are
- * worth running. Needs no training.
+ * First-block cache (ParaAttention; FirstBlockCache in diffusers): the change of what the first block adds, since the
+ * last full step, says whether the others are worth running. Needs no training. Both have the rule and the default that
+ * are followed here; at a change of exactly the threshold it is ParaAttention's, which runs the blocks.
  */
 import type { StagedSession } from "../models/staged.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
@@ -10,7 +11,7 @@ import type { FloatTensor } from "../tensor.ts";
 import { meanAbsolute, meanAbsoluteDifference, minus, plus } from "./arrays.ts";
 
 export interface FirstBlockCacheOptions {
-  /** The remaining blocks are left out while the first one's residual has changed by less than this; 0.05 in diffusers. */
+  /** The remaining blocks are left out while the first one's residual has changed by less than this; 0.05. */
   threshold?: number;
 }
 

@@ -1,9 +1,10 @@
 /**
- * TaylorSeer (arXiv 2503.06923): features of the steps to come from a Taylor series whose derivatives are the finite
- * differences between full steps. Needs no training.
+ * TaylorSeer (arXiv 2503.06923): features of the steps to come from a Taylor series whose derivatives are the backward
+ * differences between full steps. Needs no training. Schedule and defaults are those of the authors' code for DiT.
  *
- * The paper forecasts every attention's and feed-forward's output. A forecast is linear in what it is made of, so the
- * sum of all of them, which is what the output layer sees, is forecast here at once.
+ * The paper forecasts the output of every attention and feed-forward, which a DiT block then multiplies by a gate of the
+ * step's own. Here what all blocks add to the stream is forecast at once: one array to keep, and nothing of the blocks
+ * left to compute.
  */
 import type { StagedSession } from "../models/staged.ts";
 import { type Denoiser, type Feeds, runSegments } from "../sampling/denoiser.ts";
@@ -14,9 +15,9 @@ import { combine, minus, plus } from "./arrays.ts";
 export interface TaylorSeerOptions {
   /** Every how many steps one is full, N in the paper; 4 unless given. */
   interval?: number;
-  /** Highest derivative, O in the paper; 2 unless given. */
+  /** Highest derivative, O in the paper; 4 unless given. */
   order?: number;
-  /** Full steps at the start; 3 as in the authors' code. */
+  /** Full steps at the start; 2 unless given. */
   warmUp?: number;
   /** Another choice of full steps than by interval and warm-up. */
   policy?: StepPolicy;
@@ -34,7 +35,7 @@ export class TaylorSeer implements Denoiser {
   /** `segments`: up to the blocks, the blocks, the output layer. */
   constructor(
     segments: readonly [StagedSession, StagedSession, StagedSession],
-    { interval = 4, order = 2, warmUp = 3, policy }: TaylorSeerOptions = {},
+    { interval = 4, order = 4, warmUp = 2, policy }: TaylorSeerOptions = {},
   ) {
     this.#segments = segments;
     this.#policy = policy ?? scheduled({ every: interval, warmUp });
@@ -43,7 +44,8 @@ export class TaylorSeer implements Denoiser {
 
   async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
     const [enter, blocks, leave] = this.#segments;
-    const action = this.#derivatives.length === 0 ? "full" : this.#policy(step);
+    const chosen = this.#policy(step);
+    const action = this.#derivatives.length === 0 ? "full" : chosen;
     this.actions.push(action);
     const features = await runSegments([enter], feeds);
     const embedding = features["hiddenStates"] as FloatTensor;

@@ -15,6 +15,10 @@ import { type Denoiser, PlainDenoiser } from "../sampling/denoiser.ts";
 import { type Schedule, scheduled } from "../sampling/step-policy.ts";
 import type { FloatTensor } from "../tensor.ts";
 import type { Component } from "./components.ts";
+import { checkWhole } from "./settings.ts";
+
+/** Far more than there are steps to tell them from. */
+const MOST_DERIVATIVES = 16;
 
 export const accelerations = ["none", "ilf", "cache", "first-block", "easycache", "taylorseer"] as const;
 export type AccelerationMethod = (typeof accelerations)[number];
@@ -25,9 +29,12 @@ export interface Acceleration {
   schedule?: Schedule;
   /** How much change first-block and easycache let pass; each has its published default. */
   threshold?: number;
-  /** Highest derivative of TaylorSeer, 2 unless given. */
+  /** Highest derivative of TaylorSeer, 4 unless given. */
   order?: number;
-  /** After how many blocks `cache` takes its features, and after how many they come back; all but two unless given. */
+  /**
+   * After how many blocks `cache` takes its features, and after how many they come back; unless given as ILF does, or all
+   * but two.
+   */
   feedBlock?: number;
   resumeBlock?: number;
 }
@@ -47,10 +54,10 @@ export function reportOf(method: AccelerationMethod, { actions }: Denoiser): Acc
   return { accelerate: method, fullSteps, innerSteps: actions.length - fullSteps };
 }
 
-/** Throws ArgumentError for a method that does not exist, or ILF of a model without a feedback module. */
+/** Throws ArgumentError for a method or setting that does not exist, or ILF of a model without a feedback module. */
 export function checkAcceleration(given: Accelerate | undefined, feedback: unknown): Acceleration {
   const acceleration = typeof given === "string" ? { method: given } : (given ?? { method: feedback ? "ilf" : "none" });
-  const { method } = acceleration;
+  const { method, threshold = 0, order = 0 } = acceleration;
   if (!accelerations.includes(method)) {
     throw new ArgumentError(`accelerate is one of ${accelerations.join(", ")}, not "${method}".`);
   }
@@ -60,6 +67,8 @@ export function checkAcceleration(given: Accelerate | undefined, feedback: unkno
         `${accelerations.filter((name) => name !== "ilf" && name !== "none").join(", ")} need none.`,
     );
   }
+  if (!(threshold >= 0)) throw new ArgumentError(`threshold must be a number of at least 0, not ${threshold}.`);
+  checkWhole("order", order, 0, MOST_DERIVATIVES);
   return acceleration;
 }
 
@@ -128,7 +137,8 @@ export async function openDenoiser(
       ...(schedule ? { policy: scheduled(schedule) } : {}),
     });
   }
-  const blocks = { feedBlock: end - first - 2, resumeBlock: end - first - 2, ...feedback?.feedback.config };
+  const allButTwo = Math.max(1, end - first - 2);
+  const blocks = { feedBlock: allButTwo, resumeBlock: allButTwo, ...feedback?.feedback.config };
   if (method === "cache") Object.assign(blocks, definedBlocks(acceleration));
   const { cuts, feed, resume } = feedbackCuts(model, blocks);
   const sessions: IlfSessions = {
