@@ -12,7 +12,7 @@ export { type EvaluateOptions, type Evaluation, evaluate, evaluateCeilings, type
 export { type FeatureStatistics, featureStatistics, frechetDistance } from "./metrics/frechet.ts";
 export { Judge, type JudgedPictures, type Reference, type ReferenceCaption } from "./metrics/judge.ts";
 export { psnr, ssim } from "./metrics/similarity.ts";
-export type { Architecture, Features, Geometry, Stage, StagedModel } from "./models/architecture.ts";
+export type { Architecture, Features, Geometry, Layout, Stage, StagedModel } from "./models/architecture.ts";
 export { type AutoencoderKLConfig, autoencoderKL } from "./models/autoencoder-kl.ts";
 export { autoencoderKLTemporalDecoder } from "./models/autoencoder-kl-temporal-decoder.ts";
 export { clip } from "./models/clip.ts";
@@ -23,6 +23,10 @@ export { type PixArtConfig, pixart } from "./models/pixart.ts";
 export { architectureOf, networksOf, supportedClasses } from "./models/registry.ts";
 export { loadModel, type StagedOptions, type StagedSession } from "./models/staged.ts";
 export { type T5Config, t5 } from "./models/t5.ts";
+export { type UNet2DConditionConfig, unet2DCondition } from "./models/unet-2d-condition.ts";
+export { type UNetMotionConfig, unetMotion } from "./models/unet-motion.ts";
+export { openWithMotionAdapter, type StoredModel, withMotionAdapter } from "./models/unet-motion-adapter.ts";
+export { type UNetSpatioTemporalConfig, unetSpatioTemporal } from "./models/unet-spatio-temporal.ts";
 export { type Animation, type AnimationFormat, animationFormat, toFrames } from "./pipelines/animation.ts";
 export {
   type ClassToImage,

@@ -4,8 +4,9 @@ import { join } from "node:path";
 import { ArgumentError } from "../errors.ts";
 import { weightShapes } from "../models/architecture.ts";
 import { architectureOf } from "../models/registry.ts";
+import { positionTable } from "../models/temporal-layers.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
-import { type FloatTensor, sizeOf } from "../tensor.ts";
+import { type FloatTensor, floatTensor, sizeOf } from "../tensor.ts";
 import type { RawConfig } from "./diffusers-folder.ts";
 import { writeSafetensors } from "./safetensors-node.ts";
 import type { FloatStorage, LazyTensor } from "./safetensors-writer.ts";
@@ -57,8 +58,52 @@ const pixartXl2: RawConfig = {
   use_additional_conditions: false,
 };
 
+/** The sizes of Stable Diffusion's UNet, with which video models are built too. */
+const stableDiffusion = { block_out_channels: [320, 640, 1280, 1280], layers_per_block: 2, out_channels: 4 };
+const stableDiffusion15 = {
+  ...stableDiffusion,
+  cross_attention_dim: 768,
+  in_channels: 4,
+  norm_num_groups: 32,
+  sample_size: 64,
+};
+
+const unetPresets: readonly (readonly [string, RawConfig])[] = [
+  ["sd-1.5", { _class_name: "UNet2DConditionModel", ...stableDiffusion15, attention_head_dim: 8 }],
+  // With the motion modules of the adapter v1.5.2.
+  [
+    "animatediff",
+    {
+      _class_name: "UNetMotionModel",
+      ...stableDiffusion15,
+      num_attention_heads: 8,
+      motion_num_attention_heads: 8,
+      motion_max_seq_length: 32,
+      use_motion_mid_block: true,
+    },
+  ],
+  [
+    "svd",
+    {
+      _class_name: "UNetSpatioTemporalConditionModel",
+      ...stableDiffusion,
+      addition_time_embed_dim: 256,
+      cross_attention_dim: 1024,
+      in_channels: 8,
+      num_attention_heads: [5, 10, 20, 20],
+      num_frames: 14,
+      projection_class_embeddings_input_dim: 768,
+      sample_size: 96,
+    },
+  ],
+];
+
 /** Configurations by the name that `initModel` and `halfstep init` know them under. */
-export const presets: ReadonlyMap<string, RawConfig> = new Map([...ditPresets, ["pixart-xl-2", pixartXl2]]);
+export const presets: ReadonlyMap<string, RawConfig> = new Map([
+  ...ditPresets,
+  ["pixart-xl-2", pixartXl2],
+  ...unetPresets,
+]);
 
 export interface InitOptions {
   /** 0 unless given; the same seed gives the same bytes. */
@@ -106,15 +151,18 @@ export async function initModel(
 
 /**
  * Uniform with the deviation 1/sqrt(inputs) for matrices and convolutions, which keeps the size of activations, and
- * 0.02 for biases and tables. Nothing is zero: the gates of adaLN-zero are open, as after training, so that every block
- * has a say in the output.
+ * 0.02 for biases, tables and, around 1, the scales of norms. Nothing is zero: the gates of adaLN-zero are open and motion
+ * modules move, as after training, so that every block has a say in the output. Tables of frames' positions are what
+ * they are in every checkpoint.
  */
 function randomWeight(name: string, shape: readonly number[], generator: TorchGenerator): FloatTensor {
+  if (name.endsWith(".pos_embed.pe")) return floatTensor(shape, positionTable(shape[1]!, shape[2]!));
   const inputs = sizeOf(shape.slice(1));
-  const matrix = shape.length > 1 && !/table|embedding/.test(name);
+  const matrix = shape.length > 1 && !/(table|embedding)(\.weight)?$/.test(name);
   const range = Math.sqrt(12) * (matrix ? 1 / Math.sqrt(inputs) : 0.02);
+  const middle = shape.length === 1 && name.endsWith(".weight") ? 1 : 0;
   const tensor = generator.rand(shape);
   const { data } = tensor;
-  for (let i = 0; i < data.length; i++) data[i] = (data[i]! - 0.5) * range;
+  for (let i = 0; i < data.length; i++) data[i] = middle + (data[i]! - 0.5) * range;
   return tensor;
 }

@@ -4,6 +4,7 @@ import type { Folder } from "../checkpoints/files.ts";
 import { openWeights, type WeightFiles } from "../checkpoints/weights.ts";
 import { HalfstepError } from "../errors.ts";
 import { networksOf } from "../models/registry.ts";
+import { motionAdapterClass } from "../models/unet-motion-adapter.ts";
 import { platform } from "../platform/node.ts";
 import { schedulerNames } from "../schedulers/scheduler.ts";
 import { shortNumber } from "./options.ts";
@@ -78,6 +79,8 @@ async function describeComponent(folder: Folder, name: string): Promise<Componen
 }
 
 function isSupported(config: RawConfig, className: string, isNetwork: boolean): boolean {
+  // A part of a network: the UNet that it is merged with is the other.
+  if (className === motionAdapterClass) return true;
   if (!isNetwork) return !className.includes("Scheduler") || schedulerNames.includes(className);
   try {
     for (const { parseConfig } of Object.values(networksOf(config))) parseConfig(config);
