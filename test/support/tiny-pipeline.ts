@@ -104,6 +104,8 @@ export interface TinyOptions {
   className?: string;
   /** How the weights are stored; "F32" unless given. */
   dtype?: FloatStorage;
+  /** Blocks of the transformer; 2 unless given. */
+  layers?: number;
   /** Changes a component's tensors in place: "transformer", "vae", "text_encoder". */
   weights?: (component: string, tensors: Map<string, Tensor>) => void;
 }
@@ -112,11 +114,12 @@ export interface TinyOptions {
 export async function writeTinyPipeline(
   path: string,
   kind: "pixart" | "dit",
-  { className = classNames[kind], dtype = "F32", weights }: TinyOptions = {},
+  { className = classNames[kind], dtype = "F32", layers = transformer.num_layers, weights }: TinyOptions = {},
 ): Promise<NodeFolder> {
   const parts = { transformer: kind, vae: "vae", ...(kind === "pixart" ? { text_encoder: "text_encoder" } : {}) };
   for (const [name, component] of Object.entries(parts)) {
-    const { config, networks, stem } = components[component]!;
+    const { config: settings, networks, stem } = components[component]!;
+    const config = name === "transformer" ? { ...settings, num_layers: layers } : settings;
     const tensors = randomWeights(networks, config);
     weights?.(name, tensors);
     await writeJson(path, `${name}/config.json`, config);

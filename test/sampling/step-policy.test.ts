@@ -1,0 +1,106 @@
+/** Schedules against their definition, step by step. */
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { ArgumentError } from "../../src/errors.ts";
+import { type Action, checkSchedule, parseSchedule, type Schedule, scheduled } from "../../src/sampling/step-policy.ts";
+
+const run = (schedule: Schedule, steps: number): Action[] => {
+  const policy = scheduled(schedule);
+  return Array.from({ length: steps }, (_, index) => policy({ index, steps, timestep: 1000 - index }));
+};
+
+const fullSteps = (schedule: Schedule, steps: number) =>
+  run(schedule, steps).flatMap((action, index) => (action === "full" ? [index] : []));
+
+describe("a periodic schedule", () => {
+  it.each<[Schedule, number, number[]]>([
+    [{ every: 2 }, 8, [0, 2, 4, 6]],
+    [{ every: 2, warmUp: 1, final: 1 }, 8, [0, 2, 4, 6, 7]],
+    [{ every: 3, warmUp: 2 }, 9, [0, 1, 4, 7]],
+    // TaylorSeer's for DiT: two full steps, then every fourth.
+    [{ every: 4, warmUp: 2 }, 12, [0, 1, 5, 9]],
+    [{ every: 1 }, 4, [0, 1, 2, 3]],
+    [{ every: 100, warmUp: 3, final: 2 }, 7, [0, 1, 2, 5, 6]],
+  ])("%j in %i steps", (schedule, steps, expected) => {
+    expect(fullSteps(schedule, steps)).toEqual(expected);
+  });
+
+  it("is full in its warm-up, at its end, and where the period since the last of the warm-up has gone by", () => {
+    const small = (least: number) => fc.integer({ min: least, max: 6 });
+    fc.assert(
+      fc.property(small(1), small(1), small(0), fc.integer({ min: 1, max: 30 }), (every, warmUp, final, steps) => {
+        const expected = new Set<number>();
+        for (let i = 0; i < Math.min(warmUp, steps); i++) expected.add(i);
+        for (let i = Math.max(0, steps - final); i < steps; i++) expected.add(i);
+        for (let i = warmUp - 1; i < steps; i += every) expected.add(i);
+        expect(fullSteps({ every, warmUp, final }, steps)).toEqual([...expected].sort((a, b) => a - b));
+      }),
+    );
+  });
+
+  it("calls its other steps as it is told", () => {
+    const policy = scheduled({ every: 2 }, "rehash");
+    expect([0, 1, 2].map((index) => policy({ index, steps: 3, timestep: 0 }))).toEqual(["full", "rehash", "full"]);
+  });
+});
+
+describe("a list of actions", () => {
+  it("is followed", () => {
+    const list: Action[] = ["full", "inner", "inner", "full"];
+    expect(run(list, 4)).toEqual(list);
+  });
+
+  it("is refused by a run of another length, from its first step", () => {
+    const policy = scheduled(["full", "inner"]);
+    expect(() => policy({ index: 0, steps: 3, timestep: 0 })).toThrow(ArgumentError);
+    expect(() => policy({ index: 0, steps: 3, timestep: 0 })).toThrow(
+      "The schedule has 2 actions, but the run has 3 steps.",
+    );
+  });
+});
+
+describe("a schedule that nobody can follow", () => {
+  it.each<[Schedule, string]>([
+    [["inner", "full"], 'A schedule starts with a full step, not "inner"'],
+    [[], 'A schedule starts with a full step, not "nothing"'],
+    [["full", "skip" as Action], 'not "skip"'],
+    [{ every: 0 }, '"every":0'],
+    [{ every: 2.5 }, '"every":2.5'],
+    [{ every: Number.NaN }, '"every":null'],
+    [{ every: 2, warmUp: 0 }, '"warmUp":0'],
+    [{ every: 2, final: -1 }, '"final":-1'],
+  ])("%j is refused", (schedule, message) => {
+    expect(() => checkSchedule(schedule)).toThrow(ArgumentError);
+    expect(() => scheduled(schedule)).toThrow(message);
+  });
+});
+
+describe("parseSchedule", () => {
+  it.each<[string, Schedule]>([
+    ["2", { every: 2, warmUp: 1, final: 0 }],
+    ["3:2", { every: 3, warmUp: 2, final: 0 }],
+    ["2:3:1", { every: 2, warmUp: 3, final: 1 }],
+    ["fif", ["full", "inner", "full"]],
+    ["FI", ["full", "inner"]],
+    ["full, inner,Full", ["full", "inner", "full"]],
+    ["f,i", ["full", "inner"]],
+  ])('reads "%s"', (text, schedule) => {
+    expect(parseSchedule(text)).toEqual(schedule);
+  });
+
+  it.each([
+    ["", '"" is not a schedule'],
+    ["every second", '"every second" is not a schedule'],
+    ["2:3:1:4", '"2:3:1:4" is not a schedule'],
+    ["2:", '"2:" is not a schedule'],
+    ["-2", '"-2" is not a schedule'],
+    ["full,", '"full," is not a schedule'],
+    ["full,constructor", '"full,constructor" is not a schedule'],
+    ["if", 'not "inner"'],
+    ["inner,full", 'not "inner"'],
+    ["0", '"every":0'],
+  ])('refuses "%s"', (text, message) => {
+    expect(() => parseSchedule(text)).toThrow(ArgumentError);
+    expect(() => parseSchedule(text)).toThrow(message);
+  });
+});
