@@ -67,3 +67,47 @@ function eigen(matrix: Matrix): { values: number[]; vectors: Matrix } {
   const { realEigenvalues, eigenvectorMatrix } = new EigenvalueDecomposition(matrix, { assumeSymmetric: true });
   return { values: realEigenvalues, vectors: eigenvectorMatrix };
 }
+
+/**
+ * The distance between the Gaussians of two sets of features [count, width], without their covariances: with A and B the
+ * centred features over the root of count - 1, tr (C1 C2)^(1/2) is the sum of the singular values of A B^T, a matrix of
+ * counts and not of widths. Of 512 pictures and Inception's 2048 features that is a hundredth of the work.
+ */
+export function frechetDistanceOf(a: FloatTensor, b: FloatTensor): number {
+  const widths = [a, b].map(({ shape }) => shape[1]!);
+  if (widths[0] !== widths[1]) throw new ShapeError(`features of width ${widths.join(" and ")} cannot be compared`);
+  if (a.shape[0]! > widths[0]! && b.shape[0]! > widths[1]!) {
+    return frechetDistance(featureStatistics(a), featureStatistics(b));
+  }
+  const [first, second] = [centred(a), centred(b)];
+  const means = first.mean.reduce((sum, value, i) => sum + (value - second.mean[i]!) ** 2, 0);
+  const product =
+    first.rows.rows <= second.rows.rows
+      ? first.rows.mmul(second.rows.transpose())
+      : second.rows.mmul(first.rows.transpose());
+  const overlap = eigen(product.mmul(product.transpose())).values.reduce(
+    (sum, x) => sum + Math.sqrt(Math.max(0, x)),
+    0,
+  );
+  return Math.max(0, means + sumOfSquares(first.rows) + sumOfSquares(second.rows) - 2 * overlap);
+}
+
+/** Rows less their mean, over the root of their number less 1: the covariance is rows^T rows. */
+function centred({ shape, data }: FloatTensor): { mean: Float64Array; rows: Matrix } {
+  const [count, width] = shape as [number, number];
+  if (count < 2) throw new ArgumentError(`a covariance needs at least two rows of features, not ${count}`);
+  const mean = new Float64Array(width);
+  for (let i = 0; i < data.length; i++) mean[i % width]! += data[i]! / count;
+  if (!mean.every(Number.isFinite)) throw new NumericError("some features are not numbers");
+  const rows = Matrix.zeros(count, width);
+  const scale = 1 / Math.sqrt(count - 1);
+  for (let row = 0; row < count; row++) {
+    for (let i = 0; i < width; i++) rows.set(row, i, (data[row * width + i]! - mean[i]!) * scale);
+  }
+  return { mean, rows };
+}
+
+/** The trace of the covariance. */
+function sumOfSquares(matrix: Matrix): number {
+  return matrix.to1DArray().reduce((sum, value) => sum + value * value, 0);
+}

@@ -9,6 +9,7 @@ import { clipText, clipTextWithProjection } from "./clip-text.ts";
 import { clipVisionWithProjection } from "./clip-vision.ts";
 import { dit } from "./dit.ts";
 import { emojiAlign } from "./emoji-align.ts";
+import { fidInception } from "./fid-inception.ts";
 import { olderClassName } from "./patch-transformer.ts";
 import { pixart } from "./pixart.ts";
 import { t5 } from "./t5.ts";
@@ -28,6 +29,7 @@ const classes: Readonly<Record<string, Networks>> = {
   [clipVisionWithProjection.className]: { model: clipVisionWithProjection },
   [dit.className]: { model: dit },
   [emojiAlign.image.className]: emojiAlign,
+  [fidInception.className]: { model: fidInception },
   [pixart.className]: { model: pixart },
   [t5.className]: { model: t5 },
   [unet2DCondition.className]: { model: unet2DCondition },

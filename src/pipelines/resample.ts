@@ -85,6 +85,25 @@ export function resizeWithAntialiasing(image: FloatTensor, height: number, width
   return floatTensor([batch, channels, height, width], down);
 }
 
+/** Channels [n, channels, height, width] in another size as PyTorch's bilinear `interpolate` gives it, without antialiasing. */
+export function resizeBilinear(image: FloatTensor, height: number, width: number): FloatTensor {
+  const [batch, channels, fromHeight, fromWidth] = image.shape as [number, number, number, number];
+  const planes = batch * channels;
+  const terms =
+    (from: number, to: number) =>
+    (place: number): [number, number][] => {
+      const at = Math.max(0, ((place + 0.5) * from) / to - 0.5);
+      const before = Math.floor(at);
+      return [
+        [before, 1 - (at - before)],
+        [Math.min(from - 1, before + 1), at - before],
+      ];
+    };
+  const across = filter(image.data, [planes * fromHeight, fromWidth, 1], width, terms(fromWidth, width));
+  const down = filter(across, [planes, fromHeight, width], height, terms(fromHeight, height));
+  return floatTensor([batch, channels, height, width], down);
+}
+
 type Lines = readonly [lines: number, length: number, values: number];
 
 /** Along the middle axis, mirrored at the ends; `factor` is how many times smaller the axis will be. */
