@@ -1,187 +1,201 @@
-import { BackwardBounds } from "./bounds.ts";
+import { type Bounds, dot, estimatedReward } from "./bounds.ts";
 import type { Counts } from "./counts.ts";
+import type { Episode } from "./learner.ts";
+import { createKernel, type PaperKernel } from "./paper-kernel.ts";
 import type { Problem } from "./problem.ts";
 
 /**
- * The bounds of BPI-UCBVI (Ménard et al. 2021, section 4), as StepMix uses them (Li et al. 2023, section 4):
+ * The bounds of BPI-UCBVI (Ménard et al. 2021, arXiv 2007.13442), as StepMix uses them (Li et al. 2023, arXiv 2306.06265):
  *
  *   beta(n)  = log(3SAH/delta) + S log(8e(n+1))      beta*(n) = log(3SAH/delta) + log(8e(n+1))
  *   bonus    = 3 sqrt(Var_p^(U') beta* / n) + 14 H^2 beta / n + (1/H) p^(U' - L')
  *   U(s,a)   = min(H - h, r + bonus + p^ U')         L(s,a) = max(0, r - bonus + p^ L')
  *
  * where U' and L' are the bounds of the same policy one step later. `bonusScale` multiplies the first two terms.
+ *
+ * Cost: `plan` backs every observed row up once. The candidates share its values from h0 on, so candidate h0 costs only
+ * the baseline's rows of the steps before h0, and a decision that stops at h0 costs one plan and h0 (h0 + 1) / 2 steps of
+ * the baseline. What depends on counts alone is kept by row; nothing is allocated by state or row. Plans and lower bounds
+ * are worked out by paper-kernel.ts, with the same bits as here; this is the plain form, and all there is without it.
  */
-// In the loops below plain declarations stand in for destructuring, which goes through iterators and is several times slower.
-export class PaperBounds extends BackwardBounds {
+export class PaperBounds implements Bounds {
+  readonly optimistic: Int32Array;
+  upper: number;
+  backups = 0;
+  readonly #problem: Problem;
+  readonly #counts: Counts;
+  readonly #rewardLow: Float64Array;
+  readonly #rewardHigh: Float64Array;
   /** 3 bonusScale sqrt(beta*(n) / n) and bonusScale 14 H^2 beta(n) / n, by row: no logarithm is taken in a backup. */
   readonly #root: Float64Array;
   readonly #linear: Float64Array;
-  /** Bounds of four candidates at two steps in turn, [state][candidate]: upper, lower, upper, lower. */
-  readonly #lanes: readonly Float64Array[];
+  /** Results of a backup, upper and lower: an object would be an allocation in the inner loop. */
+  readonly #result = new Float64Array(2);
+  /** Bounds of the optimistic policy, [step][state] with one step more than the horizon. */
+  readonly #planUpper: Float64Array;
+  readonly #planLower: Float64Array;
+  /** Bounds of a candidate at two steps in turn. */
+  readonly #head: readonly [Float64Array, Float64Array, Float64Array, Float64Array];
+  readonly #kernel: PaperKernel | undefined;
   /** Which four candidates' lower bounds are known since the last plan, and what they are. */
   #block = -1;
-  readonly #lowers: Float64Array;
+  readonly #lowers = new Float64Array(4);
 
-  constructor(problem: Problem, counts: Counts) {
-    super(problem, counts);
+  constructor(problem: Problem, counts: Counts, { kernel = true }: { kernel?: boolean } = {}) {
+    const { horizon, states } = problem;
+    this.#problem = problem;
+    this.#counts = counts;
     const rows = counts.visits.length;
+    this.#rewardLow = problem.rewards ?? new Float64Array(rows);
+    this.#rewardHigh = problem.rewards ?? new Float64Array(rows).fill(1);
     this.#root = new Float64Array(rows);
     this.#linear = new Float64Array(rows);
-    this.#lanes = Array.from({ length: 4 }, () => new Float64Array(4 * problem.states));
-    this.#lowers = new Float64Array(4);
+    this.#planUpper = new Float64Array((horizon + 1) * states);
+    this.#planLower = new Float64Array((horizon + 1) * states);
+    const scratch = () => new Float64Array(states);
+    this.#head = [scratch(), scratch(), scratch(), scratch()];
+    this.optimistic = new Int32Array(horizon * states);
+    this.upper = horizon;
+    this.#kernel = kernel ? createKernel(problem, counts) : undefined;
     for (let row = 0; row < rows; row++) this.refresh(row);
   }
 
-  override plan(): void {
-    super.plan();
-    this.#block = -1;
+  refresh(row: number): void {
+    const n = this.#counts.visits[row]!;
+    if (n === 0) return;
+    const { horizon, states, actions, delta: whole, bonusScale, rewards } = this.#problem;
+    // Estimated rewards take half of delta.
+    const delta = rewards ? whole : whole / 2;
+    const share = Math.log((3 * states * actions * horizon) / delta);
+    const growth = Math.log(8 * Math.E * (n + 1));
+    this.#root[row] = 3 * bonusScale * Math.sqrt((share + growth) / n);
+    this.#linear[row] = (bonusScale * 14 * horizon * horizon * (share + states * growth)) / n;
+    if (!rewards) {
+      const [low, high] = estimatedReward(this.#counts, row, delta, bonusScale);
+      this.#rewardLow[row] = low;
+      this.#rewardHigh[row] = high;
+    }
+    const [high, low] = [this.#rewardHigh[row]!, this.#rewardLow[row]!];
+    this.#kernel?.refresh(row, this.#root[row]!, this.#linear[row]!, high, low);
   }
 
-  /** Four candidates at a time, so that a row's counts are read once for the four. */
-  override lower(h0: number): number {
-    const alone = this.problem.horizon % 4;
-    if (h0 <= alone) return super.lower(h0);
+  endEpisode(_episode: Episode): void {}
+
+  toJSON(): unknown {
+    return undefined;
+  }
+
+  restore(_saved: unknown): void {}
+
+  plan(): void {
+    if (this.#kernel) this.backups += this.#kernel.plan(this.optimistic, this.#planUpper, this.#planLower);
+    else this.#greedy(this.optimistic, 0);
+    this.#block = -1;
+    this.upper = dot(this.#problem.initial, this.#planUpper, 0);
+  }
+
+  pessimistic(): { policy: Int32Array; lower: number } {
+    const policy = new Int32Array(this.optimistic.length);
+    this.#greedy(policy, 1);
+    return { policy, lower: dot(this.#problem.initial, this.#planLower, 0) };
+  }
+
+  /** Backward induction, greedy in the upper (0) or the lower (1) bound. */
+  #greedy(policy: Int32Array, by: 0 | 1): void {
+    const { horizon, states, actions } = this.#problem;
+    const { stateVisits, visits } = this.#counts;
+    const [planUpper, planLower, result] = [this.#planUpper, this.#planLower, this.#result];
+    for (let h = horizon - 1; h >= 0; h--) {
+      for (let s = 0; s < states; s++) {
+        const at = h * states + s;
+        let best = 0;
+        let upper = horizon - h;
+        let lower = 0;
+        if (stateVisits[at]! > 0) {
+          this.#row(h, at * actions, planUpper, planLower, (h + 1) * states);
+          upper = result[0]!;
+          lower = result[1]!;
+          let value = result[by]!;
+          for (let a = 1; a < actions; a++) {
+            const row = at * actions + a;
+            this.#row(h, row, planUpper, planLower, (h + 1) * states);
+            const better = result[by]! > value;
+            const tie = by === 1 && result[by]! === value && visits[row]! > visits[at * actions + best]!;
+            if (!better && !tie) continue;
+            best = a;
+            value = result[by]!;
+            upper = result[0]!;
+            lower = result[1]!;
+          }
+        }
+        policy[at] = best;
+        planUpper[at] = upper;
+        planLower[at] = lower;
+      }
+    }
+  }
+
+  /** The kernel works on four candidates at a time, so that a row's counts are read once for the four. */
+  lower(h0: number): number {
+    const alone = this.#problem.horizon % 4;
+    if (!this.#kernel || h0 <= alone) return dot(this.#problem.initial, ...this.#candidate(h0, 1));
     const block = Math.floor((h0 - alone - 1) / 4);
-    if (block !== this.#block) this.#lowerOfFour(alone + 1 + 4 * block);
+    if (block !== this.#block) this.backups += this.#kernel.four(alone + 1 + 4 * block, this.#lowers);
     this.#block = block;
     return this.#lowers[(h0 - alone - 1) % 4]!;
   }
 
-  /** Lower bounds of candidates first .. first + 3. */
-  #lowerOfFour(first: number): void {
-    const { states, actions, baseline, initial, horizon } = this.problem;
-    const { stateVisits } = this.counts;
-    let [upper, lower, upperHere, lowerHere] = this.#lanes as [Float64Array, Float64Array, Float64Array, Float64Array];
-    this.#copyPlan(first + 3, first + 3, first, upper, lower);
-    for (let h = first + 2; h >= 0; h--) {
+  upperOf(h0: number): number {
+    return dot(this.#problem.initial, ...this.#candidate(h0, 0));
+  }
+
+  /** Where the bounds of a candidate at the first step are; only of states in which an episode can start. */
+  #candidate(h0: number, which: 0 | 1): readonly [values: Float64Array, start: number] {
+    const { horizon, states, actions, baseline, initial } = this.#problem;
+    const { stateVisits } = this.#counts;
+    const result = this.#result;
+    let [upper, lower, start] = [this.#planUpper, this.#planLower, h0 * states];
+    for (let h = h0 - 1; h >= 0; h--) {
+      const [upperHere, lowerHere] = h % 2 === 0 ? [this.#head[0], this.#head[1]] : [this.#head[2], this.#head[3]];
       for (let s = 0; s < states; s++) {
         const at = h * states + s;
-        const seen = stateVisits[at]! > 0;
-        upperHere.fill(seen ? 0 : horizon - h, 4 * s, 4 * s + 4);
-        lowerHere.fill(0, 4 * s, 4 * s + 4);
-        if (!seen || (h === 0 && initial[s] === 0)) continue;
-        for (let a = 0; a < actions; a++) {
-          const p = baseline[at * actions + a]!;
-          if (p > 0) this.#addFour(h, at * actions + a, p, 4 * s, upper, lower, upperHere, lowerHere);
+        let u = 0;
+        let l = 0;
+        if (stateVisits[at] === 0) {
+          u = horizon - h;
+        } else if (h > 0 || initial[s]! > 0) {
+          for (let a = 0; a < actions; a++) {
+            const p = baseline[at * actions + a]!;
+            if (p === 0) continue;
+            this.#row(h, at * actions + a, upper, lower, start);
+            u += p * result[0]!;
+            l += p * result[1]!;
+          }
         }
+        upperHere[s] = u;
+        lowerHere[s] = l;
       }
-      // Candidates that have not come to their baseline steps yet are still what was planned.
-      this.#copyPlan(h, h, first, upperHere, lowerHere);
-      [upper, lower, upperHere, lowerHere] = [upperHere, lowerHere, upper, lower];
+      [upper, lower, start] = [upperHere, lowerHere, 0];
     }
-    this.#lowers.fill(0);
-    for (let s = 0; s < states; s++) {
-      for (let c = 0; c < 4; c++) this.#lowers[c]! += initial[s]! * lower[4 * s + c]!;
+    return [which === 0 ? upper : lower, start];
+  }
+
+  #row(h: number, row: number, upper: Float64Array, lower: Float64Array, from: number): void {
+    this.backups++;
+    if (this.#counts.visits[row]! > 0) this.#backUp(h, row, upper, lower, from);
+    else {
+      this.#result[0] = this.#problem.horizon - h;
+      this.#result[1] = 0;
     }
   }
 
-  /** The plan's bounds at a step, for those of the four candidates that switch at `until` or before. */
-  #copyPlan(h: number, until: number, first: number, upper: Float64Array, lower: Float64Array): void {
-    const { states } = this.problem;
-    for (let c = 0; c < 4 && first + c <= until; c++) {
-      for (let s = 0; s < states; s++) {
-        upper[4 * s + c] = this.planUpper[h * states + s]!;
-        lower[4 * s + c] = this.planLower[h * states + s]!;
-      }
-    }
-  }
-
-  /** `backUp` for four candidates, whose results are added to those of a state with weight p. */
-  #addFour(
-    h: number,
-    row: number,
-    p: number,
-    to: number,
-    upper: Float64Array,
-    lower: Float64Array,
-    upperHere: Float64Array,
-    lowerHere: Float64Array,
-  ): void {
-    this.backups += 4;
-    const { visits, start, size, next, times } = this.counts;
-    const left = this.problem.horizon - h;
-    const n = visits[row]!;
-    if (n === 0) {
-      for (let c = to; c < to + 4; c++) upperHere[c]! += p * left;
-      return;
-    }
-    const first = start[row]!;
-    const end = first + size[row]!;
-    const origin = 4 * next[first]!;
-    const a = upper[origin]!;
-    const b = upper[origin + 1]!;
-    const c = upper[origin + 2]!;
-    const d = upper[origin + 3]!;
-    let sumA = 0;
-    let sumB = 0;
-    let sumC = 0;
-    let sumD = 0;
-    let squareA = 0;
-    let squareB = 0;
-    let squareC = 0;
-    let squareD = 0;
-    let lowA = 0;
-    let lowB = 0;
-    let lowC = 0;
-    let lowD = 0;
-    for (let i = first; i < end; i++) {
-      const at = 4 * next[i]!;
-      const weight = times[i]!;
-      const x = upper[at]! - a;
-      const y = upper[at + 1]! - b;
-      const z = upper[at + 2]! - c;
-      const w = upper[at + 3]! - d;
-      const wx = weight * x;
-      const wy = weight * y;
-      const wz = weight * z;
-      const ww = weight * w;
-      sumA += wx;
-      sumB += wy;
-      sumC += wz;
-      sumD += ww;
-      squareA += wx * x;
-      squareB += wy * y;
-      squareC += wz * z;
-      squareD += ww * w;
-      lowA += weight * lower[at]!;
-      lowB += weight * lower[at + 1]!;
-      lowC += weight * lower[at + 2]!;
-      lowD += weight * lower[at + 3]!;
-    }
-    const root = this.#root[row]!;
-    const linear = this.#linear[row]!;
-    const high = this.rewardHigh[row]!;
-    const low = this.rewardLow[row]!;
-    const { horizon } = this.problem;
-    for (let k = 0; k < 4; k++) {
-      const sum = k === 0 ? sumA : k === 1 ? sumB : k === 2 ? sumC : sumD;
-      const squares = k === 0 ? squareA : k === 1 ? squareB : k === 2 ? squareC : squareD;
-      const meanLower = (k === 0 ? lowA : k === 1 ? lowB : k === 2 ? lowC : lowD) / n;
-      const offset = sum / n;
-      const meanUpper = (k === 0 ? a : k === 1 ? b : k === 2 ? c : d) + offset;
-      const variance = Math.max(0, squares / n - offset * offset);
-      const bonus = root * Math.sqrt(variance) + linear + (meanUpper - meanLower) / horizon;
-      upperHere[to + k]! += p * Math.min(left, Math.max(0, high + bonus + meanUpper));
-      lowerHere[to + k]! += p * Math.min(left, Math.max(0, low - bonus + meanLower));
-    }
-  }
-
-  override refresh(row: number): void {
-    const n = this.counts.visits[row]!;
-    if (n === 0) return;
-    const { horizon, states, actions, bonusScale, rewards } = this.problem;
-    // Estimated rewards take half of delta: bounds on transitions and on rewards must hold together.
-    const delta = rewards ? this.problem.delta : this.problem.delta / 2;
-    const share = Math.log((3 * states * actions * horizon) / delta);
-    const growth = Math.log(8 * Math.E * (n + 1));
-    this.#root[row] = 3 * bonusScale * Math.sqrt((share + growth) / n);
-    this.#linear[row] = (bonusScale * 14 * horizon ** 2 * (share + states * growth)) / n;
-    if (!rewards) this.refreshReward(row, delta);
-  }
-
-  protected override backUp(h: number, row: number, upper: Float64Array, lower: Float64Array, from: number): void {
-    const { horizon } = this.problem;
-    const { visits, start, size, next, times } = this.counts;
+  /**
+   * U_h(s,a) and L_h(s,a) of a row that was observed, from the bounds one step later, which begin at `from`. Plain
+   * declarations stand in for destructuring, which goes through iterators and is several times slower.
+   */
+  #backUp(h: number, row: number, upper: Float64Array, lower: Float64Array, from: number): void {
+    const { horizon } = this.#problem;
+    const { visits, start, size, next, times } = this.#counts;
     const n = visits[row]!;
     const first = start[row]!;
     const end = first + size[row]!;
@@ -204,7 +218,7 @@ export class PaperBounds extends BackwardBounds {
     const meanUpper = shift + offset;
     const variance = Math.max(0, squares / n - offset * offset);
     const bonus = this.#root[row]! * Math.sqrt(variance) + this.#linear[row]! + (meanUpper - meanLower) / horizon;
-    this.result[0] = Math.min(horizon - h, Math.max(0, this.rewardHigh[row]! + bonus + meanUpper));
-    this.result[1] = Math.min(horizon - h, Math.max(0, this.rewardLow[row]! - bonus + meanLower));
+    this.#result[0] = Math.min(horizon - h, Math.max(0, this.#rewardHigh[row]! + bonus + meanUpper));
+    this.#result[1] = Math.min(horizon - h, Math.max(0, this.#rewardLow[row]! - bonus + meanLower));
   }
 }

@@ -144,7 +144,12 @@ export class TightBounds implements Bounds {
     const first = row < states * actions;
     const rows = actions * (first ? initial.reduce((count, p) => count + (p > 0 ? 1 : 0), 0) : states);
     const delta = this.#delta / Math.max(1, horizon - 1) / rows;
-    const any = dirichletRadius(times.subarray(start[row]!, start[row]! + size[row]!), n, states, delta * shares.anyRow);
+    const any = dirichletRadius(
+      times.subarray(start[row]!, start[row]! + size[row]!),
+      n,
+      states,
+      delta * shares.anyRow,
+    );
     this.#anyRadius[row] = bonusScale * any;
     this.#optimalRadius[row] = bonusScale * Math.min(any, betRadius(n, delta * shares.optimalRow));
     this.#certainRadius[row] = bonusScale * Math.min(any, betRadius(n, delta * shares.certainRow));

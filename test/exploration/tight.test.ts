@@ -175,30 +175,33 @@ describe("TightBounds", () => {
   it.each([
     ["known", 1],
     ["estimated", 3000],
-  ])("leave the baseline at least ten times earlier than the paper's at scale 1, and stay safe (%s)", (rewards, most) => {
-    const { mdp, problem } = problemOf(3);
-    const { rewards: _, ...unknown } = problem;
-    const told = rewards === "known" ? problem : unknown;
-    const played = rewards === "known" ? mdp : { ...mdp, rewardDraws: "bernoulli" as const };
-    const learner = new StepMix(told, { seed: 1 });
-    const random = Random.seeded(2);
-    let first = 0;
-    for (let k = 1; first === 0 && k <= most; k++) {
-      playEpisode(played, learner, random);
-      if (policyValue(mdp, learner.policy()) > policyValue(mdp, always(problem.baseline, mdp)) + 1e-9) first = k;
-    }
-    expect(first).toBeGreaterThan(0);
-    for (let k = 0; k < 3000; k++) {
-      expect(policyValue(mdp, learner.policy())).toBeGreaterThanOrEqual(problem.threshold - 1e-9);
-      playEpisode(played, learner, random);
-    }
-    // With ten times as many episodes of the baseline, the paper's bound does not vouch for it yet.
-    const counts = new Counts(problem);
-    for (const [h, s, a, next, times] of learner.counts.toJSON()) counts.add(h, s, a, next, 10 * times);
-    const paper = new PaperBounds(problem, counts);
-    paper.plan();
-    expect(paper.lower(problem.horizon)).toBeLessThan(problem.threshold);
-  });
+  ])(
+    "leave the baseline at least ten times earlier than the paper's at scale 1, and stay safe (%s)",
+    (rewards, most) => {
+      const { mdp, problem } = problemOf(3);
+      const { rewards: _, ...unknown } = problem;
+      const told = rewards === "known" ? problem : unknown;
+      const played = rewards === "known" ? mdp : { ...mdp, rewardDraws: "bernoulli" as const };
+      const learner = new StepMix(told, { seed: 1 });
+      const random = Random.seeded(2);
+      let first = 0;
+      for (let k = 1; first === 0 && k <= most; k++) {
+        playEpisode(played, learner, random);
+        if (policyValue(mdp, learner.policy()) > policyValue(mdp, always(problem.baseline, mdp)) + 1e-9) first = k;
+      }
+      expect(first).toBeGreaterThan(0);
+      for (let k = 0; k < 3000; k++) {
+        expect(policyValue(mdp, learner.policy())).toBeGreaterThanOrEqual(problem.threshold - 1e-9);
+        playEpisode(played, learner, random);
+      }
+      // With ten times as many episodes of the baseline, the paper's bound does not vouch for it yet.
+      const counts = new Counts(problem);
+      for (const [h, s, a, next, times] of learner.counts.toJSON()) counts.add(h, s, a, next, 10 * times);
+      const paper = new PaperBounds(problem, counts);
+      paper.plan();
+      expect(paper.lower(problem.horizon)).toBeLessThan(problem.threshold);
+    },
+  );
 
   it("are the same to the last bit whether backups were kept from plan to plan or all are made anew", () => {
     for (const mdp of [randomMdp({ seed: 2 }), gridworld({ horizon: 8 }), riverSwim({ states: 4, horizon: 6 })]) {
