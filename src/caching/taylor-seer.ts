@@ -1,6 +1,7 @@
 /**
  * TaylorSeer (arXiv 2503.06923): features of the steps to come from a Taylor series whose derivatives are the backward
- * differences between full steps. Needs no training. Schedule and defaults are those of the authors' code for DiT.
+ * differences between full steps: exact for what changes evenly, with a lag for higher powers, as published. Needs no
+ * training. Schedule and defaults are those of the authors' code for DiT.
  *
  * The paper forecasts the output of every attention and feed-forward, which a DiT block then multiplies by a gate of the
  * step's own. Here what all blocks add to the stream is forecast at once: one array to keep, and nothing of the blocks

@@ -68,14 +68,14 @@ export function toyModel(blocks: number, batch: Dim = "batch", power = 1): Stage
   };
 }
 
-export async function writeToy({ embed, blocks, out }: ToyWeights = toyWeights): Promise<WeightFiles> {
-  const named = {
-    pos_embed: embed,
-    proj_out: out,
-    ...Object.fromEntries(blocks.map((a, i) => [`transformer_blocks.${i}`, a])),
-  };
-  const tensors = Object.entries(named).map(
-    ([name, values]) => [`${name}.weight`, floatTensor([toyWidth], Float32Array.from(values))] as const,
+export function writeToy({ embed, blocks, out }: ToyWeights = toyWeights): Promise<WeightFiles> {
+  const ofBlocks = Object.fromEntries(blocks.map((a, i) => [`transformer_blocks.${i}.weight`, a]));
+  return writeVectors({ "pos_embed.weight": embed, ...ofBlocks, "proj_out.weight": out });
+}
+
+export async function writeVectors(vectors: Readonly<Record<string, readonly number[]>>): Promise<WeightFiles> {
+  const tensors = Object.entries(vectors).map(
+    ([name, values]) => [name, floatTensor([values.length], Float32Array.from(values))] as const,
   );
   const path = join(await temporaryFolder(), "toy.safetensors");
   await writeSafetensors(path, new Map(tensors));
