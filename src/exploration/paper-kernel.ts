@@ -53,7 +53,7 @@ function walker() {
   const { rows, nexts, times, later } = parameters;
   /** The body for each successor of the row, with `at` where its bounds are and `weight` how often it was seen. */
   const successors = (bytes: number, before: Code, body: (weight: Code) => Code): Code => {
-    const place = at.set(i32.add(later.get, i32.mul(i32.load(next.get), i32.const(bytes))));
+    const place = at.set(i32.add(later.get, i32.shl(i32.load(next.get), i32.const(Math.log2(bytes)))));
     return [
       ...next.set(i32.add(nexts.get, i32.shl(i32.load(rows.get, row.first), i32.const(2)))),
       ...nextEnd.set(i32.add(nexts.get, i32.shl(i32.load(rows.get, row.end), i32.const(2)))),
