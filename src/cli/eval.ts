@@ -5,10 +5,11 @@ import { Judge } from "../metrics/judge.ts";
 import { type SchedulerChoice, schedulerChoices } from "../pipelines/components.ts";
 import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import type { Provider } from "../runtime/runtime.ts";
+import { describeOwnScores, type JudgeOptions, OwnJudges, type OwnScores } from "./eval-judges.ts";
 import { numberBetween, providerOption, threadsOption } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
-interface EvalOptions {
+interface EvalOptions extends JudgeOptions {
   samples: number;
   seed: number;
   steps: number;
@@ -37,6 +38,9 @@ export function evalCommand(): Command {
       new Option("--scheduler <name>", "another solver than the model's own").choices(Object.keys(schedulerChoices)),
     )
     .option("--batch <n>", "pictures that are made together", whole(1, 1024), 8)
+    .option("--clip <name>", "CLIP score too, with this CLIPModel: folder or Hub id (openai/clip-vit-base-patch32)")
+    .option("--inception <name>", "FID too: folder with pytorch-fid's weights as model.safetensors")
+    .option("--real <folder>", "pictures that FID holds the model's against")
     .addOption(providerOption())
     .addOption(threadsOption())
     .option("--json", "print the figures as JSON")
@@ -55,6 +59,7 @@ async function evaluateModel(model: string, options: EvalOptions, signal: AbortS
   const session = { provider, ...(threads ? { threads } : {}) };
   const bar = new ProgressBar("{bar} {value}/{total} pictures, {eta_formatted} left");
   try {
+    const own = await OwnJudges.open(options, session, signal);
     const pipe = await TextToImagePipeline.fromPretrained(model, { ...session, signal });
     const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, session);
     const result = await evaluate(pipe, judge, {
@@ -66,18 +71,20 @@ async function evaluateModel(model: string, options: EvalOptions, signal: AbortS
       ...(scheduler ? { scheduler } : {}),
       signal,
       onProgress: ({ done, total }) => bar.show(done, total),
+      onPictures: own.see,
     });
     bar.stop();
+    const scores: OwnScores = own.scores();
     const seconds = +((performance.now() - started) / 1000).toFixed(1);
     if (options.json) {
       const settings = { model, steps, guidanceScale, scheduler: scheduler ?? "own", seed };
-      console.log(JSON.stringify({ ...result, ...settings, seconds, note: distanceNote }));
+      console.log(JSON.stringify({ ...result, ...scores, ...settings, seconds, note: distanceNote }));
     } else {
       console.log(table(model, result));
       console.log(`\n${samples} pictures, ${steps} steps, guidance ${guidanceScale}, seed ${seed}, ${seconds} s.`);
-      console.log(distanceNote);
+      console.log([distanceNote, ...describeOwnScores(scores, samples)].join("\n"));
     }
-    await Promise.all([pipe.release(), judge.release()]);
+    await Promise.all([pipe.release(), judge.release(), own.release()]);
   } finally {
     bar.stop();
   }

@@ -24,6 +24,8 @@ export interface EvaluateOptions {
   batch?: number;
   signal?: AbortSignal;
   onProgress?: (progress: { done: number; total: number }) => void;
+  /** Is given the pictures as they are made, and their captions: for judges of another kind. */
+  onPictures?: (pictures: readonly Picture[], captions: readonly string[]) => void | Promise<void>;
 }
 
 /** One row of the table: of a model, or of pictures that say how far a model can get. */
@@ -57,7 +59,7 @@ export async function evaluate(
   judge: Judge,
   options: EvaluateOptions = {},
 ): Promise<Evaluation> {
-  const { samples = 512, batch = 8, onProgress, signal } = options;
+  const { samples = 512, batch = 8, onProgress, onPictures, signal } = options;
   if (!Number.isInteger(samples) || samples < 2) {
     throw new ArgumentError(`samples must be a whole number of at least 2, not ${samples}.`);
   }
@@ -71,7 +73,9 @@ export async function evaluate(
   for (let start = 0; start < samples; start += batch) {
     onProgress?.({ done: start, total: samples });
     const some = prompts.slice(start, start + batch).map((caption) => reference.captions[caption]!.text);
-    judged.push(await judge.judgePictures(await makePictures(pipe, some, start, options)));
+    const pictures = await makePictures(pipe, some, start, options);
+    await onPictures?.(pictures, some);
+    judged.push(await judge.judgePictures(pictures));
     // Aborted while the last pictures were judged.
     signal?.throwIfAborted();
   }

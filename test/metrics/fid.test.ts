@@ -15,34 +15,22 @@ import { loadModel } from "../../src/models/staged.ts";
 import { resizeBilinear } from "../../src/pipelines/resample.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { TorchGenerator } from "../../src/sampling/noise.ts";
-import { type FloatTensor, floatTensor, sizeOf } from "../../src/tensor.ts";
+import { floatTensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
 import { fixture, tensors } from "../support/golden.ts";
 import { evaluate } from "../support/gradient-error.ts";
 import { temporaryFolder } from "../support/models.ts";
-
-/** The weights of test/fixtures/fid-inception/make.py. */
-function drawn(): Map<string, FloatTensor> {
-  const generator = new TorchGenerator(0);
-  const shapes = [...weightShapes(fidInception.model({}, { batch: 1 }))].sort(([a], [b]) => (a < b ? -1 : 1));
-  return new Map(
-    shapes.map(([name, shape]) => {
-      const tensor = generator.rand(shape);
-      const scale = shape.length > 1 ? Math.fround(Math.sqrt(12 / sizeOf(shape.slice(1) as number[]))) : 0.5;
-      const around = shape.length === 1 && /\.(weight|running_var)$/.test(name) ? 1 : 0;
-      const { data } = tensor;
-      for (let i = 0; i < data.length; i++) data[i] = Math.fround((data[i]! - 0.5) * scale) + around;
-      return [name, tensor];
-    }),
-  );
-}
+import { drawTensors } from "../support/video-pipelines.ts";
 
 // pytorch-fid's network with the same weights.
 describe("InceptionV3", () => {
   let folder: NodeFolder;
   beforeAll(async () => {
     folder = new NodeFolder(await temporaryFolder());
-    await writeSafetensors(join(folder.path, "model.safetensors"), drawn());
+    await writeSafetensors(
+      join(folder.path, "model.safetensors"),
+      drawTensors(weightShapes(fidInception.model({}, { batch: 1 }))),
+    );
   });
 
   it("gives pytorch-fid's features", async () => {

@@ -47,22 +47,28 @@ export async function recordedVideo(name: VideoPipelineName) {
   return { call, io: await tensors(folder) };
 }
 
-/** `draw` of test/fixtures/videos.py. */
+/** The weights of all networks of a configuration, drawn. */
 export function drawWeights(raw: RawConfig): Map<string, Tensor> {
   const geometry = { batch: 1, frames: 1, height: 8, width: 8, tokens: 4 };
   const shapes = Object.values(networksOf(raw)).flatMap((architecture) => [
     ...weightShapes(architecture.model(architecture.parseConfig(raw), geometry)),
   ]);
+  return drawTensors(new Map(shapes));
+}
+
+/** `draw` of test/fixtures/videos.py and of the other scripts there. */
+export function drawTensors(shapes: ReadonlyMap<string, readonly number[]>): Map<string, Tensor> {
   const generator = new TorchGenerator(0);
-  const sorted = [...new Map(shapes)].sort(([a], [b]) => (a < b ? -1 : 1));
   return new Map(
-    sorted.map(([name, shape]) => {
-      const tensor = generator.rand(shape);
-      const { scale, around } = spread(name, shape);
-      const { data } = tensor;
-      for (let i = 0; i < data.length; i++) data[i] = Math.fround((data[i]! - 0.5) * scale) + around;
-      return [name, tensor];
-    }),
+    [...shapes]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, shape]) => {
+        const tensor = generator.rand(shape);
+        const { scale, around } = spread(name, shape);
+        const { data } = tensor;
+        for (let i = 0; i < data.length; i++) data[i] = Math.fround((data[i]! - 0.5) * scale) + around;
+        return [name, tensor];
+      }),
   );
 }
 
@@ -70,5 +76,5 @@ function spread(name: string, shape: readonly number[]): { scale: number; around
   if (name.endsWith(".pe")) return { scale: 2, around: 0 };
   if (shape.length > 1) return { scale: Math.fround(Math.sqrt(12 / sizeOf(shape.slice(1)))), around: 0 };
   if (name.endsWith("mix_factor")) return { scale: 4, around: 0 };
-  return { scale: 0.5, around: name.endsWith(".weight") ? 1 : 0 };
+  return { scale: 0.5, around: /\.(weight|running_var)$/.test(name) ? 1 : 0 };
 }
