@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
@@ -7,24 +7,29 @@ import { SingleBar } from "cli-progress";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { ArgumentError, HalfstepError } from "../errors.ts";
 import { type AlgorithmName, algorithmNames } from "../exploration/algorithms.ts";
+import { type Counts, writeCounts } from "../exploration/counts.ts";
 import type { MdpFile } from "../exploration/environments/file.ts";
 import {
   type AlgorithmSummary,
   type Experiment,
   type ExperimentSettings,
+  environment,
   environmentNames,
   setUp,
   summarise,
   type TrialJson,
 } from "../exploration/experiment.ts";
+import type { Sizes } from "../exploration/mdp.ts";
+import { readEpisodes } from "../exploration/vi-lcb.ts";
 import { writePlots } from "./explore-plots.ts";
 import { runTask, type Task } from "./explore-worker.ts";
 import { numberBetween } from "./options.ts";
 import { readJson } from "./read-json.ts";
 
-interface RunOptions extends Omit<ExperimentSettings, "env" | "baseline" | "allowUnsafeBaseline"> {
+interface RunOptions extends Omit<ExperimentSettings, "env" | "baseline" | "allowUnsafeBaseline" | "offline"> {
   env: string;
-  baseline: string;
+  baseline?: string;
+  offline?: string;
   algorithms: AlgorithmName[];
   seeds: number;
   workers: number;
@@ -43,7 +48,13 @@ export function runCommand(): Command {
     .requiredOption("--episodes <k>", "episodes of each trial", whole(1))
     .option("--seeds <n>", "trials of each algorithm, seeds 0 to n-1", whole(1), 10)
     .option("--threshold <value>", "a number, or a share of the baseline's value", "0.95xBASELINE")
-    .option("--baseline <spec>", "softmax:NUMBER of the optimal action values, uniform, or a JSON file", "softmax:5")
+    .option("--baseline <spec>", "softmax:NUMBER of the optimal action values, uniform, or a JSON file (softmax:5)")
+    .addOption(
+      new Option(
+        "--offline <file>",
+        "JSONL of episodes: the baseline is learned from them, the counts start with them",
+      ).conflicts("baseline"),
+    )
     .option("--delta <p>", "how often a bound may fail", numberBetween(0, 1), 0.05)
     .option("--bonus-scale <c>", "multiplies the bonuses; the theorems need 1", numberBetween(0, 1e6), 1)
     .addOption(new Option("--bounds <name>", "confidence bounds").choices(["paper", "tight"]).default("paper"))
@@ -71,10 +82,12 @@ function algorithmList(text: string): AlgorithmName[] {
 }
 
 async function run({ algorithms, seeds, workers, out, json, ...options }: RunOptions): Promise<void> {
+  const env = existsSync(options.env) ? ((await readJson(options.env)) as MdpFile) : options.env;
+  const { offline, baseline = "softmax:5" } = options;
   const settings: ExperimentSettings = {
-    env: existsSync(options.env) ? ((await readJson(options.env)) as MdpFile) : options.env,
+    env,
     threshold: options.threshold,
-    baseline: existsSync(options.baseline) ? ((await readJson(options.baseline)) as number[][][]) : options.baseline,
+    baseline: existsSync(baseline) ? ((await readJson(baseline)) as number[][][]) : baseline,
     delta: options.delta,
     bonusScale: options.bonusScale,
     bounds: options.bounds,
@@ -83,6 +96,7 @@ async function run({ algorithms, seeds, workers, out, json, ...options }: RunOpt
     batch: options.batch,
     lpBatch: options.lpBatch,
     allowUnsafeBaseline: options.allowUnsafeBaseline ?? false,
+    offline: offline === undefined ? null : writeCounts(await readDataSet(offline, environment(env))),
   };
   const experiment = setUp(settings);
   const folder = out ?? (await mkdtemp(join(tmpdir(), "halfstep-explore-")));
@@ -114,6 +128,7 @@ async function run({ algorithms, seeds, workers, out, json, ...options }: RunOpt
     rewards: settings.rewards,
     batch: settings.batch,
     lpBatch: settings.lpBatch,
+    ...(experiment.vouchedFor === undefined ? {} : { offline, vouchedFor: experiment.vouchedFor }),
     algorithms: summarise(results, experiment),
   };
   if (out) {
@@ -123,6 +138,21 @@ async function run({ algorithms, seeds, workers, out, json, ...options }: RunOpt
   } else await rm(folder, { recursive: true });
   if (json) console.log(JSON.stringify(summary));
   else printTable(summary.algorithms, experiment);
+}
+
+async function readDataSet(file: string, sizes: Sizes): Promise<Counts> {
+  let text: string;
+  try {
+    text = await readFile(file, "utf8");
+  } catch (error) {
+    throw new ArgumentError(`${file}: ${(error as Error).message}`);
+  }
+  try {
+    return readEpisodes(text, sizes);
+  } catch (error) {
+    if (error instanceof ArgumentError) throw new ArgumentError(`${file}: ${error.message}`);
+    throw error;
+  }
 }
 
 /** One line for consecutive episodes with the same policy value: {algorithm, seed, episode, count, value, kind, baselineShare}. */
@@ -142,7 +172,7 @@ async function checkSettings(file: string, settings: ExperimentSettings): Promis
   }
   const saved = (await readJson(file)) as ExperimentSettings;
   for (const key of Object.keys(settings) as (keyof ExperimentSettings)[]) {
-    const [before, now] = [JSON.stringify(saved[key]), JSON.stringify(settings[key])];
+    const [before, now] = [saved, settings].map((of) => JSON.stringify(of[key] ?? null));
     if (before !== now) {
       throw new ArgumentError(
         `${file} is of a run with ${key} ${before}, not ${now}: choose another --out to start anew.`,
@@ -214,11 +244,15 @@ function startWorker(workerData: object): Worker {
   return new Worker(load, { eval: true, workerData });
 }
 
-function printTable(rows: readonly AlgorithmSummary[], { problem, baselineValue, optimalValue }: Experiment): void {
+function printTable(
+  rows: readonly AlgorithmSummary[],
+  { problem, baselineValue, optimalValue, vouchedFor }: Experiment,
+): void {
   const { threshold, delta, bonusScale, bounds } = problem;
   console.log(
     `threshold ${threshold.toFixed(4)}, baseline ${baselineValue.toFixed(4)}, optimum ${optimalValue.toFixed(4)}`,
   );
+  if (vouchedFor !== undefined) console.log(`the data vouch for a baseline of at least ${vouchedFor.toFixed(4)}`);
   console.log(`delta ${delta}, bonus scale ${bonusScale}, bounds ${bounds}\n`);
   console.log("algorithm              regret (std)  violations (seeds)  first improved  final value  ms/episode");
   for (const row of rows) {

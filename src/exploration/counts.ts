@@ -5,6 +5,34 @@ import { checkSizes, type Sizes } from "./mdp.ts";
 /** [step, state, action, next state, times] */
 export type CountEntry = readonly [step: number, state: number, action: number, next: number, times: number];
 
+/** Counts with the sums of observed rewards. */
+export interface CountsJson {
+  readonly counts: readonly CountEntry[];
+  /** [row, sum, sum of squares] of observed rewards. */
+  readonly rewardSums: readonly (readonly [row: number, sum: number, squares: number])[];
+}
+
+export function writeCounts(counts: Counts): CountsJson {
+  const rewardSums: [number, number, number][] = [];
+  counts.visits.forEach((n, row) => {
+    if (n > 0) rewardSums.push([row, counts.rewardSum[row]!, counts.rewardSquares[row]!]);
+  });
+  return { counts: counts.toJSON(), rewardSums };
+}
+
+export function readCounts({ counts: entries, rewardSums }: CountsJson, sizes: Sizes): Counts {
+  const counts = Counts.fromJSON(entries, sizes);
+  for (const [row, sum, squares] of rewardSums) {
+    const n = counts.visits[row] ?? 0;
+    if (!(sum >= 0 && sum <= n && squares >= 0 && squares <= n)) {
+      throw new ArgumentError(`rewardSums of row ${row} do not fit its ${n} observations.`);
+    }
+    counts.rewardSum[row] = sum;
+    counts.rewardSquares[row] = squares;
+  }
+  return counts;
+}
+
 /**
  * Row r = (h, s, a) has its successors at `start[r] .. start[r] + size[r]` of `next` and `times`, sorted by state, so that
  * sums over them do not depend on the order of observation: a resumed run is the same to the last bit.

@@ -1,6 +1,7 @@
 /** An experiment: one environment, one threshold, and a trial for each algorithm and seed. */
 import { ArgumentError } from "../errors.ts";
 import { type AlgorithmName, createLearner, restoreLearner } from "./algorithms.ts";
+import { type CountsJson, readCounts } from "./counts.ts";
 import { type MdpFile, mdpFromJson } from "./environments/file.ts";
 import { cliffWalking, frozenLake, type GymnasiumTable } from "./environments/gymnasium.ts";
 import { inventory, streaming } from "./environments/operations.ts";
@@ -12,16 +13,21 @@ import { always, checkPolicy, type MixturePolicy, softmaxPolicy, uniformPolicy }
 import { type Problem, tableFromJson } from "./problem.ts";
 import { Random } from "./random.ts";
 import { playEpisode } from "./simulate.ts";
+import { checkSupport, viLcb } from "./vi-lcb.ts";
 
-const environments: Readonly<Record<string, (options: Record<string, number>) => Mdp>> = {
-  random: randomMdp,
-  riverswim: riverSwim,
-  gridworld,
-  chain,
-  inventory,
-  streaming,
-  "frozen-lake": frozenLake,
-  "cliff-walking": cliffWalking,
+interface Named {
+  readonly create: (options: Record<string, number>) => Mdp;
+  readonly options: readonly string[];
+}
+const environments: Readonly<Record<string, Named>> = {
+  random: { create: randomMdp, options: ["states", "actions", "horizon", "seed"] },
+  riverswim: { create: riverSwim, options: ["states", "horizon"] },
+  gridworld: { create: gridworld, options: ["horizon", "slip"] },
+  chain: { create: chain, options: ["states", "horizon", "slip"] },
+  inventory: { create: inventory, options: ["horizon"] },
+  streaming: { create: streaming, options: ["horizon", "levels"] },
+  "frozen-lake": { create: frozenLake, options: ["horizon"] },
+  "cliff-walking": { create: cliffWalking, options: ["horizon"] },
 };
 export const environmentNames = Object.keys(environments);
 
@@ -43,6 +49,8 @@ export interface ExperimentSettings {
   readonly batch: number;
   readonly lpBatch: number;
   readonly allowUnsafeBaseline: boolean;
+  /** Observations made beforehand: the baseline is learned from them, and every trial's counts start with them. */
+  readonly offline?: CountsJson | null;
 }
 
 export interface Experiment {
@@ -51,38 +59,46 @@ export interface Experiment {
   readonly problem: Problem;
   readonly optimalValue: number;
   readonly baselineValue: number;
+  /** Where the baseline was learned from data: the value that they vouch for. */
+  readonly vouchedFor?: number;
 }
 
 export function setUp(settings: ExperimentSettings): Experiment {
   const mdp = environment(settings.env);
   const { horizon, states, actions, rewards, initial } = mdp;
   const plan = optimalPlan(mdp);
-  const baseline = baselineOf(settings.baseline, plan.actionValues, mdp);
+  const { delta, bonusScale, bounds } = settings;
+  const known = settings.rewards === "known" ? { rewards } : {};
+  const told = { horizon, states, actions, initial, ...known, delta, bonusScale, bounds };
+  const learned = settings.offline ? viLcb({ ...told, threshold: 0 }, readCounts(settings.offline, mdp)) : undefined;
+  const baseline = learned?.baseline ?? baselineOf(settings.baseline, plan.actionValues, mdp);
   const baselineValue = policyValue(mdp, always(baseline, mdp));
   const threshold = thresholdOf(settings.threshold, baselineValue);
-  if (baselineValue < threshold && !settings.allowUnsafeBaseline) {
-    throw new ArgumentError(
-      `The baseline's value ${baselineValue} is ${threshold - baselineValue} below the threshold ${threshold}: every ` +
-        "episode of it would be a violation (--allow-unsafe-baseline goes on all the same).",
-    );
+  if (!settings.allowUnsafeBaseline) {
+    if (baselineValue < threshold) {
+      throw new ArgumentError(
+        `The baseline's value ${baselineValue} is ${threshold - baselineValue} below the threshold ${threshold}: every ` +
+          "episode of it would be a violation (--allow-unsafe-baseline goes on all the same).",
+      );
+    }
+    if (learned) checkSupport(learned, { ...told, threshold });
   }
-  const { delta, bonusScale, bounds } = settings;
-  const sizes = { horizon, states, actions, initial };
-  const known = settings.rewards === "known" ? { rewards } : {};
   return {
     settings,
     mdp: settings.rewards === "known" ? mdp : { ...mdp, rewardDraws: "bernoulli" },
-    problem: { ...sizes, ...known, baseline, baselineValue, threshold, delta, bonusScale, bounds },
+    problem: { ...told, baseline, baselineValue, threshold },
     optimalValue: plan.value,
     baselineValue,
+    ...(learned ? { vouchedFor: learned.lower } : {}),
   };
 }
 
-function environment(env: ExperimentSettings["env"]): Mdp {
+/** The MDP of a name with options, or of a file's content. */
+export function environment(env: ExperimentSettings["env"]): Mdp {
   if (typeof env !== "string") return mdpFromJson(env);
   const [name = "", list = ""] = env.split(":");
-  const create = environments[name];
-  if (!create)
+  const named = environments[name];
+  if (!named)
     throw new ArgumentError(`There is no environment "${name}"; choose one of ${environmentNames.join(", ")}.`);
   const options = list
     .split(",")
@@ -92,9 +108,12 @@ function environment(env: ExperimentSettings["env"]): Mdp {
       if (value === "" || !Number.isFinite(Number(value))) {
         throw new ArgumentError(`"${pair}" is no option of an environment: write name=number.`);
       }
+      if (!named.options.includes(key)) {
+        throw new ArgumentError(`${name} has no option "${key}"; it has ${named.options.join(", ")}.`);
+      }
       return [key, Number(value)];
     });
-  return create(Object.fromEntries(options));
+  return named.create(Object.fromEntries(options));
 }
 
 function baselineOf(spec: ExperimentSettings["baseline"], actionValues: Float64Array, mdp: Mdp): Float64Array {
@@ -161,7 +180,8 @@ export class Trial {
   static async start(experiment: Experiment, algorithm: AlgorithmName, seed: number): Promise<Trial> {
     const { settings, problem } = experiment;
     const batch = algorithm === "optpess-lp" || algorithm === "dope" ? settings.lpBatch : settings.batch;
-    const learner = await createLearner(algorithm, problem, { seed: 2 * seed, batch });
+    const seen = settings.offline ? { counts: readCounts(settings.offline, problem) } : {};
+    const learner = await createLearner(algorithm, problem, { seed: 2 * seed, batch, ...seen });
     return new Trial(experiment, learner, Random.seeded(2 * seed + 1), { algorithm, seed, seconds: 0, stretches: [] });
   }
 

@@ -1,6 +1,6 @@
 /** What all learners share: counts, the episode under way, batches, saving and going on. */
 import { ArgumentError } from "../errors.ts";
-import { type CountEntry, Counts } from "./counts.ts";
+import { Counts, type CountsJson, readCounts, writeCounts } from "./counts.ts";
 import { drawAction, drawIndex, type MixturePolicy, type SwitchingPolicy } from "./policy.ts";
 import { checkProblem, type Problem, type ProblemJson, problemFromJson, problemToJson } from "./problem.ts";
 import { Random } from "./random.ts";
@@ -21,11 +21,8 @@ export interface LearnerOptions {
 }
 
 /** Everything a learner needs to go on where it stopped; also a state for `halfstep explore decide`. */
-export interface LearnerJson extends ProblemJson {
+export interface LearnerJson extends ProblemJson, CountsJson {
   readonly algorithm: string;
-  readonly counts: readonly CountEntry[];
-  /** [row, sum, sum of squares] of observed rewards. */
-  readonly rewardSums: readonly (readonly [number, number, number])[];
   readonly episodes: number;
   readonly batch: number;
   readonly random: readonly number[];
@@ -149,17 +146,11 @@ export abstract class Learner {
   }
 
   toJSON(): LearnerJson {
-    const { visits, rewardSum, rewardSquares } = this.counts;
-    const rewardSums: [number, number, number][] = [];
-    visits.forEach((n, row) => {
-      if (n > 0) rewardSums.push([row, rewardSum[row]!, rewardSquares[row]!]);
-    });
     const own = this.ownToJson();
     return {
       ...problemToJson(this.problem),
       algorithm: this.algorithm,
-      counts: this.counts.toJSON(),
-      rewardSums,
+      ...writeCounts(this.counts),
       episodes: this.#episodes,
       batch: this.batch,
       random: this.#random.state,
@@ -191,14 +182,5 @@ export function restoredParts(json: ProblemJson & Pick<LearnerJson, "counts" | "
   options: LearnerOptions;
 } {
   const problem = problemFromJson(json);
-  const counts = Counts.fromJSON(json.counts, problem);
-  for (const [row, sum, squares] of json.rewardSums) {
-    const n = counts.visits[row] ?? 0;
-    if (!(sum >= 0 && sum <= n && squares >= 0 && squares <= n)) {
-      throw new ArgumentError(`rewardSums of row ${row} do not fit its ${n} observations.`);
-    }
-    counts.rewardSum[row] = sum;
-    counts.rewardSquares[row] = squares;
-  }
-  return { problem, options: { batch: json.batch, counts } };
+  return { problem, options: { batch: json.batch, counts: readCounts(json, problem) } };
 }

@@ -13,7 +13,7 @@ export interface OfflineBaseline {
 }
 
 /**
- * VI-LCB (Rashidinejad et al. 2021, in the finite-horizon form of Li et al. 2023, section 6), with the same bonus as the
+ * VI-LCB (Rashidinejad et al. 2021, in finite-horizon form as Li et al. 2023 use it, arXiv 2306.06265), with the same bonus as the
  * online phase: greedy in the lower bound; where nothing is known, what the data did most often.
  */
 export function viLcb(problem: Omit<Problem, "baseline">, counts: Counts): OfflineBaseline {
@@ -29,13 +29,20 @@ export function viLcb(problem: Omit<Problem, "baseline">, counts: Counts): Offli
 /** `viLcb`, or an error that says what is missing if the data cannot vouch for the threshold. */
 export function safeBaseline(problem: Omit<Problem, "baseline">, counts: Counts): OfflineBaseline {
   const learned = viLcb(problem, counts);
-  if (learned.lower < problem.threshold) {
-    throw new ArgumentError(
-      `The data cannot support the threshold ${problem.threshold}: the best policy that they vouch for has a value of at ` +
-        `least ${learned.lower} (delta ${problem.delta}, bonus scale ${problem.bonusScale}). More data, or a lower threshold.`,
-    );
-  }
+  checkSupport(learned, problem);
   return learned;
+}
+
+/** An error unless the data vouch for the threshold. */
+export function checkSupport(
+  { lower }: OfflineBaseline,
+  { threshold, delta, bonusScale }: Pick<Problem, "threshold" | "delta" | "bonusScale">,
+): void {
+  if (lower >= threshold) return;
+  throw new ArgumentError(
+    `The data cannot support the threshold ${threshold}: the best policy that they vouch for has a value of at ` +
+      `least ${lower} (delta ${delta}, bonus scale ${bonusScale}). More data, or a lower threshold.`,
+  );
 }
 
 /** Counts of a data set: JSONL, one episode {"states": [H + 1], "actions": [H], "rewards": [H]} a line. */

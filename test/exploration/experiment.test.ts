@@ -4,8 +4,12 @@ import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { exploreCommand } from "../../src/cli/explore.ts";
 import { sample } from "../../src/cli/explore-plots.ts";
-import { type ExperimentSettings, setUp, summarise, Trial } from "../../src/exploration/experiment.ts";
+import { type ExperimentSettings, environment, setUp, summarise, Trial } from "../../src/exploration/experiment.ts";
 import { episodesToLeave } from "../../src/exploration/forecast.ts";
+import { Learner } from "../../src/exploration/learner.ts";
+import { uniformPolicy } from "../../src/exploration/policy.ts";
+import { Random } from "../../src/exploration/random.ts";
+import { playEpisode } from "../../src/exploration/simulate.ts";
 
 const settings: ExperimentSettings = {
   env: "random:states=3,actions=3,seed=7",
@@ -62,6 +66,7 @@ describe("a trial", () => {
   it.each([
     [{ env: "mars" }, 'no environment "mars"'],
     [{ env: "random:states" }, '"states" is no option'],
+    [{ env: "random:stats=4" }, 'random has no option "stats"; it has states'],
     [{ threshold: "high" }, 'threshold "high"'],
     [{ threshold: "2xBASELINE" }, /below the threshold/],
     [{ baseline: "best" }, 'baseline "best"'],
@@ -70,15 +75,17 @@ describe("a trial", () => {
   });
 });
 
+/** What `halfstep explore run` prints. */
+async function explore(...args: string[]): Promise<string> {
+  const log = vi.spyOn(console, "log").mockImplementation(() => {});
+  await exploreCommand().parseAsync(["run", ...args], { from: "user" });
+  const lines = log.mock.calls.map(([line]) => line as string);
+  log.mockRestore();
+  return lines.join("\n");
+}
+afterEach(() => vi.restoreAllMocks());
+
 describe("halfstep explore run", () => {
-  afterEach(() => vi.restoreAllMocks());
-  const run = async (...args: string[]) => {
-    const log = vi.spyOn(console, "log").mockImplementation(() => {});
-    await exploreCommand().parseAsync(["run", ...args], { from: "user" });
-    const lines = log.mock.calls.map(([line]) => line as string);
-    log.mockRestore();
-    return lines.join("\n");
-  };
   const common = [
     "--env",
     "random:states=3,actions=3,seed=7",
@@ -93,7 +100,7 @@ describe("halfstep explore run", () => {
   it("writes what it promises, goes on where it stopped, and refuses other settings", async () => {
     const out = await mkdtemp(join(tmpdir(), "halfstep-"));
     const args = [...common, "--episodes", "300", "--algorithms", "stepmix,bpi-ucbvi", "--out", out, "--json"];
-    const summary = JSON.parse(await run(...args));
+    const summary = JSON.parse(await explore(...args));
     expect(summary.algorithms.map(({ algorithm }: { algorithm: string }) => algorithm)).toEqual([
       "stepmix",
       "bpi-ucbvi",
@@ -127,10 +134,10 @@ describe("halfstep explore run", () => {
     const file = join(out, "trials", "stepmix-1.json");
     const before = JSON.parse(await readFile(file, "utf8"));
     await writeFile(file, JSON.stringify({ ...before, ...(await halfOf(before.seed)) }));
-    expect({ ...JSON.parse(await run(...args)), algorithms: 0 }).toEqual({ ...summary, algorithms: 0 });
+    expect({ ...JSON.parse(await explore(...args)), algorithms: 0 }).toEqual({ ...summary, algorithms: 0 });
     const after = JSON.parse(await readFile(file, "utf8"));
     expect({ ...after, seconds: 0 }).toEqual({ ...before, seconds: 0 });
-    await expect(run(...args, "--delta", "0.1")).rejects.toThrow(/delta 0.05, not 0.1/);
+    await expect(explore(...args, "--delta", "0.1")).rejects.toThrow(/delta 0.05, not 0.1/);
   });
 
   async function halfOf(seed: number) {
@@ -142,9 +149,104 @@ describe("halfstep explore run", () => {
   }
 
   it("prints a table", async () => {
-    expect(await run(...common, "--episodes", "50", "--algorithms", "epsmix")).toMatch(/epsmix .* not yet/);
+    expect(await explore(...common, "--episodes", "50", "--algorithms", "epsmix")).toMatch(/epsmix .* not yet/);
   });
 });
+
+describe("halfstep explore run --offline", () => {
+  const env = "random:states=3,actions=3,seed=7";
+  const common = ["--env", env, "--bounds", "tight", "--seeds", "2", "--workers", "0", "--episodes", "400"];
+
+  /** A file of episodes in which every action was drawn uniformly, with draws of the rewards. */
+  async function dataSet(episodes: number): Promise<string> {
+    const mdp = { ...environment(env), rewardDraws: "bernoulli" as const };
+    const lines: string[] = [];
+    const [uniform, random] = [Random.seeded(1), Random.seeded(2)];
+    const recorder = new Recorder(mdp.actions, uniform, lines);
+    for (let k = 0; k < episodes; k++) playEpisode(mdp, recorder, random);
+    const file = join(await mkdtemp(join(tmpdir(), "halfstep-")), "episodes.jsonl");
+    await writeFile(file, `${lines.join("\n")}\n`);
+    return file;
+  }
+
+  it.each(["known", "estimated"])(
+    "learns the baseline from data, and starts with their counts (%s)",
+    async (rewards) => {
+      const file = await dataSet(20000);
+      const out = await mkdtemp(join(tmpdir(), "halfstep-"));
+      const args = [
+        ...common,
+        "--offline",
+        file,
+        "--rewards",
+        rewards,
+        "--threshold",
+        "1.6",
+        "--algorithms",
+        "stepmix,epsmix",
+      ];
+      const summary = JSON.parse(await explore(...args, "--out", out, "--json"));
+      expect(summary.offline).toBe(file);
+      expect(summary.vouchedFor).toBeGreaterThanOrEqual(1.6);
+      expect(summary.vouchedFor).toBeLessThanOrEqual(summary.baselineValue);
+      for (const { violations } of summary.algorithms) expect(violations).toBe(0);
+      const trial = JSON.parse(await readFile(join(out, "trials", "stepmix-1.json"), "utf8"));
+      const seen = trial.learner.counts.reduce((sum: number, [h, , , , n]: number[]) => sum + (h === 0 ? n! : 0), 0);
+      expect(seen).toBe(20000 + 400);
+      // The same folder with other data is another run.
+      const other = await dataSet(19000);
+      await expect(explore(...args, "--offline", other, "--out", out)).rejects.toThrow(/offline/);
+    },
+  );
+
+  it("says so if the data cannot support the threshold, are not there, or are not episodes", async () => {
+    const few = await dataSet(50);
+    await expect(explore(...common, "--offline", few, "--threshold", "1xBASELINE")).rejects.toThrow(
+      /cannot support the threshold/,
+    );
+    await expect(explore(...common, "--offline", "nowhere.jsonl")).rejects.toThrow(/nowhere.jsonl: ENOENT/);
+    await writeFile(few, '{"states":[0,1,9,0],"actions":[0,0,0],"rewards":[0,0,0]}');
+    await expect(explore(...common, "--offline", few)).rejects.toThrow(/episodes.jsonl: line 1: states\[2\] is 9/);
+  });
+});
+
+/** Acts uniformly, and writes each episode as a line of a data set. */
+class Recorder extends Learner {
+  override readonly algorithm = "recorder";
+  readonly #actions: number;
+  readonly #uniform: Random;
+  readonly #lines: string[];
+  #states: number[] = [];
+  #taken: number[] = [];
+  #rewards: number[] = [];
+
+  constructor(actions: number, uniform: Random, lines: string[]) {
+    super({ ...sizes, actions, initial: Float64Array.of(1, 0, 0), baseline: uniformPolicy({ ...sizes, actions }) });
+    this.#actions = actions;
+    this.#uniform = uniform;
+    this.#lines = lines;
+  }
+
+  protected override decide(): never {
+    throw new Error("asked for a policy");
+  }
+
+  override act(): number {
+    return Math.floor(this.#uniform.uniform() * this.#actions);
+  }
+
+  override observe(step: number, state: number, action: number, reward: number, next: number): void {
+    if (step === 0) this.#states = [state];
+    this.#states.push(next);
+    this.#taken[step] = action;
+    this.#rewards[step] = reward;
+  }
+
+  override endEpisode(): void {
+    this.#lines.push(JSON.stringify({ states: this.#states, actions: this.#taken, rewards: this.#rewards }));
+  }
+}
+const sizes = { horizon: 3, states: 3, threshold: 0, delta: 0.05, bonusScale: 1 };
 
 describe("episodesToLeave", () => {
   it("is about when StepMix does leave the baseline", async () => {
