@@ -55,26 +55,20 @@ export class Feedback {
   }
 }
 
-const SAMPLES = 64;
 const SAMPLE_BYTES = 1024;
 
 /**
- * Tells backbones apart: SHA-256 over class, settings, the weights' names, shapes and types, and up to 64 KB spread over
- * each file. Reading all of the weights would take longer than a picture.
+ * Tells backbones apart: SHA-256 over class and settings, and every tensor's name, type, shape and first kilobyte. What
+ * is trained further changes all over; reading all of the weights would take longer than a picture.
  */
 export async function fingerprint(backbone: StagedModel, weights: WeightFiles): Promise<string> {
-  const parts: Uint8Array[] = [];
-  const header = [...weights.entries]
-    .map(([name, { shape, dtype }]) => `${name} ${dtype} ${shape.join("x")}`)
-    .sort()
-    .join("\n");
-  parts.push(new TextEncoder().encode(`${backbone.className} ${backbone.settings ?? ""}\n${header}`));
-  for (const { source } of [...weights.files].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, file]) => file)) {
-    const last = Math.max(0, source.size - SAMPLE_BYTES);
-    for (let i = 0; i < SAMPLES; i++) {
-      const offset = Math.floor((last * i) / (SAMPLES - 1));
-      parts.push(await source.read(offset, Math.min(SAMPLE_BYTES, source.size)));
-    }
+  const text = new TextEncoder();
+  const parts: Uint8Array[] = [text.encode(`${backbone.className} ${backbone.settings ?? ""}\n`)];
+  for (const [name, { file, dtype, shape, offset, length }] of [...weights.entries].sort(([a], [b]) =>
+    a < b ? -1 : 1,
+  )) {
+    parts.push(text.encode(`${name} ${dtype} ${shape.join("x")}\n`));
+    parts.push(await weights.files.get(file)!.source.read(offset, Math.min(SAMPLE_BYTES, length)));
   }
   const digest = await crypto.subtle.digest(
     "SHA-256",
