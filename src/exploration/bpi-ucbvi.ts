@@ -2,7 +2,7 @@ import { BoundedLearner } from "./bounded-learner.ts";
 import { type LearnerJson, restoredParts } from "./learner.ts";
 import { type MixturePolicy, pure } from "./policy.ts";
 
-/** BPI-UCBVI (Ménard et al. 2021, section 4) as a learner: always the optimistic policy, whatever the threshold. */
+/** BPI-UCBVI (Ménard et al. 2021, arXiv 2007.13442) as a learner: always the optimistic policy, whatever the threshold. */
 export class BpiUcbvi extends BoundedLearner {
   override readonly algorithm = "bpi-ucbvi";
 

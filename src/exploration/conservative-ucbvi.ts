@@ -10,7 +10,7 @@ interface Ledger {
 }
 
 /**
- * Conservative UCBVI (Garcelon et al. 2020, section 4, algorithm 2): the constraint is on the sum over all episodes so
+ * Conservative UCBVI (Garcelon et al. 2020, arXiv 2002.03218): the constraint is on the sum over all episodes so
  * far, so what earlier episodes earned above the threshold may be spent on optimism. A single episode may fall below.
  */
 export class ConservativeUcbvi extends BoundedLearner {

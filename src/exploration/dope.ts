@@ -4,7 +4,7 @@ import { LpLearner } from "./lp-learner.ts";
 import { always, type MixturePolicy, pure } from "./policy.ts";
 
 /**
- * DOPE (Bura et al. 2022, section 4, algorithm 1): optimism twice, in the rewards and in the choice of a model from the
+ * DOPE (Bura et al. 2022, arXiv 2112.00885): optimism twice, in the rewards and in the choice of a model from the
  * confidence set, pessimism in the constraint. One linear program over z_h(s,a,s') = q_h(s,a) P'_h(s'|s,a); the baseline is
  * played while that has no solution. Widths w(s,a,s') = 2 sqrt(log p^ (1 - p^) / n) + 14 log / (3n), and with their sum W
  * over s', at most 2: rewards r + (H^2 / kappa) W, in the constraint r - H W.

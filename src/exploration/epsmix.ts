@@ -10,7 +10,7 @@ export interface EpsMixDecision {
   readonly lowerBounds: { readonly optimistic: number; readonly baseline: number };
 }
 
-/** EpsMix (Li et al. 2023, section 5): for a whole episode the baseline or the optimistic policy, mixed to the threshold. */
+/** EpsMix (Li et al. 2023, arXiv 2306.06265): for a whole episode the baseline or the optimistic policy, mixed to the threshold. */
 export class EpsMix extends BoundedLearner {
   override readonly algorithm = "epsmix";
 

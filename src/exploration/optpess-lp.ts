@@ -4,7 +4,7 @@ import { LpLearner } from "./lp-learner.ts";
 import { always, type MixturePolicy, pure } from "./policy.ts";
 
 /**
- * OptPess-LP (Liu et al. 2021, section 4, algorithm 1): optimistic rewards under a pessimistic constraint, in the empirical
+ * OptPess-LP (Liu et al. 2021, arXiv 2106.02684): optimistic rewards under a pessimistic constraint, in the empirical
  * MDP. Bonuses as in the experiments that DOPE's authors published for it: b = sqrt(log / n), rewards
  * r + (SH + 4 S H^2 / kappa) b, in the constraint r - SH b.
  */

@@ -13,7 +13,7 @@ export interface StepMixDecision {
   readonly lowerBounds: number[];
 }
 
-/** StepMix (Li et al. 2023, algorithm 1): the least conservative candidate that is safe, mixed down to the threshold. */
+/** StepMix (Li et al. 2023, arXiv 2306.06265): the least conservative candidate that is safe, mixed down to the threshold. */
 export class StepMix extends BoundedLearner {
   override readonly algorithm = "stepmix";
 
@@ -36,7 +36,7 @@ export class StepMix extends BoundedLearner {
   protected override decide(): MixturePolicy {
     const { kind, h0, rho } = this.decision();
     const components = [{ weight: 1 - rho, policy: this.candidate(h0) }];
-    // The two differ at one step only, so this is one coin, tossed there (section 4).
+    // The two differ at one step only, so this is one coin, tossed there.
     if (rho > 0) components.push({ weight: rho, policy: this.candidate(h0 - 1) });
     return { kind, components };
   }

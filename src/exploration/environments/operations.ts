@@ -1,5 +1,5 @@
 /**
- * Two control problems with the parameters of DOPE's published experiments (Bura et al. 2022, section 6), where one
+ * Two control problems with the parameters of DOPE's published experiments (Bura et al. 2022, arXiv 2112.00885), where one
  * quantity is maximised under a budget of another. Here both are one reward: half what is earned, half what is saved, each
  * scaled to [0,1] as there, so that a threshold on the return stands in for the budget.
  */

@@ -20,7 +20,7 @@ export function randomMdp({ states = 5, actions = 5, horizon = 3, seed = 0 } = {
   });
 }
 
-/** A river to swim up (Strehl & Littman 2008, section 4): 0.005 for drifting at the mouth, 1 for holding at the source. */
+/** A river to swim up (Strehl & Littman 2008): 0.005 for drifting at the mouth, 1 for holding at the source. */
 export function riverSwim({ states = 6, horizon = 12 } = {}): Mdp {
   const [left, right] = [0, 1];
   return buildMdp({
@@ -41,7 +41,7 @@ export function riverSwim({ states = 6, horizon = 12 } = {}): Mdp {
 }
 
 /**
- * The chain (Strens 2000, section 5.1): forward to a large prize at its end, or back to the start for a small one; with
+ * The chain (Strens 2000): forward to a large prize at its end, or back to the start for a small one; with
  * probability `slip` the other action happens. Rewards are Strens' 10 and 2, divided by 10.
  */
 export function chain({ states = 5, horizon = 10, slip = 0.2 } = {}): Mdp {
