@@ -7,6 +7,7 @@ import type { Runtime } from "../runtime/runtime.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { Component, type PipelineOptions } from "./components.ts";
 import type { Picture } from "./picture.ts";
+import { STREAM_ABOVE } from "./prompt-encoder.ts";
 import { resizeWithAntialiasing } from "./resample.ts";
 
 /** Of CLIP's training pictures, channel by channel in [0, 1]. */
@@ -40,7 +41,9 @@ export class ImageEncoder {
 
   /** `image_encoder/` and `feature_extractor/` of a pipeline's folder. Throws CheckpointError and ConfigError. */
   static async open(folder: Folder, runtime: Runtime, options: PipelineOptions = {}): Promise<ImageEncoder> {
-    const vision = await Component.open(folder.sub("image_encoder"), () => clipVisionWithProjection, runtime, options);
+    const vision = await Component.open(folder.sub("image_encoder"), () => clipVisionWithProjection, runtime, options, {
+      streamAbove: STREAM_ABOVE,
+    });
     const extractor = folder.sub("feature_extractor");
     const file = "preprocessor_config.json";
     const config = (await extractor.has(file)) ? ((await extractor.json(file)) as RawConfig) : {};

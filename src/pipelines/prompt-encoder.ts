@@ -14,6 +14,9 @@ import { encodeClipPrompts, encodePrompts, PromptTokenizer, type TokenizedPrompt
 /** Tokens where neither the tokenizer nor the encoder knows a limit. */
 const T5_TOKENS = 300;
 
+/** Bytes above which an encoder goes through in parts: it runs once a video, beside networks that want the memory. */
+export const STREAM_ABOVE = 512 * 2 ** 20;
+
 export interface PromptEncoder {
   /** Tokens of a prompt, padding included. */
   readonly tokens: number;
@@ -42,6 +45,7 @@ export async function openPromptEncoder(
     },
     runtime,
     options,
+    { streamAbove: STREAM_ABOVE },
   );
   const { maxPositions } = encoder.config as Partial<CLIPTextConfig>;
   const tokens = Math.min(tokenizer.maxLength, maxPositions ?? T5_TOKENS);

@@ -125,7 +125,7 @@ export class TextToVideoPipeline {
       unet: await openMotionUNet(folder, index, motionAdapter, runtime, options),
       vae: await Component.open(folder.sub("vae"), () => autoencoderKL.decoder, runtime, options),
       prompts: await openPromptEncoder(folder, index, runtime, options),
-      schedulerConfig: await readConfig(folder.sub("scheduler")),
+      schedulerConfig: forMotion(index.className, await readConfig(folder.sub("scheduler"))),
     });
     return callable(pipeline, (prompt: string, settings?: TextToVideoOptions) => pipeline.generate(prompt, settings));
   }
@@ -225,4 +225,21 @@ export class TextToVideoPipeline {
     };
     return { width: side("width", width), height: side("height", height) };
   }
+}
+
+/**
+ * A Stable Diffusion folder's solver knows nothing of motion modules, which were trained on evenly growing noise
+ * (`noise_scheduler_kwargs` of AnimateDiff's training): DDIM for that, as diffusers' documentation has it.
+ */
+function forMotion(className: string, own: RawConfig): RawConfig {
+  if (className === "AnimateDiffPipeline") return own;
+  const kept = ["beta_start", "beta_end", "num_train_timesteps", "prediction_type"];
+  return {
+    ...Object.fromEntries(kept.filter((key) => own[key] !== undefined).map((key) => [key, own[key]])),
+    _class_name: "DDIMScheduler",
+    beta_schedule: "linear",
+    clip_sample: false,
+    steps_offset: 1,
+    timestep_spacing: "linspace",
+  };
 }

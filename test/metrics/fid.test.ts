@@ -36,7 +36,7 @@ describe("InceptionV3", () => {
   it("gives pytorch-fid's features", async () => {
     const expected = (await tensors(fixture("fid-inception"))).get("image.features")!;
     const size = { batch: 1, height: 75, width: 75 };
-    const model = await loadModel(nodeRuntime, fidInception, {}, await openWeights(folder), size);
+    const model = await loadModel(nodeRuntime, fidInception, {}, await openWeights(folder), size, { threads: 1 });
     const image = new TorchGenerator(1).rand([1, 3, 75, 75]);
     const { features } = await model.run({
       image: floatTensor(
@@ -50,7 +50,7 @@ describe("InceptionV3", () => {
 
   it("of pictures of any size, resized as pytorch-fid does", async () => {
     const expected = (await tensors(fixture("fid-inception"))).get("picture.features")!;
-    const inception = await Inception.open(folder, nodeRuntime);
+    const inception = await Inception.open(folder, nodeRuntime, { threads: 1 });
     const data = Uint8Array.from({ length: 3 * 20 * 13 }, (_, i) => (i * i * 7 + i * 31) % 256);
     const features = await inception.features([{ width: 20, height: 13, data }]);
     expect(features.shape).toEqual([1, 2048]);

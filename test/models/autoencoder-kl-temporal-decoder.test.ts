@@ -17,7 +17,7 @@ const geometry = { batch: 1, frames: 4, height: 8, width: 8 };
 describe("AutoencoderKLTemporalDecoder", () => {
   // The weights of a reference case, rounded to halves, and what diffusers 0.42.1 gives with them.
   it("codes and decodes as diffusers does", async () => {
-    const { outputs, pass } = await verifyFolder(fixture("vae-temporal"), nodeRuntime);
+    const { outputs, pass } = await verifyFolder(fixture("vae-temporal"), nodeRuntime, { threads: 1 });
     const names = ["decoded", "logvar", "mean", "moments", "std"].map((name) => `output.${name}`);
     expect(outputs.map(({ name }) => name).sort()).toEqual(names);
     for (const { name, relative } of outputs) expect(relative, name).toBeLessThan(1e-4);
@@ -30,7 +30,7 @@ describe("AutoencoderKLTemporalDecoder", () => {
     const config = decoder.parseConfig(raw);
     const { length } = decoder.model(config, geometry).stages;
     for (const groups of [new Array<number>(length).fill(1), [3, 2, length - 5]]) {
-      const session = await loadModel(nodeRuntime, decoder, config, files, geometry, { groups });
+      const session = await loadModel(nodeRuntime, decoder, config, files, geometry, { groups, threads: 1 });
       const { decoded } = await session.run({ latent: io.get("input.latent")! });
       await session.release();
       expect(compare("decoded", decoded!.data, io.get("output.decoded")!.data).relative).toBeLessThan(1e-4);

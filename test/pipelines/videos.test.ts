@@ -6,6 +6,7 @@ import { NodeFolder } from "../../src/checkpoints/node.ts";
 import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
 import { ArgumentError, ConfigError, NumericError } from "../../src/errors.ts";
 import type { Animation } from "../../src/pipelines/animation.ts";
+import { pickScheduler } from "../../src/pipelines/components.ts";
 import { type ImageToVideo, ImageToVideoPipeline } from "../../src/pipelines/image-to-video.ts";
 import type { Picture } from "../../src/pipelines/picture.ts";
 import { type TextToVideo, TextToVideoPipeline } from "../../src/pipelines/text-to-video.ts";
@@ -13,8 +14,9 @@ import { nodeRuntime } from "../../src/runtime/node.ts";
 import { guideFrames, joinChannels } from "../../src/sampling/guidance.ts";
 import { floatTensor, type Tensor } from "../../src/tensor.ts";
 import { verifyFolder } from "../../src/verify/verify-folder.ts";
-import { tensors } from "../support/golden.ts";
-import { recordedVideo, type VideoPipelineName, writeVideoPipeline } from "../support/video-pipelines.ts";
+import { buildTokenizer } from "../../training/tokenizer.ts";
+import { fixture, tensors } from "../support/golden.ts";
+import { drawWeights, recordedVideo, type VideoPipelineName, writeVideoPipeline } from "../support/video-pipelines.ts";
 
 const threads = 1;
 const folders = {} as Record<VideoPipelineName, NodeFolder>;
@@ -44,7 +46,7 @@ function furthest({ frames }: Animation, { shape, data }: Tensor): number {
 // Runs of diffusers with weights that both sides draw: test/fixtures/videos.py.
 describe("against diffusers' runs", () => {
   it.each(["animatediff", "svd"] as const)("%s: every step of the recorded run", async (name) => {
-    const { outputs, pass } = await verifyFolder(folders[name], nodeRuntime);
+    const { outputs, pass } = await verifyFolder(folders[name], nodeRuntime, { threads });
     expect(outputs.map((output) => output.name)).toContain("output.frames");
     for (const { name: output, relative } of outputs) expect(relative, output).toBeLessThan(1e-3);
     expect(pass).toBe(true);
@@ -104,7 +106,7 @@ describe("against diffusers' runs", () => {
     }) as NodeFolder;
     await expect(verifyFolder(elsewhere, nodeRuntime)).rejects.toThrow('names a folder beside it, "../unet"');
     const beside = (path: string) => folder.sub(path.slice(3));
-    expect(await verifyFolder(elsewhere, nodeRuntime, { beside })).toMatchObject({
+    expect(await verifyFolder(elsewhere, nodeRuntime, { beside, threads })).toMatchObject({
       pass: true,
       class: "StableVideoDiffusionPipeline",
     });
@@ -211,8 +213,6 @@ describe("Stable Diffusion with a motion adapter", () => {
       motion_norm_num_groups: unet.norm_num_groups,
       motion_max_seq_length: unet.motion_max_seq_length,
     });
-    const index = await json("model_index.json");
-    await write(join(folder.path, "model_index.json"), { ...index, _class_name: "StableDiffusionPipeline" });
     return { folder, adapter };
   }
 
@@ -228,11 +228,33 @@ describe("Stable Diffusion with a motion adapter", () => {
     await pipe.release();
     expect(videos[0]!.frames[2]!.data).toEqual(expected);
 
+    const index = JSON.parse(await readFile(join(folder.path, "model_index.json"), "utf8"));
+    const write = (change: object) =>
+      writeFile(join(folder.path, "model_index.json"), JSON.stringify({ ...index, ...change }));
+    await write({ _class_name: "StableDiffusionPipeline" });
+    await writeFile(
+      join(folder.path, "scheduler/scheduler_config.json"),
+      JSON.stringify({
+        _class_name: "PNDMScheduler",
+        beta_start: 0.001,
+        beta_schedule: "scaled_linear",
+        skip_prk_steps: true,
+      }),
+    );
+    const stable = await TextToVideoPipeline.fromFolder(folder, nodeRuntime, options);
+    // The solver that motion modules were trained for, not that of the pictures.
+    expect(pickScheduler(stable.schedulerConfig).config).toMatchObject({
+      beta_start: 0.001,
+      beta_schedule: "linear",
+      clip_sample: false,
+      timestep_spacing: "linspace",
+    });
+    expect(pickScheduler(stable.schedulerConfig, "euler").config).toMatchObject({ beta_schedule: "linear" });
+
     await cp(adapter.path, join(folder.path, "motion_adapter"), { recursive: true });
     await rm(adapter.path, { recursive: true });
-    const index = JSON.parse(await readFile(join(folder.path, "model_index.json"), "utf8"));
-    const whole = { ...index, _class_name: "AnimateDiffPipeline", motion_adapter: ["diffusers", "MotionAdapter"] };
-    await writeFile(join(folder.path, "model_index.json"), JSON.stringify(whole));
+    await cp(fixture("pipelines/animatediff/scheduler").path, join(folder.path, "scheduler"), { recursive: true });
+    await write({ motion_adapter: ["diffusers", "MotionAdapter"] });
     const one = await TextToVideoPipeline.fromFolder(folder, nodeRuntime, { threads });
     expect((await one("a cat", { ...small, frames: 3 })).videos[0]!.frames[2]!.data).toEqual(expected);
     await one.release();
@@ -244,6 +266,25 @@ describe("Stable Diffusion with a motion adapter", () => {
       "its UNet has motion modules already",
     );
   });
+});
+
+it("takes T5 for the text too, as the embedded models have it", async () => {
+  const folder = await writeVideoPipeline("animatediff");
+  const { tokenizer, config } = buildTokenizer([["a red cat"], ["the house"]], 8);
+  const sizes = { d_model: 10, d_kv: 4, d_ff: 16, num_layers: 1, num_heads: 2 };
+  const raw = { architectures: ["T5EncoderModel"], ...sizes, vocab_size: Object.keys(tokenizer.model.vocab).length };
+  await rm(join(folder.path, "tokenizer"), { recursive: true });
+  await mkdir(join(folder.path, "tokenizer"));
+  await writeFile(join(folder.path, "text_encoder/config.json"), JSON.stringify(raw));
+  await writeSafetensors(join(folder.path, "text_encoder/model.safetensors"), drawWeights(raw));
+  await writeFile(join(folder.path, "tokenizer/tokenizer.json"), JSON.stringify(tokenizer));
+  await writeFile(join(folder.path, "tokenizer/tokenizer_config.json"), JSON.stringify(config));
+  const pipe = await TextToVideoPipeline.fromFolder(folder, nodeRuntime, { threads });
+  const { embeddings, warnings } = await pipe.embed(["a red cat", "a zqvx"]);
+  expect(embeddings.shape).toEqual([2, 8, 10]);
+  expect(warnings).toEqual(["Words that the model does not know: zqvx."]);
+  expect((await pipe("a red cat", { ...small, frames: 2 })).videos[0]!.frames).toHaveLength(2);
+  await pipe.release();
 });
 
 describe("image to video", () => {
