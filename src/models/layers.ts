@@ -16,10 +16,9 @@ import {
   reshape,
   silu,
   sin,
-  split,
 } from "../graph/operators.ts";
 import { constant, staticDim, type Value } from "../graph/value.ts";
-import type { Weights } from "./weights.ts";
+import { rows, type Weights } from "./weights.ts";
 
 /** y = x W^T + b over the last axis; W is [out, in], or stored as a convolution's [out, in, 1, 1]. */
 export function linear(x: Value, w: Weights, out: number, { bias = true, convolution = false } = {}): Value {
@@ -115,6 +114,21 @@ export function feedForward(x: Value, w: Weights): Value {
 export function gegluFeedForward(x: Value, w: Weights): Value {
   const width = staticDim(x, -1, "gegluFeedForward");
   const net = w.at("net");
-  const [value, gate] = split(linear(x, net.at(0).at("proj"), 8 * width), 2) as [Value, Value];
-  return linear(mul(value, gelu(gate)), net.at(2), width);
+  const inner = 4 * width;
+  const [matrix, bias] = [
+    net
+      .at(0)
+      .at("proj")
+      .tensor("weight", [2 * inner, width]),
+    net
+      .at(0)
+      .at("proj")
+      .tensor("bias", [2 * inner]),
+  ];
+  // Two products with half of the rows each: one with all of them would be as large again as its two halves.
+  const flat = reshape(x, [-1, width]);
+  const half = (start: number) =>
+    gemm(flat, rows(matrix, start, start + inner), rows(bias, start, start + inner), { transB: true });
+  const hidden = mul(half(0), gelu(half(inner)));
+  return reshape(linear(hidden, net.at(2), width), x.shape);
 }

@@ -5,8 +5,8 @@
 import type { ByteSource } from "../checkpoints/files.ts";
 import type { WeightFiles } from "../checkpoints/weights.ts";
 import { CheckpointError } from "../errors.ts";
-import { cast } from "../graph/operators.ts";
-import { describe, input, type Value, type ValueType, weight } from "../graph/value.ts";
+import { cast, slice } from "../graph/operators.ts";
+import { describe, input, makeNode, type Value, type ValueType, weight } from "../graph/value.ts";
 import type { WeightLocation, WeightLocations } from "../runtime/runtime.ts";
 
 /** Gives the float32 value of a tensor that must have this shape. */
@@ -102,6 +102,22 @@ function wholeFile(source: ByteSource): Promise<Uint8Array> {
     bytes.catch(() => wholeFiles.delete(source));
   }
   return bytes;
+}
+
+/** Some rows of a weight. Where the weight is in a file, they are a weight of their own in it, and nothing is copied. */
+export function rows(value: Value, start: number, end: number): Value {
+  const { op, data, inputs } = value.node;
+  if (op === "Cast") return cast(rows(inputs[0]!, start, end), value.dtype);
+  if (op !== "Weight" || !data || !("file" in data)) return slice(value, 0, start, end);
+  const bytes = data.length / (value.shape[0] as number);
+  const part = { file: data.file, offset: data.offset + start * bytes, length: (end - start) * bytes };
+  return makeNode(
+    "Weight",
+    [],
+    [{ dtype: value.dtype, shape: value.shape.with(0, end - start) }],
+    {},
+    { data: part },
+  )[0]!;
 }
 
 /** Weights that are fed at every run, as a trainer does; collects what the model asks for, under prefixed names. */

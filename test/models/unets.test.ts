@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { initModel, presets } from "../../src/checkpoints/init-node.ts";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
+import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
 import { openWeights } from "../../src/checkpoints/weights.ts";
 import { ArgumentError, ConfigError } from "../../src/errors.ts";
 import { gradients } from "../../src/graph/gradient.ts";
@@ -23,7 +24,7 @@ import { unetMotion } from "../../src/models/unet-motion.ts";
 import { unetSpatioTemporal } from "../../src/models/unet-spatio-temporal.ts";
 import { parameterWeights } from "../../src/models/weights.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
-import { type FloatTensor, floatTensor, sizeOf } from "../../src/tensor.ts";
+import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
 import { verifyFolder } from "../../src/verify/verify-folder.ts";
 import { random, randomTensor } from "../support/gradient-error.ts";
@@ -62,6 +63,25 @@ describe("UNets against diffusers", () => {
       await model.release();
       expect(compare(name, sample!.data, expected.data).relative).toBeLessThan(3e-5);
     }
+  });
+});
+
+describe("UNets with weights in halves", () => {
+  it("are those with the same numbers in floats", async () => {
+    const { architecture, config, geometry, feeds, weights } = await unetCase("unet-motion");
+    const run = async (tensors: ReadonlyMap<string, Tensor>, dtype: "F16" | "F32") => {
+      const path = await temporaryFolder();
+      await writeSafetensors(join(path, "model.safetensors"), tensors, { dtype });
+      const files = await openWeights(new NodeFolder(path));
+      const model = await loadModel(nodeRuntime, architecture, config, files, geometry);
+      const { sample } = await model.run(feeds);
+      await model.release();
+      const widened = await Promise.all([...weights.keys()].map(async (key) => [key, await files.read(key)] as const));
+      return { sample: sample!.data, widened: new Map(widened) };
+    };
+    const halves = await run(weights, "F16");
+    const floats = await run(halves.widened, "F32");
+    expect(compare("sample", halves.sample, floats.sample).relative).toBeLessThan(2e-6);
   });
 });
 
