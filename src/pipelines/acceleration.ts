@@ -12,7 +12,7 @@ import type { Geometry } from "../models/architecture.ts";
 import { blockRange } from "../models/segments.ts";
 import type { StagedSession } from "../models/staged.ts";
 import { type Denoiser, PlainDenoiser } from "../sampling/denoiser.ts";
-import { type Schedule, scheduled } from "../sampling/step-policy.ts";
+import { type Schedule, scheduled, stretched } from "../sampling/step-policy.ts";
 import type { FloatTensor } from "../tensor.ts";
 import type { Component } from "./components.ts";
 import { checkWhole } from "./settings.ts";
@@ -147,7 +147,9 @@ export async function openDenoiser(
     resume,
     feedback: method === "cache" ? carriedOn : await feedbackOf(feedback!, geometry),
   };
-  return new IlfDenoiser(sessions, scheduled(schedule ?? feedback?.feedback.config.schedule ?? { every: 2 }));
+  // What a user gives is meant for this run; what the module was trained with, for any.
+  const policy = schedule ? scheduled(schedule) : stretched(feedback?.feedback.config.schedule ?? { every: 2 });
+  return new IlfDenoiser(sessions, policy);
 }
 
 async function feedbackOf(feedback: FeedbackComponent, geometry: Geometry): Promise<IlfSessions["feedback"]> {

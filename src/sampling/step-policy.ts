@@ -74,6 +74,20 @@ const named = new Map<string, Action>([
 ]);
 
 /**
+ * A schedule that was made for one number of steps, for any: another number gets the same share of full steps as a list
+ * has, spread evenly from the first on.
+ */
+export function stretched(schedule: Schedule): StepPolicy {
+  if (!isList(schedule)) return scheduled(schedule);
+  checkSchedule(schedule);
+  const share = schedule.filter((action) => action === "full").length / schedule.length;
+  return ({ index, steps }) => {
+    if (schedule.length === steps) return schedule[index]!;
+    return index === 0 || Math.floor(index * share) > Math.floor((index - 1) * share) ? "full" : "inner";
+  };
+}
+
+/**
  * "2" (every second step is full), "2:3:1" (and the first three and the last), "full,inner,full" or "fif". Throws
  * ArgumentError for other text.
  */
