@@ -18,9 +18,10 @@ export interface Stage {
   readonly reads: readonly string[];
   readonly writes: readonly string[];
   /**
-   * How everything that it reads and writes is laid out. What this says of a stage whose axis is "frame": given part of the
-   * frames of all that has a dimension of that name, and the rest whole, `build` gives the same part of all that it writes,
-   * exactly; likewise with "position", and of every stage with "batch". A stage without layouts is never cut.
+   * The dimensions of everything that it reads and writes. They promise what a slicer lives on: if every feature with a
+   * dimension of the stage's axis is given in part, the same part of each, and the others whole, then `build` gives just
+   * that part of what it writes, to the last bit or nearly. The part's length may stay open (a name instead of a number).
+   * Every stage promises the same of "batch". One without layouts is never cut.
    */
   readonly layouts?: Readonly<Record<string, Layout>>;
   build(features: Features, weights: Weights): Features;
