@@ -72,86 +72,93 @@ const roundAway = (x: number) => Math.trunc(x < 0 ? x - 0.5 : x + 0.5);
  * a Gaussian blur by how much smaller it becomes, then cubic interpolation at places that share the corners.
  */
 export function resizeWithAntialiasing(image: FloatTensor, height: number, width: number): FloatTensor {
-  const [batch, channels, fromHeight, fromWidth] = image.shape as [number, number, number, number];
-  const planes = batch * channels;
-  const across = interpolate(blur(image.data, [planes * fromHeight, fromWidth, 1], fromWidth / width), {
-    shape: [planes * fromHeight, fromWidth, 1],
-    to: width,
-  });
-  const down = interpolate(blur(across, [planes, fromHeight, width], fromHeight / height), {
-    shape: [planes, fromHeight, width],
-    to: height,
-  });
-  return floatTensor([batch, channels, height, width], down);
+  const terms = (from: number, to: number) => {
+    const places = cornersShared(from, to);
+    const blurred = blur(from, from / to);
+    // Of a blurred line only what is asked for.
+    return (place: number) =>
+      places(place).flatMap(([at, weight]) => blurred(at).map(([place, own]): Term => [place, weight * own]));
+  };
+  return resize(image, height, width, terms);
 }
 
 /** Channels [n, channels, height, width] in another size as PyTorch's bilinear `interpolate` gives it, without antialiasing. */
 export function resizeBilinear(image: FloatTensor, height: number, width: number): FloatTensor {
+  return resize(image, height, width, (from, to) => (place) => {
+    const at = Math.max(0, ((place + 0.5) * from) / to - 0.5);
+    const before = Math.floor(at);
+    return [
+      [before, 1 - (at - before)],
+      [Math.min(from - 1, before + 1), at - before],
+    ];
+  });
+}
+
+/** A place of a line, and its share in a sum. */
+type Term = readonly [place: number, weight: number];
+type Terms = (place: number) => readonly Term[];
+
+/** Along rows, then along columns: `terms` says what each place of a line is the sum of. */
+function resize(
+  image: FloatTensor,
+  height: number,
+  width: number,
+  terms: (from: number, to: number) => Terms,
+): FloatTensor {
   const [batch, channels, fromHeight, fromWidth] = image.shape as [number, number, number, number];
   const planes = batch * channels;
-  const terms =
-    (from: number, to: number) =>
-    (place: number): [number, number][] => {
-      const at = Math.max(0, ((place + 0.5) * from) / to - 0.5);
-      const before = Math.floor(at);
-      return [
-        [before, 1 - (at - before)],
-        [Math.min(from - 1, before + 1), at - before],
-      ];
-    };
   const across = filter(image.data, [planes * fromHeight, fromWidth, 1], width, terms(fromWidth, width));
   const down = filter(across, [planes, fromHeight, width], height, terms(fromHeight, height));
   return floatTensor([batch, channels, height, width], down);
 }
 
-type Lines = readonly [lines: number, length: number, values: number];
-
-/** Along the middle axis, mirrored at the ends; `factor` is how many times smaller the axis will be. */
-function blur(data: Float32Array, [lines, length, values]: Lines, factor: number): Float32Array {
+/** A Gaussian blur of a line, mirrored at its ends; `factor` is how many times smaller the line will be. */
+function blur(length: number, factor: number): Terms {
   const deviation = Math.max((factor - 1) / 2, 0.001);
-  const whole = Math.trunc(Math.max(4 * deviation, 3));
-  const radius = Math.floor(whole / 2);
+  const radius = Math.floor(Math.trunc(Math.max(4 * deviation, 3)) / 2);
   if (radius >= length) {
     throw new ArgumentError(
       `A picture of ${length} pixels on a side is too small to be blurred over ${2 * radius + 1}.`,
     );
   }
-  const weights = Float64Array.from({ length: 2 * radius + 1 }, (_, i) =>
+  const weights = Array.from({ length: 2 * radius + 1 }, (_, i) =>
     Math.exp(-((i - radius) ** 2) / (2 * deviation ** 2)),
   );
   const total = weights.reduce((a, b) => a + b, 0);
   const mirrored = (place: number) => (place < 0 ? -place : place < length ? place : 2 * (length - 1) - place);
-  return filter(data, [lines, length, values], length, (place) =>
-    Array.from(weights, (weight, i) => [mirrored(place + i - radius), weight / total]),
-  );
+  return (place) => weights.map((weight, i) => [mirrored(place + i - radius), weight / total]);
 }
 
-/** PyTorch's bicubic interpolation with `align_corners=True` along the middle axis. */
-function interpolate(data: Float32Array, { shape, to }: { shape: Lines; to: number }): Float32Array {
-  const length = shape[1];
-  return filter(data, shape, to, (place) => {
+/** PyTorch's bicubic interpolation with `align_corners=True`. */
+function cornersShared(length: number, to: number): Terms {
+  return (place) => {
     const at = to > 1 ? (place * (length - 1)) / (to - 1) : 0;
     const before = Math.floor(at);
     return [-1, 0, 1, 2].map((i) => [Math.min(length - 1, Math.max(0, before + i)), cubic(at - before - i, -0.75)]);
-  });
+  };
 }
 
-/** Weighted sums along the middle axis, of the places that `terms` names for each place of the result. */
+/** The middle axis of [lines, length, values], each place of the result the sum that `terms` says. */
 function filter(
   data: Float32Array,
-  [lines, length, values]: Lines,
+  [lines, length, values]: readonly [number, number, number],
   to: number,
-  terms: (place: number) => [number, number][],
+  terms: Terms,
 ): Float32Array {
   const out = new Float32Array(lines * to * values);
+  const sums = new Float64Array(values);
   for (let place = 0; place < to; place++) {
-    const sum = terms(place);
+    const found = terms(place);
+    const places = Int32Array.from(found, ([from]) => from);
+    const weights = Float64Array.from(found, ([, weight]) => weight);
     for (let line = 0; line < lines; line++) {
-      for (let value = 0; value < values; value++) {
-        let total = 0;
-        for (const [from, weight] of sum) total += weight * data[(line * length + from) * values + value]!;
-        out[(line * to + place) * values + value] = total;
+      sums.fill(0);
+      for (let i = 0; i < places.length; i++) {
+        const start = (line * length + places[i]!) * values;
+        const weight = weights[i]!;
+        for (let value = 0; value < values; value++) sums[value] = sums[value]! + weight * data[start + value]!;
       }
+      out.set(sums, (line * to + place) * values);
     }
   }
   return out;
