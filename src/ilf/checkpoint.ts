@@ -64,9 +64,8 @@ const SAMPLE_BYTES = 1024;
 export async function fingerprint(backbone: StagedModel, weights: WeightFiles): Promise<string> {
   const text = new TextEncoder();
   const parts: Uint8Array[] = [text.encode(`${backbone.className} ${backbone.settings ?? ""}\n`)];
-  for (const [name, { file, dtype, shape, offset, length }] of [...weights.entries].sort(([a], [b]) =>
-    a < b ? -1 : 1,
-  )) {
+  const entries = [...weights.entries].sort(([a], [b]) => (a < b ? -1 : 1));
+  for (const [name, { file, dtype, shape, offset, length }] of entries) {
     parts.push(text.encode(`${name} ${dtype} ${shape.join("x")}\n`));
     parts.push(await weights.files.get(file)!.source.read(offset, Math.min(SAMPLE_BYTES, length)));
   }

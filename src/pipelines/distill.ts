@@ -50,7 +50,11 @@ interface Trajectories {
   sample(index: number, denoiser: Denoiser): Promise<void>;
 }
 
-/** Everything of a training run; `step` is one update. */
+/**
+ * Everything of a training run; `step` is one update. What is random about it follows from its number, but records are
+ * not saved: a run that goes on from a checkpoint samples new trajectories first, and is the uninterrupted one to the
+ * last bit only where every update has a trajectory of its own.
+ */
 export class Distiller {
   readonly distillation: Distillation;
   readonly config: FeedbackConfig;
@@ -111,7 +115,6 @@ export class Distiller {
     const { steps, batch, guidanceScale, pictures, reuse, learningRate, seed } = this.#settings;
     const { trainer } = this.distillation;
     const step = trainer.optimizer.steps;
-    // Everything random about a step follows from its number.
     const random = randomFrom(seed + step);
     if (this.#drawnSince >= reuse) {
       await this.#collect(step, random);

@@ -80,10 +80,13 @@ const named = new Map<string, Action>([
 export function stretched(schedule: Schedule): StepPolicy {
   if (!isList(schedule)) return scheduled(schedule);
   checkSchedule(schedule);
-  const share = schedule.filter((action) => action === "full").length / schedule.length;
+  const { length } = schedule;
+  const full = schedule.filter((action) => action === "full").length;
+  /** How many full steps there have been after `steps`, the first left out. */
+  const due = (steps: number) => Math.floor((steps * full) / length);
   return ({ index, steps }) => {
-    if (schedule.length === steps) return schedule[index]!;
-    return index === 0 || Math.floor(index * share) > Math.floor((index - 1) * share) ? "full" : "inner";
+    if (steps === length) return schedule[index]!;
+    return index === 0 || due(index) > due(index - 1) ? "full" : "inner";
   };
 }
 

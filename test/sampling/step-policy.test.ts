@@ -2,7 +2,14 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ArgumentError } from "../../src/errors.ts";
-import { type Action, checkSchedule, parseSchedule, type Schedule, scheduled } from "../../src/sampling/step-policy.ts";
+import {
+  type Action,
+  checkSchedule,
+  parseSchedule,
+  type Schedule,
+  scheduled,
+  stretched,
+} from "../../src/sampling/step-policy.ts";
 
 const run = (schedule: Schedule, steps: number): Action[] => {
   const policy = scheduled(schedule);
@@ -56,6 +63,41 @@ describe("a list of actions", () => {
     expect(() => policy({ index: 0, steps: 3, timestep: 0 })).toThrow(
       "The schedule has 2 actions, but the run has 3 steps.",
     );
+  });
+});
+
+describe("a list for any number of steps", () => {
+  const list: Action[] = ["full", "inner", "inner", "full", "inner"];
+  const inSteps = (schedule: Schedule, steps: number) =>
+    Array.from({ length: steps }, (_, index) => stretched(schedule)({ index, steps, timestep: 0 }));
+
+  it("is itself in a run of its own length, and a period stays what it is", () => {
+    expect(inSteps(list, 5)).toEqual(list);
+    for (const steps of [3, 8])
+      expect(inSteps({ every: 3, final: 1 }, steps)).toEqual(run({ every: 3, final: 1 }, steps));
+  });
+
+  it("has its share of full steps up to every step of another run, after the first", () => {
+    const actions = fc.array(fc.constantFrom<Action>("full", "inner"), { maxLength: 25 });
+    fc.assert(
+      fc.property(actions, fc.integer({ min: 1, max: 60 }), (rest, steps) => {
+        const schedule: Action[] = ["full", ...rest];
+        fc.pre(steps !== schedule.length);
+        const wanted = schedule.filter((action) => action === "full").length;
+        const made = inSteps(schedule, steps);
+        for (let n = 0; n < steps; n++) {
+          const after = made.slice(1, n + 1).filter((action) => action === "full").length;
+          // In whole numbers: after <= n * wanted / length < after + 1.
+          expect(after * schedule.length).toBeLessThanOrEqual(n * wanted);
+          expect((after + 1) * schedule.length).toBeGreaterThan(n * wanted);
+        }
+        expect(made[0]).toBe("full");
+      }),
+    );
+  });
+
+  it("is refused when it starts with an inner step", () => {
+    expect(() => stretched(["inner", "full"])).toThrow(ArgumentError);
   });
 });
 
