@@ -108,7 +108,7 @@ async function run({ algorithms, seeds, workers, out, json, ...options }: RunOpt
   for (let seed = 0; seed < seeds; seed++) {
     for (const algorithm of algorithms) {
       const file = join(trials, `${algorithm}-${seed}.json`);
-      const saved = existsSync(file) ? ((await readJson(file)) as TrialJson) : undefined;
+      const saved = existsSync(file) ? checkTrial(await readJson(file), algorithm, seed, file) : undefined;
       tasks.push({ algorithm, seed, file, ...(saved ? { saved } : {}) });
     }
   }
@@ -162,6 +162,17 @@ function episodeLines(trials: readonly TrialJson[]): string {
       stretches.map((stretch) => `${JSON.stringify({ algorithm, seed, ...stretch })}\n`),
     )
     .join("");
+}
+
+/** A checkpoint that was damaged or put there from elsewhere. */
+function checkTrial(saved: unknown, algorithm: AlgorithmName, seed: number, file: string): TrialJson {
+  const trial = (saved ?? {}) as Partial<TrialJson>;
+  if (trial.algorithm !== algorithm || trial.seed !== seed || !trial.learner || !Array.isArray(trial.stretches)) {
+    throw new ArgumentError(
+      `${file} is not a checkpoint of ${algorithm} with seed ${seed}: delete it to start that anew.`,
+    );
+  }
+  return trial as TrialJson;
 }
 
 /** A folder belongs to one setting: results of two would be mixed up silently. */

@@ -1,4 +1,5 @@
 /** Concentration inequalities that hold for all sample sizes at once. */
+import { ArgumentError } from "../errors.ts";
 import type { Counts } from "./counts.ts";
 
 /**
@@ -162,9 +163,14 @@ export class MeanBound {
     return [this.#refuted, ...this.#capital, ...this.#seen];
   }
 
-  restore([refuted, ...saved]: readonly number[]): void {
-    this.#refuted = refuted!;
-    this.#capital.set(saved.slice(0, bets.length));
-    this.#seen.set(saved.slice(bets.length));
+  /** Takes over what `toJSON` gave; `name` is what an error calls it. */
+  restore(saved: unknown, name = "the saved bound"): void {
+    const length = 1 + bets.length + bins + 1;
+    if (!Array.isArray(saved) || saved.length !== length || !saved.every(Number.isFinite)) {
+      throw new ArgumentError(`${name} is not a list of ${length} numbers.`);
+    }
+    this.#refuted = saved[0];
+    this.#capital.set(saved.slice(1, 1 + bets.length));
+    this.#seen.set(saved.slice(1 + bets.length));
   }
 }

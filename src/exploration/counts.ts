@@ -22,7 +22,10 @@ export function writeCounts(counts: Counts): CountsJson {
 
 export function readCounts({ counts: entries, rewardSums }: CountsJson, sizes: Sizes): Counts {
   const counts = Counts.fromJSON(entries, sizes);
-  for (const [row, sum, squares] of rewardSums) {
+  if (!Array.isArray(rewardSums)) throw new ArgumentError("rewardSums is not a list of [row, sum, sum of squares].");
+  for (const [i, entry] of rewardSums.entries()) {
+    if (!Array.isArray(entry)) throw new ArgumentError(`rewardSums[${i}] is not [row, sum, sum of squares].`);
+    const [row, sum, squares] = entry;
     const n = counts.visits[row] ?? 0;
     if (!(sum >= 0 && sum <= n && squares >= 0 && squares <= n)) {
       throw new ArgumentError(`rewardSums of row ${row} do not fit its ${n} observations.`);

@@ -59,10 +59,22 @@ export function checkProblem(problem: Problem): Problem {
   return problem;
 }
 
+function checkNumber(value: unknown, name: string): void {
+  if (typeof value === "number" && Number.isFinite(value)) return;
+  throw new ArgumentError(`${name} is ${JSON.stringify(value)}, which is no number.`);
+}
+
 export function problemFromJson(json: ProblemJson): Problem {
   if (typeof json !== "object" || json === null) throw new ArgumentError("The state is not a JSON object.");
   checkSizes(json);
   if (!Array.isArray(json.initial)) throw new ArgumentError("initial is missing: the probability of each state.");
+  json.initial.forEach((p, s) => {
+    checkNumber(p, `initial[${s}]`);
+  });
+  checkNumber(json.threshold, "threshold");
+  checkNumber(json.delta, "delta");
+  if (json.bonusScale !== undefined) checkNumber(json.bonusScale, "bonusScale");
+  if (json.baselineValue !== undefined) checkNumber(json.baselineValue, "baselineValue");
   return checkProblem({
     horizon: json.horizon,
     states: json.states,

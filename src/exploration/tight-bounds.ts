@@ -1,3 +1,4 @@
+import { ArgumentError } from "../errors.ts";
 import { type Bounds, dot, estimatedReward } from "./bounds.ts";
 import { betRadius, dirichletRadius, lowestMean, MeanBound } from "./concentration.ts";
 import { type CountEntry, Counts } from "./counts.ts";
@@ -372,10 +373,18 @@ export class TightBounds implements Bounds {
   }
 
   restore(saved: unknown): void {
-    const { earned, arrived, before } = saved as { earned: number[][]; arrived: CountEntry[]; before: number };
-    this.#before = before;
-    earned.forEach((seen, i) => {
-      this.#earned[i]!.restore(seen);
+    const { earned, arrived, before } = (saved ?? {}) as {
+      earned?: unknown[];
+      arrived?: CountEntry[];
+      before?: number;
+    };
+    const { horizon } = this.#problem;
+    if (!Array.isArray(earned) || earned.length !== horizon || !Array.isArray(arrived) || !Number.isInteger(before)) {
+      throw new ArgumentError(`own is not what tight bounds save: earned (a list of ${horizon}), arrived and before.`);
+    }
+    this.#before = before!;
+    earned.forEach((sums, i) => {
+      this.#earned[i]!.restore(sums, `own.earned[${i}]`);
     });
     this.#arrived = Counts.fromJSON(arrived, this.#arrived);
   }

@@ -53,15 +53,24 @@ describe("halfstep explore decide", () => {
     expect(JSON.parse(await run("--state", file, "--json", "--allow-unsafe-baseline")).kind).toBe("baseline");
   });
 
-  it.each<[string, string, number[], number]>([
+  it.each<[string, string, number[], unknown]>([
     ["rewards[1][0][1] is 2", "rewards", [1, 0, 1], 2],
     ["baseline[0][1] sums to", "baseline", [0, 1, 0], 0.1],
     ["counts[2] says -4", "counts", [2, 4], -4],
+    ["initial[0] is null, which is no number", "initial", [0], null],
+    ['threshold is "1.5", which is no number', "threshold", [], "1.5"],
+    ["delta is null, which is no number", "delta", [], null],
+    ["rewardSums[0] is not", "rewardSums", [], [3]],
+    ["rewardSums of row 0 do not fit", "rewardSums", [], [[0, 1e9, 0]]],
+    ["own is not what tight bounds save", "own", [], 5],
+    ["own.earned[0] is not a list of", "own", [], { earned: [[1], [1], [1]], arrived: [], before: 0 }],
   ])("names the index: %s", async (message, table, path, value) => {
     const state = JSON.parse(readFileSync(fixture("optimistic/state.json"), "utf8"));
-    let list = state[table];
-    for (const i of path.slice(0, -1)) list = list[i];
-    list[path.at(-1)!] = value;
+    if (table === "own") state.bounds = "tight";
+    const whole = [table, ...path];
+    let list = state;
+    for (const i of whole.slice(0, -1)) list = list[i];
+    list[whole.at(-1)!] = value;
     const file = join(await mkdtemp(join(tmpdir(), "halfstep-")), "state.json");
     writeFileSync(file, JSON.stringify(state));
     await expect(run("--state", file)).rejects.toThrow(message);

@@ -138,6 +138,8 @@ describe("halfstep explore run", () => {
     const after = JSON.parse(await readFile(file, "utf8"));
     expect({ ...after, seconds: 0 }).toEqual({ ...before, seconds: 0 });
     await expect(explore(...args, "--delta", "0.1")).rejects.toThrow(/delta 0.05, not 0.1/);
+    await writeFile(file, JSON.stringify({ ...before, seed: 7 }));
+    await expect(explore(...args)).rejects.toThrow(/stepmix-1.json is not a checkpoint of stepmix with seed 1/);
   });
 
   async function halfOf(seed: number) {
