@@ -196,28 +196,26 @@ export class PaperBounds implements Bounds {
   #backUp(h: number, row: number, upper: Float64Array, lower: Float64Array, from: number): void {
     const { horizon } = this.#problem;
     const { visits, start, size, next, times } = this.#counts;
-    const n = visits[row]!;
+    const inverse = 1 / visits[row]!;
     const first = start[row]!;
     const end = first + size[row]!;
-    // Sums of U' - shift: with a shift from among the values the variance of equal values is zero, not a rounding error.
+    // Means of U' - shift: with a shift from among the values the variance of equal values is zero, not a rounding error.
     const shift = upper[from + next[first]!]!;
-    let sum = 0;
+    let offset = 0;
     let squares = 0;
-    let lowerSum = 0;
+    let meanLower = 0;
     for (let i = first; i < end; i++) {
       const at = from + next[i]!;
-      const weight = times[i]!;
+      const frequency = times[i]! * inverse;
       const difference = upper[at]! - shift;
-      const weighted = weight * difference;
-      sum += weighted;
+      const weighted = frequency * difference;
+      offset += weighted;
       squares += weighted * difference;
-      lowerSum += weight * lower[at]!;
+      meanLower += frequency * lower[at]!;
     }
-    const offset = sum / n;
-    const meanLower = lowerSum / n;
     const meanUpper = shift + offset;
-    const variance = Math.max(0, squares / n - offset * offset);
-    const bonus = this.#root[row]! * Math.sqrt(variance) + this.#linear[row]! + (meanUpper - meanLower) / horizon;
+    const variance = Math.max(0, squares - offset * offset);
+    const bonus = this.#root[row]! * Math.sqrt(variance) + this.#linear[row]! + (meanUpper - meanLower) * (1 / horizon);
     this.#result[0] = Math.min(horizon - h, Math.max(0, this.#rewardHigh[row]! + bonus + meanUpper));
     this.#result[1] = Math.min(horizon - h, Math.max(0, this.#rewardLow[row]! - bonus + meanLower));
   }

@@ -40,32 +40,32 @@ function walker() {
     here: f.parameter("i32"),
     hereEnd: f.parameter("i32"),
     nexts: f.parameter("i32"),
-    times: f.parameter("i32"),
+    shares: f.parameter("i32"),
     left: f.parameter("f64"),
-    horizon: f.parameter("f64"),
+    inverse: f.parameter("f64"),
     chosen: f.parameter("i32"),
   };
   const vector = () => f.local("v128");
   const next = f.local("i32");
   const nextEnd = f.local("i32");
-  const time = f.local("i32");
+  const share = f.local("i32");
   const at = f.local("i32");
-  const { rows, nexts, times, later } = parameters;
-  /** The body for each successor of the row, with `at` where its bounds are and `weight` how often it was seen. */
+  const { rows, nexts, shares, later } = parameters;
+  /** The body for each successor of the row, with `at` where its bounds are and `weight` its frequency. */
   const successors = (bytes: number, before: Code, body: (weight: Code) => Code): Code => {
     const place = at.set(i32.add(later.get, i32.shl(i32.load(next.get), i32.const(Math.log2(bytes)))));
     return [
       ...next.set(i32.add(nexts.get, i32.shl(i32.load(rows.get, row.first), i32.const(2)))),
       ...nextEnd.set(i32.add(nexts.get, i32.shl(i32.load(rows.get, row.end), i32.const(2)))),
-      ...time.set(i32.add(times.get, i32.shl(i32.load(rows.get, row.first), i32.const(3)))),
+      ...share.set(i32.add(shares.get, i32.shl(i32.load(rows.get, row.first), i32.const(3)))),
       ...place,
       ...before,
       ...repeat(
         [
           ...place,
-          ...body(v128.loadSplat(time.get)),
+          ...body(v128.loadSplat(share.get)),
           ...next.set(i32.add(next.get, i32.const(4))),
-          ...time.set(i32.add(time.get, i32.const(8))),
+          ...share.set(i32.add(share.get, i32.const(8))),
         ],
         i32.less(next.get, nextEnd.get),
       ),
@@ -74,15 +74,15 @@ function walker() {
   return { f, vector, ...parameters, at, successors };
 }
 
-const { add, sub, mul, div, sqrt, min, max } = v128;
+const { add, sub, mul, sqrt, min, max } = v128;
 const advance = (pointer: Variable, bytes: number): Code => pointer.set(i32.add(pointer.get, i32.const(bytes)));
 
 /** The backup's last part, from means and variance on: upper and lower bound. */
-function bounds(rows: Variable, left: Variable, horizon: Variable, meanUpper: Code, meanLower: Code, variance: Code) {
+function bounds(rows: Variable, left: Variable, inverse: Variable, meanUpper: Code, meanLower: Code, variance: Code) {
   const of = (offset: number) => v128.loadSplat(rows.get, offset);
   const bonus = add(
     add(mul(of(row.root), sqrt(max(v128.splat(f64.const(0)), variance))), of(row.linear)),
-    div(sub(meanUpper, meanLower), v128.splat(horizon.get)),
+    mul(sub(meanUpper, meanLower), v128.splat(inverse.get)),
   );
   const clip = (value: Code) => min(v128.splat(left.get), max(v128.splat(f64.const(0)), value));
   return { bonus, clip, high: of(row.high), low: of(row.low) };
@@ -93,21 +93,13 @@ function bounds(rows: Variable, left: Variable, horizon: Variable, meanUpper: Co
  * [upper, lower]; the actions' numbers go to where `chosen` points.
  */
 function planStep() {
-  const { f, vector, rows, flags, actions, here, hereEnd, left, horizon, chosen, at, successors } = walker();
+  const { f, vector, rows, flags, actions, here, hereEnd, left, inverse, chosen, at, successors } = walker();
   const action = f.local("i32");
   const best = f.local("i32");
   const [shift, sum, squares, weighted, difference] = [vector(), vector(), vector(), vector(), vector()];
   const [means, bonus, found, kept] = [vector(), vector(), vector(), vector()];
-  const n = v128.loadSplat(rows.get, row.visits);
   const unknown = v128.pair(v128.splat(left.get), v128.splat(f64.const(0)));
-  const last = bounds(
-    rows,
-    left,
-    horizon,
-    means.get,
-    v128.upper(means.get),
-    sub(div(squares.get, n), mul(weighted.get, weighted.get)),
-  );
+  const last = bounds(rows, left, inverse, means.get, v128.upper(means.get), sub(squares.get, mul(sum.get, sum.get)));
   const backUp = [
     ...successors(
       planBytes,
@@ -124,8 +116,7 @@ function planStep() {
         ...squares.set(add(squares.get, mul(weighted.get, difference.get))),
       ],
     ),
-    ...weighted.set(div(sum.get, n)), // [offset, mean of L']
-    ...means.set(add(shift.get, weighted.get)),
+    ...means.set(add(shift.get, sum.get)), // The sums are [offset, mean of L'].
     ...bonus.set(last.bonus),
     ...found.set(
       last.clip(
@@ -173,17 +164,16 @@ function planStep() {
 
 /** One step of the baseline for four candidates: a state's place in memory is [four upper bounds, four lower bounds]. */
 function fourStep() {
-  const { f, vector, rows, flags, actions, here, hereEnd, left, horizon, at, successors } = walker();
+  const { f, vector, rows, flags, actions, here, hereEnd, left, inverse, at, successors } = walker();
   const rowsEnd = f.local("i32");
   const two = () => [vector(), vector()] as const;
   const [upper, lower, shift, sum, squares, low] = [two(), two(), two(), two(), two(), two()];
   const [difference, weighted, weight] = [vector(), vector(), vector()];
   const [bonus, meanUpper, meanLower] = [vector(), vector(), vector()];
-  const n = v128.loadSplat(rows.get, row.visits);
   const p = v128.loadSplat(rows.get, row.baseline);
   const zero = v128.splat(f64.const(0));
   const both = (body: (k: 0 | 1) => Code): Code => [...body(0), ...body(1)];
-  const variance = (k: 0 | 1) => sub(div(squares[k].get, n), mul(weighted.get, weighted.get));
+  const variance = (k: 0 | 1) => sub(squares[k].get, mul(sum[k].get, sum[k].get));
   const backUp = [
     ...successors(
       fourBytes,
@@ -205,11 +195,10 @@ function fourStep() {
       ],
     ),
     ...both((k) => {
-      const last = bounds(rows, left, horizon, meanUpper.get, meanLower.get, variance(k));
+      const last = bounds(rows, left, inverse, meanUpper.get, meanLower.get, variance(k));
       return [
-        ...weighted.set(div(sum[k].get, n)),
-        ...meanUpper.set(add(shift[k].get, weighted.get)),
-        ...meanLower.set(div(low[k].get, n)),
+        ...meanUpper.set(add(shift[k].get, sum[k].get)),
+        ...meanLower.set(low[k].get),
         ...bonus.set(last.bonus),
         ...upper[k].set(add(upper[k].get, mul(p, last.clip(add(add(last.high, bonus.get), meanUpper.get))))),
         ...lower[k].set(add(lower[k].get, mul(p, last.clip(add(sub(last.low, bonus.get), meanLower.get))))),
@@ -262,9 +251,9 @@ type Step = (
   here: number,
   hereEnd: number,
   nexts: number,
-  times: number,
+  shares: number,
   left: number,
-  horizon: number,
+  inverse: number,
   chosen: number,
 ) => void;
 
@@ -280,7 +269,7 @@ export class PaperKernel {
   /** Rows of visited states: all of them, and by step those that the baseline plays and an episode can come to. */
   #planned = 0;
   readonly #played: Int32Array;
-  /** How many successors there is room for, after which their times follow. */
+  /** How many successors there is room for, after which their frequencies follow. */
   #room = 0;
   #floats = new Float64Array(0);
   #integers = new Int32Array(0);
@@ -318,7 +307,7 @@ export class PaperKernel {
 
   /** Room for all successors; the memory grows as their pool does. */
   #fit(): void {
-    const { next, times } = this.#counts;
+    const { next, visits } = this.#counts;
     const room = 2 * Math.ceil(next.length / 2);
     if (room !== this.#room) {
       this.#room = room;
@@ -327,27 +316,22 @@ export class PaperKernel {
       this.#floats = new Float64Array(this.#memory.buffer);
       this.#integers = new Int32Array(this.#memory.buffer);
       this.#bytes = new Uint8Array(this.#memory.buffer);
-      this.#integers.set(next, this.#at.pool / 4);
-      this.#floats.set(times, this.#times / 8);
+      for (let index = 0; index < visits.length; index++) this.#copy(index);
     }
   }
 
-  get #times(): number {
+  get #shares(): number {
     return this.#at.pool + 4 * this.#room;
   }
 
   /** Copies a row whose counts have changed, with the parts of its bonus and the bounds of its reward. */
   refresh(index: number, root: number, linear: number, high: number, low: number): void {
     this.#fit();
-    const { visits, start, size, next, times, actions } = this.#counts;
-    const [first, end] = [start[index]!, start[index]! + size[index]!];
-    for (let i = first; i < end; i++) {
-      this.#integers[this.#at.pool / 4 + i] = next[i]!;
-      this.#floats[this.#times / 8 + i] = times[i]!;
-    }
+    this.#copy(index);
+    const { visits, start, size, actions } = this.#counts;
     const at = this.#at.rows + index * row.bytes;
-    this.#integers[(at + row.first) / 4] = first;
-    this.#integers[(at + row.end) / 4] = end;
+    this.#integers[(at + row.first) / 4] = start[index]!;
+    this.#integers[(at + row.end) / 4] = start[index]! + size[index]!;
     const floats = at / 8;
     this.#floats[floats + row.visits / 8] = visits[index]!;
     this.#floats[floats + row.root / 8] = root;
@@ -356,6 +340,16 @@ export class PaperKernel {
     this.#floats[floats + row.low / 8] = low;
     const place = Math.floor(index / actions);
     if (this.#bytes[this.#at.flags + place] === flag.unseen) this.#see(place);
+  }
+
+  /** A row's successors and their frequencies. */
+  #copy(index: number): void {
+    const { visits, start, size, next, times } = this.#counts;
+    const inverse = 1 / visits[index]!;
+    for (let i = start[index]!; i < start[index]! + size[index]!; i++) {
+      this.#integers[this.#at.pool / 4 + i] = next[i]!;
+      this.#floats[this.#shares / 8 + i] = times[i]! * inverse;
+    }
   }
 
   /** A step and state is visited for the first time. */
@@ -409,7 +403,7 @@ export class PaperKernel {
     const from = rows + h * states * actions * row.bytes;
     const hereEnd = here + states * bytes;
     const left = horizon - h;
-    step(from, flags + h * states, actions, later, here, hereEnd, pool, this.#times, left, horizon, chosen);
+    step(from, flags + h * states, actions, later, here, hereEnd, pool, this.#shares, left, 1 / horizon, chosen);
   }
 
   /** The plan's bounds at a step, for those of the four candidates that have switched by then. */
