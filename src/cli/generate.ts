@@ -61,7 +61,7 @@ export function generateCommand(): Command {
       "--schedule <steps>",
       'ilf, cache, taylorseer: full steps; "2" every second, "2:3:1" and 3 first and 1 last',
     )
-    .option("--threshold <change>", "first-block, easycache: change that is let pass", numberBetween(0, 1e6))
+    .option("--threshold <change>", "ilf, first-block, easycache: change that is let pass", numberBetween(0, 1e6))
     .option("--width <pixels>", "width (the model's own)", whole(8, 8192))
     .option("--height <pixels>", "height (the model's own)", whole(8, 8192))
     .addOption(providerOption())

@@ -1,5 +1,5 @@
 /** A denoiser whose steps are full or inner (arXiv 2501.13107): the feedback module, then the backbone's last blocks. */
-import { combine } from "../caching/arrays.ts";
+import { combine, meanAbsolute, meanAbsoluteDifference } from "../caching/arrays.ts";
 import type { StagedSession } from "../models/staged.ts";
 import { type Denoiser, type Feeds, runSegments } from "../sampling/denoiser.ts";
 import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";
@@ -52,31 +52,46 @@ export class IlfDenoiser implements Denoiser {
   readonly actions: Action[] = [];
   readonly #sessions: IlfSessions;
   readonly #policy: StepPolicy;
+  readonly #mostDrift: number;
   readonly #trail = new Trail();
+  #drift = 0;
 
-  constructor(sessions: IlfSessions, policy: StepPolicy) {
+  /**
+   * An inner step becomes a full one where the features would have drifted from those of the last full step by more
+   * than `mostDrift`: the sum over the inner steps since of mean |predicted - carried| / mean |carried|.
+   */
+  constructor(sessions: IlfSessions, policy: StepPolicy, mostDrift = Number.POSITIVE_INFINITY) {
     this.#sessions = sessions;
     this.#policy = policy;
+    this.#mostDrift = mostDrift;
   }
 
   async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
     const { parts, feed, resume, feedback } = this.#sessions;
     const chosen = this.#policy(step);
-    const { carried } = this.#trail;
-    const action = carried ? chosen : "full";
-    this.actions.push(action);
     const entered = await runSegments(parts.slice(0, 1), feeds);
     const embedding = entered["hiddenStates"] as FloatTensor;
-    if (!carried || action === "full") {
-      const before = await runSegments(parts.slice(1, feed + 1), entered);
-      this.#trail.full(step, before["hiddenStates"] as FloatTensor, embedding);
-      return (await runSegments(parts.slice(feed + 1), before))["sample"] as FloatTensor;
+    const { carried } = this.#trail;
+    if (carried && chosen !== "full") {
+      const predicted = await feedback(feedbackFeeds(entered, carried));
+      this.#drift += relativeChange(carried.features, predicted);
+      if (this.#drift <= this.#mostDrift) {
+        this.actions.push(chosen);
+        this.#trail.inner(predicted, embedding);
+        const leaving = await runSegments(parts.slice(resume), { ...entered, hiddenStates: predicted });
+        return leaving["sample"] as FloatTensor;
+      }
     }
-    const predicted = await feedback(feedbackFeeds(entered, carried));
-    this.#trail.inner(predicted, embedding);
-    return (await runSegments(parts.slice(resume), { ...entered, hiddenStates: predicted }))["sample"] as FloatTensor;
+    this.#drift = 0;
+    this.actions.push("full");
+    const before = await runSegments(parts.slice(1, feed + 1), entered);
+    this.#trail.full(step, before["hiddenStates"] as FloatTensor, embedding);
+    return (await runSegments(parts.slice(feed + 1), before))["sample"] as FloatTensor;
   }
 }
+
+const relativeChange = (from: FloatTensor, to: FloatTensor) =>
+  meanAbsoluteDifference(from, to) / Math.max(meanAbsolute(from), 1e-12);
 
 /** What the feedback module reads at a step, from that step's entry and what the last one left. */
 export function feedbackFeeds(entered: Feeds, { features, embedding, trend }: Carried): Record<string, Tensor> {

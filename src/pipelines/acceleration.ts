@@ -27,7 +27,10 @@ export interface Acceleration {
   method: AccelerationMethod;
   /** Which steps are full: ILF, cache and TaylorSeer. ILF's own is what it was trained with. */
   schedule?: Schedule;
-  /** How much change first-block and easycache let pass; each has its published default. */
+  /**
+   * How much change is let pass before a step is done in full: of first-block and easycache, each with its published
+   * default; of ILF, whose schedule decides unless it is given (the features' drift, about 0.1 to 1).
+   */
   threshold?: number;
   /** Highest derivative of TaylorSeer, 4 unless given. */
   order?: number;
@@ -113,6 +116,9 @@ export class FeedbackComponent {
   }
 }
 
+/** The drift alone decides about the others. */
+const ONLY_THE_FIRST: Schedule = { every: Number.MAX_SAFE_INTEGER };
+
 /** A denoiser for one run of the sampler. */
 export async function openDenoiser(
   transformer: Component<unknown>,
@@ -148,8 +154,8 @@ export async function openDenoiser(
     feedback: method === "cache" ? carriedOn : await feedbackOf(feedback!, geometry),
   };
   // What a user gives is meant for this run; what the module was trained with, for any.
-  const policy = schedule ? scheduled(schedule) : stretched(feedback?.feedback.config.schedule ?? { every: 2 });
-  return new IlfDenoiser(sessions, policy);
+  const own = threshold === undefined ? (feedback?.feedback.config.schedule ?? { every: 2 }) : ONLY_THE_FIRST;
+  return new IlfDenoiser(sessions, schedule ? scheduled(schedule) : stretched(own), threshold);
 }
 
 async function feedbackOf(feedback: FeedbackComponent, geometry: Geometry): Promise<IlfSessions["feedback"]> {

@@ -28,6 +28,7 @@ import { Component, openPipeline, type PipelineOptions, pickScheduler } from "./
 import { decodeLatents } from "./decode.ts";
 import { type Picture, toPictures } from "./picture.ts";
 import { checkSettings, type SamplingOptions, seededNoise } from "./settings.ts";
+import { Turns } from "./turns.ts";
 
 export interface ClassToImageOptions extends SamplingOptions {
   /** Solver steps, 50 unless given. */
@@ -58,6 +59,8 @@ export class ClassToImagePipeline {
   readonly schedulerConfig: RawConfig;
   /** Names of the classes, where the checkpoint has them. */
   readonly labels: Readonly<Record<string, string>>;
+
+  readonly #turns = new Turns();
 
   private constructor(
     parts: Pick<ClassToImagePipeline, "name" | "transformer" | "vae" | "feedback" | "schedulerConfig" | "labels">,
@@ -115,7 +118,11 @@ export class ClassToImagePipeline {
    * outside their range, NumericError if the model gives something that is not a number, and the signal's reason when
    * it is aborted.
    */
-  async generate(classes: readonly number[], options: ClassToImageOptions = {}): Promise<ClassToImageResult> {
+  generate(classes: readonly number[], options: ClassToImageOptions = {}): Promise<ClassToImageResult> {
+    return this.#turns.take(() => this.#generate(classes, options));
+  }
+
+  async #generate(classes: readonly number[], options: ClassToImageOptions): Promise<ClassToImageResult> {
     const { steps = 50, guidanceScale = 4, signal, onStep } = options;
     signal?.throwIfAborted();
     checkSettings({ steps, guidanceScale });

@@ -1,6 +1,7 @@
 /** `distill`: trains a feedback module for a pipeline's denoiser, on the trajectories that the pipeline samples. */
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { mersenne } from "pure-rand/generator/mersenne";
+import { ArgumentError } from "../errors.ts";
 import { fingerprint } from "../ilf/checkpoint.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
 import type { IlfSessions } from "../ilf/denoiser.ts";
@@ -148,6 +149,7 @@ async function fromCaptions(
   captions: readonly string[],
   settings: DistillSettings,
 ): Promise<Trajectories> {
+  if (captions.length === 0) throw new ArgumentError("Distillation of a text-to-image model needs captions to sample.");
   const { sampleSize, inChannels } = pipe.transformer.config;
   const { embeddings: empty } = await pipe.embed([""]);
   const tokens = empty.encoderHiddenStates.shape[1]!;

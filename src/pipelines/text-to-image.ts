@@ -33,6 +33,7 @@ import { decodeLatents } from "./decode.ts";
 import { type Picture, toPictures } from "./picture.ts";
 import { encodePrompts, type PromptEmbeddings, PromptTokenizer } from "./prompts.ts";
 import { checkSettings, checkWhole, type SamplingOptions, seededNoise } from "./settings.ts";
+import { Turns } from "./turns.ts";
 
 export interface TextToImageOptions extends SamplingOptions {
   negativePrompt?: string;
@@ -97,6 +98,8 @@ export class TextToImagePipeline {
   readonly tokenizer: PromptTokenizer | null;
   readonly schedulerConfig: RawConfig;
 
+  readonly #turns = new Turns();
+
   private constructor(parts: Pick<TextToImagePipeline, PartName>) {
     this.name = parts.name;
     this.className = parts.className;
@@ -138,11 +141,16 @@ export class TextToImagePipeline {
    * Pictures of a prompt. Throws ArgumentError for settings outside their range, NumericError if the model gives
    * something that is not a number, and the signal's reason when it is aborted.
    */
-  async generate(prompt: string, options: TextToImageOptions = {}): Promise<TextToImageResult> {
+  generate(prompt: string, options: TextToImageOptions = {}): Promise<TextToImageResult> {
+    return this.#turns.take(() => this.#generate(prompt, options));
+  }
+
+  async #generate(prompt: string, options: TextToImageOptions): Promise<TextToImageResult> {
     const { steps = 20, guidanceScale = 4.5, count = 1, signal, onStep } = options;
     signal?.throwIfAborted();
     checkSettings({ steps, guidanceScale });
     checkWhole("count", count, 1, 1024);
+    const acceleration = checkAcceleration(options.accelerate, this.feedback);
     const size = this.#latentSize(options);
     const scheduler = pickScheduler(this.schedulerConfig, options.scheduler);
     const { seeds, draw } = seededNoise(
@@ -155,7 +163,6 @@ export class TextToImagePipeline {
       guided ? [options.negativePrompt ?? "", prompt] : [prompt],
       options,
     );
-    const acceleration = checkAcceleration(options.accelerate, this.feedback);
     const tokens = embeddings.encoderHiddenStates.shape[1]!;
     const denoiser = await this.openDenoiser({ ...size, tokens }, acceleration);
     const latents = await this.sampleLatents({

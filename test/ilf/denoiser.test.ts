@@ -91,6 +91,39 @@ describe("an inner step goes on from h + embedding change + trendScale * trend +
   });
 });
 
+describe("a limit on drift", () => {
+  /** Features that grow by a tenth at every inner step, so that drift is a tenth of the inner steps since the last full one. */
+  async function actions(mostDrift: number | undefined): Promise<string> {
+    const model = toyModel(2);
+    const ones = [1, 1, 1, 1];
+    const weights = await writeToy({ embed: ones, blocks: [ones, ones], out: ones });
+    const { cuts, feed, resume } = feedbackCuts(model, config(1, 1));
+    const feedback = async ({ carried }: Feeds) => {
+      const { data } = carried as FloatTensor;
+      return { ...carried, data: data.map((value) => 1.1 * value) } as FloatTensor;
+    };
+    const sessions = { parts: await compileParts(model, weights, cuts), feed, resume, feedback };
+    const denoiser = new IlfDenoiser(sessions, scheduled({ every: 5 }), mostDrift);
+    for (let index = 0; index < 10; index++) {
+      await denoiser.run(
+        { hiddenStates: toyTensor(1, () => 1), timestep: times(1) },
+        { index, steps: 10, timestep: 1 },
+      );
+    }
+    return denoiser.actions.map((action) => action[0]).join("");
+  }
+
+  it.each([
+    [undefined, "fiiiifiiii"],
+    [0.45, "fiiiifiiii"],
+    [0.25, "fiififiifi"],
+    [0.15, "fififfifif"],
+    [0, "ffffffffff"],
+  ])("of %s, beside every fifth step full: %s", async (mostDrift, expected) => {
+    expect(await actions(mostDrift)).toBe(expected);
+  });
+});
+
 describe.each(kinds)("a tiny %s of four blocks", (kind) => {
   const schedule: Action[] = ["full", "inner", "inner", "full", "inner"];
   let tiny: Awaited<ReturnType<typeof tinyTransformer>>;

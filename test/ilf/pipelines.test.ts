@@ -62,6 +62,14 @@ describe.each(kinds)("a pipeline with a tiny %s", (kind) => {
     expect(unless.latents.data).toEqual(plain.latents.data);
   });
 
+  it("makes the same pictures when runs in different ways are asked for at once", async () => {
+    const ways: Accelerate[] = ["none", "cache", "taylorseer", "first-block"];
+    const together = await Promise.all(ways.map((way) => generate(way)));
+    for (const [i, way] of ways.entries()) {
+      expect(together[i]!.latents.data).toEqual((await generate(way)).latents.data);
+    }
+  });
+
   it.each<[string, Accelerate]>([
     ["cache with all steps full", { method: "cache", schedule: { every: 1 } }],
     [
