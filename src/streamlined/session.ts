@@ -1,0 +1,196 @@
+/** Runs a model by a plan: group by group, each in slices, every feature in its place of one block of memory. */
+import { ArgumentError, HalfstepError } from "../errors.ts";
+import type { StagedModel } from "../models/architecture.ts";
+import type { WeightSource } from "../models/weights.ts";
+import type { Runtime, Session, SessionOptions, WeightLocations } from "../runtime/runtime.ts";
+import { type FloatTensor, floatTensor, type Tensor } from "../tensor.ts";
+import { bytesOf, flowOf, groupGraph, OUT } from "./grouping.ts";
+import { applyPlan, type Layout, type Plan, type PlannedGroup, type Rehash, SCRATCH, withRows } from "./plan.ts";
+import { gather, isView, type Part, type Placement, placementOf, scatter, viewOf } from "./slicing.ts";
+
+/** What a full step leaves for rehash steps, for each pass: feature -> values. It belongs to one run of the sampler. */
+export type Kept = readonly ReadonlyMap<string, Float32Array>[];
+
+/** Told before a group runs. */
+export interface GroupProgress {
+  readonly group: string;
+  /** Counts from 0, over all passes of this call. */
+  readonly index: number;
+  readonly groups: number;
+}
+
+export interface RunOptions {
+  /** Where a full step puts what rehash steps need. */
+  keep?: Kept;
+  /** Do only what a rehash step does, from what `keep` holds. */
+  again?: boolean;
+  onGroup?: (progress: GroupProgress) => void;
+}
+
+/** Where the features of one pass are. */
+type Places = (id: string) => Float32Array;
+
+export class StreamlinedSession {
+  readonly layout: Layout;
+  readonly #compile: (group: PlannedGroup) => Promise<Session>;
+  readonly #sessions = new Map<PlannedGroup, Session>();
+  #arena: ArrayBuffer | null = null;
+  #last: Promise<unknown> = Promise.resolve();
+
+  private constructor(layout: Layout, compile: (group: PlannedGroup) => Promise<Session>) {
+    this.layout = layout;
+    this.#compile = compile;
+  }
+
+  /**
+   * Compiles a model of which every size is known. `locations` says where the weight files are that `source` refers to.
+   * Throws ArgumentError for a plan that does not fit, and what the runtime throws.
+   */
+  static async compile(
+    runtime: Runtime,
+    model: StagedModel,
+    source: WeightSource,
+    locations: WeightLocations,
+    plan: Plan,
+    { rehash = null, ...options }: SessionOptions & { rehash?: Rehash | null } = {},
+  ): Promise<StreamlinedSession> {
+    const layout = applyPlan(flowOf(model), plan, rehash);
+    const { flow, groups } = layout;
+    const settings: SessionOptions = { takesTurns: groups.length > 1, ...options };
+    const compile = (group: PlannedGroup) =>
+      runtime.compile(groupGraph(group, flow.sizes, source, group.rows), locations, settings);
+    const session = new StreamlinedSession(layout, compile);
+    try {
+      if (!plan.stream) for (const group of groups) session.#sessions.set(group, await compile(group));
+    } catch (error) {
+      await session.release();
+      throw error;
+    }
+    return session;
+  }
+
+  /** Room for what a full step leaves. */
+  keep(): Kept {
+    const { flow, groups, plan, rows } = this.layout;
+    const kept = new Set(groups.filter(({ again }) => again).flatMap(({ reads }) => reads));
+    for (const group of groups) if (group.again) for (const id of group.writes) kept.delete(id);
+    const made = [...kept].filter((id) => groups.some(({ writes }) => writes.includes(id)));
+    return Array.from(
+      { length: plan.passes },
+      () => new Map(made.map((id) => [id, new Float32Array(bytesOf(flow.sizes.get(id)!, rows) / 4)])),
+    );
+  }
+
+  /** The model's outputs for its inputs. A session does one run at a time; others wait. Throws ArgumentError, ShapeError. */
+  run(feeds: Readonly<Record<string, Tensor>>, options: RunOptions = {}): Promise<Record<string, FloatTensor>> {
+    const result = this.#last.then(() => this.#run(feeds, options));
+    this.#last = result.catch(() => undefined);
+    return result;
+  }
+
+  async #run(feeds: Readonly<Record<string, Tensor>>, { keep, again = false, onGroup }: RunOptions) {
+    const { flow, plan, rows } = this.layout;
+    this.#check(feeds);
+    const groups = this.layout.groups.filter((group) => !again || group.again);
+    const outputs = new Map(
+      [...flow.outputs].map(([name, id]) => [id, { name, tensor: floatTensor(Object.values(flow.sizes.get(id)!)) }]),
+    );
+    for (let pass = 0; pass < plan.passes; pass++) {
+      const inPass: Part = {
+        rows: { start: pass * rows, end: (pass + 1) * rows },
+        axis: "",
+        range: { start: 0, end: 0 },
+      };
+      const given = new Map(
+        [...flow.inputs].map(([name, id]) => {
+          const values = feeds[name]!.data as Float32Array;
+          return [id, flow.sizes.has(id) ? viewOf(values, placementOf(flow.sizes.get(id)!, inPass)) : values] as const;
+        }),
+      );
+      const places: Places = (id) => {
+        const output = outputs.get(id);
+        if (output) return viewOf(output.tensor.data, placementOf(flow.sizes.get(id)!, inPass));
+        return given.get(id) ?? keep?.[pass]?.get(id) ?? this.#place(id);
+      };
+      for (const [i, group] of groups.entries()) {
+        onGroup?.({ group: group.name, index: pass * groups.length + i, groups: plan.passes * groups.length });
+        await this.#runGroup(group, places);
+      }
+    }
+    return Object.fromEntries([...outputs.values()].map(({ name, tensor }) => [name, tensor]));
+  }
+
+  async #runGroup(group: PlannedGroup, places: Places): Promise<void> {
+    const resident = this.#sessions.get(group);
+    const session = resident ?? (await this.#compile(group));
+    try {
+      for (const part of group.parts) await this.#runPart(session, group, part, places);
+    } finally {
+      if (!resident) await session.release();
+    }
+  }
+
+  async #runPart(session: Session, group: PlannedGroup, part: Part, places: Places): Promise<void> {
+    const { flow, rows, groups } = this.layout;
+    let used = 0;
+    /** The part itself where it lies together, or room for a copy of it. */
+    const tensorOf = (id: string, placement: Placement): FloatTensor => {
+      if (isView(placement)) return floatTensor(placement.shape, viewOf(places(id), placement));
+      const size = placement.runs * placement.run;
+      const scratch = this.#place(SCRATCH + groups.indexOf(group)).subarray(used, used + size);
+      used += size;
+      return floatTensor(placement.shape, scratch);
+    };
+    const placed = (id: string) => placementOf(withRows(flow.sizes.get(id)!, rows), part);
+    const feeds = group.reads.map((id) => {
+      const placement = placed(id);
+      const tensor = tensorOf(id, placement);
+      if (!isView(placement)) gather(places(id), placement, tensor.data);
+      return [id, tensor] as const;
+    });
+    const into = group.writes.map((id) => ({ id, placement: placed(id), tensor: tensorOf(id, placed(id)) }));
+    await session.run(Object.fromEntries(feeds), Object.fromEntries(into.map(({ id, tensor }) => [OUT + id, tensor])));
+    for (const { id, placement, tensor } of into) {
+      if (!isView(placement)) scatter(tensor.data, placement, places(id));
+    }
+  }
+
+  /** A feature's place in the arena, for all of a pass. */
+  #place(id: string): Float32Array {
+    const { arena, lifetimes } = this.layout;
+    const life = lifetimes.find(({ name }) => name === id);
+    if (!life) {
+      throw new HalfstepError(`"${id}" has no place in memory; a rehash step needs what a full step was told to keep.`);
+    }
+    this.#arena ??= new ArrayBuffer(arena.bytes);
+    return new Float32Array(this.#arena, arena.offsets.get(id)!, life.bytes / 4);
+  }
+
+  #check(feeds: Readonly<Record<string, Tensor>>): void {
+    const { flow } = this.layout;
+    const { className, inputs } = flow.model;
+    for (const [name, id] of flow.inputs) {
+      const feed = feeds[name];
+      const sizes = flow.sizes.get(id);
+      if (!feed) {
+        throw new ArgumentError(
+          `${className}: no tensor was given for input "${name}"; it takes ${Object.keys(inputs).join(", ")}.`,
+        );
+      }
+      const wanted = sizes ? Object.values(sizes) : inputs[name]!.shape;
+      if (feed.dtype === "float32" && feed.shape.join() === wanted.join()) continue;
+      throw new ArgumentError(
+        `${className}: input "${name}" is ${feed.dtype} [${feed.shape.join(", ")}], but it was planned for ` +
+          `float32 [${wanted.join(", ")}].`,
+      );
+    }
+  }
+
+  async release(): Promise<void> {
+    await this.#last;
+    const sessions = [...this.#sessions.values()];
+    this.#sessions.clear();
+    this.#arena = null;
+    await Promise.all(sessions.map((session) => session.release()));
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * Feature Slicer (Zhan et al. 2024, arXiv 2411.01171): a part of a feature along the axis on which a stage's work is
+ * independent. Parts that lie together are views; others are copied run by run, at the speed of memory.
+ */
+import { ArgumentError } from "../errors.ts";
+
+/** From `start` up to `end`. */
+export interface Range {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Some rows of the batch, and some of one axis of them. */
+export interface Part {
+  readonly rows: Range;
+  readonly axis: string;
+  readonly range: Range;
+}
+
+/** A feature's dimensions by name, in order, with the sizes that they have in a run. */
+export type Sizes = Readonly<Record<string, number>>;
+
+export const lengthOf = ({ start, end }: Range) => end - start;
+
+/** Where a part of a feature lies: `runs` pieces of `run` elements, the first at `offset`, one every `stride`. */
+export interface Placement {
+  readonly shape: readonly number[];
+  readonly offset: number;
+  readonly runs: number;
+  readonly run: number;
+  readonly stride: number;
+}
+
+const product = (values: readonly number[]) => values.reduce((a, b) => a * b, 1);
+
+/** A feature that lacks the batch or the axis belongs to every part whole. Throws ArgumentError for parts that do not lie evenly. */
+export function placementOf(sizes: Sizes, { rows, axis, range }: Part): Placement {
+  const [names, dims] = [Object.keys(sizes), Object.values(sizes)];
+  const batch = names.indexOf("batch");
+  if (batch > 0)
+    throw new ArgumentError(`A feature of dimensions ${names.join(", ")} cannot be cut: batch comes first.`);
+  const at = names.indexOf(axis);
+  const shape = dims.map((size, i) => (i === batch ? lengthOf(rows) : i === at ? lengthOf(range) : size));
+  const rowSize = product(dims.slice(batch + 1));
+  const from = batch === 0 ? rows.start * rowSize : 0;
+  const rowCount = batch === 0 ? lengthOf(rows) : 1;
+  if (at < 0 || lengthOf(range) === dims[at]) {
+    return { shape, offset: from, runs: 1, run: rowCount * rowSize, stride: 0 };
+  }
+  const inner = product(dims.slice(at + 1));
+  const runs = rowCount * product(dims.slice(batch + 1, at));
+  return { shape, offset: from + range.start * inner, runs, run: lengthOf(range) * inner, stride: dims[at]! * inner };
+}
+
+export const isView = ({ runs }: Placement) => runs === 1;
+
+/** The elements of a part that is a view. */
+export function viewOf(data: Float32Array, { offset, run }: Placement): Float32Array {
+  return data.subarray(offset, offset + run);
+}
+
+export function gather(from: Float32Array, { offset, runs, run, stride }: Placement, to: Float32Array): void {
+  for (let i = 0; i < runs; i++) {
+    const start = offset + i * stride;
+    to.set(from.subarray(start, start + run), i * run);
+  }
+}
+
+export function scatter(from: Float32Array, { offset, runs, run, stride }: Placement, to: Float32Array): void {
+  for (let i = 0; i < runs; i++) to.set(from.subarray(i * run, (i + 1) * run), offset + i * stride);
+}
+
+/** `count` parts of 0..length whose lengths differ by at most one, the longer ones first. */
+export function evenParts(length: number, count: number): Range[] {
+  const [least, more] = [Math.floor(length / count), length % count];
+  let start = 0;
+  return Array.from({ length: count }, (_, i) => {
+    const range = { start, end: start + least + (i < more ? 1 : 0) };
+    start = range.end;
+    return range;
+  });
+}
