@@ -273,20 +273,21 @@ function convRule({ inputs: [x, weights, bias], attributes }: RuleContext, dy: V
       ? conv2d(dy!, transpose(flip(weights!, [2, 3]), [1, 0, 2, 3]), null, { padding: turned })
       : convTranspose2d(dy!, weights!, { stride, padding: [top, left, bottom, right], size: [height, width] });
 
-  // In the weights: one matrix product with the shifted copies of x under each other (im2col).
-  const padded = top + left + bottom + right === 0 ? x! : pad(x!, [0, 0, top, left], [0, 0, bottom, right]);
-  const columns: Value[] = [];
+  // In the weights: for each place in the kernel one product over all pictures' positions, of dy and of x moved by that
+  // much. Channels last, so that what is cut out of x are long runs, and no product per picture waits to be summed.
+  const flatDy = reshape(transpose(dy!, [0, 2, 3, 1]), [batch * oh * ow, out]);
+  const last = transpose(x!, [0, 2, 3, 1]);
+  const padded = top + left + bottom + right === 0 ? last : pad(last, [0, top, left, 0], [0, bottom, right, 0]);
+  const places: Value[] = [];
   for (let i = 0; i < kh; i++) {
+    const rows = strided(padded, 1, i, oh, stride);
     for (let j = 0; j < kw; j++) {
-      const rows = strided(padded, 2, i, oh, stride);
-      columns.push(strided(rows, 3, j, ow, stride));
+      const moved = reshape(strided(rows, 2, j, ow, stride), [batch * oh * ow, channels]);
+      places.push(reshape(gemm(flatDy, moved, null, { transA: true }), [out, channels, 1]));
     }
   }
-  const stacked = columns.length === 1 ? columns[0]! : concat(columns, 1);
-  const patches = reshape(stacked, [batch, kh * kw * channels, oh * ow]);
-  const products = matmul(reshape(dy!, [batch, out, oh * ow]), patches, { transB: true });
-  const summed = reshape(reduceSum(products, [0], false), [out, kh, kw, channels]);
-  return [dx, transpose(summed, [0, 3, 1, 2]), bias ? reduceSum(dy!, [0, 2, 3], false) : null];
+  const dw = reshape(places.length === 1 ? places[0]! : concat(places, 2), weights!.shape);
+  return [dx, dw, bias ? reduceSum(dy!, [0, 2, 3], false) : null];
 }
 
 /** `length` elements of an axis, `stride` apart. */
