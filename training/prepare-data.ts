@@ -6,11 +6,11 @@ import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import sharp from "sharp";
 import { captionsOf, usefulTags } from "./captions.ts";
 import { dominantColour } from "./colour.ts";
 import { type EmojiEntry, imageSize } from "./data.ts";
 import { type EmojiRecord, type GroupNames, rungOf, selectEmoji } from "./emoji.ts";
+import { readEmoji } from "./picture.ts";
 import { seededRandom, seedOf } from "./random.ts";
 
 const require = createRequire(import.meta.url);
@@ -29,7 +29,7 @@ const tagLists = usefulTags(
 );
 const entries: EmojiEntry[] = [];
 for (const [i, { label, hexcode, emoji, group, subgroup, file }] of kept.entries()) {
-  const { rgb, alpha } = await picture(path.join(pictures, file));
+  const { rgb, alpha } = await readEmoji(path.join(pictures, file));
   images.set(rgb, i * rgb.length);
   const subject = {
     label,
@@ -55,25 +55,6 @@ await writeFile(
   `[\n${entries.map((entry) => JSON.stringify(entry)).join(",\n")}\n]\n`,
 );
 report();
-
-/**
- * One picture on white, and its alpha. Compositing is at full size, then Lanczos at exactly a quarter, both on sRGB
- * values: that is what a browser does with an emoji, and averaging linear light instead thins the dark lines (mouths,
- * eyes, outlines) that a 64-pixel face is recognised by. A few files are 256x264; they are fitted into the square.
- */
-async function picture(file: string): Promise<{ rgb: Uint8Array; alpha: Uint8Array }> {
-  const square = { fit: "contain", kernel: "lanczos3", fastShrinkOnLoad: false } as const;
-  const clear = { r: 255, g: 255, b: 255, alpha: 0 };
-  const fitted = await sharp(file)
-    .ensureAlpha()
-    .resize(256, 256, { ...square, background: clear })
-    .raw()
-    .toBuffer();
-  const raw = () => sharp(fitted, { raw: { width: 256, height: 256, channels: 4 } });
-  const rgb = await raw().flatten({ background: "#ffffff" }).resize(imageSize, imageSize, square).raw().toBuffer();
-  const alpha = await raw().extractChannel(3).resize(imageSize, imageSize, square).raw().toBuffer();
-  return { rgb, alpha };
-}
 
 function report(): void {
   const tally = (of: readonly string[]) => {
