@@ -7,7 +7,7 @@ export { type AlgorithmName, algorithmNames, createLearner, restoreLearner } fro
 export type { Bounds } from "./bounds.ts";
 export { BpiUcbvi } from "./bpi-ucbvi.ts";
 export { ConservativeUcbvi } from "./conservative-ucbvi.ts";
-export { type CountEntry, Counts } from "./counts.ts";
+export { type CountEntry, Counts, type CountsJson, readCounts, writeCounts } from "./counts.ts";
 export { type MdpFile, mdpFromJson } from "./environments/file.ts";
 export { cliffWalking, frozenLake, type GymnasiumTable, gymnasium } from "./environments/gymnasium.ts";
 export { inventory, streaming } from "./environments/operations.ts";

@@ -18,11 +18,13 @@ const flag = { seen: 0, unseen: 1, never: 2 };
 
 /** Undefined where WebAssembly's vectors are not known, or where a page forbids compiling. */
 export function createKernel(problem: Problem, counts: Counts): PaperKernel | undefined {
+  if (typeof WebAssembly === "undefined") return undefined;
   try {
     compiled ??= new WebAssembly.Module(assemble({ plan: planStep(), four: fourStep() }));
     return new PaperKernel(problem, counts, compiled);
   } catch (error) {
-    if (error instanceof WebAssembly.CompileError) return undefined;
+    // Not allowed or not known here, or more memory than there is.
+    if (error instanceof WebAssembly.CompileError || error instanceof RangeError) return undefined;
     throw error;
   }
 }

@@ -55,8 +55,6 @@ export const i32 = {
 export const f64 = {
   const: (value: number): Code => [0x44, ...new Uint8Array(Float64Array.of(value).buffer)],
   load: load(3, 0x2b),
-  store: store(3, 0x39),
-  mul: binary(0xa2),
   equal: binary(0x61),
   greater: binary(0x64),
 };
