@@ -164,6 +164,7 @@ class NumpyPeer {
     const file = join(folder, "state.json");
     await writeFile(file, JSON.stringify(state));
     const script = fileURLToPath(new URL("peers/stepmix.py", import.meta.url));
+    // One thread on both sides; BLAS's second one would wait for the first by spinning.
     const child = spawn(python, [script, file], {
       stdio: ["pipe", "pipe", "inherit"],
       env: { ...process.env, OPENBLAS_NUM_THREADS: "1" },
