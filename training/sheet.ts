@@ -20,9 +20,9 @@ export const sheetPrompts = [
   ...["a red heart", "a star", "a check mark", "a man", "a waving hand", "a warning"],
 ];
 
-/** Known words in combinations that no picture of the data has. */
+/** Known words in combinations that no emoji has; some of the colours are among the recoloured pictures of training. */
 export const recombinedPrompts = [
-  ...["a blue cat", "an angry strawberry", "a green heart", "a purple dog", "a pink car", "a red banana"],
+  ...["a blue cat", "an angry strawberry", "a green octopus", "a purple dog", "a pink car", "a red banana"],
   ...["a yellow penguin", "a blue apple", "a green fox", "a crying pumpkin", "a purple rose", "an orange elephant"],
   ...["a blue pizza", "a smiling star", "a pink frog", "a black strawberry"],
 ];
