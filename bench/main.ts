@@ -7,6 +7,7 @@ import { engineCommand } from "./engine.ts";
 import { explorationCommand } from "./exploration.ts";
 import { gradientsCommand } from "./gradients.ts";
 import { type Figure, holds, printFigure } from "./report.ts";
+import { trainerCommand } from "./trainer.ts";
 
 /** Runs a bench: prints each figure as it comes, and writes all of them to `json` if asked. */
 export async function report(
@@ -30,5 +31,6 @@ await new Command("bench")
   .addCommand(engineCommand(report))
   .addCommand(explorationCommand(report))
   .addCommand(gradientsCommand())
+  .addCommand(trainerCommand(report))
   .addCommand(benchIlfCommand())
   .parseAsync();
