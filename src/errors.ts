@@ -40,3 +40,14 @@ export class HubError extends HalfstepError {
 export class ToolError extends HalfstepError {
   override readonly name = "ToolError";
 }
+
+/** A memory budget that no plan can keep; `smallest` is one that can be kept, in bytes. */
+export class BudgetError extends HalfstepError {
+  override readonly name = "BudgetError";
+  readonly smallest: number;
+
+  constructor(message: string, smallest: number) {
+    super(message);
+    this.smallest = smallest;
+  }
+}

@@ -1,0 +1,27 @@
+/** Amounts of memory, as people write them. */
+import { ArgumentError } from "../errors.ts";
+
+const units: Readonly<Record<string, number>> = {
+  "": 1,
+  b: 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+};
+
+/** "6GB", "1.5 GiB", "800MB", or a number of bytes. Throws ArgumentError for other text. */
+export function parseBytes(text: string): number {
+  const [, digits, unit = ""] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text) ?? [];
+  const factor = Object.hasOwn(units, unit.toLowerCase()) ? units[unit.toLowerCase()] : undefined;
+  const bytes = Math.floor(Number(digits) * (factor ?? Number.NaN));
+  if (bytes > 0 && Number.isSafeInteger(bytes)) return bytes;
+  throw new ArgumentError(`"${text}" is not an amount of memory; write "6GB", "800MB" or "1.5GiB".`);
+}
+
+/** Rounded up, so that what is printed is enough: 2.35 GB, 640 MB. */
+export function describeBytes(bytes: number): string {
+  return bytes >= 1e9 ? `${(Math.ceil(bytes / 1e7) / 100).toFixed(2)} GB` : `${Math.ceil(bytes / 1e6)} MB`;
+}

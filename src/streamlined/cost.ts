@@ -1,0 +1,107 @@
+/**
+ * What a group needs beside its features and weights: the values that ONNX Runtime has in memory while it runs, from the
+ * group's own graph.
+ */
+import { type Dim, type Node, topologicalOrder, type Value } from "../graph/value.ts";
+import { parameterWeights } from "../models/weights.ts";
+import { sizeOf } from "../tensor.ts";
+import { buildGroup, type Flow, type Group } from "./grouping.ts";
+
+/** Outputs that lie where their first input does. */
+const ALIASES = new Set(["Reshape", "Identity"]);
+/** ONNX Runtime writes these over an input of equal size that nobody reads after. */
+const IN_PLACE = new Set(["Add", "Sub", "Mul", "Div", "Sqrt", "Sigmoid", "Clip", "Cast"]);
+
+const bytes = ({ shape, dtype }: Value) => sizeOf(shape as number[]) * (dtype === "int64" ? 8 : 4);
+
+/** Beside its inputs and outputs: copies of queries, keys and values by heads; a convolution's in blocks of channels. */
+function workspace({ op, inputs, outputs }: Node): number {
+  if (op === "MultiHeadAttention") return inputs.slice(0, 3).reduce((sum, value) => sum + bytes(value!), 0);
+  if (op === "Conv") return bytes(inputs[0]!) + bytes(outputs[0]!);
+  return 0;
+}
+
+/**
+ * The most bytes of values at one time, inputs and weights left out: each is there from the node that makes it to the last
+ * that reads it. `outputs` have the caller's memory. All shapes must be known.
+ */
+export function activationBytes(outputs: Readonly<Record<string, Value>>): number {
+  const order = topologicalOrder(Object.values(outputs));
+  const constant = new Set<Node>();
+  for (const node of order) {
+    const leaf = node.op === "Constant" || node.op === "Weight" || isParameter(node);
+    if (leaf || (node.op !== "Input" && node.inputs.every((value) => !value || constant.has(value.node)))) {
+      constant.add(node);
+    }
+  }
+  const steps = order.filter((node) => node.op !== "Input" && !constant.has(node));
+  /** The value whose memory each value has; only what the group allocates is in here. */
+  const home = new Map<Value, Value>();
+  const lastRead = new Map<Value, number>();
+  const owner = (value: Value | null | undefined) => (value ? home.get(value) : undefined);
+  const given = new Set(Object.values(outputs));
+  const reads = steps.map(({ inputs }) => inputs.filter((value) => value !== null));
+  // Who shares memory depends on who reads last, and that on who shares: aliases first.
+  const aliasOf = (value: Value): Value =>
+    ALIASES.has(value.node.op) && !given.has(value) ? aliasOf(value.node.inputs[0]!) : value;
+  for (const [i, inputs] of reads.entries()) for (const value of inputs) lastRead.set(aliasOf(value), i);
+  const size = new Map<Value, number>();
+  const freedAfter = new Map<Value, number>();
+  let [alive, most] = [0, 0];
+  for (const [i, node] of steps.entries()) {
+    for (const value of node.outputs) {
+      if (given.has(value) || !lastRead.has(aliasOf(value))) continue;
+      if (ALIASES.has(node.op)) {
+        const shared = owner(node.inputs[0]);
+        if (shared) home.set(value, shared);
+        continue;
+      }
+      const over = IN_PLACE.has(node.op)
+        ? reads[i]!.find((input) => {
+            const own = owner(input);
+            return own && bytes(input) === bytes(value) && freedAfter.get(own) === i;
+          })
+        : undefined;
+      const place = over ? owner(over)! : value;
+      home.set(value, place);
+      if (!over) {
+        size.set(place, bytes(value));
+        alive += bytes(value);
+      }
+      freedAfter.set(place, Math.max(over ? 0 : -1, lastRead.get(value)!));
+    }
+    most = Math.max(most, alive + workspace(node));
+    for (const [place, until] of freedAfter) {
+      if (until > i) continue;
+      alive -= size.get(place)!;
+      freedAfter.delete(place);
+    }
+  }
+  return most;
+}
+
+/** A parameter is a weight, in a graph that is built only to be looked at. */
+const PARAMETER = "parameter ";
+const isParameter = ({ op, name }: Node) => op === "Input" && name!.startsWith(PARAMETER);
+
+/** What a group costs by the length of its slices: bytes = fixed + each * length. */
+export interface GroupCost {
+  /** Of its weights, widened to float32. */
+  readonly weights: number;
+  readonly largestWeight: number;
+  readonly fixed: number;
+  readonly each: number;
+}
+
+/** Costs of a group for this many rows in a run. Values grow with the slice's length and with nothing else. */
+export function groupCost(group: Group, sizes: Flow["sizes"], rows: number): GroupCost {
+  const { source, parameters } = parameterWeights(PARAMETER);
+  const at = (length: Dim) => activationBytes(buildGroup(group, sizes, source, rows, length));
+  const whole = at(group.length);
+  const weights = [...parameters.values()].map(bytes);
+  const sum = { weights: weights.reduce((a, b) => a + b, 0), largestWeight: Math.max(0, ...weights) };
+  if (group.length === 1) return { ...sum, fixed: whole, each: 0 };
+  const one = at(1);
+  const each = (whole - one) / (group.length - 1);
+  return { ...sum, fixed: one - each, each };
+}

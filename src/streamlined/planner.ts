@@ -1,0 +1,199 @@
+/**
+ * The memory planner: for a budget in bytes, groups, slices, passes and whether weights stay, by a model of the peak
+ * (docs/streamlined.md has the formula and what it was measured against).
+ */
+import { BudgetError } from "../errors.ts";
+import { describeBytes } from "./bytes.ts";
+import { type GroupCost, groupCost } from "./cost.ts";
+import { bytesOf, type Flow, type Group, groupsOf, longestGroups } from "./grouping.ts";
+import { applyPlan, type GroupPlan, type Layout, type Plan, type Rehash } from "./plan.ts";
+
+/** What a plan's memory consists of, in bytes. */
+export interface Prediction {
+  /** The most at any time. */
+  readonly peak: number;
+  /** Everything that is there without the model: Node, ONNX Runtime, the allocator's leftovers. */
+  readonly overhead: number;
+  /** Of inputs and outputs, of all features' places, and of what is kept from step to step. */
+  readonly features: number;
+  /** Of the group at the peak: its weights if groups are streamed, else those of all. */
+  readonly weights: number;
+  /** Values inside the group at the peak. */
+  readonly activations: number;
+}
+
+export interface PlannedRun {
+  readonly plan: Plan;
+  readonly layout: Layout;
+  readonly prediction: Prediction;
+}
+
+export interface PlannerOptions {
+  /** In bytes. */
+  memory: number;
+  rehash?: Rehash | null;
+  /** What the process takes without the model, in bytes. */
+  overhead?: number;
+}
+
+/** Node and ONNX Runtime before a model is there (docs/streamlined.md). */
+export const OVERHEAD = 160e6;
+/** Beside a session's weights, as a share of them: what ONNX Runtime keeps and what `malloc` does not give back. */
+export const WEIGHT_SHARE = 1.05;
+/** Pieces of positions: smaller ones cost more in copies and in products of few rows than they save. */
+const MOST_POSITION_SLICES = 64;
+/** Slices whose values take less are slower: products of few rows read all weights for each. */
+const COMFORTABLE = 96e6;
+/** Larger ones are not faster. */
+const AMPLE = 512e6;
+
+interface Costed {
+  readonly group: Group;
+  /** Of one row of a pass, and of all together. */
+  readonly alone: GroupCost;
+  readonly together: GroupCost;
+}
+
+interface Mode {
+  readonly stream: boolean;
+  readonly passes: number;
+  readonly counts: readonly number[];
+}
+
+/** The fastest plan that is known to keep to a budget. Throws BudgetError, with the smallest that can be kept. */
+export function planFor(flow: Flow, { memory, rehash = null, overhead = OVERHEAD }: PlannerOptions): PlannedRun {
+  const modes = modesOf(flow, rehash).map((mode) => new Modelled(flow, mode, rehash, overhead));
+  const plans = modes.flatMap((mode) => {
+    const room = mode.mostRoom(memory);
+    return room === null ? [] : [{ mode, room }];
+  });
+  const chosen = plans.find(({ room, mode }) => room >= COMFORTABLE || room >= mode.enough) ?? plans[0];
+  if (chosen) return chosen.mode.planned(chosen.room);
+  const smallest = Math.min(...modes.map((mode) => mode.planned(mode.leastRoom).prediction.peak));
+  throw new BudgetError(
+    `${flow.model.className} cannot run in ${describeBytes(memory)}; the smallest budget for these sizes is ` +
+      `${describeBytes(smallest)}. Allow that much, or ask for fewer frames or a smaller picture.`,
+    // As it is printed, so that what is printed works.
+    printed(smallest),
+  );
+}
+
+const printed = (bytes: number) => (bytes >= 1e9 ? Math.ceil(bytes / 1e7) * 1e7 : Math.ceil(bytes / 1e6) * 1e6);
+
+/** What a plan that somebody wrote takes. */
+export function predict(flow: Flow, plan: Plan, rehash: Rehash | null = null, overhead = OVERHEAD): Prediction {
+  const layout = applyPlan(flow, plan, rehash);
+  const costs = layout.groups.map((group) => groupCost(group, flow.sizes, group.rows));
+  return predictionOf(layout, costs, overhead);
+}
+
+/** Fastest first: weights stay rather than being read again, then all rows together, then long groups. */
+function modesOf(flow: Flow, rehash: Rehash | null): Mode[] {
+  const borders = bordersOf(flow, rehash);
+  const long = longestGroups(flow, borders);
+  const single = flow.stages.map(() => 1);
+  const halves = batchOf(flow) % 2 === 0 ? [1, 2] : [1];
+  const kinds: [boolean, readonly number[]][] = [
+    [false, long],
+    [true, long],
+    [true, single],
+  ];
+  return kinds.flatMap(([stream, counts]) => halves.map((passes) => ({ stream, passes, counts })));
+}
+
+/** Stages at which what runs at a rehash step begins or ends. */
+export function bordersOf(flow: Flow, rehash: Rehash | null): Set<number> {
+  const indices = flow.stages.map((_, i) => i);
+  return new Set(indices.filter((i) => i > 0 && rehash?.stages.has(i) !== rehash?.stages.has(i - 1)));
+}
+
+export const batchOf = (flow: Flow) => Math.max(...[...flow.sizes.values()].map((sizes) => sizes["batch"] ?? 1));
+
+/** Plans of one mode, by how much room the largest group's values have (with its weights, if those are streamed). */
+class Modelled {
+  readonly #flow: Flow;
+  readonly #mode: Mode;
+  readonly #rehash: Rehash | null;
+  readonly #overhead: number;
+  readonly #costs: readonly Costed[];
+  readonly #made = new Map<number, PlannedRun>();
+  /** With less there is a group that does not fit. */
+  readonly leastRoom: number;
+  /** With more nothing changes. */
+  readonly enough: number;
+
+  constructor(flow: Flow, mode: Mode, rehash: Rehash | null, overhead: number) {
+    this.#flow = flow;
+    this.#mode = mode;
+    this.#rehash = rehash;
+    this.#overhead = overhead;
+    const rows = batchOf(flow) / mode.passes;
+    this.#costs = groupsOf(flow, mode.counts, rehash?.kept).map((group) => {
+      const alone = groupCost(group, flow.sizes, 1);
+      return { group, alone, together: rows === 1 ? alone : groupCost(group, flow.sizes, rows) };
+    });
+    const least = ({ group, alone }: Costed) => this.#held(alone) + valuesOf(alone, group, mostSlices(group));
+    this.leastRoom = Math.max(...this.#costs.map(least));
+    this.enough = Math.max(
+      ...this.#costs.map(({ group, together }) => this.#held(together) + valuesOf(together, group, 1)),
+    );
+  }
+
+  #held = ({ weights }: GroupCost) => (this.#mode.stream ? weights : 0);
+
+  /** The most room with which the peak stays within a budget; null if the least is too much. */
+  mostRoom(memory: number): number | null {
+    const fits = (room: number) => this.planned(room).prediction.peak <= memory;
+    if (!fits(this.leastRoom)) return null;
+    let [low, high] = [this.leastRoom, Math.max(this.leastRoom, Math.min(this.enough, this.leastRoom + AMPLE))];
+    if (fits(high)) return high;
+    for (let i = 0; i < 12; i++) {
+      const middle = (low + high) / 2;
+      if (fits(middle)) low = middle;
+      else high = middle;
+    }
+    return low;
+  }
+
+  planned(room: number): PlannedRun {
+    const known = this.#made.get(room);
+    if (known) return known;
+    const { passes, stream } = this.#mode;
+    const groups = this.#costs.map(({ group, alone, together }): GroupPlan => {
+      const stages = group.stages.length;
+      const fits = (cost: GroupCost, slices: number) => this.#held(cost) + valuesOf(cost, group, slices) <= room;
+      if (fits(together, 1)) return { stages, slices: 1, together: true };
+      let slices = 1;
+      while (slices < mostSlices(group) && !fits(alone, slices)) slices++;
+      return { stages, slices, together: false };
+    });
+    const plan = { groups, passes, stream };
+    const layout = applyPlan(this.#flow, plan, this.#rehash);
+    const costs = this.#costs.map(({ alone, together }, i) => (groups[i]!.together ? together : alone));
+    const run = { plan, layout, prediction: predictionOf(layout, costs, this.#overhead) };
+    this.#made.set(room, run);
+    return run;
+  }
+}
+
+const mostSlices = ({ axis, length }: Group) => (axis === "position" ? Math.min(length, MOST_POSITION_SLICES) : length);
+
+/** Bytes of the values inside a group for its longest slice. */
+function valuesOf({ fixed, each }: GroupCost, { length }: Group, slices: number): number {
+  return fixed + each * Math.ceil(length / slices);
+}
+
+function predictionOf({ flow, plan, groups, arena, keptBytes }: Layout, costs: readonly GroupCost[], overhead: number) {
+  const batch = batchOf(flow);
+  const outside = [...flow.inputs.values(), ...flow.outputs.values()].filter((id) => flow.sizes.has(id));
+  const features = arena.bytes + keptBytes + outside.reduce((sum, id) => sum + bytesOf(flow.sizes.get(id)!, batch), 0);
+  const all = costs.reduce((sum, { weights }) => sum + weights, 0);
+  const at = costs.map((cost, i) => ({
+    weights: WEIGHT_SHARE * (plan.stream ? cost.weights : all),
+    activations: valuesOf(cost, groups[i]!, groups[i]!.plan.slices),
+  }));
+  const { weights, activations } = at.reduce((most, each) =>
+    each.weights + each.activations > most.weights + most.activations ? each : most,
+  );
+  return { peak: overhead + features + weights + activations, overhead, features, weights, activations };
+}
