@@ -1,4 +1,5 @@
 /** What the transformer and its text encoder start from. */
+import { sizeOf } from "../src/tensor.ts";
 import { initialise, Parameters } from "../src/training/parameters.ts";
 import type { Trainer } from "../src/training/trainer.ts";
 import { seededRandom } from "./random.ts";
@@ -48,4 +49,23 @@ export function renewText({ parameters, optimizer }: Trainer, seed: number): voi
     optimizer.m.fill(0, start, end);
     optimizer.v.fill(0, start, end);
   }
+}
+
+/**
+ * A UNet's: as above, cross-attention begins as nothing, attention, feed-forward layers and the second halves of resnets as
+ * small corrections, and the prediction near zero.
+ */
+export function startUNet(parameters: Parameters, seed: number): void {
+  initialise(parameters, seededRandom(seed), (name, shape) => {
+    if (/attn2\.to_out\.0\.weight$/.test(name)) return 0;
+    if (/(attn1\.to_out\.0|ff\.net\.2)\.weight$/.test(name)) return 0.02;
+    if (/(conv2|attentions\.\d+\.proj_out)\.weight$/.test(name)) return 0.3 / Math.sqrt(sizeOf(shape.slice(1)));
+    if (/conv_out\.weight$/.test(name)) return 0.01;
+    return undefined;
+  });
+}
+
+/** Motion modules': each adds nothing at first, so that training begins at the image model (AnimateDiff, section 4.2). */
+export function startMotion(parameters: Parameters, seed: number): void {
+  initialise(parameters, seededRandom(seed), (name) => (/\.proj_out\.weight$/.test(name) ? 0 : undefined));
 }

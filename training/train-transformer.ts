@@ -2,7 +2,7 @@
  * Trains the transformer of the embedded model, on the latents of a trained autoencoder.
  * `npx tsx training/train-transformer.ts --steps 20000`; a killed run goes on from its last checkpoint.
  */
-import { appendFile, mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Tokenizer } from "@huggingface/tokenizers";
@@ -15,18 +15,16 @@ import { pixart } from "../src/models/pixart.ts";
 import { t5 } from "../src/models/t5.ts";
 import { parameterWeights } from "../src/models/weights.ts";
 import { nodeRuntime } from "../src/runtime/node.ts";
-import { TorchGenerator } from "../src/sampling/noise.ts";
-import { DDIMScheduler } from "../src/schedulers/ddim.ts";
 import { type FloatTensor, floatTensor, int64Tensor } from "../src/tensor.ts";
 import { resumeTraining, saveTraining } from "../src/training/checkpoint-node.ts";
 import { Parameters } from "../src/training/parameters.ts";
 import { Trainer } from "../src/training/trainer.ts";
-import { drawCaption, loadEmojiData } from "./data.ts";
+import { loadEmojiData } from "./data.ts";
 import { renewText, startValues } from "./initial-values.ts";
 import { channelStatistics, encodeAll, normaliseLatents } from "./latents.ts";
-import { schedulerConfig, textEncoderConfig, transformerConfig } from "./model.ts";
-import { seededRandom } from "./random.ts";
+import { textEncoderConfig, transformerConfig } from "./model.ts";
 import { recoloured } from "./recolour.ts";
+import { drawPicture, drawTimestep, noisy, train } from "./sampling.ts";
 
 const { values: options } = parseArgs({
   options: {
@@ -70,9 +68,6 @@ const otherColours = recoloured(data);
 const otherLatents = await encodeAll(join(options.out, "vae"), otherColours);
 const [, channels, size] = latents.mean.shape as [number, number, number, number];
 const each = channels * size * size;
-// What is the same mirrored: no letters, arrows or hands with a side.
-const mirrored = new Set(["smileys-emotion", "animals-nature", "food-drink"]);
-
 const read = async (name: string) =>
   JSON.parse(await readFile(join(options.data, "tokenizer", name), "utf8")) as object;
 const tokenizer = new Tokenizer(await read("tokenizer.json"), await read("tokenizer_config.json"));
@@ -122,18 +117,11 @@ const trainer = await Trainer.create(nodeRuntime, loss, image.parameters, parame
 });
 const statePath = join(options.out, "state.safetensors");
 await resumeTraining(statePath, trainer);
-let pictures = await picturesSoFar(join(options.out, "log.jsonl"));
 if (options["renew-text"]) renewText(trainer, Number(options.seed) + 1);
 console.log(
   `${parameters.size} parameters, ${data.count} pictures and ${otherColours.count} in other colours, latent std ${statistics.std.map((v) => v.toFixed(2))}, ` +
     `from step ${trainer.optimizer.steps} to ${steps}`,
 );
-
-/** What a run that goes on has seen, whose batches may have had another size. */
-async function picturesSoFar(log: string): Promise<number> {
-  const lines = trainer.optimizer.steps > 0 ? (await readFile(log, "utf8")).trim().split("\n") : [];
-  return lines.length > 0 ? (JSON.parse(lines.at(-1)!) as { pictures: number }).pictures : 0;
-}
 
 async function save() {
   await saveTraining(statePath, trainer);
@@ -148,78 +136,40 @@ async function save() {
 
 // ---------------------------------------------------------------- loop
 
-const scheduler = new DDIMScheduler({ ...schedulerConfig, _class_name: "DDIMScheduler" });
 const clean = floatTensor([batch, channels, size, size]);
 const ids = int64Tensor([batch, tokens], new Array(batch * tokens).fill(0));
 const attentionMask = floatTensor([batch, tokens]);
 
-function fill(random: () => number): number[] {
-  const timesteps: number[] = [];
-  for (let i = 0; i < batch; i++) {
-    const wordless = random() < Number(options.dropout);
-    const recolour = !wordless && random() < Number(options.recolour);
-    const source = recolour ? otherColours : data;
-    const index = Math.floor(random() * source.count);
-    const entry = source.entries[index]!;
-    const { mean, flippedMean } = recolour ? otherLatents : latents;
-    const from = mirrored.has(entry.group) && random() < 0.5 ? flippedMean : mean;
-    clean.data.set(from.data.subarray(index * each, (index + 1) * each), i * each);
-    const caption = tokenize(wordless ? "" : drawCaption(entry, random));
-    for (let j = 0; j < tokens; j++) {
-      ids.data[i * tokens + j] = BigInt(caption[j] ?? 0);
-      attentionMask.data[i * tokens + j] = j < caption.length ? 1 : 0;
-    }
-    // Logit-normal (Esser et al. 2024, section 3.1): most where the picture is decided; some everywhere; and a share
-    // where only the text can say what it will be.
-    const normal = Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
-    const kind = random();
-    const time = kind < 0.1 ? random() : kind < 0.4 ? 0.6 + 0.4 * random() : 1 / (1 + Math.exp(-normal));
-    timesteps.push(Math.min(999, Math.floor(1000 * time)));
-  }
-  return timesteps;
-}
+const pictures = {
+  plain: { data, latents },
+  recoloured: { data: otherColours, latents: otherLatents },
+};
+const shares = { dropout: Number(options.dropout), recolour: Number(options.recolour) };
 
-const began = performance.now();
-let started = performance.now();
-let since = trainer.optimizer.steps;
-let sum = 0;
-let count = 0;
-while (trainer.optimizer.steps < steps && performance.now() - began < Number(options.minutes) * 60_000) {
-  const step = trainer.optimizer.steps;
-  // Everything random about a step follows from its number, so that a resumed run draws what the whole one would have.
-  const timesteps = fill(seededRandom(Number(options.seed) + 7919 * (step + 1)));
-  const noise = new TorchGenerator(step).randn(clean.shape);
-  const report = await trainer.step(
-    {
-      ...textValues.tensors(),
-      inputIds: ids,
-      attentionMask,
-      hiddenStates: scheduler.addNoise(clean, noise, timesteps),
-      timestep: floatTensor([batch], Float32Array.from(timesteps)),
-      target: scheduler.velocity(clean, noise, timesteps),
-    },
-    Number(options["learning-rate"]) * Math.min(1, (step + 1) / 300, (steps - step) / Number(options.decay)),
-  );
-  sum += report.loss;
-  count++;
-  pictures += batch;
-  if (count === Number(options.log) || step + 1 === steps) {
-    const rate = ((step + 1 - since) * batch) / ((performance.now() - started) / 1000);
-    const line = {
-      step: step + 1,
-      pictures,
-      loss: +(sum / count).toFixed(4),
-      norm: +report.norm.toFixed(3),
-      picturesPerSecond: +rate.toFixed(1),
-      minutesLeft: +(((steps - step - 1) * batch) / rate / 60).toFixed(1),
-    };
-    console.log(JSON.stringify(line));
-    await appendFile(join(options.out, "log.jsonl"), JSON.stringify(line) + "\n");
-    sum = 0;
-    count = 0;
-    started = performance.now();
-    since = step + 1;
-  }
-  if ((step + 1) % 500 === 0) await save();
-}
-await save();
+await train({
+  trainer,
+  batch,
+  steps,
+  peak: Number(options["learning-rate"]),
+  decay: Number(options.decay),
+  seed: Number(options.seed),
+  minutes: Number(options.minutes),
+  log: Number(options.log),
+  out: options.out,
+  save,
+  draw(step, random) {
+    const timesteps: number[] = [];
+    for (let i = 0; i < batch; i++) {
+      const picture = drawPicture(random, pictures, shares);
+      clean.data.set(picture.latent, i * each);
+      const caption = tokenize(picture.caption);
+      for (let j = 0; j < tokens; j++) {
+        ids.data[i * tokens + j] = BigInt(caption[j] ?? 0);
+        attentionMask.data[i * tokens + j] = j < caption.length ? 1 : 0;
+      }
+      timesteps.push(drawTimestep(random));
+    }
+    const { sample, ...rest } = noisy(clean, timesteps, step);
+    return { ...textValues.tensors(), inputIds: ids, attentionMask, hiddenStates: sample, ...rest };
+  },
+});
