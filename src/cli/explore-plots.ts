@@ -77,7 +77,12 @@ export async function writePlots(
       title: titles[quantity],
       scale: { zero: quantity !== "value" },
     });
-    const color = { field: "algorithm", type: "nominal" as const, title: null, legend: { orient: "top" as const } };
+    const color = {
+      field: "algorithm",
+      type: "nominal" as const,
+      title: null,
+      legend: { orient: "top" as const, symbolOpacity: 1 },
+    };
     const lines = [
       { name: "optimum", value: experiment.optimalValue },
       { name: "baseline", value: experiment.baselineValue },
