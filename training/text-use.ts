@@ -1,34 +1,59 @@
 /**
- * How much the text matters to a model: the difference that another prompt makes to its prediction, over the prediction.
+ * How much the text matters to a model of pictures or videos, at several timesteps: see text-difference.ts.
  * `npx tsx training/text-use.ts [--model checkpoints/fluent-emoji]`
  */
 import { parseArgs } from "node:util";
+import { readModelIndex } from "../src/checkpoints/diffusers-folder.ts";
+import { NodeFolder } from "../src/checkpoints/node.ts";
 import { TextToImagePipeline } from "../src/pipelines/text-to-image.ts";
+import { TextToVideoPipeline } from "../src/pipelines/text-to-video.ts";
 import { rows } from "../src/sampling/guidance.ts";
 import { TorchGenerator } from "../src/sampling/noise.ts";
 import { type FloatTensor, floatTensor } from "../src/tensor.ts";
+import { frameCount } from "./animations.ts";
+import { probePrompts, probeTimesteps, textDifference } from "./text-difference.ts";
 
 const { values: options } = parseArgs({ options: { model: { type: "string", default: "checkpoints/fluent-emoji" } } });
-const pipe = await TextToImagePipeline.fromPretrained(options.model, { spin: false });
-const { embeddings } = await pipe.embed(["a smiling face", "a red apple", "a rocket", "a panda"]);
-const { inChannels, sampleSize } = pipe.transformer.config;
-const tokens = embeddings.encoderHiddenStates.shape[1]!;
-const session = await pipe.transformer.session({ batch: "batch", height: sampleSize, width: sampleSize, tokens });
-const shape = [4, inChannels, sampleSize, sampleSize];
-const noise = new TorchGenerator(0).randn([1, ...shape.slice(1)]).data;
-const hiddenStates = floatTensor(shape);
-for (let i = 0; i < 4; i++) hiddenStates.data.set(noise, i * noise.length);
-for (const t of [999, 900, 800, 600, 400]) {
-  const timestep = floatTensor([4], new Float32Array(4).fill(t));
-  const { sample } = await session.run({ hiddenStates, timestep, ...embeddings });
-  const each = [0, 1, 2, 3].map((i) => rows(sample as FloatTensor, i, i + 1).data);
-  let [between, all] = [0, 0];
-  for (let j = 0; j < noise.length; j++) {
-    const mean = each.reduce((sum, row) => sum + row[j]!, 0) / 4;
-    for (const row of each) {
-      between += (row[j]! - mean) ** 2;
-      all += row[j]! ** 2;
-    }
-  }
-  console.log(`timestep ${t}: ${Math.sqrt(between / all).toFixed(4)}`);
+const { className } = await readModelIndex(new NodeFolder(options.model));
+const predict = className === "AnimateDiffPipeline" ? await videoModel() : await pictureModel();
+const noise = new TorchGenerator(0).randn([1, ...predict.shape]).data;
+const count = probePrompts.length;
+const sample = floatTensor([count, ...predict.shape]);
+for (let i = 0; i < count; i++) sample.data.set(noise, i * noise.length);
+for (const t of probeTimesteps) {
+  const predicted = await predict.run(sample, floatTensor([count], new Float32Array(count).fill(t)));
+  const difference = textDifference(probePrompts.map((_, i) => rows(predicted, i, i + 1).data));
+  console.log(`timestep ${t}: ${difference.toFixed(4)}`);
+}
+
+interface Model {
+  /** Of one latent. */
+  shape: number[];
+  run(sample: FloatTensor, timestep: FloatTensor): Promise<FloatTensor>;
+}
+
+async function pictureModel(): Promise<Model> {
+  const pipe = await TextToImagePipeline.fromPretrained(options.model, { spin: false });
+  const { embeddings } = await pipe.embed(probePrompts);
+  const { inChannels, sampleSize } = pipe.transformer.config;
+  const tokens = embeddings.encoderHiddenStates.shape[1]!;
+  const session = await pipe.transformer.session({ batch: "batch", height: sampleSize, width: sampleSize, tokens });
+  return {
+    shape: [inChannels, sampleSize, sampleSize],
+    run: async (hiddenStates, timestep) =>
+      (await session.run({ hiddenStates, timestep, ...embeddings }))["sample"] as FloatTensor,
+  };
+}
+
+async function videoModel(): Promise<Model> {
+  const pipe = await TextToVideoPipeline.fromPretrained(options.model, { spin: false });
+  const { embeddings: encoderHiddenStates } = await pipe.embed(probePrompts);
+  const { inChannels, sampleSize: size = 8 } = pipe.unet.config;
+  const tokens = encoderHiddenStates.shape[1]!;
+  const session = await pipe.unet.session({ batch: "batch", height: size, width: size, tokens, frames: frameCount });
+  return {
+    shape: [inChannels, frameCount, size, size],
+    run: async (sample, timestep) =>
+      (await session.run({ sample, timestep, encoderHiddenStates }))["sample"] as FloatTensor,
+  };
 }

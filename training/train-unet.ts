@@ -92,11 +92,9 @@ console.log(
     `from step ${trainer.optimizer.steps} to ${options.steps}`,
 );
 
-const probe = await nodeRuntime.compile(
-  toOnnx(buildModel(unetModel(config, { ...geometry, batch: probePrompts.length }), parameterWeights().source)),
-  new Map(),
-  { spin: false },
-);
+const small = unetModel(config, { ...geometry, batch: probePrompts.length });
+const { sample: probed } = buildModel(small, parameterWeights().source);
+const probe = await nodeRuntime.compile(toOnnx({ predicted: probed! }), new Map(), { spin: false });
 
 /** How much another prompt changes the prediction of the averaged weights, at each of the probe's timesteps. */
 async function textUse(): Promise<number[]> {
@@ -112,7 +110,7 @@ async function textUse(): Promise<number[]> {
   for (const t of probeTimesteps) {
     const timestep = floatTensor([count], new Float32Array(count).fill(t));
     const feeds = { ...parameters.tensors(trainer.optimizer.ema), sample: same, timestep, encoderHiddenStates };
-    const predicted = (await probe.run(feeds))["sample"] as FloatTensor;
+    const predicted = (await probe.run(feeds))["predicted"] as FloatTensor;
     used.push(+textDifference(probePrompts.map((_, i) => rows(predicted, i, i + 1).data)).toFixed(4));
   }
   return used;

@@ -1,0 +1,50 @@
+/**
+ * What the video model draws: a strip of frames for each of some fixed prompts, and one moving picture of all of them.
+ * `npx tsx training/motion-sheet.ts [--model checkpoints/fluent-emoji-motion] [--out docs/motion-sheet.png]`
+ */
+import { writeFile } from "node:fs/promises";
+import { parseArgs } from "node:util";
+import { writeAnimation } from "../src/pipelines/animation-node.ts";
+import { contactSheet, encodePng, type Picture } from "../src/pipelines/picture.ts";
+import { TextToVideoPipeline } from "../src/pipelines/text-to-video.ts";
+import { frameCount } from "./animations.ts";
+
+/** Chosen before the model was trained: faces, hearts, animals, people, things; the last two have no animation in the data. */
+export const motionPrompts = [
+  ...["a beating heart", "a grinning face", "a face blowing a kiss", "an angry face"],
+  ...["a rabbit face", "an octopus", "a penguin", "a dog face"],
+  ...["a person running", "a waving hand", "a person dancing", "clapping hands"],
+  ...["a party popper", "a rocket", "fire", "a birthday cake"],
+  ...["a red apple", "a guitar"],
+];
+
+const { values: options } = parseArgs({
+  options: {
+    model: { type: "string", default: "checkpoints/fluent-emoji-motion" },
+    out: { type: "string", default: "docs/motion-sheet.png" },
+    /** The moving picture; six prompts in a row. */
+    animation: { type: "string", default: "docs/motion-sheet.gif" },
+    steps: { type: "string", default: "25" },
+    guidance: { type: "string", default: "4.5" },
+    seed: { type: "string", default: "0" },
+  },
+});
+const pipe = await TextToVideoPipeline.fromPretrained(options.model, { spin: false });
+const videos: (readonly Picture[])[] = [];
+for (const prompt of motionPrompts) {
+  const { videos: made } = await pipe(prompt, {
+    steps: Number(options.steps),
+    guidanceScale: Number(options.guidance),
+    seed: Number(options.seed),
+    frames: frameCount,
+  });
+  videos.push(made[0]!.frames);
+}
+await writeFile(options.out, encodePng(contactSheet(videos.flat(), frameCount)));
+const frames = videos[0]!.map((_, i) =>
+  contactSheet(
+    videos.map((video) => video[i]!),
+    6,
+  ),
+);
+await writeAnimation(options.animation, { frames, fps: 8 });
