@@ -72,7 +72,9 @@ export function lowestMean(weights: Float64Array, values: Float64Array, count: n
   if (mean <= 0 || radius === 0) return Math.max(0, mean);
   // Where the radius is small, the least mean is mean - sqrt(2 variance radius), attained at this x.
   const guess = Math.sqrt(Math.max(0, squares - mean * mean) / (2 * radius)) - mean;
-  let x = Math.max(guess, 1e-3 * mean);
+  // Far beyond the mean, which only radii of no use ask for, the difference below would be of rounding errors.
+  const most = 1e5 * mean;
+  let x = Math.min(most, Math.max(guess, 1e-3 * mean));
   let best = 0;
   for (let iteration = 0; iteration < 12; iteration++) {
     // sums of w log(v + x), w / (v + x), w / (v + x)^2
@@ -90,7 +92,7 @@ export function lowestMean(weights: Float64Array, values: Float64Array, count: n
     // The derivative in x has the sign of logs + log(first) - radius, which falls with x.
     const slope = first - second / first;
     const step = slope < 0 ? (logs + Math.log(first) - radius) / slope : 0;
-    const next = x - step > 0 ? x - step : x / 8;
+    const next = x - step > 0 ? Math.min(most, x - step) : x / 8;
     if (Math.abs(next - x) <= 0.05 * x) break;
     x = next;
     // With every value above zero the best x may be zero itself.
