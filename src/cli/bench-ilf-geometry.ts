@@ -1,11 +1,5 @@
 /** Time alone: full and inner steps of a published network's size, with random weights. */
-import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { readConfig } from "../checkpoints/diffusers-folder.ts";
-import { initModel, presets } from "../checkpoints/init-node.ts";
-import { NodeFolder } from "../checkpoints/node.ts";
 import { openWeights } from "../checkpoints/weights.ts";
 import { constant } from "../graph/value.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
@@ -18,9 +12,9 @@ import { StagedSession } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import { nodeRuntime } from "../runtime/node.ts";
 import { runSegments } from "../sampling/denoiser.ts";
-import { TorchGenerator } from "../sampling/noise.ts";
 import { parseSchedule, scheduled } from "../sampling/step-policy.ts";
-import { type FloatTensor, floatTensor, int64Tensor, sizeOf, type Tensor } from "../tensor.ts";
+import { type FloatTensor, floatTensor, sizeOf } from "../tensor.ts";
+import { randomFeeds, randomNetwork } from "./random-network.ts";
 
 /** Name of the geometry -> preset of its network. */
 const networks: Readonly<Record<string, string>> = { "dit-xl-2": "dit-xl-2", "pixart-xl-2-512": "pixart-xl-2" };
@@ -108,30 +102,6 @@ export async function benchGeometry(name: string, options: GeometryOptions): Pro
     console.log(`parts ${fullMs.toFixed(0)} ms, an inner step ${innerMs.toFixed(0)} ms (medians of ${rounds}).`);
     console.log(`${steps} steps, ${fullSteps} of them full: ${speedup.toFixed(2)}x`);
   }
-}
-
-/** Kept between runs: it is gigabytes. */
-async function randomNetwork(preset: string, seed: number): Promise<NodeFolder> {
-  const folder = join(tmpdir(), "halfstep-bench", `${preset}-seed${seed}`);
-  if (!existsSync(join(folder, "config.json"))) {
-    console.error(`making ${folder} ...`);
-    await mkdir(join(folder, ".."), { recursive: true });
-    await initModel(folder, presets.get(preset)!, { seed });
-  }
-  return new NodeFolder(folder);
-}
-
-function randomFeeds({ inputs }: StagedModel, seed: number): Record<string, Tensor> {
-  const generator = new TorchGenerator(seed);
-  return Object.fromEntries(
-    Object.entries(inputs).map(([name, { shape, dtype }]) => {
-      const sizes = shape as readonly number[];
-      if (dtype === "int64") return [name, int64Tensor(sizes, new Array(sizeOf(sizes)).fill(207))];
-      if (name === "timestep") return [name, floatTensor(sizes, new Float32Array(sizeOf(sizes)).fill(500))];
-      if (name.endsWith("Mask")) return [name, floatTensor(sizes, new Float32Array(sizeOf(sizes)).fill(1))];
-      return [name, generator.randn(sizes)];
-    }),
-  );
 }
 
 const median = (values: readonly number[]) => values.toSorted((a, b) => a - b)[values.length >> 1]!;

@@ -4,6 +4,7 @@ import { version } from "../../package.json";
 import { HalfstepError } from "../errors.ts";
 import { animateCommand } from "./animate.ts";
 import { benchIlfCommand } from "./bench-ilf.ts";
+import { benchStreamlinedCommand } from "./bench-streamlined.ts";
 import { distillCommand } from "./distill.ts";
 import { evalCommand } from "./eval.ts";
 import { exploreCommand } from "./explore.ts";
@@ -25,7 +26,10 @@ const program = new Command("halfstep")
   .addCommand(initCommand())
   .addCommand(exploreCommand())
   .addCommand(
-    new Command("bench").description("measure speed and quality on this machine").addCommand(benchIlfCommand()),
+    new Command("bench")
+      .description("measure speed and quality on this machine")
+      .addCommand(benchIlfCommand())
+      .addCommand(benchStreamlinedCommand()),
   )
   .showHelpAfterError("(--help shows what there is)");
 

@@ -71,6 +71,8 @@ const named = new Map<string, Action>([
   ["full", "full"],
   ["i", "inner"],
   ["inner", "inner"],
+  ["r", "rehash"],
+  ["rehash", "rehash"],
 ]);
 
 /**
@@ -91,12 +93,12 @@ export function stretched(schedule: Schedule): StepPolicy {
 }
 
 /**
- * "2" (every second step is full), "2:3:1" (and the first three and the last), "full,inner,full" or "fif". Throws
+ * "2" (every second step is full), "2:3:1" (and the first three and the last), "full,inner,full", "fif" or "frf" (rehash). Throws
  * ArgumentError for other text.
  */
 export function parseSchedule(text: string): Schedule {
   const [every, warmUp = 1, final = 0] = text.split(":").map(Number);
-  const words = /^[fi]+$/i.test(text) ? [...text] : text.split(",");
+  const words = /^[fir]+$/i.test(text) ? [...text] : text.split(",");
   const list = words.map((word) => named.get(word.trim().toLowerCase()));
   const schedule: Schedule | null = /^\d+(:\d+){0,2}$/.test(text)
     ? { every: every!, warmUp, final }

@@ -49,7 +49,9 @@ export interface Layout {
   readonly rows: number;
   readonly arena: ArenaLayout;
   readonly lifetimes: readonly Lifetime[];
-  /** Bytes that stay from step to step, of all passes. */
+  /** Features that stay from step to step. */
+  readonly kept: ReadonlySet<string>;
+  /** Their bytes, of all passes. */
   readonly keptBytes: number;
 }
 
@@ -80,7 +82,7 @@ export function applyPlan(flow: Flow, plan: Plan, rehash: Rehash | null = null):
   });
   const lifetimes = lifetimesOf(flow, groups, kept, rows);
   const keptBytes = plan.passes * [...kept].reduce((sum, id) => sum + bytesOf(flow.sizes.get(id)!, rows), 0);
-  return { flow, plan, groups, rows, lifetimes, arena: layOut(lifetimes), keptBytes };
+  return { flow, plan, groups, rows, lifetimes, arena: layOut(lifetimes), kept, keptBytes };
 }
 
 function plannedGroup({ sizes, model }: Flow, group: Group, plan: GroupPlan, rows: number, again: boolean) {

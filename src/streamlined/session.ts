@@ -15,7 +15,7 @@ export type Kept = readonly ReadonlyMap<string, Float32Array>[];
 export interface GroupProgress {
   readonly group: string;
   /** Counts from 0, over all passes of this call. */
-  readonly index: number;
+  readonly groupIndex: number;
   readonly groups: number;
 }
 
@@ -71,13 +71,10 @@ export class StreamlinedSession {
 
   /** Room for what a full step leaves. */
   keep(): Kept {
-    const { flow, groups, plan, rows } = this.layout;
-    const kept = new Set(groups.filter(({ again }) => again).flatMap(({ reads }) => reads));
-    for (const group of groups) if (group.again) for (const id of group.writes) kept.delete(id);
-    const made = [...kept].filter((id) => groups.some(({ writes }) => writes.includes(id)));
+    const { flow, kept, plan, rows } = this.layout;
     return Array.from(
       { length: plan.passes },
-      () => new Map(made.map((id) => [id, new Float32Array(bytesOf(flow.sizes.get(id)!, rows) / 4)])),
+      () => new Map([...kept].map((id) => [id, new Float32Array(bytesOf(flow.sizes.get(id)!, rows) / 4)])),
     );
   }
 
@@ -113,7 +110,7 @@ export class StreamlinedSession {
         return given.get(id) ?? keep?.[pass]?.get(id) ?? this.#place(id);
       };
       for (const [i, group] of groups.entries()) {
-        onGroup?.({ group: group.name, index: pass * groups.length + i, groups: plan.passes * groups.length });
+        onGroup?.({ group: group.name, groupIndex: pass * groups.length + i, groups: plan.passes * groups.length });
         await this.#runGroup(group, places);
       }
     }

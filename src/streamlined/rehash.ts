@@ -1,0 +1,116 @@
+/**
+ * Step Rehash (arXiv 2411.01171): features after the layers along time change little from one step to the next. A full step
+ * leaves those at a cut in the way up; a rehash step runs only what follows the cut.
+ */
+import { ArgumentError } from "../errors.ts";
+import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
+import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";
+import type { FloatTensor } from "../tensor.ts";
+import type { Flow, FlowStage } from "./grouping.ts";
+import type { Rehash } from "./plan.ts";
+import type { GroupProgress, Kept, StreamlinedSession } from "./session.ts";
+import { workOf } from "./work.ts";
+
+const DOWN = /^(conv_in$|down_blocks\.)/;
+const ENLARGES = /^up_blocks\.\d+\.upsamplers\.0$/;
+
+/** The feature of the way down that a stage of the way up is joined to. */
+const skipOf = ({ stage, reads }: FlowStage) =>
+  stage.name.startsWith("up_blocks.") ? [...reads.values()].find((id) => DOWN.test(id)) : undefined;
+
+/** Features that steps can come back in after, first the one after which the most remains: the ends of the way up's layers. */
+export function rehashCuts(flow: Flow): string[] {
+  const ends = flow.stages.flatMap((each) => {
+    const [end] = each.reads.values();
+    const fromLayer = end?.startsWith("up_blocks.") && !ENLARGES.test(end);
+    return fromLayer && (skipOf(each) !== undefined || ENLARGES.test(each.stage.name)) ? [end!] : [];
+  });
+  return [...new Set(ends)];
+}
+
+/** After the first layer of the last block: what remains there is small, and it still attends and mixes frames. */
+export function defaultCut(flow: Flow): string {
+  const cuts = rehashCuts(flow);
+  const last = cuts.findLast((name) => !name.startsWith(blockOf(cuts.at(-1) ?? "")));
+  const first = cuts[last === undefined ? 0 : cuts.indexOf(last) + 1];
+  if (first !== undefined) return first;
+  throw new ArgumentError(`${flow.model.className} has no layers on a way up; Step Rehash is for UNets.`);
+}
+
+const blockOf = (name: string) => name.split(".").slice(0, 2).join(".") + ".";
+
+/**
+ * What a step does that comes back in after `cut`. Of the features of the way down that are read after it, the first
+ * `fresh` are worked out anew, from the latent of this step on; 1, the first convolution alone, unless given. The others
+ * are those of the last full step. Throws ArgumentError for a cut that there is not.
+ */
+export function rehashAt(flow: Flow, cut: string = defaultCut(flow), fresh = 1): Rehash {
+  const cuts = rehashCuts(flow);
+  if (!cuts.includes(cut)) {
+    throw new ArgumentError(`${flow.model.className} cannot be cut after "${cut}"; it can after ${cuts.join(", ")}.`);
+  }
+  const skips = skipsOf(flow);
+  if (!Number.isInteger(fresh) || fresh < 0 || fresh > skips.length) {
+    throw new ArgumentError(`fresh must be a whole number from 0 to ${skips.length}, not ${fresh}.`);
+  }
+  const stored = new Set([cut, ...skips.slice(fresh)]);
+  const maker = new Map(flow.stages.flatMap(({ writes }, i) => [...writes.values()].map((id) => [id, i] as const)));
+  const stages = new Set<number>();
+  const kept = new Set<string>();
+  const open = [...flow.outputs.values()];
+  for (let id = open.pop(); id !== undefined; id = open.pop()) {
+    const stage = maker.get(id);
+    if (stage === undefined) continue;
+    if (stored.has(id)) kept.add(id);
+    else if (!stages.has(stage)) {
+      stages.add(stage);
+      open.push(...flow.stages[stage]!.reads.values());
+    }
+  }
+  return { stages, kept };
+}
+
+/** Features of the way down that the way up reads, in the order in which they are made. */
+function skipsOf(flow: Flow): string[] {
+  const joined = new Set(flow.stages.map(skipOf));
+  return flow.stages.flatMap(({ writes }) => [...writes.values()].filter((id) => joined.has(id)));
+}
+
+/** What a rehash step computes, as a share of a full one. */
+export function rehashShare(flow: Flow, { stages }: Rehash): number {
+  const work = workOf(flow);
+  const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
+  return sum(work.filter((_, i) => stages.has(i))) / sum(work);
+}
+
+/** Runs a model by a plan, each step as a policy has it. Without one all steps are full. */
+export class StreamlinedDenoiser implements Denoiser {
+  readonly actions: Action[] = [];
+  readonly #session: StreamlinedSession;
+  readonly #policy: StepPolicy | null;
+  readonly #onGroup: ((progress: GroupProgress & StepContext) => void) | undefined;
+  #kept: Kept | null = null;
+
+  constructor(
+    session: StreamlinedSession,
+    policy: StepPolicy | null = null,
+    onGroup?: (progress: GroupProgress & StepContext) => void,
+  ) {
+    this.#session = session;
+    this.#policy = policy;
+    this.#onGroup = onGroup;
+  }
+
+  async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
+    const chosen = this.#policy?.(step) ?? "full";
+    const action = this.#kept ? chosen : "full";
+    this.#kept ??= this.#session.keep();
+    this.actions.push(action);
+    const { sample } = await this.#session.run(feeds, {
+      again: action !== "full",
+      keep: this.#kept,
+      onGroup: (progress) => this.#onGroup?.({ ...step, ...progress }),
+    });
+    return sample!;
+  }
+}

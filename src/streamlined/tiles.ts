@@ -1,0 +1,87 @@
+/**
+ * Pictures in overlapping tiles, for networks that cannot be cut exactly: an autoencoder's group norms and its attention see
+ * all of a picture. Where tiles overlap they are averaged with weights that fall to zero towards a tile's edge, so the
+ * result has no seam: it is continuous wherever the tiles are.
+ */
+import { ArgumentError } from "../errors.ts";
+import { type FloatTensor, floatTensor } from "../tensor.ts";
+
+/** Along one axis, in elements of what is read. */
+export interface TileAxis {
+  readonly length: number;
+  readonly tile: number;
+  readonly starts: readonly number[];
+}
+
+/** As few tiles as overlap by at least `overlap`, evenly spread from edge to edge. Throws ArgumentError. */
+export function tileAxis(length: number, tile: number, overlap: number): TileAxis {
+  if (tile >= length) return { length, tile: length, starts: [0] };
+  if (!(Number.isInteger(tile) && Number.isInteger(overlap) && overlap >= 0 && 2 * overlap <= tile && tile > 0)) {
+    throw new ArgumentError(`Tiles of ${tile} cannot overlap by ${overlap}: at most by half, in whole numbers.`);
+  }
+  const count = Math.ceil((length - overlap) / (tile - overlap));
+  const starts = Array.from({ length: count }, (_, i) => Math.round((i * (length - tile)) / (count - 1)));
+  return { length, tile, starts };
+}
+
+/** For each tile and each place in it, times `factor` enlarged: what it counts. At every place of the whole they sum to 1. */
+export function tileWeights({ length, tile, starts }: TileAxis, factor = 1): Float64Array[] {
+  const [size, all] = [tile * factor, length * factor];
+  const total = new Float64Array(all);
+  const weights = starts.map((start, i) => {
+    const ramp = new Float64Array(size);
+    const before = i === 0 ? 0 : (starts[i - 1]! + tile - start) * factor;
+    const after = i === starts.length - 1 ? 0 : (start + tile - starts[i + 1]!) * factor;
+    for (let at = 0; at < size; at++) {
+      const rising = before > 0 ? (at + 0.5) / before : 1;
+      const falling = after > 0 ? (size - at - 0.5) / after : 1;
+      ramp[at] = Math.min(1, rising, falling);
+      total[start * factor + at]! += ramp[at]!;
+    }
+    return ramp;
+  });
+  for (const [i, ramp] of weights.entries()) {
+    for (let at = 0; at < size; at++) ramp[at]! /= total[starts[i]! * factor + at]!;
+  }
+  return weights;
+}
+
+/**
+ * Runs `decode` on tiles of `latent` [batch, channels, height, width] and blends what they give, [batch, channels, factor
+ * height, factor width]. One tile that covers all is that very result.
+ */
+export async function inTiles(
+  latent: FloatTensor,
+  tile: { height: number; width: number },
+  overlap: number,
+  decode: (tile: FloatTensor) => Promise<FloatTensor>,
+): Promise<FloatTensor> {
+  const [batch, channels, height, width] = latent.shape as [number, number, number, number];
+  const rows = tileAxis(height, tile.height, overlap);
+  const columns = tileAxis(width, tile.width, overlap);
+  if (rows.starts.length === 1 && columns.starts.length === 1) return decode(latent);
+  let result: FloatTensor | null = null;
+  for (const [i, top] of rows.starts.entries()) {
+    for (const [j, left] of columns.starts.entries()) {
+      const part = floatTensor([batch, channels, rows.tile, columns.tile]);
+      for (let line = 0; line < batch * channels * rows.tile; line++) {
+        const [plane, y] = [Math.floor(line / rows.tile), line % rows.tile];
+        const from = (plane * height + top + y) * width + left;
+        part.data.set(latent.data.subarray(from, from + columns.tile), line * columns.tile);
+      }
+      const decoded = await decode(part);
+      const [, out, tall, wide] = decoded.shape as [number, number, number, number];
+      const factor = tall / rows.tile;
+      result ??= floatTensor([batch, out, height * factor, width * factor]);
+      const [down, across] = [tileWeights(rows, factor)[i]!, tileWeights(columns, factor)[j]!];
+      for (let line = 0; line < batch * out * tall; line++) {
+        const [plane, y] = [Math.floor(line / tall), line % tall];
+        const to = (plane * height * factor + top * factor + y) * width * factor + left * factor;
+        for (let x = 0; x < wide; x++) {
+          result.data[to + x]! += down[y]! * across[x]! * decoded.data[line * wide + x]!;
+        }
+      }
+    }
+  }
+  return result!;
+}

@@ -1,0 +1,33 @@
+/** How much a stage computes. */
+import { type Node, topologicalOrder, type Value } from "../graph/value.ts";
+import { parameterWeights } from "../models/weights.ts";
+import { sizeOf } from "../tensor.ts";
+import { buildGroup, type Flow, groupsOf } from "./grouping.ts";
+
+const size = (value: Value | null | undefined) => sizeOf((value?.shape ?? []) as number[]);
+const last = ({ shape }: Value, axis: number) => Number(shape.at(axis));
+
+/** Multiplications of products, of which nearly all the time consists. */
+function multiplications({ op, inputs, outputs, attributes }: Node): number {
+  const [a, b] = inputs;
+  const out = size(outputs[0]);
+  if (op === "Gemm") return out * (attributes["transA"] ? last(a!, 0) : last(a!, 1));
+  if (op === "MatMul") return out * last(a!, -1);
+  if (op === "Conv") return (out * size(b)) / last(b!, 0);
+  // Queries by keys, and weights by values.
+  if (op === "MultiHeadAttention") return 2 * size(a) * last(b!, 1);
+  return 0;
+}
+
+/** For each stage of a model, for its whole batch. */
+export function workOf(flow: Flow): number[] {
+  const batch = Math.max(...[...flow.sizes.values()].map((sizes) => sizes["batch"] ?? 1));
+  const single = groupsOf(
+    flow,
+    flow.stages.map(() => 1),
+  );
+  return single.map((group) => {
+    const outputs = buildGroup(group, flow.sizes, parameterWeights().source, batch, group.length);
+    return topologicalOrder(Object.values(outputs)).reduce((sum, node) => sum + multiplications(node), 0);
+  });
+}
