@@ -1,4 +1,5 @@
 import { Command, Option } from "commander";
+import { platform } from "#platform";
 import { version } from "../../package.json";
 import { ArgumentError } from "../errors.ts";
 import type { Animation } from "../pipelines/animation.ts";
@@ -6,9 +7,13 @@ import { checkDestination, writeAnimation } from "../pipelines/animation-node.ts
 import { type SchedulerChoice, schedulerChoices } from "../pipelines/components.ts";
 import { ImageToVideoPipeline } from "../pipelines/image-to-video.ts";
 import { readPicture } from "../pipelines/picture-node.ts";
+import { videoAccelerations } from "../pipelines/streamlined.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
 import type { Provider } from "../runtime/runtime.ts";
 import type { SamplerStep } from "../sampling/sampler.ts";
+import { parseSchedule, type StepContext } from "../sampling/step-policy.ts";
+import { describeBytes } from "../streamlined/bytes.ts";
+import type { GroupProgress } from "../streamlined/session.ts";
 import { numberBetween, providerOption, threadsOption } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
@@ -28,6 +33,9 @@ interface AnimateOptions {
   scheduler?: SchedulerChoice;
   width?: number;
   height?: number;
+  memory?: string;
+  accelerate: (typeof videoAccelerations)[number];
+  schedule?: string;
   provider: Provider;
   threads?: number;
   json?: boolean;
@@ -59,6 +67,13 @@ export function animateCommand(): Command {
     )
     .option("--width <pixels>", "width (the model's own)", whole(8, 8192))
     .option("--height <pixels>", "height (the model's own)", whole(8, 8192))
+    .option("--memory <amount>", 'what it may take in all: "6GB", "800MB" (as much as it likes)')
+    .addOption(
+      new Option("--accelerate <method>", "do steps in part: Step Rehash")
+        .choices([...videoAccelerations])
+        .default("none"),
+    )
+    .option("--schedule <steps>", 'with rehash: which steps are full, "2" (every second), "2:3:1", "frrf" (2)')
     .addOption(providerOption())
     .addOption(threadsOption())
     .option("--json", "print what was made as JSON")
@@ -74,6 +89,9 @@ async function animate(prompt: string | undefined, options: AnimateOptions): Pro
   }
   if (options.image === undefined && (options.motion !== undefined || options.noise !== undefined)) {
     throw new ArgumentError("--motion and --noise go with --image; a video from a prompt has neither.");
+  }
+  if (options.schedule !== undefined && options.accelerate !== "rehash") {
+    throw new ArgumentError("--schedule says which steps are full; it goes with --accelerate rehash.");
   }
   // Before hours are spent on what cannot be written.
   await checkDestination(options.out);
@@ -126,7 +144,7 @@ async function fromText(prompt: string, options: AnimateOptions, bars: Bars, sig
     ...(options.adapter ? { motionAdapter: options.adapter } : {}),
   });
   try {
-    const { videos, seeds, warnings } = await pipe(prompt, {
+    const { videos, seeds, warnings, fullSteps, rehashSteps } = await pipe(prompt, {
       ...common(options, bars, signal),
       steps,
       frames,
@@ -142,6 +160,7 @@ async function fromText(prompt: string, options: AnimateOptions, bars: Bars, sig
       guidanceScale,
       scheduler: options.scheduler ?? "own",
       negativePrompt,
+      ...chosen(options, fullSteps, rehashSteps),
     };
     return { video: videos[0]!, seed: seeds[0]!, warnings, settings };
   } finally {
@@ -154,7 +173,7 @@ async function fromPicture(options: AnimateOptions, bars: Bars, signal: AbortSig
   const picture = await readPicture(options.image!);
   const pipe = await ImageToVideoPipeline.fromPretrained(model, loading(options, bars, signal));
   try {
-    const { videos, seeds } = await pipe(picture, {
+    const { videos, seeds, fullSteps, rehashSteps } = await pipe(picture, {
       ...common(options, bars, signal),
       steps,
       fps,
@@ -165,11 +184,23 @@ async function fromPicture(options: AnimateOptions, bars: Bars, signal: AbortSig
       ...(options.frames ? { frames: options.frames } : {}),
     });
     const [video] = videos as [Animation];
-    const settings = { model, steps, frames: video.frames.length, fps, maxGuidanceScale, motion, noise };
-    return { video, seed: seeds[0]!, warnings: [], settings: { ...settings, scheduler: options.scheduler ?? "own" } };
+    const settings = {
+      ...{ model, steps, frames: video.frames.length, fps, maxGuidanceScale, motion, noise },
+      scheduler: options.scheduler ?? "own",
+      ...chosen(options, fullSteps, rehashSteps),
+    };
+    return { video, seed: seeds[0]!, warnings: [], settings };
   } finally {
     await pipe.release();
   }
+}
+
+/** What was asked of memory and steps, as settings that are kept with the video. */
+function chosen({ memory, accelerate }: AnimateOptions, fullSteps: number, rehashSteps: number) {
+  return {
+    ...(memory === undefined ? {} : { memory }),
+    ...(accelerate === "none" ? {} : { accelerate, fullSteps, rehashSteps }),
+  };
 }
 
 function loading({ provider, threads }: AnimateOptions, bars: Bars, signal: AbortSignal) {
@@ -177,8 +208,12 @@ function loading({ provider, threads }: AnimateOptions, bars: Bars, signal: Abor
 }
 
 /** What both pipelines are asked in the same words. */
-function common({ width, height, seed, scheduler }: AnimateOptions, bars: Bars, signal: AbortSignal) {
+function common(options: AnimateOptions, bars: Bars, signal: AbortSignal) {
+  const { width, height, seed, scheduler, memory, accelerate, schedule } = options;
   return {
+    ...(memory === undefined ? {} : { memory }),
+    accelerate: schedule === undefined ? accelerate : { method: "rehash" as const, schedule: parseSchedule(schedule) },
+    onGroup: bars.onGroup,
     ...(width ? { width } : {}),
     ...(height ? { height } : {}),
     ...(seed === undefined ? {} : { seed }),
@@ -193,7 +228,7 @@ function common({ width, height, seed, scheduler }: AnimateOptions, bars: Bars, 
 class Bars {
   readonly #started: number;
   readonly #download = new ProgressBar("downloading {bar} {percentage} %, {eta_formatted} left");
-  readonly #steps = new ProgressBar("{bar} {value}/{total} steps, {eta_formatted} left");
+  readonly #steps = new ProgressBar("{bar} {value}/{total} steps, {eta_formatted} left{now}");
   readonly #frames = new ProgressBar("{bar} {value}/{total} frames, {eta_formatted} left");
   /** Seconds from the start of the command to the end of the first step. */
   toFirstStep: number | null = null;
@@ -210,7 +245,15 @@ class Bars {
   readonly onStep = ({ index, steps }: SamplerStep): void => {
     this.#download.stop();
     this.toFirstStep ??= +((performance.now() - this.#started) / 1000).toFixed(3);
-    this.#steps.show(index + 1, steps);
+    this.#steps.show(index + 1, steps, { now: "" });
+  };
+
+  /** Steps that are done by a plan take long enough to say where they are. */
+  readonly onGroup = ({ index, steps, group, groupIndex, groups }: GroupProgress & StepContext): void => {
+    this.#download.stop();
+    const memory = describeBytes(platform.runtime.residentMemory() ?? 0);
+    const place = `group ${groupIndex + 1} of ${groups} (${group.split(" to ")[0]})`;
+    this.#steps.show(index, steps, { now: `, ${place}, ${memory} in use` });
   };
 
   readonly onDecode = ({ done, total }: { done: number; total: number }): void => {

@@ -1,6 +1,7 @@
 /** Latents of videos to frames. */
 import type { AutoencoderKLConfig } from "../models/autoencoder-kl.ts";
 import { checkFinite } from "../sampling/sampler.ts";
+import { inTiles } from "../streamlined/tiles.ts";
 import { type FloatTensor, floatTensor, sizeOf } from "../tensor.ts";
 import type { Component } from "./components.ts";
 
@@ -9,6 +10,8 @@ export interface DecodeOptions {
   signal?: AbortSignal;
   /** How many frames are decoded, of all videos together. */
   onDecode?: (progress: { done: number; total: number }) => void;
+  /** Of the latent: larger pictures are decoded in tiles of this size, which overlap by `overlap` and are blended. */
+  tile?: { height: number; width: number; overlap: number };
 }
 
 /** The second and third axis of a video exchanged: [batch, a, b, height, width] -> [batch, b, a, height, width]. */
@@ -37,7 +40,7 @@ export async function decodeFrames(
   vae: Component<AutoencoderKLConfig>,
   latents: FloatTensor,
   chunk: number,
-  { signal, onDecode }: DecodeOptions = {},
+  { signal, onDecode, tile }: DecodeOptions = {},
 ): Promise<FloatTensor> {
   const [batch, frames, ...picture] = latents.shape as [number, number, number, number, number];
   const [, height, width] = picture;
@@ -54,8 +57,12 @@ export async function decodeFrames(
       [count, ...picture],
       scaled.map((value) => value / scalingFactor + shiftFactor),
     );
-    const session = await vae.session({ batch: 1, frames: count, height, width });
-    const decoded = (await session.run({ latent }))["decoded"] as FloatTensor;
+    const decoded = await inTiles(latent, tile ?? { height, width }, tile?.overlap ?? 0, async (part) => {
+      signal?.throwIfAborted();
+      const [, , high, wide] = part.shape as [number, number, number, number];
+      const session = await vae.session({ batch: 1, frames: count, height: high, width: wide });
+      return (await session.run({ latent: part }))["decoded"] as FloatTensor;
+    });
     // In a picture NaN would be black.
     checkFinite(decoded, `frame ${start + 1} of ${total} from the autoencoder`);
     const [, channels, tall, wide] = decoded.shape as [number, number, number, number];

@@ -28,8 +28,21 @@ import { ImageEncoder } from "./image-encoder.ts";
 import type { Picture } from "./picture.ts";
 import { resample } from "./resample.ts";
 import { checkSettings, checkWhole, type SamplingOptions } from "./settings.ts";
+import {
+  abortable,
+  decodingIn,
+  isPlanned,
+  type NetworkSize,
+  Streamlined,
+  type StreamlinedOptions,
+  type VideoActions,
+  videoActions,
+} from "./streamlined.ts";
 
-export interface ImageToVideoOptions extends Omit<SamplingOptions, "accelerate">, Pick<DecodeOptions, "onDecode"> {
+export interface ImageToVideoOptions
+  extends Omit<SamplingOptions, "accelerate">,
+    StreamlinedOptions,
+    Pick<DecodeOptions, "onDecode"> {
   /** Solver steps, 25 unless given. */
   steps?: number;
   /** How far to go from what the model gives without the picture: on the first frame (1 unless given), and on the last (3). */
@@ -45,14 +58,14 @@ export interface ImageToVideoOptions extends Omit<SamplingOptions, "accelerate">
   motionBucketId?: number;
   /** How much noise is added to the picture, 0.02 unless given: more lets the video go further from it. */
   noiseAugStrength?: number;
-  /** Frames that are decoded together, all unless given. Fewer take less memory and flicker more. */
+  /** Frames that are decoded together, all (or as many as `memory` allows) unless given. Fewer take less memory and flicker more. */
   decodeChunkSize?: number;
   /** In pixels; 1024 x 576, as Stable Video Diffusion was trained, or what a model of another size was made for. */
   width?: number;
   height?: number;
 }
 
-export interface ImageToVideoResult {
+export interface ImageToVideoResult extends VideoActions {
   videos: Animation[];
   /** Of each video. */
   seeds: number[];
@@ -101,6 +114,7 @@ export class ImageToVideoPipeline {
   /** Null in a folder without one: only `codeImage`, `sampleLatents` and `decode` work then. */
   readonly imageEncoder: ImageEncoder | null;
   readonly schedulerConfig: RawConfig;
+  readonly #streamlined: Streamlined<UNetSpatioTemporalConfig>;
 
   private constructor(parts: Parts) {
     this.name = parts.name;
@@ -110,6 +124,7 @@ export class ImageToVideoPipeline {
     this.decoder = parts.decoder;
     this.imageEncoder = parts.imageEncoder;
     this.schedulerConfig = parts.schedulerConfig;
+    this.#streamlined = new Streamlined(parts.unet, unetSpatioTemporal);
   }
 
   /** `model`: a folder in diffusers' layout, or a Hub id. */
@@ -152,7 +167,8 @@ export class ImageToVideoPipeline {
 
   /**
    * Videos that begin at a picture, which is brought to their size. Throws ArgumentError for settings outside their range,
-   * NumericError if the model gives something that is not a number, and the signal's reason when it is aborted.
+   * BudgetError for a budget of memory that cannot be kept, NumericError if the model gives something that is not a number,
+   * and the signal's reason when it is aborted.
    */
   async generate(picture: Picture, options: ImageToVideoOptions = {}): Promise<ImageToVideoResult> {
     const settings = this.#settings(options);
@@ -169,10 +185,25 @@ export class ImageToVideoPipeline {
     const draw = (shape: readonly number[]) => generators.map((generator) => generator.randn(shape)).reduce(stack);
     const copies = (one: FloatTensor) => Array.from({ length: count }, () => one).reduce(stack);
 
+    const factor = spatialFactor(this.decoder.config);
+    const [latentHeight, latentWidth] = [height / factor, width / factor];
+    const batch = settings.maxGuidanceScale > 1 ? 2 * count : count;
+    const size = { batch, frames, height: latentHeight, width: latentWidth, tokens: 1 };
+    // What cannot be done is said before anything is.
+    if (isPlanned(options)) this.#streamlined.plan(size, options);
+    const room = decodingIn(
+      this.decoder,
+      { frames: decodeChunkSize ?? frames, height: latentHeight, width: latentWidth },
+      options.memory,
+    );
+
     const imageEmbeds = copies(await this.imageEncoder.embed(picture));
     const image = copies(toPlanes(resample(picture, width, height, "lanczos")));
     const imageLatents = await this.codeImage(image, draw([1, 3, height, width]), noiseAugStrength);
     signal?.throwIfAborted();
+    // Each network has the budget to itself.
+    if (options.memory !== undefined) await Promise.all([this.imageEncoder.release(), this.encoder.release()]);
+    const denoiser = await this.openDenoiser({ ...size, tokens: imageEmbeds.shape[1]! }, abortable(options));
     const [, channels, high, wide] = imageLatents.shape as [number, number, number, number];
     const shape = [1, frames, channels, high, wide];
     const latents = await this.sampleLatents({
@@ -183,14 +214,20 @@ export class ImageToVideoPipeline {
       drawNoise: () => draw(shape),
       imageEmbeds,
       imageLatents,
+      denoiser,
       ...(signal ? { signal } : {}),
       ...(onStep ? { onStep } : {}),
     });
-    const decoding = { ...(signal ? { signal } : {}), ...(onDecode ? { onDecode } : {}) };
-    const decoded = await this.decode(latents, { ...decoding, ...(decodeChunkSize ? { chunk: decodeChunkSize } : {}) });
+    if (options.memory !== undefined) await Promise.all([this.#streamlined.release(), this.unet.release()]);
+    const decoded = await this.decode(latents, {
+      chunk: room.frames,
+      ...(room.tile ? { tile: room.tile } : {}),
+      ...(signal ? { signal } : {}),
+      ...(onDecode ? { onDecode } : {}),
+    });
     const videos = toFrames(decoded).map((pictures) => ({ frames: pictures, fps }));
     signal?.throwIfAborted();
-    return { videos, seeds };
+    return { videos, seeds, ...videoActions(denoiser) };
   }
 
   /**
@@ -205,9 +242,14 @@ export class ImageToVideoPipeline {
     return mean;
   }
 
-  /** A denoiser for one run of the sampler on latents of this size: all steps in full, in one session. */
-  async openDenoiser(size: { frames: number; height: number; width: number; tokens: number }): Promise<Denoiser> {
-    return new PlainDenoiser(await this.unet.session({ batch: "batch", ...size }));
+  /**
+   * A denoiser for one run of the sampler on latents of this size: all steps in full, in one session, unless there is a
+   * budget or they are to be done in part. `batch`: of the network, both halves of guidance.
+   */
+  async openDenoiser(size: NetworkSize, options: StreamlinedOptions = {}): Promise<Denoiser> {
+    if (isPlanned(options)) return this.#streamlined.denoiser(size, options);
+    await this.#streamlined.release();
+    return new PlainDenoiser(await this.unet.session({ ...size, batch: "batch" }));
   }
 
   /** The sampling loop with guidance that grows along the frames: noise to latents [batch, frames, channels, h, w]. */
@@ -233,7 +275,7 @@ export class ImageToVideoPipeline {
       (_, i) => minGuidanceScale + ((maxGuidanceScale - minGuidanceScale) * i) / Math.max(1, frames - 1),
     );
     const tokens = imageEmbeds.shape[1]!;
-    const denoiser = options.denoiser ?? (await this.openDenoiser({ frames, height, width, tokens }));
+    const denoiser = options.denoiser ?? (await this.openDenoiser({ batch: total, frames, height, width, tokens }));
     return sample({
       ...loop,
       denoise: async (latents, step) => {
@@ -258,7 +300,7 @@ export class ImageToVideoPipeline {
   }
 
   async release(): Promise<void> {
-    const parts = [this.unet, this.encoder, this.decoder, this.imageEncoder];
+    const parts = [this.unet, this.#streamlined, this.encoder, this.decoder, this.imageEncoder];
     await Promise.all(parts.map((part) => part?.release()));
   }
 

@@ -1,16 +1,18 @@
 /** `memory` and `accelerate` of video pipelines: their denoiser by a plan, and with Step Rehash. */
-import { ArgumentError } from "../errors.ts";
-import { type Architecture, describeModel, type Geometry } from "../models/architecture.ts";
+import { ArgumentError, BudgetError } from "../errors.ts";
+import { type Architecture, buildModel, describeModel, type StagedModel } from "../models/architecture.ts";
 import { namedWeights } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import { type Schedule, type StepContext, scheduled } from "../sampling/step-policy.ts";
-import { parseBytes } from "../streamlined/bytes.ts";
+import { describeBytes, parseBytes } from "../streamlined/bytes.ts";
+import { activationBytes, costSource } from "../streamlined/cost.ts";
 import { flowOf } from "../streamlined/grouping.ts";
 import type { Rehash } from "../streamlined/plan.ts";
-import { type PlannedRun, planFor } from "../streamlined/planner.ts";
+import { OVERHEAD, type PlannedRun, planFor, WEIGHT_SHARE } from "../streamlined/planner.ts";
 import { rehashAt, StreamlinedDenoiser } from "../streamlined/rehash.ts";
 import { type GroupProgress, StreamlinedSession } from "../streamlined/session.ts";
+import { sizeOf } from "../tensor.ts";
 import type { Component } from "./components.ts";
 import { checkWhole } from "./settings.ts";
 
@@ -37,6 +39,39 @@ export interface StreamlinedOptions {
   onGroup?: (progress: GroupProgress & StepContext) => void;
 }
 
+/** Of the latent, and of what a network is given beside it. */
+export interface NetworkSize {
+  batch: number;
+  frames: number;
+  height: number;
+  width: number;
+  tokens: number;
+}
+
+/** How many steps were done in full, and how many in part. */
+export interface VideoActions {
+  fullSteps: number;
+  rehashSteps: number;
+}
+
+export function videoActions({ actions }: Denoiser): VideoActions {
+  const fullSteps = actions.filter((action) => action === "full").length;
+  return { fullSteps, rehashSteps: actions.length - fullSteps };
+}
+
+/** Options whose `onGroup` stops a step between two groups when the signal is aborted: a step may take minutes. */
+export function abortable(options: StreamlinedOptions & { signal?: AbortSignal }): StreamlinedOptions {
+  const { memory, accelerate, onGroup, signal } = options;
+  return {
+    ...(memory === undefined ? {} : { memory }),
+    ...(accelerate === undefined ? {} : { accelerate }),
+    onGroup: (progress) => {
+      signal?.throwIfAborted();
+      onGroup?.(progress);
+    },
+  };
+}
+
 /** What is compiled for these options is kept until others are asked for. */
 export class Streamlined<Config> {
   readonly #component: Component<Config>;
@@ -49,7 +84,7 @@ export class Streamlined<Config> {
   }
 
   /** A denoiser for one run of the sampler; the batch is that of the network, both guidance halves. Throws BudgetError. */
-  async denoiser(geometry: Geometry & { batch: number }, options: StreamlinedOptions): Promise<Denoiser> {
+  async denoiser(geometry: NetworkSize, options: StreamlinedOptions): Promise<Denoiser> {
     const rehash = checkVideoAcceleration(options.accelerate);
     // Before the network that is compiled without a plan is given up for this.
     const { plan } = this.plan(geometry, options);
@@ -66,19 +101,19 @@ export class Streamlined<Config> {
   }
 
   /** How it would run, and how much memory that takes. Throws BudgetError. */
-  plan(geometry: Geometry & { batch: number }, { memory, accelerate }: StreamlinedOptions): PlannedRun {
+  plan(geometry: NetworkSize, { memory, accelerate }: StreamlinedOptions): PlannedRun {
     return planFor(flowOf(this.#component.model(geometry)), {
       memory: memoryBytes(memory),
       rehash: this.#rehash(geometry, accelerate),
     });
   }
 
-  #rehash(geometry: Geometry, accelerate: VideoAccelerate | undefined): Rehash | null {
+  #rehash(geometry: NetworkSize, accelerate: VideoAccelerate | undefined): Rehash | null {
     const options = checkVideoAcceleration(accelerate);
     return options && rehashAt(flowOf(this.#component.model(geometry)), options.cut, options.fresh);
   }
 
-  async #compile(geometry: Geometry & { batch: number }, options: StreamlinedOptions): Promise<StreamlinedSession> {
+  async #compile(geometry: NetworkSize, options: StreamlinedOptions): Promise<StreamlinedSession> {
     await this.#component.release();
     const model = this.#component.model(geometry);
     const files = namedWeights(this.#architecture, this.#component.weights);
@@ -115,4 +150,50 @@ export function checkVideoAcceleration(accelerate: VideoAccelerate = "none"): Re
   if (options.method === "rehash") return options as RehashOptions;
   if (options.method === "none") return null;
   throw new ArgumentError(`accelerate of a video is one of ${videoAccelerations.join(", ")}, not "${options.method}".`);
+}
+
+/** What goes through a decoder at a time, in elements of the latent. */
+export interface DecodingSize {
+  readonly frames: number;
+  readonly tile?: { readonly height: number; readonly width: number; readonly overlap: number };
+}
+
+/** Halvings of a tile below which its blended edges are most of it. */
+const SMALLEST_TILE = 16;
+
+/**
+ * As many frames as fit into a budget, and pictures in tiles if not even one fits; a decoder of pictures is asked for one
+ * frame. Throws BudgetError, with the smallest budget, where the smallest tile does not fit.
+ */
+export function decodingIn(
+  decoder: Component<unknown>,
+  { frames, height, width }: { frames: number; height: number; width: number },
+  memory: number | string | undefined,
+): DecodingSize {
+  const budget = memoryBytes(memory);
+  if (budget === Number.POSITIVE_INFINITY) return { frames };
+  const peak = (count: number, high: number, wide: number) =>
+    decoderPeak(decoder.model({ batch: 1, frames: count, height: high, width: wide }));
+  for (let count = frames; count >= 1; count--) if (peak(count, height, width) <= budget) return { frames: count };
+  let [high, wide] = [height, width];
+  while (Math.max(high, wide) > SMALLEST_TILE) {
+    if (high >= wide) high = Math.ceil(high / 2);
+    else wide = Math.ceil(wide / 2);
+    const overlap = Math.floor(Math.min(high, wide) / 4);
+    if (peak(1, high, wide) <= budget) return { frames: 1, tile: { height: high, width: wide, overlap } };
+  }
+  const smallest = peak(1, high, wide);
+  throw new BudgetError(
+    `The autoencoder's decoder cannot run in ${describeBytes(budget)}; the smallest budget for it is ` +
+      `${describeBytes(smallest)}, in tiles.`,
+    smallest,
+  );
+}
+
+/** One session: its weights, and the values that are alive in it. */
+function decoderPeak(model: StagedModel): number {
+  const { source, parameters } = costSource();
+  const outputs = buildModel(model, source);
+  const sizes = [...parameters.values(), ...Object.values(outputs)].map(({ shape }) => 4 * sizeOf(shape as number[]));
+  return OVERHEAD + WEIGHT_SHARE * sizes.reduce((a, b) => a + b, 0) + activationBytes(outputs);
 }

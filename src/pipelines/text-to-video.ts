@@ -7,7 +7,7 @@ import { type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
-import type { UNetMotionConfig } from "../models/unet-motion.ts";
+import { type UNetMotionConfig, unetMotion } from "../models/unet-motion.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { type Denoiser, PlainDenoiser } from "../sampling/denoiser.ts";
@@ -21,9 +21,22 @@ import { Component, openPipeline, type PipelineOptions, pickScheduler } from "./
 import { type DecodeOptions, decodeFrames, exchangeFrames } from "./decode-video.ts";
 import { openPromptEncoder, type PromptEncoder } from "./prompt-encoder.ts";
 import { checkSettings, checkWhole, type SamplingOptions, seededNoise } from "./settings.ts";
+import {
+  abortable,
+  decodingIn,
+  isPlanned,
+  type NetworkSize,
+  Streamlined,
+  type StreamlinedOptions,
+  type VideoActions,
+  videoActions,
+} from "./streamlined.ts";
 import { openMotionUNet } from "./video-unet.ts";
 
-export interface TextToVideoOptions extends Omit<SamplingOptions, "accelerate">, Pick<DecodeOptions, "onDecode"> {
+export interface TextToVideoOptions
+  extends Omit<SamplingOptions, "accelerate">,
+    StreamlinedOptions,
+    Pick<DecodeOptions, "onDecode"> {
   negativePrompt?: string;
   /** Solver steps, 25 unless given. */
   steps?: number;
@@ -40,7 +53,7 @@ export interface TextToVideoOptions extends Omit<SamplingOptions, "accelerate">,
   height?: number;
 }
 
-export interface TextToVideoResult {
+export interface TextToVideoResult extends VideoActions {
   videos: Animation[];
   /** Of each video. */
   seeds: number[];
@@ -88,6 +101,7 @@ export class TextToVideoPipeline {
   /** Null in a folder without text encoder: only `sampleLatents` and `decode` work then. */
   readonly prompts: PromptEncoder | null;
   readonly schedulerConfig: RawConfig;
+  readonly #streamlined: Streamlined<UNetMotionConfig>;
 
   private constructor(parts: Parts) {
     this.name = parts.name;
@@ -96,6 +110,7 @@ export class TextToVideoPipeline {
     this.vae = parts.vae;
     this.prompts = parts.prompts;
     this.schedulerConfig = parts.schedulerConfig;
+    this.#streamlined = new Streamlined(parts.unet, unetMotion);
   }
 
   /** `model`, and `motionAdapter`: the name of an embedded model, a folder in diffusers' layout, or a Hub id. */
@@ -131,8 +146,9 @@ export class TextToVideoPipeline {
   }
 
   /**
-   * Videos of a prompt. Throws ArgumentError for settings outside their range, NumericError if the model gives something
-   * that is not a number, and the signal's reason when it is aborted.
+   * Videos of a prompt. Throws ArgumentError for settings outside their range, BudgetError for a budget of memory that
+   * cannot be kept, NumericError if the model gives something that is not a number, and the signal's reason when it is
+   * aborted.
    */
   async generate(prompt: string, options: TextToVideoOptions = {}): Promise<TextToVideoResult> {
     const { steps = 25, guidanceScale = 7.5, count = 1, frames = 16, fps = 8, signal, onStep, onDecode } = options;
@@ -147,7 +163,14 @@ export class TextToVideoPipeline {
     const shape = [1, this.unet.config.inChannels, frames, height, width];
     const { seeds, draw } = seededNoise(count, shape, options.seed);
     const guided = guidanceScale > 1;
+    const size = { batch: guided ? 2 * count : count, frames, height, width, tokens: this.prompts?.tokens ?? 0 };
+    // What cannot be done is said before anything is.
+    if (isPlanned(options)) this.#streamlined.plan(size, options);
+    const decoding = decodingIn(this.vae, { frames: 1, height, width }, options.memory);
     const { embeddings, warnings } = await this.embed(guided ? [options.negativePrompt ?? "", prompt] : [prompt]);
+    // Each network has the budget to itself.
+    if (options.memory !== undefined) await Promise.all([this.prompts?.release(), this.vae.release()]);
+    const denoiser = await this.openDenoiser({ ...size, tokens: embeddings.shape[1]! }, abortable(options));
     const copies = (row: number) => Array.from({ length: count }, () => rows(embeddings, row, row + 1)).reduce(stack);
     const latents = await this.sampleLatents({
       scheduler,
@@ -157,13 +180,19 @@ export class TextToVideoPipeline {
       drawNoise: draw,
       prompt: copies(guided ? 1 : 0),
       negative: guided ? copies(0) : null,
+      denoiser,
       ...(signal ? { signal } : {}),
       ...(onStep ? { onStep } : {}),
     });
-    const decoded = await this.decode(latents, { ...(signal ? { signal } : {}), ...(onDecode ? { onDecode } : {}) });
+    if (options.memory !== undefined) await Promise.all([this.#streamlined.release(), this.unet.release()]);
+    const decoded = await this.decode(latents, {
+      ...(decoding.tile ? { tile: decoding.tile } : {}),
+      ...(signal ? { signal } : {}),
+      ...(onDecode ? { onDecode } : {}),
+    });
     const videos = toFrames(decoded).map((pictures) => ({ frames: pictures, fps }));
     signal?.throwIfAborted();
-    return { videos, seeds, warnings };
+    return { videos, seeds, warnings, ...videoActions(denoiser) };
   }
 
   /** Prompts as the text encoder sees them: [prompts, tokens, width]. */
@@ -172,9 +201,14 @@ export class TextToVideoPipeline {
     throw new ConfigError(`${this.name}: has no text encoder and tokenizer, which turn a prompt into embeddings.`);
   }
 
-  /** A denoiser for one run of the sampler on latents of this size: all steps in full, in one session. */
-  async openDenoiser(size: { frames: number; height: number; width: number; tokens: number }): Promise<Denoiser> {
-    return new PlainDenoiser(await this.unet.session({ batch: "batch", ...size }));
+  /**
+   * A denoiser for one run of the sampler on latents of this size: all steps in full, in one session, unless there is a
+   * budget or they are to be done in part. `batch`: of the network, both halves of guidance.
+   */
+  async openDenoiser(size: NetworkSize, options: StreamlinedOptions = {}): Promise<Denoiser> {
+    if (isPlanned(options)) return this.#streamlined.denoiser(size, options);
+    await this.#streamlined.release();
+    return new PlainDenoiser(await this.unet.session({ ...size, batch: "batch" }));
   }
 
   /** The sampling loop with guidance: noise to latents (scaled as the denoiser has them). */
@@ -184,10 +218,10 @@ export class TextToVideoPipeline {
     const negative = guidanceScale > 1 ? given : null;
     const [batch, , frames, height, width] = noise.shape as [number, number, number, number, number];
     const tokens = prompt.shape[1]!;
-    const denoiser = options.denoiser ?? (await this.openDenoiser({ frames, height, width, tokens }));
     // The negative prompt first, as diffusers has it.
     const encoderHiddenStates = negative ? stack(negative, prompt) : prompt;
     const total = encoderHiddenStates.shape[0]!;
+    const denoiser = options.denoiser ?? (await this.openDenoiser({ batch: total, frames, height, width, tokens }));
     return sample({
       ...loop,
       denoise: async (latents, step) => {
@@ -210,7 +244,8 @@ export class TextToVideoPipeline {
   }
 
   async release(): Promise<void> {
-    await Promise.all([this.unet.release(), this.vae.release(), this.prompts?.release()]);
+    const parts = [this.unet, this.#streamlined, this.vae, this.prompts];
+    await Promise.all(parts.map((part) => part?.release()));
   }
 
   /** Of the latent, from pixels. */

@@ -57,4 +57,5 @@ export const nodeRuntime: Runtime = {
   version: ort.env.versions.node ?? "",
   compile,
   peakMemory,
+  residentMemory: () => process.memoryUsage.rss(),
 };

@@ -57,4 +57,6 @@ export interface Runtime {
   compile(model: OnnxModel, weights?: WeightLocations, options?: SessionOptions): Promise<Session>;
   /** Largest resident memory of this process so far, in bytes; null where it cannot be known. */
   peakMemory(): number | null;
+  /** Resident memory of this process now, in bytes; null where it cannot be known. */
+  residentMemory(): number | null;
 }

@@ -94,4 +94,5 @@ export const webRuntime: Runtime = {
   version: common.versions.common,
   compile,
   peakMemory: () => null,
+  residentMemory: () => null,
 };

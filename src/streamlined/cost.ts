@@ -82,6 +82,8 @@ export function activationBytes(outputs: Readonly<Record<string, Value>>): numbe
 
 /** A parameter is a weight, in a graph that is built only to be looked at. */
 const PARAMETER = "parameter ";
+/** Weights without contents, for graphs that are only looked at. */
+export const costSource = () => parameterWeights(PARAMETER);
 const isParameter = ({ op, name }: Node) => op === "Input" && name!.startsWith(PARAMETER);
 
 /** What a group costs by the length of its slices: bytes = fixed + each * length. */
@@ -95,7 +97,7 @@ export interface GroupCost {
 
 /** Costs of a group for this many rows in a run. Values grow with the slice's length and with nothing else. */
 export function groupCost(group: Group, sizes: Flow["sizes"], rows: number): GroupCost {
-  const { source, parameters } = parameterWeights(PARAMETER);
+  const { source, parameters } = costSource();
   const at = (length: Dim) => activationBytes(buildGroup(group, sizes, source, rows, length));
   const whole = at(group.length);
   const weights = [...parameters.values()].map(bytes);

@@ -1,0 +1,120 @@
+import { beforeAll, describe, expect, it } from "vitest";
+import { ArgumentError, BudgetError } from "../../src/errors.ts";
+import type { Animation } from "../../src/pipelines/animation.ts";
+import { type ImageToVideo, ImageToVideoPipeline } from "../../src/pipelines/image-to-video.ts";
+import { type TextToVideo, TextToVideoPipeline } from "../../src/pipelines/text-to-video.ts";
+import { nodeRuntime } from "../../src/runtime/node.ts";
+import type { Tensor } from "../../src/tensor.ts";
+import { recordedVideo, writeVideoPipeline } from "../support/video-pipelines.ts";
+
+const threads = 1;
+let text: TextToVideo;
+let image: ImageToVideo;
+beforeAll(async () => {
+  text = await TextToVideoPipeline.fromFolder(await writeVideoPipeline("animatediff"), nodeRuntime, { threads });
+  image = await ImageToVideoPipeline.fromFolder(await writeVideoPipeline("svd"), nodeRuntime, { threads });
+});
+
+/** Largest difference from diffusers' frames, [1, frames, height, width, 3] in [0, 1], in steps of 8-bit pixels. */
+function furthest({ frames }: Animation, { data }: Tensor): number {
+  const pixels = frames.flatMap((frame) => [...frame.data]);
+  return pixels.reduce((most, pixel, i) => Math.max(most, Math.abs(pixel - 255 * Number(data[i]))), 0);
+}
+
+const [width, height] = [60, 41];
+const picture = {
+  width,
+  height,
+  data: Uint8Array.from({ length: 3 * width * height }, (_, i) => (i * i * 7 + i * 31) % 256),
+};
+
+describe("videos by a plan, against diffusers' runs", () => {
+  it("AnimateDiff under a budget", async () => {
+    const { call, io } = await recordedVideo("animatediff");
+    const told: string[] = [];
+    const { videos, fullSteps, rehashSteps } = await text(call["prompt"]!, {
+      negativePrompt: call["negative_prompt"]!,
+      frames: call["num_frames"]!,
+      steps: call["num_inference_steps"]!,
+      guidanceScale: call["guidance_scale"]!,
+      height: call["height"]!,
+      width: call["width"]!,
+      seed: call["seed"]!,
+      memory: "1GB",
+      onGroup: ({ index, groupIndex, groups, group }) => told.push(`${index} ${groupIndex}/${groups} ${group}`),
+    });
+    expect(furthest(videos[0]!, io.get("output.frames")!)).toBeLessThan(0.55);
+    expect({ fullSteps, rehashSteps }).toEqual({ fullSteps: 4, rehashSteps: 0 });
+    expect(told[0]).toMatch(/^0 0\/\d+ time_embedding$/);
+    expect(told.at(-1)).toMatch(/^3 .* conv_out$/);
+  });
+
+  it("Stable Video Diffusion under a budget", async () => {
+    const { call, io } = await recordedVideo("svd");
+    const { videos } = await image(picture, {
+      frames: call["num_frames"]!,
+      steps: call["num_inference_steps"]!,
+      minGuidanceScale: call["min_guidance_scale"]!,
+      maxGuidanceScale: call["max_guidance_scale"]!,
+      fps: call["fps"]!,
+      motionBucketId: call["motion_bucket_id"]!,
+      noiseAugStrength: call["noise_aug_strength"]!,
+      decodeChunkSize: call["decode_chunk_size"]!,
+      height: call["height"]!,
+      width: call["width"]!,
+      seed: call["seed"]!,
+      memory: 1e9,
+    });
+    expect(furthest(videos[0]!, io.get("output.frames")!)).toBeLessThan(0.55);
+  });
+});
+
+describe("Step Rehash in pipelines", () => {
+  const small = { width: 24, height: 16, frames: 2, seed: 1 };
+
+  it("does every second step in part unless it is told otherwise", async () => {
+    const { fullSteps, rehashSteps } = await text("a cat", { ...small, steps: 5, accelerate: "rehash" });
+    expect({ fullSteps, rehashSteps }).toEqual({ fullSteps: 3, rehashSteps: 2 });
+    const schedule = ["full", "rehash", "rehash"] as const;
+    const moved = await image(picture, { ...small, steps: 3, accelerate: { method: "rehash", schedule } });
+    expect([moved.fullSteps, moved.rehashSteps]).toEqual([1, 2]);
+  });
+
+  it("with all steps full gives the plain video", async () => {
+    const settings = { ...small, steps: 2 };
+    const plain = await text("a cat", settings);
+    const rehash = await text("a cat", { ...settings, accelerate: { method: "rehash", schedule: { every: 1 } } });
+    for (const [i, { data }] of plain.videos[0]!.frames.entries()) {
+      const other = rehash.videos[0]!.frames[i]!.data;
+      expect(Math.max(...data.map((value, k) => Math.abs(value - other[k]!)))).toBeLessThanOrEqual(1);
+    }
+  });
+
+  it.each<[object, typeof ArgumentError | typeof BudgetError, RegExp]>([
+    [{ memory: "10MB" }, BudgetError, /cannot run in 10 MB; the smallest budget for these sizes is \d+ MB/],
+    [{ memory: "lots" }, ArgumentError, /"lots" is not an amount of memory; write "6GB"/],
+    [{ memory: -1 }, ArgumentError, /memory must be a whole number/],
+    [{ accelerate: "ilf" }, ArgumentError, /accelerate of a video is one of none, rehash, not "ilf"/],
+    [{ accelerate: { method: "rehash", cut: "x" } }, ArgumentError, /cannot be cut after "x"; it can after up_blocks/],
+  ])("refuses %j", async (options, type, message) => {
+    const run = () => text("a cat", { ...small, steps: 1, ...options } as object);
+    await expect(run()).rejects.toThrow(type);
+    await expect(run()).rejects.toThrow(message);
+  });
+
+  it("stops between two groups", async () => {
+    const abort = new AbortController();
+    let groups = 0;
+    const running = text("a cat", {
+      ...small,
+      steps: 3,
+      memory: "1GB",
+      signal: abort.signal,
+      onGroup: () => {
+        if (++groups === 5) abort.abort(new Error("enough"));
+      },
+    });
+    await expect(running).rejects.toThrow("enough");
+    expect(groups).toBe(5);
+  });
+});
