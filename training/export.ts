@@ -50,6 +50,8 @@ for (const file of ["tokenizer.json", "tokenizer_config.json"]) {
 }
 const index = {
   _class_name: "PixArtSigmaPipeline",
+  // Of 2.5 to 7 what `halfstep eval` likes best (docs/training.md).
+  _guidance_scale: 3,
   scheduler: ["diffusers", "DPMSolverMultistepScheduler"],
   text_encoder: ["transformers", "T5EncoderModel"],
   tokenizer: ["transformers", "PreTrainedTokenizerFast"],

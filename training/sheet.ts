@@ -32,7 +32,6 @@ const { values: options } = parseArgs({
     model: { type: "string", default: "checkpoints/fluent-emoji" },
     out: { type: "string", default: "docs" },
     steps: { type: "string", default: "20" },
-    guidance: { type: "string", default: "4.5" },
     seed: { type: "string", default: "0" },
   },
 });
@@ -45,7 +44,6 @@ async function sheet(name: string, prompts: readonly string[]): Promise<void> {
   for (const prompt of prompts) {
     const { images: made } = await pipe(prompt, {
       steps: Number(options.steps),
-      guidanceScale: Number(options.guidance),
       seed: Number(options.seed),
     });
     images.push(made[0]!);

@@ -17,7 +17,7 @@ interface Options {
   model: string;
   samples: number;
   steps: number;
-  guidance: number;
+  guidance?: number;
   seed: number;
   schedule?: string;
   geometry?: string;
@@ -34,7 +34,7 @@ export function benchIlfCommand(): Command {
     .option("-m, --model <name>", "model with a feedback module", "fluent-emoji")
     .option("--samples <n>", "pictures of each mode", whole(2, 100_000), 512)
     .option("--steps <n>", "solver steps", whole(2, 1000), 20)
-    .option("--guidance <scale>", "how closely to follow the prompt", numberBetween(0, 100), 4.5)
+    .option("--guidance <scale>", "how closely to follow the prompt (the model's own)", numberBetween(0, 100))
     .option("--schedule <steps>", "ILF's full steps (its own)")
     .option("--seed <n>", "of the first picture", whole(0, 2 ** 31), 0)
     .addOption(
@@ -58,7 +58,7 @@ async function run(options: Options): Promise<void> {
 }
 
 async function compare(options: Options, signal: AbortSignal): Promise<void> {
-  const { samples, seed, guidance: guidanceScale, steps, threads } = options;
+  const { samples, seed, steps, threads } = options;
   const session = threads ? { threads } : {};
   const open = () => TextToImagePipeline.fromPretrained(options.model, session);
   const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, session);
@@ -68,6 +68,9 @@ async function compare(options: Options, signal: AbortSignal): Promise<void> {
     method: "ilf" as const,
     ...(options.schedule === undefined ? {} : { schedule: parseSchedule(options.schedule) }),
   };
+  const first = await open();
+  const guidanceScale = options.guidance ?? first.guidanceScale;
+  await first.release();
   const modes = await modesAtEqualTime(open, prompts, { steps, guidanceScale, ilf });
 
   const bar = new ProgressBar("{bar} {value}/{total} prompts, {eta_formatted} left");

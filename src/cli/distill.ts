@@ -88,7 +88,7 @@ async function train(name: string, options: Options, signal: AbortSignal): Promi
       trend: options.trend,
       schedule: parseSchedule(options.schedule),
     },
-    guidanceScale: options.guidance ?? (pipe.kind === "text" ? 4.5 : 4),
+    guidanceScale: options.guidance ?? (pipe.kind === "text" ? pipe.pipeline.guidanceScale : 4),
     memory: options.memory * 1e9,
     ...pick(options, "steps", "learningRate", "batch", "samplingSteps", "featureLoss", "pictures", "reuse", "seed"),
   };

@@ -13,7 +13,7 @@ interface EvalOptions extends JudgeOptions {
   samples: number;
   seed: number;
   steps: number;
-  guidance: number;
+  guidance?: number;
   scheduler?: SchedulerChoice;
   batch: number;
   provider: Provider;
@@ -33,7 +33,11 @@ export function evalCommand(): Command {
     .option("--samples <n>", "pictures, each of another caption", whole(2, 100_000), 512)
     .option("--seed <n>", "of the first picture; the next has the next", whole(0, Number.MAX_SAFE_INTEGER - 2 ** 20), 0)
     .option("--steps <n>", "solver steps", whole(1, 1000), 20)
-    .option("--guidance <scale>", "how closely to follow the prompt; 1 turns guidance off", numberBetween(0, 100), 4.5)
+    .option(
+      "--guidance <scale>",
+      "how closely to follow the prompt; 1 turns guidance off (the model's own)",
+      numberBetween(0, 100),
+    )
     .addOption(
       new Option("--scheduler <name>", "another solver than the model's own").choices(Object.keys(schedulerChoices)),
     )
@@ -55,12 +59,13 @@ async function run(model: string, options: EvalOptions): Promise<void> {
 
 async function evaluateModel(model: string, options: EvalOptions, signal: AbortSignal): Promise<void> {
   const started = performance.now();
-  const { samples, seed, steps, guidance: guidanceScale, scheduler, batch, provider, threads } = options;
+  const { samples, seed, steps, scheduler, batch, provider, threads } = options;
   const session = { provider, ...(threads ? { threads } : {}) };
   const bar = new ProgressBar("{bar} {value}/{total} pictures, {eta_formatted} left");
   try {
     const own = await OwnJudges.open(options, session, signal);
     const pipe = await TextToImagePipeline.fromPretrained(model, { ...session, signal });
+    const guidanceScale = options.guidance ?? pipe.guidanceScale;
     const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, session);
     const result = await evaluate(pipe, judge, {
       samples,

@@ -18,7 +18,7 @@ interface GenerateOptions {
   model: string;
   negative: string;
   steps: number;
-  guidance: number;
+  guidance?: number;
   seed?: number;
   count: number;
   scheduler?: SchedulerChoice;
@@ -43,9 +43,8 @@ export function generateCommand(): Command {
     .option("--steps <n>", "solver steps", whole(1, 1000), 20)
     .option(
       "--guidance <scale>",
-      "how closely to follow the prompt; at most 1 is without guidance",
+      "how closely to follow the prompt; at most 1 is without guidance (the model's own)",
       numberBetween(0, 100),
-      4.5,
     )
     .option("--seed <n>", "same seed, same picture (random unless given)", whole(0, Number.MAX_SAFE_INTEGER - 1024))
     .option("--count <n>", "pictures, with seeds one after the other, and a contact sheet of them", whole(1, 256), 1)
@@ -81,8 +80,9 @@ async function generate(prompt: string, options: GenerateOptions): Promise<void>
 
 async function run(prompt: string, options: GenerateOptions, signal: AbortSignal): Promise<void> {
   const started = performance.now();
-  const { model, steps, guidance: guidanceScale, count, width, height, seed, scheduler, negative } = options;
+  const { model, steps, count, width, height, seed, scheduler, negative } = options;
   const pipe = await load(options, signal);
+  const guidanceScale = options.guidance ?? pipe.guidanceScale;
   const bar = new ProgressBar("{bar} {value}/{total} steps, {eta_formatted} left");
   try {
     let firstStep = started;

@@ -16,7 +16,7 @@ export interface EvaluateOptions {
   samples?: number;
   /** Picture i has seed + i; 0 unless given. */
   seed?: number;
-  /** As in `generate`: 20 and 4.5 unless given. */
+  /** As in `generate`: 20 steps and the model's own guidance unless given. */
   steps?: number;
   guidanceScale?: number;
   scheduler?: SchedulerChoice;
@@ -153,7 +153,7 @@ async function makePictures(
   pipe: TextToImagePipeline,
   prompts: readonly string[],
   start: number,
-  { seed = 0, steps = 20, guidanceScale = 4.5, scheduler, signal }: EvaluateOptions,
+  { seed = 0, steps = 20, guidanceScale = pipe.guidanceScale, scheduler, signal }: EvaluateOptions,
 ): Promise<Picture[]> {
   const guided = guidanceScale !== 1;
   const { embeddings } = await pipe.embed(guided ? ["", ...prompts] : prompts);

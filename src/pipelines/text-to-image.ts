@@ -39,7 +39,7 @@ export interface TextToImageOptions extends SamplingOptions {
   negativePrompt?: string;
   /** Solver steps, 20 unless given. */
   steps?: number;
-  /** How far to go from what the negative prompt gives; at most 1 does without it, in half the time. 4.5 unless given. */
+  /** How far to go from what the negative prompt gives; at most 1 does without it, in half the time. The model's own unless given. */
   guidanceScale?: number;
   /** How many pictures, made together. */
   count?: number;
@@ -97,6 +97,8 @@ export class TextToImagePipeline {
   readonly textEncoder: Component<T5Config> | null;
   readonly tokenizer: PromptTokenizer | null;
   readonly schedulerConfig: RawConfig;
+  /** What prompts are followed with unless a call says otherwise: `_guidance_scale` of model_index.json, or PixArt's 4.5. */
+  readonly guidanceScale: number;
 
   readonly #turns = new Turns();
 
@@ -109,6 +111,7 @@ export class TextToImagePipeline {
     this.textEncoder = parts.textEncoder;
     this.tokenizer = parts.tokenizer;
     this.schedulerConfig = parts.schedulerConfig;
+    this.guidanceScale = parts.guidanceScale;
   }
 
   /** `model`: the name of an embedded model ("fluent-emoji"), a folder in diffusers' layout, or a Hub id. */
@@ -118,7 +121,11 @@ export class TextToImagePipeline {
 
   /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
   static async fromFolder(folder: Folder, runtime: Runtime, options: PipelineOptions = {}): Promise<TextToImage> {
-    const { className, components } = await openPipeline(folder, textToImageClasses);
+    const { className, components, options: more } = await openPipeline(folder, textToImageClasses);
+    const { _guidance_scale: guidanceScale = 4.5 } = more;
+    if (typeof guidanceScale !== "number") {
+      throw new ConfigError(`${folder.name}/model_index.json: "_guidance_scale" is not a number.`);
+    }
     const open = <C>(name: string, architecture: (raw: RawConfig) => Architecture<C>, limits = {}) =>
       Component.open(folder.sub(name), architecture, runtime, options, limits);
     const transformer = await open("transformer", pixartOnly);
@@ -133,6 +140,7 @@ export class TextToImagePipeline {
         : null,
       tokenizer: components.has("tokenizer") ? await PromptTokenizer.open(folder.sub("tokenizer")) : null,
       schedulerConfig: await readConfig(folder.sub("scheduler")),
+      guidanceScale,
     });
     return callable(pipeline, (prompt: string, settings?: TextToImageOptions) => pipeline.generate(prompt, settings));
   }
@@ -146,7 +154,7 @@ export class TextToImagePipeline {
   }
 
   async #generate(prompt: string, options: TextToImageOptions): Promise<TextToImageResult> {
-    const { steps = 20, guidanceScale = 4.5, count = 1, signal, onStep } = options;
+    const { steps = 20, guidanceScale = this.guidanceScale, count = 1, signal, onStep } = options;
     signal?.throwIfAborted();
     checkSettings({ steps, guidanceScale });
     checkWhole("count", count, 1, 1024);
@@ -282,7 +290,8 @@ type PartName =
   | "feedback"
   | "textEncoder"
   | "tokenizer"
-  | "schedulerConfig";
+  | "schedulerConfig"
+  | "guidanceScale";
 
 function pixartOnly(raw: RawConfig): Architecture<PixArtConfig> {
   const architecture = architectureOf(raw);
