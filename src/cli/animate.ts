@@ -12,8 +12,9 @@ import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
 import type { Provider } from "../runtime/runtime.ts";
 import type { SamplerStep } from "../sampling/sampler.ts";
 import { parseSchedule, type StepContext } from "../sampling/step-policy.ts";
-import { describeBytes } from "../streamlined/bytes.ts";
+import { describeBytes, parseBytes } from "../streamlined/bytes.ts";
 import type { GroupProgress } from "../streamlined/session.ts";
+import { hasSteadyAllocator } from "./memory.ts";
 import { numberBetween, providerOption, threadsOption } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
@@ -92,6 +93,10 @@ async function animate(prompt: string | undefined, options: AnimateOptions): Pro
   }
   if (options.schedule !== undefined && options.accelerate !== "rehash") {
     throw new ArgumentError("--schedule says which steps are full; it goes with --accelerate rehash.");
+  }
+  if (options.memory !== undefined) {
+    parseBytes(options.memory);
+    if (!(await hasSteadyAllocator())) return;
   }
   // Before hours are spent on what cannot be written.
   await checkDestination(options.out);

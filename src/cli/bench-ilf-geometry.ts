@@ -1,18 +1,19 @@
 /** Time alone: full and inner steps of a published network's size, with random weights. */
 import { readConfig } from "../checkpoints/diffusers-folder.ts";
 import { openWeights } from "../checkpoints/weights.ts";
-import { constant } from "../graph/value.ts";
+import { constant, type Value } from "../graph/value.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
 import { type Carried, feedbackFeeds } from "../ilf/denoiser.ts";
+import { Distillation, rowsOf } from "../ilf/distill.ts";
 import { copiedBlock, feedbackModel } from "../ilf/feedback.ts";
-import { describeModel, type StagedModel } from "../models/architecture.ts";
+import { buildModel, describeModel, type StagedModel } from "../models/architecture.ts";
 import { architectureOf } from "../models/registry.ts";
 import { segmentModel } from "../models/segments.ts";
 import { StagedSession } from "../models/staged.ts";
-import { checkpointWeights, weightLocations } from "../models/weights.ts";
+import { checkpointWeights, parameterWeights, weightLocations } from "../models/weights.ts";
 import { nodeRuntime } from "../runtime/node.ts";
 import { runSegments } from "../sampling/denoiser.ts";
-import { parseSchedule, scheduled } from "../sampling/step-policy.ts";
+import { defaultSchedule, parseSchedule, stretched } from "../sampling/step-policy.ts";
 import { type FloatTensor, floatTensor, sizeOf } from "../tensor.ts";
 import { randomFeeds, randomNetwork } from "./random-network.ts";
 
@@ -34,18 +35,65 @@ export interface GeometryOptions {
   json?: boolean;
 }
 
-export async function benchGeometry(name: string, options: GeometryOptions): Promise<void> {
-  const { steps, rounds, seed, threads, json } = options;
+/** One update of a feedback module of this size: how long, and the most memory that the process had by then. */
+export async function benchTraining(name: string, { rounds, seed, threads, json }: GeometryOptions): Promise<void> {
+  const batch = 1;
+  const guidanceScale = 4;
+  const { model, weights, config, anyBatch } = await openNetwork(name, seed, rowsOf(batch, guidanceScale));
+  const distillation = await Distillation.create(nodeRuntime, model, weights, {
+    ...{ config, anyBatch, batch, guidanceScale },
+    session: { spin: false, ...(threads ? { threads } : {}) },
+  });
+  const { cuts, resume } = feedbackCuts(model, config);
+  const inputs = [feedbackModel(model, config), ...segmentModel(model, cuts).slice(resume)].map((part) => part.inputs);
+  const known = Object.assign({}, ...inputs) as StagedModel["inputs"];
+  const reads = Object.fromEntries(distillation.reads.map((feature) => [feature, known[feature]!]));
+  const features = known["hiddenStates"] ?? known["carried"]!;
+  const feeds = randomFeeds({ ...model, inputs: { ...reads, features, sample: outputOf(model) } }, seed);
+  const { features: targetFeatures, sample: target, ...rest } = feeds as Record<string, FloatTensor>;
+  const times: number[] = [];
+  for (let round = -1; round < rounds; round++) {
+    const start = performance.now();
+    await distillation.step({ feeds: rest, target: target!, targetFeatures: targetFeatures! }, 1e-6);
+    if (round >= 0) times.push(performance.now() - start);
+  }
+  const parameters = distillation.trainer.parameters.size;
+  const result = { geometry: name, parameters, milliseconds: median(times), peakMemory: nodeRuntime.peakMemory() };
+  await distillation.release();
+  if (json) console.log(JSON.stringify(result));
+  else {
+    console.log(
+      `${name}: one update on one picture with guidance takes ${(result.milliseconds / 1000).toFixed(2)} s (median of ` +
+        `${rounds}); ${(parameters / 1e6).toFixed(1)} M parameters learn; most memory so far ` +
+        `${((result.peakMemory ?? 0) / 2 ** 30).toFixed(1)} GiB.`,
+    );
+  }
+}
+
+const outputOf = (model: StagedModel): Value => buildModel(model, parameterWeights().source)["sample"]!;
+
+/** A network with random weights, and the module that its time is measured with: all but its last two blocks are cut. */
+async function openNetwork(name: string, seed: number, batch: number, schedule = defaultSchedule) {
   const folder = await randomNetwork(networks[name]!, seed);
   const raw = await readConfig(folder);
   const architecture = architectureOf(raw);
-  const model = architecture.model(architecture.parseConfig(raw), { batch: ROWS, tokens: TOKENS });
-  const weights = await openWeights(folder);
+  const parsed = architecture.parseConfig(raw);
   const blocks = raw["num_layers"] as number;
   const config: FeedbackConfig = {
     ...{ feedBlock: blocks - 2, resumeBlock: blocks - 2, embeddingChange: true, trend: true },
-    ...{ schedule: parseSchedule(options.schedule ?? "2"), backbone: "" },
+    ...{ schedule: parseSchedule(schedule), backbone: "" },
   };
+  return {
+    model: architecture.model(parsed, { batch, tokens: TOKENS }),
+    anyBatch: architecture.model(parsed, { batch: "batch", tokens: TOKENS }),
+    weights: await openWeights(folder),
+    config,
+  };
+}
+
+export async function benchGeometry(name: string, options: GeometryOptions): Promise<void> {
+  const { steps, rounds, seed, threads, json } = options;
+  const { model, weights, config } = await openNetwork(name, seed, ROWS, options.schedule);
   const { cuts, feed, resume } = feedbackCuts(model, config);
   const session = threads ? { threads } : {};
   const compile = (part: StagedModel, source = checkpointWeights(weights, describeModel(part))) =>
@@ -87,7 +135,7 @@ export async function benchGeometry(name: string, options: GeometryOptions): Pro
   }
   await Promise.all([whole, feedback, ...parts].map((each) => each.release()));
 
-  const policy = scheduled(config.schedule);
+  const policy = stretched(config.schedule);
   const fullSteps = Array.from({ length: steps }, (_, index) => policy({ index, steps, timestep: 0 })).filter(
     (action) => action === "full",
   ).length;

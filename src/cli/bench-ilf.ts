@@ -6,7 +6,7 @@ import { Judge } from "../metrics/judge.ts";
 import { contactSheet, encodePng } from "../pipelines/picture.ts";
 import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import { parseSchedule } from "../sampling/step-policy.ts";
-import { benchGeometry, geometries } from "./bench-ilf-geometry.ts";
+import { benchGeometry, benchTraining, geometries } from "./bench-ilf-geometry.ts";
 import { type Mode, modesAtEqualTime } from "./bench-ilf-modes.ts";
 import { type Measured, type Row, score } from "./bench-ilf-scores.ts";
 import { machine, printMachine } from "./machine.ts";
@@ -21,6 +21,7 @@ interface Options {
   seed: number;
   schedule?: string;
   geometry?: string;
+  train?: boolean;
   rounds: number;
   threads?: number;
   sheet?: string;
@@ -40,6 +41,7 @@ export function benchIlfCommand(): Command {
     .addOption(
       new Option("--geometry <name>", "time alone, of a network of this size with random weights").choices(geometries),
     )
+    .option("--train", "with --geometry: one update of a feedback module instead")
     .option("--rounds <n>", "with --geometry: how often each kind of step is timed", whole(1, 1000), 5)
     .option("--sheet <file>", "PNG of the first 8 prompts in all modes")
     .addOption(threadsOption())
@@ -51,7 +53,7 @@ async function run(options: Options): Promise<void> {
   const where = machine();
   if (!options.json) printMachine(where, options.seed);
   if (options.geometry) {
-    await benchGeometry(options.geometry, options);
+    await (options.train ? benchTraining : benchGeometry)(options.geometry, options);
     return;
   }
   await interruptible("not all pictures were made, so there are no figures.", (signal) => compare(options, signal));

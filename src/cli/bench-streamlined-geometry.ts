@@ -17,6 +17,7 @@ import { planFor } from "../streamlined/planner.ts";
 import { StreamlinedSession } from "../streamlined/session.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { compare } from "../verify/compare.ts";
+import { steadyAllocator } from "./memory.ts";
 import { randomFeeds, randomNetwork } from "./random-network.ts";
 
 interface Size {
@@ -32,7 +33,8 @@ interface Size {
 
 const animatediff = { preset: "animatediff", frames: 16, tokens: 77 };
 const sizes: Readonly<Record<string, Size>> = {
-  "animatediff-256": { ...animatediff, height: 32, width: 32, budgets: ["600MB", "1GB", "6GB"] },
+  "animatediff-128": { ...animatediff, height: 16, width: 16, budgets: ["800MB", "1GB", "6GB"] },
+  "animatediff-256": { ...animatediff, height: 32, width: 32, budgets: ["800MB", "1.2GB", "6GB"] },
   "animatediff-512": { ...animatediff, height: 64, width: 64, budgets: ["1.2GB", "2.2GB", "8GB"] },
   "animatediff-1024x576": { ...animatediff, height: 72, width: 128, budgets: ["2GB", "6GB", "12GB"] },
   "svd-1024x576": { preset: "svd", frames: 14, tokens: 1, height: 72, width: 128, budgets: ["2GB", "8GB", "12GB"] },
@@ -94,7 +96,7 @@ async function inChild(geometry: string, mode: string, out: string, { seed, thre
     const { stdout } = await promisify(execFile)(
       process.execPath,
       threads ? [...command, "--threads", String(threads)] : command,
-      { maxBuffer: 2 ** 24 },
+      { maxBuffer: 2 ** 24, env: { ...process.env, ...steadyAllocator } },
     );
     return JSON.parse(stdout) as Omit<MemoryRow, "maxRelativeError">;
   } catch (error) {

@@ -12,7 +12,7 @@ import { rawFeedbackConfig } from "../ilf/config.ts";
 import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
 import { Distiller, type DistillProgress, type DistillSettings } from "../pipelines/distill.ts";
 import { TextToImagePipeline, textToImageClasses } from "../pipelines/text-to-image.ts";
-import { parseSchedule } from "../sampling/step-policy.ts";
+import { defaultSchedule, parseSchedule } from "../sampling/step-policy.ts";
 import { resumeTraining, saveTraining } from "../training/checkpoint-node.ts";
 import { numberBetween, threadsOption } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
@@ -48,7 +48,11 @@ export function distillCommand(): Command {
     .argument("[model]", "embedded model, folder in diffusers' layout, or Hub id", "fluent-emoji")
     .option("--feed-block <b>", "features are taken after so many blocks (all but two)", whole(1, 10_000))
     .option("--resume-block <r>", "and come back in after so many (the same)", whole(1, 10_000))
-    .option("--schedule <steps>", 'which steps are full: "2" every second, "2:3:1" and the first 3 and last 1', "2")
+    .option(
+      "--schedule <steps>",
+      'which steps are full: "2" every second, "2:3:1" and the first 3 and last 1, "fif" these',
+      defaultSchedule,
+    )
     .option("--steps <n>", "updates of the module's weights", whole(1, 10_000_000), 2000)
     .option("--out <folder>", "where the module goes (the folder ilf in the model's own)")
     .option("--captions <file>", "text file, a prompt a line, that trajectories are sampled for")
