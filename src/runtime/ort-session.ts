@@ -10,6 +10,8 @@ export function commonOptions({
   prepack = true,
   spin = true,
   takesTurns = false,
+  reorder = true,
+  block = true,
   profile,
 }: SessionOptions): InferenceSession.SessionOptions {
   return {
@@ -17,6 +19,8 @@ export function commonOptions({
     interOpNumThreads: 1,
     executionMode: "sequential",
     enableCpuMemArena: !takesTurns,
+    enableMemPattern: block,
+    graphOptimizationLevel: reorder ? "all" : "extended",
     logSeverityLevel: 3,
     ...(profile ? { enableProfiling: true, profileFilePrefix: profile } : {}),
     extra: {

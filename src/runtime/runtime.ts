@@ -28,6 +28,16 @@ export interface SessionOptions {
    * docs/performance.md.
    */
   takesTurns?: boolean;
+  /**
+   * Reorder the weights of convolutions when the session is made (the default), which is a few percent faster where pictures
+   * are large, or use them where they are mapped: a session is then made in a twentieth of the time, for one run.
+   */
+  reorder?: boolean;
+  /**
+   * Put the values of a run in one block, laid out by the run before (the default), or each where it is allocated: no more
+   * memory than the values that are alive, which a memory planner can count on.
+   */
+  block?: boolean;
   /** Writes ONNX Runtime's trace of every operator to this file (Node). */
   profile?: string;
 }

@@ -11,6 +11,8 @@ export interface GroupPlan {
   readonly slices: number;
   /** All rows of a pass in one run; otherwise one after the other, which makes slices of frames views. */
   readonly together: boolean;
+  /** Whether convolutions' weights are reordered when it is compiled: worth it where they are small and pictures large. */
+  readonly reorder?: boolean;
 }
 
 export interface Plan {

@@ -36,10 +36,14 @@ export interface PlannerOptions {
   overhead?: number;
 }
 
-/** Node and ONNX Runtime before a model is there (docs/streamlined.md). */
-export const OVERHEAD = 160e6;
-/** Beside a session's weights, as a share of them: what ONNX Runtime keeps and what `malloc` does not give back. */
-export const WEIGHT_SHARE = 1.05;
+/** Node and ONNX Runtime before a model is there, and what the graphs take (docs/streamlined.md). */
+export const OVERHEAD = 180e6;
+/** Of a session's weights: what ONNX Runtime has of them in memory. */
+export const WEIGHT_SHARE = 1.02;
+/** While a session is made, of the largest of its convolutions' weights that are reordered: as read, as made, as kept. */
+const REORDERING = 2.5;
+/** Groups of larger weights are not reordered if they are compiled at every step: it takes longer than it saves. */
+const REORDERED = 48e6;
 /** Pieces of positions: smaller ones cost more in copies and in products of few rows than they save. */
 const MOST_POSITION_SLICES = 64;
 /** Slices whose values take less are slower: products of few rows read all weights for each. */
@@ -161,11 +165,12 @@ class Modelled {
     const { passes, stream } = this.#mode;
     const groups = this.#costs.map(({ group, alone, together }): GroupPlan => {
       const stages = group.stages.length;
+      const reorder = !stream || alone.weights <= REORDERED;
       const fits = (cost: GroupCost, slices: number) => this.#held(cost) + valuesOf(cost, group, slices) <= room;
-      if (fits(together, 1)) return { stages, slices: 1, together: true };
+      if (fits(together, 1)) return { stages, slices: 1, together: true, reorder };
       let slices = 1;
       while (slices < mostSlices(group) && !fits(alone, slices)) slices++;
-      return { stages, slices, together: false };
+      return { stages, slices, together: false, reorder };
     });
     const plan = { groups, passes, stream };
     const layout = applyPlan(this.#flow, plan, this.#rehash);
@@ -188,10 +193,13 @@ function predictionOf({ flow, plan, groups, arena, keptBytes }: Layout, costs: r
   const outside = [...flow.inputs.values(), ...flow.outputs.values()].filter((id) => flow.sizes.has(id));
   const features = arena.bytes + keptBytes + outside.reduce((sum, id) => sum + bytesOf(flow.sizes.get(id)!, batch), 0);
   const all = costs.reduce((sum, { weights }) => sum + weights, 0);
-  const at = costs.map((cost, i) => ({
-    weights: WEIGHT_SHARE * (plan.stream ? cost.weights : all),
-    activations: valuesOf(cost, groups[i]!, groups[i]!.plan.slices),
-  }));
+  const at = costs.map((cost, i) => {
+    const { slices, reorder = !plan.stream } = groups[i]!.plan;
+    const values = valuesOf(cost, groups[i]!, slices);
+    // All are made before the first runs if they stay; else each beside the features.
+    const making = reorder ? REORDERING * cost.largestWeight - (plan.stream ? 0 : features) : 0;
+    return { weights: WEIGHT_SHARE * (plan.stream ? cost.weights : all), activations: Math.max(values, making) };
+  });
   const { weights, activations } = at.reduce((most, each) =>
     each.weights + each.activations > most.weights + most.activations ? each : most,
   );

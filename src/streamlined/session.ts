@@ -56,9 +56,12 @@ export class StreamlinedSession {
   ): Promise<StreamlinedSession> {
     const layout = applyPlan(flowOf(model), plan, rehash);
     const { flow, groups } = layout;
-    const settings: SessionOptions = { takesTurns: groups.length > 1, ...options };
+    const settings: SessionOptions = { takesTurns: groups.length > 1, block: false, ...options };
     const compile = (group: PlannedGroup) =>
-      runtime.compile(groupGraph(group, flow.sizes, source, group.rows), locations, settings);
+      runtime.compile(groupGraph(group, flow.sizes, source, group.rows), locations, {
+        reorder: group.plan.reorder ?? !plan.stream,
+        ...settings,
+      });
     const session = new StreamlinedSession(layout, compile);
     try {
       if (!plan.stream) for (const group of groups) session.#sessions.set(group, await compile(group));
