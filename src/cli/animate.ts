@@ -7,7 +7,7 @@ import { checkDestination, writeAnimation } from "../pipelines/animation-node.ts
 import { type SchedulerChoice, schedulerChoices } from "../pipelines/components.ts";
 import { ImageToVideoPipeline } from "../pipelines/image-to-video.ts";
 import { readPicture } from "../pipelines/picture-node.ts";
-import { videoAccelerations } from "../pipelines/streamlined.ts";
+import { type VideoAccelerate, videoAccelerations } from "../pipelines/streamlined.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
 import type { Provider } from "../runtime/runtime.ts";
 import type { SamplerStep } from "../sampling/sampler.ts";
@@ -37,6 +37,7 @@ interface AnimateOptions {
   memory?: string;
   accelerate: (typeof videoAccelerations)[number];
   schedule?: string;
+  cut?: string;
   provider: Provider;
   threads?: number;
   json?: boolean;
@@ -75,6 +76,7 @@ export function animateCommand(): Command {
         .default("none"),
     )
     .option("--schedule <steps>", 'with rehash: which steps are full, "2" (every second), "2:3:1", "frrf" (2)')
+    .option("--cut <feature>", "with rehash: where such a step comes back in (rehash-profile proposes one)")
     .addOption(providerOption())
     .addOption(threadsOption())
     .option("--json", "print what was made as JSON")
@@ -91,8 +93,8 @@ async function animate(prompt: string | undefined, options: AnimateOptions): Pro
   if (options.image === undefined && (options.motion !== undefined || options.noise !== undefined)) {
     throw new ArgumentError("--motion and --noise go with --image; a video from a prompt has neither.");
   }
-  if (options.schedule !== undefined && options.accelerate !== "rehash") {
-    throw new ArgumentError("--schedule says which steps are full; it goes with --accelerate rehash.");
+  if ((options.schedule !== undefined || options.cut !== undefined) && options.accelerate !== "rehash") {
+    throw new ArgumentError("--schedule and --cut say how steps are done in part; they go with --accelerate rehash.");
   }
   if (options.memory !== undefined) {
     parseBytes(options.memory);
@@ -214,10 +216,14 @@ function loading({ provider, threads }: AnimateOptions, bars: Bars, signal: Abor
 
 /** What both pipelines are asked in the same words. */
 function common(options: AnimateOptions, bars: Bars, signal: AbortSignal) {
-  const { width, height, seed, scheduler, memory, accelerate, schedule } = options;
+  const { width, height, seed, scheduler, memory, accelerate: method, schedule, cut } = options;
+  const accelerate: VideoAccelerate =
+    method === "rehash"
+      ? { method, ...(schedule ? { schedule: parseSchedule(schedule) } : {}), ...(cut ? { cut } : {}) }
+      : method;
   return {
     ...(memory === undefined ? {} : { memory }),
-    accelerate: schedule === undefined ? accelerate : { method: "rehash" as const, schedule: parseSchedule(schedule) },
+    accelerate,
     onGroup: bars.onGroup,
     ...(width ? { width } : {}),
     ...(height ? { height } : {}),

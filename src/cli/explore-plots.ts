@@ -1,7 +1,7 @@
 /** Plots of an experiment: cumulative regret, value per episode, share of baseline play, with intervals over seeds. */
-import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { byAlgorithm, type Experiment, type Stretch, type TrialJson } from "../exploration/experiment.ts";
+import { writePlot } from "./plot.ts";
 
 interface Point {
   readonly algorithm: string;
@@ -62,12 +62,6 @@ export async function writePlots(
   experiment: Experiment,
   folder: string,
 ): Promise<string[]> {
-  // Loaded here: nothing else of the command line needs them.
-  const [{ compile }, { parse, View }, { Resvg }] = await Promise.all([
-    import("vega-lite"),
-    import("vega"),
-    import("@resvg/resvg-js"),
-  ]);
   const files: string[] = [];
   for (const quantity of ["regret", "value", "share"] as const) {
     const x = { field: "episode", type: "quantitative" as const, title: "episode" };
@@ -101,7 +95,7 @@ export async function writePlots(
         },
       ],
     };
-    const { spec } = compile({
+    const written = await writePlot(join(folder, quantity), {
       width: 520,
       height: 300,
       background: "white",
@@ -113,13 +107,7 @@ export async function writePlots(
         ...(quantity === "value" ? [levels] : []),
       ],
     });
-    const svg = await new View(parse(spec), { renderer: "none" }).toSVG();
-    await writeFile(join(folder, `${quantity}.svg`), svg);
-    await writeFile(
-      join(folder, `${quantity}.png`),
-      new Resvg(svg, { fitTo: { mode: "zoom", value: 2 } }).render().asPng(),
-    );
-    files.push(`${quantity}.svg`, `${quantity}.png`);
+    files.push(...written.map((file) => basename(file)));
   }
   return files;
 }

@@ -11,6 +11,7 @@ import { exploreCommand } from "./explore.ts";
 import { generateCommand } from "./generate.ts";
 import { infoCommand } from "./info.ts";
 import { initCommand } from "./init.ts";
+import { rehashProfileCommand } from "./rehash-profile.ts";
 import { Interrupted } from "./terminal.ts";
 import { verifyCommand } from "./verify.ts";
 
@@ -25,6 +26,7 @@ const program = new Command("halfstep")
   .addCommand(infoCommand())
   .addCommand(initCommand())
   .addCommand(exploreCommand())
+  .addCommand(rehashProfileCommand())
   .addCommand(
     new Command("bench")
       .description("measure speed and quality on this machine")

@@ -114,7 +114,8 @@ export class ImageToVideoPipeline {
   /** Null in a folder without one: only `codeImage`, `sampleLatents` and `decode` work then. */
   readonly imageEncoder: ImageEncoder | null;
   readonly schedulerConfig: RawConfig;
-  readonly #streamlined: Streamlined<UNetSpatioTemporalConfig>;
+  /** The denoiser by a plan. */
+  readonly streamlined: Streamlined<UNetSpatioTemporalConfig>;
 
   private constructor(parts: Parts) {
     this.name = parts.name;
@@ -124,7 +125,7 @@ export class ImageToVideoPipeline {
     this.decoder = parts.decoder;
     this.imageEncoder = parts.imageEncoder;
     this.schedulerConfig = parts.schedulerConfig;
-    this.#streamlined = new Streamlined(parts.unet, unetSpatioTemporal);
+    this.streamlined = new Streamlined(parts.unet, unetSpatioTemporal);
   }
 
   /** `model`: a folder in diffusers' layout, or a Hub id. */
@@ -190,7 +191,7 @@ export class ImageToVideoPipeline {
     const batch = settings.maxGuidanceScale > 1 ? 2 * count : count;
     const size = { batch, frames, height: latentHeight, width: latentWidth, tokens: 1 };
     // What cannot be done is said before anything is.
-    if (isPlanned(options)) this.#streamlined.plan(size, options);
+    if (isPlanned(options)) this.streamlined.plan(size, options);
     const room = decodingIn(
       this.decoder,
       { frames: decodeChunkSize ?? frames, height: latentHeight, width: latentWidth },
@@ -218,7 +219,7 @@ export class ImageToVideoPipeline {
       ...(signal ? { signal } : {}),
       ...(onStep ? { onStep } : {}),
     });
-    if (options.memory !== undefined) await Promise.all([this.#streamlined.release(), this.unet.release()]);
+    if (options.memory !== undefined) await Promise.all([this.streamlined.release(), this.unet.release()]);
     const decoded = await this.decode(latents, {
       chunk: room.frames,
       ...(room.tile ? { tile: room.tile } : {}),
@@ -247,8 +248,8 @@ export class ImageToVideoPipeline {
    * budget or they are to be done in part. `batch`: of the network, both halves of guidance.
    */
   async openDenoiser(size: NetworkSize, options: StreamlinedOptions = {}): Promise<Denoiser> {
-    if (isPlanned(options)) return this.#streamlined.denoiser(size, options);
-    await this.#streamlined.release();
+    if (isPlanned(options)) return this.streamlined.denoiser(size, options);
+    await this.streamlined.release();
     return new PlainDenoiser(await this.unet.session({ ...size, batch: "batch" }));
   }
 
@@ -300,7 +301,7 @@ export class ImageToVideoPipeline {
   }
 
   async release(): Promise<void> {
-    const parts = [this.unet, this.#streamlined, this.encoder, this.decoder, this.imageEncoder];
+    const parts = [this.unet, this.streamlined, this.encoder, this.decoder, this.imageEncoder];
     await Promise.all(parts.map((part) => part?.release()));
   }
 

@@ -4,14 +4,21 @@ import { type Architecture, buildModel, describeModel, type StagedModel } from "
 import { namedWeights } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { type Schedule, type StepContext, scheduled } from "../sampling/step-policy.ts";
+import { type Schedule, scheduled } from "../sampling/step-policy.ts";
 import { describeBytes, parseBytes } from "../streamlined/bytes.ts";
 import { activationBytes, costSource } from "../streamlined/cost.ts";
 import { flowOf } from "../streamlined/grouping.ts";
 import type { Rehash } from "../streamlined/plan.ts";
 import { OVERHEAD, type PlannedRun, planFor, WEIGHT_SHARE } from "../streamlined/planner.ts";
-import { rehashAt, StreamlinedDenoiser } from "../streamlined/rehash.ts";
-import { type GroupProgress, StreamlinedSession } from "../streamlined/session.ts";
+import {
+  allCuts,
+  type Listeners,
+  rehashAt,
+  rehashCuts,
+  rehashShare,
+  StreamlinedDenoiser,
+} from "../streamlined/rehash.ts";
+import { StreamlinedSession } from "../streamlined/session.ts";
 import { sizeOf } from "../tensor.ts";
 import type { Component } from "./components.ts";
 import { checkWhole } from "./settings.ts";
@@ -31,12 +38,11 @@ export const videoAccelerations = ["none", "rehash"] as const;
 /** "none" unless given. */
 export type VideoAccelerate = (typeof videoAccelerations)[number] | RehashOptions;
 
-export interface StreamlinedOptions {
+export interface StreamlinedOptions extends Listeners {
   /** What the whole process may take, as bytes or "6GB"; as much as it likes unless given. */
   memory?: number | string;
+  /** With `onFeatures` all steps are full: it is given the features at all places where they could be cut. */
   accelerate?: VideoAccelerate;
-  /** Told before each group of layers runs. */
-  onGroup?: (progress: GroupProgress & StepContext) => void;
 }
 
 /** Of the latent, and of what a network is given beside it. */
@@ -61,10 +67,11 @@ export function videoActions({ actions }: Denoiser): VideoActions {
 
 /** Options whose `onGroup` stops a step between two groups when the signal is aborted: a step may take minutes. */
 export function abortable(options: StreamlinedOptions & { signal?: AbortSignal }): StreamlinedOptions {
-  const { memory, accelerate, onGroup, signal } = options;
+  const { memory, accelerate, onGroup, onFeatures, signal } = options;
   return {
     ...(memory === undefined ? {} : { memory }),
     ...(accelerate === undefined ? {} : { accelerate }),
+    ...(onFeatures === undefined ? {} : { onFeatures }),
     onGroup: (progress) => {
       signal?.throwIfAborted();
       onGroup?.(progress);
@@ -85,10 +92,10 @@ export class Streamlined<Config> {
 
   /** A denoiser for one run of the sampler; the batch is that of the network, both guidance halves. Throws BudgetError. */
   async denoiser(geometry: NetworkSize, options: StreamlinedOptions): Promise<Denoiser> {
-    const rehash = checkVideoAcceleration(options.accelerate);
+    const rehash = options.onFeatures ? null : checkVideoAcceleration(options.accelerate);
     // Before the network that is compiled without a plan is given up for this.
     const { plan } = this.plan(geometry, options);
-    const key = JSON.stringify([geometry, plan, rehash && [rehash.cut, rehash.fresh]]);
+    const key = JSON.stringify([geometry, plan, rehash && [rehash.cut, rehash.fresh], Boolean(options.onFeatures)]);
     if (this.#compiled?.key !== key) {
       const compiled = { key, session: this.release().then(() => this.#compile(geometry, options)) };
       this.#compiled = compiled;
@@ -97,20 +104,28 @@ export class Streamlined<Config> {
       });
     }
     const policy = rehash ? scheduled(rehash.schedule ?? { every: 2 }, "rehash") : null;
-    return new StreamlinedDenoiser(await this.#compiled!.session, policy, options.onGroup);
+    return new StreamlinedDenoiser(await this.#compiled!.session, policy, options);
+  }
+
+  /** The share of a full step's products that a rehash step has, for each cut, first the earliest. */
+  shares(geometry: NetworkSize): Map<string, number> {
+    const flow = flowOf(this.#component.model(geometry));
+    return new Map(rehashCuts(flow).map((cut) => [cut, rehashShare(flow, rehashAt(flow, cut))]));
   }
 
   /** How it would run, and how much memory that takes. Throws BudgetError. */
-  plan(geometry: NetworkSize, { memory, accelerate }: StreamlinedOptions): PlannedRun {
+  plan(geometry: NetworkSize, options: StreamlinedOptions): PlannedRun {
     return planFor(flowOf(this.#component.model(geometry)), {
-      memory: memoryBytes(memory),
-      rehash: this.#rehash(geometry, accelerate),
+      memory: memoryBytes(options.memory),
+      rehash: this.#rehash(geometry, options),
     });
   }
 
-  #rehash(geometry: NetworkSize, accelerate: VideoAccelerate | undefined): Rehash | null {
+  #rehash(geometry: NetworkSize, { accelerate, onFeatures }: StreamlinedOptions): Rehash | null {
     const options = checkVideoAcceleration(accelerate);
-    return options && rehashAt(flowOf(this.#component.model(geometry)), options.cut, options.fresh);
+    if (!options && !onFeatures) return null;
+    const flow = flowOf(this.#component.model(geometry));
+    return onFeatures ? allCuts(flow) : rehashAt(flow, options!.cut, options!.fresh);
   }
 
   async #compile(geometry: NetworkSize, options: StreamlinedOptions): Promise<StreamlinedSession> {
@@ -118,7 +133,7 @@ export class Streamlined<Config> {
     const model = this.#component.model(geometry);
     const files = namedWeights(this.#architecture, this.#component.weights);
     const source = checkpointWeights(files, describeModel(model));
-    const rehash = this.#rehash(geometry, options.accelerate);
+    const rehash = this.#rehash(geometry, options);
     const { plan } = this.plan(geometry, options);
     return this.#component.withRuntime((runtime, session) =>
       StreamlinedSession.compile(runtime, model, source, weightLocations(files), plan, { ...session, rehash }),
@@ -133,8 +148,8 @@ export class Streamlined<Config> {
 }
 
 /** Whether a denoiser needs a plan at all. */
-export const isPlanned = ({ memory, accelerate }: StreamlinedOptions) =>
-  memory !== undefined || checkVideoAcceleration(accelerate) !== null;
+export const isPlanned = ({ memory, accelerate, onFeatures }: StreamlinedOptions) =>
+  checkVideoAcceleration(accelerate) !== null || memory !== undefined || onFeatures !== undefined;
 
 /** Infinity without a budget. Throws ArgumentError. */
 export function memoryBytes(memory: number | string | undefined): number {

@@ -101,7 +101,8 @@ export class TextToVideoPipeline {
   /** Null in a folder without text encoder: only `sampleLatents` and `decode` work then. */
   readonly prompts: PromptEncoder | null;
   readonly schedulerConfig: RawConfig;
-  readonly #streamlined: Streamlined<UNetMotionConfig>;
+  /** The denoiser by a plan. */
+  readonly streamlined: Streamlined<UNetMotionConfig>;
 
   private constructor(parts: Parts) {
     this.name = parts.name;
@@ -110,7 +111,7 @@ export class TextToVideoPipeline {
     this.vae = parts.vae;
     this.prompts = parts.prompts;
     this.schedulerConfig = parts.schedulerConfig;
-    this.#streamlined = new Streamlined(parts.unet, unetMotion);
+    this.streamlined = new Streamlined(parts.unet, unetMotion);
   }
 
   /** `model`, and `motionAdapter`: the name of an embedded model, a folder in diffusers' layout, or a Hub id. */
@@ -165,7 +166,7 @@ export class TextToVideoPipeline {
     const guided = guidanceScale > 1;
     const size = { batch: guided ? 2 * count : count, frames, height, width, tokens: this.prompts?.tokens ?? 0 };
     // What cannot be done is said before anything is.
-    if (isPlanned(options)) this.#streamlined.plan(size, options);
+    if (isPlanned(options)) this.streamlined.plan(size, options);
     const decoding = decodingIn(this.vae, { frames: 1, height, width }, options.memory);
     const { embeddings, warnings } = await this.embed(guided ? [options.negativePrompt ?? "", prompt] : [prompt]);
     // Each network has the budget to itself.
@@ -184,7 +185,7 @@ export class TextToVideoPipeline {
       ...(signal ? { signal } : {}),
       ...(onStep ? { onStep } : {}),
     });
-    if (options.memory !== undefined) await Promise.all([this.#streamlined.release(), this.unet.release()]);
+    if (options.memory !== undefined) await Promise.all([this.streamlined.release(), this.unet.release()]);
     const decoded = await this.decode(latents, {
       ...(decoding.tile ? { tile: decoding.tile } : {}),
       ...(signal ? { signal } : {}),
@@ -206,8 +207,8 @@ export class TextToVideoPipeline {
    * budget or they are to be done in part. `batch`: of the network, both halves of guidance.
    */
   async openDenoiser(size: NetworkSize, options: StreamlinedOptions = {}): Promise<Denoiser> {
-    if (isPlanned(options)) return this.#streamlined.denoiser(size, options);
-    await this.#streamlined.release();
+    if (isPlanned(options)) return this.streamlined.denoiser(size, options);
+    await this.streamlined.release();
     return new PlainDenoiser(await this.unet.session({ ...size, batch: "batch" }));
   }
 
@@ -244,7 +245,7 @@ export class TextToVideoPipeline {
   }
 
   async release(): Promise<void> {
-    const parts = [this.unet, this.#streamlined, this.vae, this.prompts];
+    const parts = [this.unet, this.streamlined, this.vae, this.prompts];
     await Promise.all(parts.map((part) => part?.release()));
   }
 

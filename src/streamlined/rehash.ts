@@ -83,22 +83,28 @@ export function rehashShare(flow: Flow, { stages }: Rehash): number {
   return sum(work.filter((_, i) => stages.has(i))) / sum(work);
 }
 
+export interface Listeners {
+  /** Told before each group of layers runs. */
+  onGroup?: (progress: GroupProgress & StepContext) => void;
+  /** Given what a step left; only to be read, and only until the next step. */
+  onFeatures?: (step: StepContext, kept: Kept) => void;
+}
+
+/** Every step in full, with the features of all cuts left behind: for measuring how they change. */
+export const allCuts = (flow: Flow): Rehash => ({ stages: new Set(), kept: new Set(rehashCuts(flow)) });
+
 /** Runs a model by a plan, each step as a policy has it. Without one all steps are full. */
 export class StreamlinedDenoiser implements Denoiser {
   readonly actions: Action[] = [];
   readonly #session: StreamlinedSession;
   readonly #policy: StepPolicy | null;
-  readonly #onGroup: ((progress: GroupProgress & StepContext) => void) | undefined;
+  readonly #listeners: Listeners;
   #kept: Kept | null = null;
 
-  constructor(
-    session: StreamlinedSession,
-    policy: StepPolicy | null = null,
-    onGroup?: (progress: GroupProgress & StepContext) => void,
-  ) {
+  constructor(session: StreamlinedSession, policy: StepPolicy | null = null, listeners: Listeners = {}) {
     this.#session = session;
     this.#policy = policy;
-    this.#onGroup = onGroup;
+    this.#listeners = listeners;
   }
 
   async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
@@ -109,8 +115,9 @@ export class StreamlinedDenoiser implements Denoiser {
     const { sample } = await this.#session.run(feeds, {
       again: action !== "full",
       keep: this.#kept,
-      onGroup: (progress) => this.#onGroup?.({ ...step, ...progress }),
+      onGroup: (progress) => this.#listeners.onGroup?.({ ...step, ...progress }),
     });
+    this.#listeners.onFeatures?.(step, this.#kept);
     return sample!;
   }
 }

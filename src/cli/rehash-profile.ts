@@ -1,0 +1,153 @@
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Command } from "commander";
+import { platform } from "#platform";
+import { readModelIndex } from "../checkpoints/diffusers-folder.ts";
+import { ArgumentError } from "../errors.ts";
+import { spatialFactor } from "../models/autoencoder-kl.ts";
+import { ImageToVideoPipeline, imageToVideoClass } from "../pipelines/image-to-video.ts";
+import { readPicture } from "../pipelines/picture-node.ts";
+import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
+import { type Change, type Proposal, propose, RehashProfile } from "../streamlined/profile.ts";
+import { numberBetween, threadsOption } from "./options.ts";
+import { writePlot } from "./plot.ts";
+import { interruptible, ProgressBar } from "./terminal.ts";
+
+interface Options {
+  prompt: string[];
+  image?: string;
+  adapter?: string;
+  steps: number;
+  full: number;
+  speedup: number;
+  frames?: number;
+  width?: number;
+  height?: number;
+  seed: number;
+  out: string;
+  threads?: number;
+  json?: boolean;
+}
+
+export function rehashProfileCommand(): Command {
+  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
+  return new Command("rehash-profile")
+    .description("how much a video model's features change from step to step, and the cut and schedule to use")
+    .argument("<model>", "embedded model, folder in diffusers' layout, or Hub id")
+    .option("--prompt <text...>", "what to measure on; each is a video", ["a person walking", "a burning candle"])
+    .option("--image <file>", "the picture to measure on (Stable Video Diffusion)")
+    .option("--adapter <name>", "motion adapter that makes a Stable Diffusion model one of videos")
+    .option("--steps <n>", "solver steps", whole(2, 1000), 25)
+    .option("--full <n>", "how many of them are to be full", whole(1, 1000), 13)
+    .option("--speedup <times>", "at least as much faster than full steps alone", numberBetween(1, 100), 1.6)
+    .option("--frames <n>", "of a video", whole(1, 1024))
+    .option("--width <pixels>", "width (the model's own)", whole(8, 8192))
+    .option("--height <pixels>", "height (the model's own)", whole(8, 8192))
+    .option("--seed <n>", "of the first video", whole(0, 2 ** 31), 0)
+    .option("-o, --out <folder>", "where to write profile.json and the map", "rehash-profile")
+    .addOption(threadsOption())
+    .option("--json", "print the proposal as JSON")
+    .action((model: string, options: Options) =>
+      interruptible("nothing was written.", (signal) => run(model, options, signal)),
+    );
+}
+
+async function run(model: string, options: Options, signal: AbortSignal): Promise<void> {
+  const { steps, full, speedup, out } = options;
+  if (full > steps) throw new ArgumentError(`--full is ${full}, more than the ${steps} steps.`);
+  const { changes, shares } = await measure(model, options, signal);
+  const proposal = propose(changes, shares, full, speedup);
+  await mkdir(out, { recursive: true });
+  await writeFile(
+    join(out, "profile.json"),
+    JSON.stringify({ model, steps, shares: Object.fromEntries(shares), changes, proposal }, null, 2),
+  );
+  await writePlot(join(out, "map"), similarityMap(changes, [...shares.keys()]));
+  console.log(options.json ? JSON.stringify(proposal) : describe(proposal, out));
+}
+
+/** Whole runs with every step full. */
+async function measure(model: string, options: Options, signal: AbortSignal) {
+  const { steps, seed, frames, width, height, threads } = options;
+  const profile = new RehashProfile();
+  const settings = {
+    steps,
+    signal,
+    onFeatures: profile.record,
+    ...(frames ? { frames } : {}),
+    ...(width ? { width } : {}),
+    ...(height ? { height } : {}),
+  };
+  const folder = await platform.resolveModel(model, { signal });
+  const opening = threads ? { threads } : {};
+  const bar = new ProgressBar("{bar} {value}/{total} steps, {eta_formatted} left");
+  const fromPicture = (await readModelIndex(folder)).className === imageToVideoClass;
+  const count = fromPicture ? 1 : options.prompt.length;
+  let done = 0;
+  const onStep = () => bar.show(++done, count * steps);
+  try {
+    if (fromPicture) {
+      if (!options.image) throw new ArgumentError("This model goes on from a picture: give one with --image.");
+      const pipe = await ImageToVideoPipeline.fromFolder(folder, platform.runtime, opening);
+      await pipe(await readPicture(options.image), { ...settings, seed, onStep });
+      const shares = sharesOf(
+        pipe,
+        pipe.decoder.config,
+        pipe.unet.config,
+        frames ?? pipe.unet.config.numFrames,
+        options,
+      );
+      await pipe.release();
+      return { changes: profile.changes, shares };
+    }
+    const adapter = options.adapter && (await platform.resolveModel(options.adapter, { signal }));
+    const pipe = await TextToVideoPipeline.fromFolder(folder, platform.runtime, {
+      ...opening,
+      ...(adapter ? { motionAdapter: adapter } : {}),
+    });
+    for (const [i, prompt] of options.prompt.entries()) await pipe(prompt, { ...settings, seed: seed + i, onStep });
+    const shares = sharesOf(pipe, pipe.vae.config, pipe.unet.config, frames ?? 16, options);
+    await pipe.release();
+    return { changes: profile.changes, shares };
+  } finally {
+    bar.stop();
+  }
+}
+
+function sharesOf(
+  { streamlined }: Pick<TextToVideoPipeline, "streamlined"> | Pick<ImageToVideoPipeline, "streamlined">,
+  vae: Parameters<typeof spatialFactor>[0],
+  { sampleSize = 64 }: { sampleSize: number | undefined },
+  frames: number,
+  { width, height }: Options,
+): Map<string, number> {
+  const factor = spatialFactor(vae);
+  const side = (pixels: number | undefined) => (pixels ? pixels / factor : sampleSize);
+  return streamlined.shares({ batch: 1, frames, height: side(height), width: side(width), tokens: 1 });
+}
+
+/** Cosine similarity of features at adjacent steps: steps across, cuts down. */
+function similarityMap(changes: readonly Change[], cuts: readonly string[]): Parameters<typeof writePlot>[1] {
+  return {
+    width: 520,
+    height: { step: 20 },
+    background: "white",
+    config: { font: "DejaVu Sans, Arial, sans-serif" },
+    data: { values: changes.map(({ step, cut, cosine }) => ({ step: step + 1, cut, cosine })) },
+    mark: "rect",
+    encoding: {
+      x: { field: "step", type: "ordinal", title: "step, against the one before", axis: { labelAngle: 0 } },
+      y: { field: "cut", type: "nominal", title: null, sort: [...cuts], axis: { labelLimit: 400 } },
+      color: { field: "cosine", type: "quantitative", title: "similarity", scale: { scheme: "viridis", zero: false } },
+    },
+  };
+}
+
+function describe({ cut, schedule, speedup }: Proposal & { speedup: number }, out: string): string {
+  const letters = schedule.map((action) => action[0]).join("");
+  const full = schedule.filter((action) => action === "full").length;
+  return (
+    `${full} of ${schedule.length} steps full, coming back in after ${cut}: ${speedup.toFixed(2)} times as fast by products.\n` +
+    `--accelerate rehash --schedule ${letters} --cut ${cut}\n${join(out, "map.svg")}, map.png and profile.json have the map.`
+  );
+}

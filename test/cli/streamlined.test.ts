@@ -1,0 +1,79 @@
+import { execFile } from "node:child_process";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { beforeAll, describe, expect, it } from "vitest";
+import { temporaryFolder } from "../support/models.ts";
+import { writeVideoPipeline } from "../support/video-pipelines.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+
+let folder: string;
+let model: string;
+beforeAll(async () => {
+  folder = await temporaryFolder();
+  model = (await writeVideoPipeline("animatediff")).path;
+});
+
+function halfstep(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const command = ["--import", "tsx", join(root, "src/cli/main.ts"), ...args];
+  return new Promise((resolve) => {
+    execFile(process.execPath, command, { cwd: root }, (error, stdout, stderr) => {
+      resolve({ code: typeof error?.code === "number" ? error.code : error ? 1 : 0, stdout, stderr });
+    });
+  });
+}
+
+describe("halfstep animate under a budget", () => {
+  const small = ["--frames", "2", "--steps", "3", "--seed", "3", "--width", "24", "--threads", "1", "--json"];
+
+  it("says how many steps were done in part", async () => {
+    const out = join(folder, "party.gif");
+    const args = ["a cat", "-m", model, "-o", out, ...small, "--memory", "1GB", "--accelerate", "rehash"];
+    const { code, stdout, stderr } = await halfstep("animate", ...args, "--schedule", "frr");
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(JSON.parse(stdout)).toMatchObject({ memory: "1GB", accelerate: "rehash", fullSteps: 1, rehashSteps: 2 });
+  });
+
+  it.each<[string, string[], string]>([
+    [
+      "a budget that cannot be kept",
+      ["--memory", "20MB"],
+      "BudgetError: UNetMotionModel cannot run in 20 MB; the smallest",
+    ],
+    ["what is no amount", ["--memory", "much"], '"much" is not an amount of memory'],
+    ["a schedule of nothing", ["--schedule", "fr"], "--schedule and --cut say how steps are done in part"],
+    [
+      "a schedule of other steps",
+      ["--accelerate", "rehash", "--schedule", "fr"],
+      "The schedule has 2 actions, but the run has 3",
+    ],
+  ])("refuses %s", async (_, args, message) => {
+    const out = join(folder, "no.gif");
+    const { code, stderr } = await halfstep("animate", "a cat", "-m", model, "-o", out, ...small, ...args);
+    expect(code).toBe(1);
+    expect(stderr).toContain(message);
+    expect(await readdir(folder)).not.toContain("no.gif");
+  });
+});
+
+describe("halfstep rehash-profile", () => {
+  it("writes the map and proposes a cut and a schedule that animate takes", async () => {
+    const out = join(folder, "profile");
+    const args = [model, "--prompt", "a cat", "--steps", "4", "--full", "2", "--speedup", "1.2", "--frames", "2"];
+    const { code, stdout, stderr } = await halfstep("rehash-profile", ...args, "--width", "24", "-o", out, "--json");
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    const { cut, schedule, speedup } = JSON.parse(stdout);
+    expect(schedule.filter((action: string) => action === "full")).toHaveLength(2);
+    expect(speedup).toBeGreaterThanOrEqual(1.2);
+    const profile = JSON.parse(await readFile(join(out, "profile.json"), "utf8"));
+    const cuts = Object.keys(profile.shares);
+    expect(cuts).toContain(cut);
+    // A change for every cut and every step but the first.
+    expect(profile.changes).toHaveLength(3 * cuts.length);
+    for (const { cosine } of profile.changes) expect(Math.abs(cosine)).toBeLessThanOrEqual(1 + 1e-9);
+    expect(await readFile(join(out, "map.svg"), "utf8")).toContain(cut);
+    const png = await readFile(join(out, "map.png"));
+    expect([...png.subarray(1, 4)]).toEqual([...Buffer.from("PNG")]);
+  });
+});
