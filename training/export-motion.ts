@@ -65,8 +65,10 @@ const index = {
   _class_name: "AnimateDiffPipeline",
   motion_adapter: ["diffusers", "MotionAdapter"],
   scheduler: ["diffusers", videoSchedulerConfig._class_name],
-  ...sharedParts,
+  text_encoder: sharedParts.text_encoder,
+  tokenizer: sharedParts.tokenizer,
   unet: ["diffusers", "UNet2DConditionModel"],
+  vae: sharedParts.vae,
 };
 await writeFile(join(options.to, "model_index.json"), JSON.stringify(index, null, 2) + "\n");
 

@@ -105,7 +105,7 @@ export interface Loop extends Rate {
 export async function train(loop: Loop): Promise<boolean> {
   const { trainer, steps, batch, unit = "pictures", every = 500 } = loop;
   const log = join(loop.out, "log.jsonl");
-  let seen = await seenSoFar(log, trainer.optimizer.steps, unit);
+  let seen = await seenSoFar(log, loop);
   const began = performance.now();
   let started = began;
   let since = trainer.optimizer.steps;
@@ -143,10 +143,11 @@ export async function train(loop: Loop): Promise<boolean> {
   return done;
 }
 
-/** What a run that goes on has seen up to its checkpoint, whose batches may have had another size. */
-async function seenSoFar(log: string, step: number, unit: string): Promise<number> {
-  if (step === 0 || !existsSync(log)) return 0;
-  const lines = (await readFile(log, "utf8")).trim().split("\n");
-  const counts = lines.map((line) => JSON.parse(line) as Record<string, number>);
-  return counts.filter((line) => line["step"]! <= step).at(-1)?.[unit] ?? 0;
+/** What a run that goes on has seen up to its checkpoint. Before the last line of the log batches may have had another size. */
+async function seenSoFar(log: string, { trainer, batch, unit = "pictures" }: Loop): Promise<number> {
+  const { steps } = trainer.optimizer;
+  const text = steps > 0 && existsSync(log) ? (await readFile(log, "utf8")).trim() : "";
+  const lines = text === "" ? [] : text.split("\n").map((line) => JSON.parse(line) as Record<string, number>);
+  const last = lines.filter((line) => line["step"]! <= steps).at(-1);
+  return (last?.[unit] ?? 0) + (steps - (last?.["step"] ?? 0)) * batch;
 }
