@@ -20,6 +20,7 @@ interface Options {
   guidance?: number;
   seed: number;
   schedule?: string;
+  also?: string[];
   geometry?: string;
   train?: boolean;
   rounds: number;
@@ -37,6 +38,7 @@ export function benchIlfCommand(): Command {
     .option("--steps <n>", "solver steps", whole(2, 1000), 20)
     .option("--guidance <scale>", "how closely to follow the prompt (the model's own)", numberBetween(0, 100))
     .option("--schedule <steps>", "ILF's full steps (its own)")
+    .option("--also <schedules...>", "ILF with these schedules too")
     .option("--seed <n>", "of the first picture", whole(0, 2 ** 31), 0)
     .addOption(
       new Option("--geometry <name>", "time alone, of a network of this size with random weights").choices(geometries),
@@ -74,6 +76,10 @@ async function compare(options: Options, signal: AbortSignal): Promise<void> {
   const guidanceScale = options.guidance ?? first.guidanceScale;
   await first.release();
   const modes = await modesAtEqualTime(open, prompts, { steps, guidanceScale, ilf });
+
+  for (const text of options.also ?? []) {
+    modes.push({ name: `ILF ${text}`, steps, acceleration: { method: "ilf", schedule: parseSchedule(text) } });
+  }
 
   const bar = new ProgressBar("{bar} {value}/{total} prompts, {eta_formatted} left");
   const pipes = await Promise.all(modes.map(open));
