@@ -6,11 +6,14 @@ import {
   measureMode,
   streamlinedGeometries,
 } from "./bench-streamlined-geometry.ts";
+import { benchModel, type ModelBenchOptions, rehashRowText } from "./bench-streamlined-model.ts";
 import { machine, printMachine } from "./machine.ts";
 import { numberBetween, threadsOption } from "./options.ts";
+import { interruptible } from "./terminal.ts";
 
-interface Options extends MemoryBenchOptions {
+interface Options extends MemoryBenchOptions, Omit<ModelBenchOptions, "model"> {
   geometry: string;
+  model?: string;
   only?: string;
   out?: string;
 }
@@ -18,14 +21,24 @@ interface Options extends MemoryBenchOptions {
 export function benchStreamlinedCommand(): Command {
   const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
   return new Command("streamlined")
-    .description("peak memory and time of video networks by budget")
+    .description("peak memory and time of video networks by budget; Step Rehash beside fewer steps")
     .addOption(
       new Option("--geometry <name>", "one call with guidance of a network of this size with random weights")
         .choices(streamlinedGeometries)
         .default("animatediff-512"),
     )
     .option("--budgets <list>", 'with --geometry: budgets to keep to, "2GB,6GB"')
-    .option("--seed <n>", "of weights and inputs", whole(0, 2 ** 31), 0)
+    .option(
+      "-m, --model <name>",
+      "Step Rehash beside fewer steps and noise that is used again, on a text-to-video model",
+    )
+    .option("--samples <n>", "with --model: videos of each mode", whole(2, 100_000), 64)
+    .option("--steps <n>", "with --model: solver steps", whole(2, 1000), 25)
+    .option("--frames <n>", "with --model: of a video", whole(1, 1024), 16)
+    .option("--guidance <scale>", "with --model: how closely to follow the prompt", numberBetween(0, 100), 7.5)
+    .option("--schedule <steps>", "with --model: which steps are full", "2")
+    .option("--cut <feature>", "with --model: where rehash steps come back in")
+    .option("--seed <n>", "of weights and inputs, or of the first video", whole(0, 2 ** 31), 0)
     .addOption(threadsOption())
     .addOption(new Option("--only <mode>", "one mode, in this process").hideHelp())
     .addOption(new Option("--out <file>", "where that puts what the network gave").hideHelp())
@@ -33,7 +46,7 @@ export function benchStreamlinedCommand(): Command {
     .action(run);
 }
 
-async function run({ geometry, only, out, ...options }: Options): Promise<void> {
+async function run({ geometry, model, only, out, ...options }: Options): Promise<void> {
   if (only !== undefined && out !== undefined) {
     await measureMode(geometry, only, out, options);
     return;
@@ -41,6 +54,13 @@ async function run({ geometry, only, out, ...options }: Options): Promise<void> 
   if (options.budgets !== undefined) checkBudgets(options.budgets);
   const where = machine();
   if (!options.json) printMachine(where, options.seed);
+  if (model !== undefined) {
+    const message = "not all videos were made, so there are no figures.";
+    const rows = await interruptible(message, (signal) => benchModel({ ...options, model }, signal));
+    if (options.json) console.log(JSON.stringify({ machine: where, model, seed: options.seed, rows }));
+    else console.log(rows.map(rehashRowText).join("\n"));
+    return;
+  }
   const rows = await benchMemory(geometry, options);
   if (options.json) console.log(JSON.stringify({ machine: where, geometry, seed: options.seed, rows }));
 }

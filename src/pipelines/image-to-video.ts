@@ -37,6 +37,7 @@ import {
   type StreamlinedOptions,
   type VideoActions,
   videoActions,
+  withReuse,
 } from "./streamlined.ts";
 
 export interface ImageToVideoOptions
@@ -248,9 +249,9 @@ export class ImageToVideoPipeline {
    * budget or they are to be done in part. `batch`: of the network, both halves of guidance.
    */
   async openDenoiser(size: NetworkSize, options: StreamlinedOptions = {}): Promise<Denoiser> {
-    if (isPlanned(options)) return this.streamlined.denoiser(size, options);
+    if (isPlanned(options)) return withReuse(await this.streamlined.denoiser(size, options), options.accelerate);
     await this.streamlined.release();
-    return new PlainDenoiser(await this.unet.session({ ...size, batch: "batch" }));
+    return withReuse(new PlainDenoiser(await this.unet.session({ ...size, batch: "batch" })), options.accelerate);
   }
 
   /** The sampling loop with guidance that grows along the frames: noise to latents [batch, frames, channels, h, w]. */

@@ -3,8 +3,8 @@ import { ArgumentError, BudgetError } from "../errors.ts";
 import { type Architecture, buildModel, describeModel, type StagedModel } from "../models/architecture.ts";
 import { namedWeights } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
-import type { Denoiser } from "../sampling/denoiser.ts";
-import { type Schedule, scheduled } from "../sampling/step-policy.ts";
+import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
+import { type Action, type Schedule, type StepContext, type StepPolicy, scheduled } from "../sampling/step-policy.ts";
 import { describeBytes, parseBytes } from "../streamlined/bytes.ts";
 import { activationBytes, costSource } from "../streamlined/cost.ts";
 import { flowOf } from "../streamlined/grouping.ts";
@@ -19,7 +19,7 @@ import {
   StreamlinedDenoiser,
 } from "../streamlined/rehash.ts";
 import { StreamlinedSession } from "../streamlined/session.ts";
-import { sizeOf } from "../tensor.ts";
+import { type FloatTensor, sizeOf } from "../tensor.ts";
 import type { Component } from "./components.ts";
 import { checkWhole } from "./settings.ts";
 
@@ -34,9 +34,15 @@ export interface RehashOptions {
   fresh?: number;
 }
 
+/** The noise that the last full step predicted, again: what Step Rehash has to be better than. */
+export interface ReuseOptions {
+  method: "reuse";
+  schedule?: Schedule;
+}
+
 export const videoAccelerations = ["none", "rehash"] as const;
 /** "none" unless given. */
-export type VideoAccelerate = (typeof videoAccelerations)[number] | RehashOptions;
+export type VideoAccelerate = (typeof videoAccelerations)[number] | RehashOptions | ReuseOptions;
 
 export interface StreamlinedOptions extends Listeners {
   /** What the whole process may take, as bytes or "6GB"; as much as it likes unless given. */
@@ -164,7 +170,34 @@ export function checkVideoAcceleration(accelerate: VideoAccelerate = "none"): Re
   const options = typeof accelerate === "string" ? { method: accelerate } : accelerate;
   if (options.method === "rehash") return options as RehashOptions;
   if (options.method === "none") return null;
+  if (options.method === "reuse") return null;
   throw new ArgumentError(`accelerate of a video is one of ${videoAccelerations.join(", ")}, not "${options.method}".`);
+}
+
+/** A denoiser that gives what it gave at the last full step, where a policy does not ask for another. */
+export class NoiseReuse implements Denoiser {
+  readonly actions: Action[] = [];
+  readonly #denoiser: Denoiser;
+  readonly #policy: StepPolicy;
+  #last: FloatTensor | null = null;
+
+  constructor(denoiser: Denoiser, policy: StepPolicy) {
+    this.#denoiser = denoiser;
+    this.#policy = policy;
+  }
+
+  async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
+    const action = this.#last ? this.#policy(step) : "full";
+    this.actions.push(action);
+    if (!this.#last || action === "full") this.#last = await this.#denoiser.run(feeds, step);
+    return this.#last;
+  }
+}
+
+/** The denoiser itself, or with noise that is used again if that is asked for. */
+export function withReuse(denoiser: Denoiser, accelerate: VideoAccelerate | undefined): Denoiser {
+  if (typeof accelerate !== "object" || accelerate.method !== "reuse") return denoiser;
+  return new NoiseReuse(denoiser, scheduled(accelerate.schedule ?? { every: 2 }, "rehash"));
 }
 
 /** What goes through a decoder at a time, in elements of the latent. */

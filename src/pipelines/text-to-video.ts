@@ -30,6 +30,7 @@ import {
   type StreamlinedOptions,
   type VideoActions,
   videoActions,
+  withReuse,
 } from "./streamlined.ts";
 import { openMotionUNet } from "./video-unet.ts";
 
@@ -207,9 +208,9 @@ export class TextToVideoPipeline {
    * budget or they are to be done in part. `batch`: of the network, both halves of guidance.
    */
   async openDenoiser(size: NetworkSize, options: StreamlinedOptions = {}): Promise<Denoiser> {
-    if (isPlanned(options)) return this.streamlined.denoiser(size, options);
+    if (isPlanned(options)) return withReuse(await this.streamlined.denoiser(size, options), options.accelerate);
     await this.streamlined.release();
-    return new PlainDenoiser(await this.unet.session({ ...size, batch: "batch" }));
+    return withReuse(new PlainDenoiser(await this.unet.session({ ...size, batch: "batch" })), options.accelerate);
   }
 
   /** The sampling loop with guidance: noise to latents (scaled as the denoiser has them). */

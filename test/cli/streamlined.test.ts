@@ -77,3 +77,22 @@ describe("halfstep rehash-profile", () => {
     expect([...png.subarray(1, 4)]).toEqual([...Buffer.from("PNG")]);
   });
 });
+
+describe("halfstep bench streamlined --model", () => {
+  it("has a row for each way of spending the time, measured against all steps in full", async () => {
+    const args = ["--model", model, "--samples", "2", "--steps", "5", "--frames", "3", "--threads", "1", "--json"];
+    const { code, stdout, stderr } = await halfstep("bench", "streamlined", ...args);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    const { rows } = JSON.parse(stdout);
+    const [full, rehash, fewer, again] = rows;
+    expect(full).toMatchObject({ mode: "5 full steps", fullSteps: 5, speedup: 1, psnr: 60, ssim: 1 });
+    expect(rehash).toMatchObject({ mode: "Step Rehash", fullSteps: 3 });
+    expect(fewer.mode).toBe(`${fewer.fullSteps} full steps`);
+    expect(again).toMatchObject({ mode: "noise again", fullSteps: 3 });
+    expect(full.fdFrames).toBeCloseTo(0, 6);
+    for (const row of rows) {
+      expect(row.secondsPerVideo).toBeGreaterThan(0);
+      expect(row.psnr).toBeGreaterThan(0);
+    }
+  });
+});

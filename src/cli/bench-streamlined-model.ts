@@ -1,0 +1,169 @@
+/** Videos with Step Rehash beside what else could be done in its time: fewer steps, and the noise of the last full step again. */
+import { platform } from "#platform";
+import { captionsFor } from "../metrics/evaluate.ts";
+import { frechetDistanceOf } from "../metrics/frechet.ts";
+import { Judge } from "../metrics/judge.ts";
+import { psnr, ssim } from "../metrics/similarity.ts";
+import type { Picture } from "../pipelines/picture.ts";
+import type { VideoAccelerate } from "../pipelines/streamlined.ts";
+import { type TextToVideo, TextToVideoPipeline } from "../pipelines/text-to-video.ts";
+import { parseSchedule } from "../sampling/step-policy.ts";
+import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { ProgressBar } from "./terminal.ts";
+
+export interface ModelBenchOptions {
+  model: string;
+  samples: number;
+  steps: number;
+  frames: number;
+  guidance: number;
+  schedule: string;
+  cut?: string;
+  seed: number;
+  threads?: number;
+  json?: boolean;
+}
+
+interface Mode {
+  readonly name: string;
+  readonly steps: number;
+  readonly accelerate: VideoAccelerate;
+}
+
+export interface RehashRow {
+  mode: string;
+  fullSteps: number;
+  secondsPerVideo: number;
+  speedup: number;
+  /** Against all steps in full, means over all frames; at most 60 dB. */
+  psnr: number;
+  ssim: number;
+  /** Fréchet distances from all steps in full: of the judge's features of frames, and of their change to the next frame. */
+  fdFrames: number;
+  fdMotion: number;
+}
+
+/** Equal pictures have no finite PSNR; 60 dB is more than 8 bits can show. */
+const HIGHEST = 60;
+
+/** One row a mode, all steps in full first. */
+export async function benchModel(options: ModelBenchOptions, signal: AbortSignal): Promise<RehashRow[]> {
+  const { model, samples, steps, threads } = options;
+  const session = threads ? { threads } : {};
+  const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, session);
+  const reference = await judge.reference();
+  const prompts = captionsFor(reference, samples).map((caption) => reference.captions[caption]!.text);
+  const chosen = { schedule: parseSchedule(options.schedule), ...(options.cut ? { cut: options.cut } : {}) };
+  const full: Mode = { name: `${steps} full steps`, steps, accelerate: "none" };
+  const rehash: Mode = { name: "Step Rehash", steps, accelerate: { method: "rehash", ...chosen } };
+  const reuse: Mode = { name: "noise again", steps, accelerate: { method: "reuse", schedule: chosen.schedule } };
+  // A pipeline keeps what it compiled for one way of running.
+  const open = () => TextToVideoPipeline.fromPretrained(model, session);
+  const opened = [await open(), await open(), await open()] as const;
+  try {
+    const made = (pipe: TextToVideo, mode: Mode, sample: number) =>
+      timed(pipe, mode, prompts[sample]!, options, sample);
+    // The first video of a pipeline compiles it.
+    for (const [i, mode] of [full, rehash, reuse].entries()) await made(opened[i]!, mode, 0);
+    const first = await made(opened[0], full, 0);
+    const inPart = await made(opened[1], rehash, 0);
+    const one = await made(opened[0], { ...full, steps: 1 }, 0);
+    const step = (first.seconds - one.seconds) / (steps - 1);
+    const count = Math.max(1, Math.min(steps, Math.floor((inPart.seconds - one.seconds) / step) + 1));
+    const fewer: Mode = { name: `${count} full steps`, steps: count, accelerate: "none" };
+    const contestants = [
+      { mode: full, pipe: opened[0] },
+      { mode: rehash, pipe: opened[1] },
+      { mode: fewer, pipe: opened[0] },
+      { mode: reuse, pipe: opened[2] },
+    ];
+    const videos = contestants.map(() => [] as Awaited<ReturnType<typeof made>>[]);
+    const bar = new ProgressBar("{bar} {value}/{total} prompts, {eta_formatted} left");
+    for (let sample = 0; sample < samples; sample++) {
+      bar.show(sample, samples);
+      // Interleaved, and begun with another mode each time, so that a noisy machine hits all alike.
+      for (let turn = 0; turn < contestants.length; turn++) {
+        signal.throwIfAborted();
+        const i = (sample + turn) % contestants.length;
+        videos[i]!.push(await made(contestants[i]!.pipe, contestants[i]!.mode, sample));
+      }
+    }
+    bar.stop();
+    const features: Features[] = [];
+    for (const list of videos)
+      features.push(
+        await featuresOf(
+          judge,
+          list.map(({ frames }) => frames),
+        ),
+      );
+    return contestants.map(({ mode }, i) => rowOf(mode.name, videos[i]!, videos[0]!, features[i]!, features[0]!));
+  } finally {
+    await Promise.all([judge.release(), ...opened.map((pipe) => pipe.release())]);
+  }
+}
+
+interface Made {
+  readonly frames: readonly Picture[];
+  readonly seconds: number;
+  readonly fullSteps: number;
+}
+
+async function timed(
+  pipe: TextToVideo,
+  { steps, accelerate }: Mode,
+  prompt: string,
+  { frames, guidance: guidanceScale, seed }: ModelBenchOptions,
+  sample: number,
+): Promise<Made> {
+  const start = performance.now();
+  const { videos, fullSteps } = await pipe(prompt, { steps, frames, guidanceScale, accelerate, seed: seed + sample });
+  return { frames: videos[0]!.frames, fullSteps, seconds: (performance.now() - start) / 1000 };
+}
+
+/** Of every frame, and of every frame less the one before. */
+async function featuresOf(judge: Judge, videos: readonly (readonly Picture[])[]) {
+  const { features } = await judge.judgePictures(videos.flat());
+  const count = videos[0]!.length;
+  const [rows, width] = features.shape as [number, number];
+  const motion = floatTensor([(rows / count) * (count - 1), width]);
+  for (let row = 0, to = 0; row < rows; row++) {
+    if (row % count === 0) continue;
+    for (let i = 0; i < width; i++) {
+      motion.data[to++] = features.data[row * width + i]! - features.data[(row - 1) * width + i]!;
+    }
+  }
+  return { frames: features, motion };
+}
+
+type Features = Readonly<Record<"frames" | "motion", FloatTensor>>;
+
+function rowOf(
+  mode: string,
+  made: readonly Made[],
+  full: readonly Made[],
+  own: Features,
+  reference: Features,
+): RehashRow {
+  const pairs = made.flatMap(({ frames }, i) => frames.map((frame, k) => [frame, full[i]!.frames[k]!] as const));
+  const seconds = median(made.map((video) => video.seconds));
+  return {
+    mode,
+    fullSteps: mean(made.map(({ fullSteps }) => fullSteps)),
+    secondsPerVideo: seconds,
+    speedup: median(full.map((video) => video.seconds)) / seconds,
+    psnr: mean(pairs.map(([a, b]) => Math.min(HIGHEST, psnr(a, b)))),
+    ssim: mean(pairs.map(([a, b]) => ssim(a, b))),
+    fdFrames: frechetDistanceOf(own.frames, reference.frames),
+    // One frame does not move.
+    fdMotion: own.motion.data.length > 0 ? frechetDistanceOf(own.motion, reference.motion) : 0,
+  };
+}
+
+const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
+const median = (values: readonly number[]) => values.toSorted((a, b) => a - b)[values.length >> 1]!;
+
+export const rehashRowText = (row: RehashRow) =>
+  `${row.mode.padEnd(14)} ${row.fullSteps} full steps, ${row.secondsPerVideo.toFixed(2)} s a video ` +
+  `(${row.speedup.toFixed(2)}x), PSNR ${row.psnr.toFixed(2)}, SSIM ${row.ssim.toFixed(4)}, ` +
+  `Fréchet distance of frames ${row.fdFrames.toFixed(4)}, of motion ${row.fdMotion.toFixed(4)}`;
