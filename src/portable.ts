@@ -54,6 +54,12 @@ export {
 export { contactSheet, encodePng, type Picture, pngText, toPictures } from "./pipelines/picture.ts";
 export type { PromptEmbeddings } from "./pipelines/prompts.ts";
 export {
+  type RehashOptions,
+  type StreamlinedOptions,
+  type VideoAccelerate,
+  videoAccelerations,
+} from "./pipelines/streamlined.ts";
+export {
   type SampleLatentsOptions,
   type TextToImage,
   type TextToImageOptions,
@@ -79,5 +85,11 @@ export type {
 export { TorchGenerator } from "./sampling/noise.ts";
 export { type SampleOptions, type SamplerStep, sample } from "./sampling/sampler.ts";
 export * from "./schedulers/scheduler.ts";
+export { describeBytes, parseBytes } from "./streamlined/bytes.ts";
+export { type Flow, flowOf } from "./streamlined/grouping.ts";
+export type { GroupPlan, Plan } from "./streamlined/plan.ts";
+export { type PlannedRun, type Prediction, planFor } from "./streamlined/planner.ts";
+export { rehashAt, rehashCuts, rehashShare } from "./streamlined/rehash.ts";
+export { type GroupProgress, StreamlinedSession } from "./streamlined/session.ts";
 export { type DType, type FloatTensor, floatTensor, int64Tensor, sizeOf, type Tensor } from "./tensor.ts";
 export { type Verification, type VerifyOptions, verifyFolder } from "./verify/verify-folder.ts";

@@ -1,6 +1,7 @@
 /** `memory` and `accelerate` of video pipelines: their denoiser by a plan, and with Step Rehash. */
 import { ArgumentError, BudgetError } from "../errors.ts";
-import { type Architecture, buildModel, describeModel, type StagedModel } from "../models/architecture.ts";
+import { topologicalOrder, type Value } from "../graph/value.ts";
+import { type Architecture, buildModel, describeModel } from "../models/architecture.ts";
 import { namedWeights } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
@@ -220,8 +221,7 @@ export function decodingIn(
 ): DecodingSize {
   const budget = memoryBytes(memory);
   if (budget === Number.POSITIVE_INFINITY) return { frames };
-  const peak = (count: number, high: number, wide: number) =>
-    decoderPeak(decoder.model({ batch: 1, frames: count, height: high, width: wide }));
+  const peak = decoderPeak(decoder);
   for (let count = frames; count >= 1; count--) if (peak(count, height, width) <= budget) return { frames: count };
   let [high, wide] = [height, width];
   while (Math.max(high, wide) > SMALLEST_TILE) {
@@ -238,10 +238,23 @@ export function decodingIn(
   );
 }
 
-/** One session: its weights, and the values that are alive in it. */
-function decoderPeak(model: StagedModel): number {
+/**
+ * One session: its weights, and the values that are alive in it, which grow with the pixels of all frames. So they are counted
+ * in a small one: norms have constants as large as a picture, and building them takes longer than counting.
+ */
+function decoderPeak(decoder: Component<unknown>): (frames: number, height: number, width: number) => number {
+  const model = decoder.model({ batch: 1, frames: 1, height: SMALLEST_TILE, width: SMALLEST_TILE });
   const { source, parameters } = costSource();
   const outputs = buildModel(model, source);
-  const sizes = [...parameters.values(), ...Object.values(outputs)].map(({ shape }) => 4 * sizeOf(shape as number[]));
-  return OVERHEAD + WEIGHT_SHARE * sizes.reduce((a, b) => a + b, 0) + activationBytes(outputs);
+  const bytes = (values: Iterable<Value>) =>
+    [...values].reduce((sum, { shape }) => sum + 4 * sizeOf(shape as number[]), 0);
+  const constants = topologicalOrder(Object.values(outputs)).filter(({ op }) => op === "Constant");
+  // Constants are there twice: in the graph, and where the session has them.
+  const perTile = activationBytes(outputs) + bytes(Object.values(outputs));
+  const perSession = 2 * bytes(constants.flatMap((node) => node.outputs));
+  const weights = WEIGHT_SHARE * bytes(parameters.values());
+  return (frames, height, width) => {
+    const tiles = (height * width) / SMALLEST_TILE ** 2;
+    return OVERHEAD + weights + tiles * (frames * perTile + perSession);
+  };
 }

@@ -2,9 +2,11 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { ArgumentError, BudgetError } from "../../src/errors.ts";
 import type { Animation } from "../../src/pipelines/animation.ts";
 import { type ImageToVideo, ImageToVideoPipeline } from "../../src/pipelines/image-to-video.ts";
+import { decodingIn } from "../../src/pipelines/streamlined.ts";
 import { type TextToVideo, TextToVideoPipeline } from "../../src/pipelines/text-to-video.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
-import type { Tensor } from "../../src/tensor.ts";
+import { OVERHEAD } from "../../src/streamlined/planner.ts";
+import type { FloatTensor, Tensor } from "../../src/tensor.ts";
 import { recordedVideo, writeVideoPipeline } from "../support/video-pipelines.ts";
 
 const threads = 1;
@@ -116,5 +118,41 @@ describe("Step Rehash in pipelines", () => {
     });
     await expect(running).rejects.toThrow("enough");
     expect(groups).toBe(5);
+  });
+});
+
+describe("decoding under a budget", () => {
+  it("takes fewer frames together, then tiles, then names the smallest budget, which works", () => {
+    const size = { frames: 6, height: 64, width: 64 };
+    expect(decodingIn(image.decoder, size, undefined)).toEqual({ frames: 6 });
+    const budgets = [1e9, 100e6, 30e6, 12e6, 6e6, 3e6].map((extra) => OVERHEAD + extra);
+    const areas = budgets.flatMap((budget) => {
+      try {
+        const { frames, tile = size } = decodingIn(image.decoder, size, budget);
+        return [frames * tile.height * tile.width];
+      } catch (error) {
+        const { smallest } = error as BudgetError;
+        expect(smallest).toBeGreaterThan(budget);
+        expect(decodingIn(image.decoder, size, Math.ceil(smallest)).tile).toMatchObject({ height: 16, width: 16 });
+        return [];
+      }
+    });
+    expect(areas[0]).toBe(6 * 64 * 64);
+    expect(areas).toEqual(areas.toSorted((a, b) => b - a));
+    expect(new Set(areas).size).toBeGreaterThan(1);
+  });
+
+  it("in tiles is near the whole picture, and the same where one tile is all of it", async () => {
+    const { io } = await recordedVideo("animatediff");
+    const latents = [...io].find(([, { shape }]) => shape.length === 5 && shape[1] === 4)![1] as FloatTensor;
+    const [height, width] = latents.shape.slice(-2) as [number, number];
+    const whole = await text.decode(latents);
+    expect((await text.decode(latents, { tile: { height, width, overlap: 0 } })).data).toEqual(whole.data);
+    const tiled = await text.decode(latents, { tile: { height, width: Math.ceil(0.75 * width), overlap: 2 } });
+    expect(tiled.shape).toEqual(whole.shape);
+    // Norms of a tile are of that tile, so it is not the same; but far nearer than pictures are to one another.
+    const difference = Math.hypot(...whole.data.map((value, i) => value - tiled.data[i]!)) / Math.hypot(...whole.data);
+    expect(difference).toBeGreaterThan(0);
+    expect(difference).toBeLessThan(0.5);
   });
 });
