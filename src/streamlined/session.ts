@@ -72,6 +72,11 @@ export class StreamlinedSession {
     return session;
   }
 
+  /** Bytes of features that it has allocated: none before the first run. */
+  get allocated(): number {
+    return this.#arena?.byteLength ?? 0;
+  }
+
   /** Room for what a full step leaves. */
   keep(): Kept {
     const { flow, kept, plan, rows } = this.layout;

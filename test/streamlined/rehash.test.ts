@@ -11,6 +11,9 @@ import { planOf, streamlinedCase } from "../support/plans.ts";
 const videoUnets = ["unet-motion", "unet-motion-adapter", "unet-svd"];
 const step = (index: number) => ({ index, steps: 4, timestep: 500 });
 
+/** To whole cache lines. */
+const align = (bytes: number) => 64 * Math.ceil(bytes / 64);
+
 /** The same inputs with another latent, as the next step has them. */
 const moved = (feeds: Readonly<Record<string, FloatTensor>>, by: number) => ({
   ...feeds,
@@ -67,6 +70,24 @@ describe("Step Rehash", () => {
     const second = await Promise.all([a.run(feeds, step(1)), b.run(moved(feeds, 0.2), step(1))]);
     for (const i of [0, 1]) expect(second[i]!.data).toEqual(first[i]!.data);
     await session.release();
+  });
+
+  it("has allocated what was accounted for, and gives it back", async () => {
+    const { compile, flow, feeds } = await streamlinedCase("unet-motion");
+    const rehash = rehashAt(flow);
+    const groups = longestGroups(flow, bordersOf(flow, rehash));
+    const session = await compile({ ...planOf(groups, 1), passes: 2 }, rehash);
+    expect(session.allocated).toBe(0);
+    const keep = session.keep();
+    await session.run(feeds, { keep });
+    await session.run(feeds, { keep, again: true });
+    const { arena, lifetimes, keptBytes } = session.layout;
+    expect(session.allocated).toBe(arena.bytes);
+    expect(arena.bytes).toBe(Math.max(...lifetimes.map(({ name, bytes }) => arena.offsets.get(name)! + align(bytes))));
+    const bytes = keep.flatMap((pass) => [...pass.values()].map(({ byteLength }) => byteLength));
+    expect(bytes.reduce((a, b) => a + b, 0)).toBe(keptBytes);
+    await session.release();
+    expect(session.allocated).toBe(0);
   });
 
   it("cuts after the layers of the way up, with less to do the later", async () => {
