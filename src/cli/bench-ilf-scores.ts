@@ -43,7 +43,7 @@ export async function score(measured: readonly Measured[], judge: Judge, samples
   const data = featureStatistics(reference.real.features);
   const judged: JudgedPictures[] = [];
   for (const { pictures } of measured) judged.push(await judge.judgePictures(pictures));
-  const best = measured.findIndex(({ mode }) => mode.name === "50 full steps");
+  const best = measured.findIndex(({ mode }) => mode.steps === 50);
   const many = featureStatistics(judged[best]!.features);
   const plain = measured[0]!;
   return measured.map((row, i) => {

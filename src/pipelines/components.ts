@@ -99,11 +99,12 @@ export class Component<Config> {
   }
 
   async #compile(geometry: Geometry, cuts: readonly number[]): Promise<StagedSession[]> {
+    // A pipeline's networks run one after the other, and threads of one that still spin would hold up the next.
+    const options = { takesTurns: true, ...this.#options };
     if (cuts.length === 0) {
-      return [await loadModel(this.#runtime, this.#architecture, this.config, this.weights, geometry, this.#options)];
+      return [await loadModel(this.#runtime, this.#architecture, this.config, this.weights, geometry, options)];
     }
     const weights = namedWeights(this.#architecture, this.weights);
-    const options = { takesTurns: true, ...this.#options };
     const sessions: StagedSession[] = [];
     try {
       for (const part of segmentModel(this.model(geometry), cuts)) {
