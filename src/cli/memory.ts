@@ -10,11 +10,10 @@ export const steadyAllocator = { MALLOC_MMAP_THRESHOLD_: String(2 ** 20) };
 
 /**
  * Whether this process has such an allocator. Otherwise runs its command again in one that has, ends as that does, and gives
- * false. Where the allocator is another there is nothing to do.
+ * false. On other systems than Linux there is nothing to do.
  */
 export async function hasSteadyAllocator(): Promise<boolean> {
-  const glibc = (process.report.getReport() as { header: { glibcVersionRuntime?: string } }).header.glibcVersionRuntime;
-  if (!glibc || process.env["MALLOC_MMAP_THRESHOLD_"]) return true;
+  if (process.platform !== "linux" || process.env["MALLOC_MMAP_THRESHOLD_"]) return true;
   const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
     stdio: "inherit",
     env: { ...process.env, ...steadyAllocator },
