@@ -1,12 +1,13 @@
 /** How good the pictures of each mode of `bench ilf` are, with intervals. */
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
-import { captionsFor, scorer } from "../metrics/evaluate.ts";
+import { alignments } from "../metrics/alignment.ts";
+import { captionsFor } from "../metrics/evaluate.ts";
 import { featureStatistics, frechetDistance } from "../metrics/frechet.ts";
 import type { Judge, JudgedPictures } from "../metrics/judge.ts";
 import { psnr, ssim } from "../metrics/similarity.ts";
 import type { Picture } from "../pipelines/picture.ts";
-import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { pickRows } from "../sampling/guidance.ts";
 import type { Mode } from "./bench-ilf-modes.ts";
 
 /** What is measured of one mode. */
@@ -37,7 +38,6 @@ export interface Row {
 
 export async function score(measured: readonly Measured[], judge: Judge, samples: number): Promise<Row[]> {
   const reference = await judge.reference();
-  const scoreOf = await scorer(judge, reference, samples);
   const captions = captionsFor(reference, samples).map((caption) => reference.captions[caption]!.text);
   const texts = await judge.embedCaptions(captions);
   const data = featureStatistics(reference.real.features);
@@ -53,7 +53,7 @@ export async function score(measured: readonly Measured[], judge: Judge, samples
       Math.min(60, psnr(picture, plain.pictures[k]!)),
       ssim(picture, plain.pictures[k]!),
     ]);
-    const cosines = Array.from({ length: samples }, (_, k) => dot(embeds, texts, k));
+    const cosines = alignments(embeds, texts);
     const seconds = bootstrap(samples, (pick) => meanOf(row.seconds, pick));
     const [psnrs, ssims] = [0, 1].map((j) =>
       bootstrap(samples, (pick) =>
@@ -66,18 +66,18 @@ export async function score(measured: readonly Measured[], judge: Judge, samples
     const aligned = bootstrap(samples, (pick) => meanOf(cosines, pick));
     // A distance between 192 x 192 covariances takes a while: fewer resamplings.
     const fds = [data, many].map((to) =>
-      bootstrap(samples, (pick) => frechetDistance(featureStatistics(rowsOf(features, pick)), to), 40),
+      bootstrap(samples, (pick) => frechetDistance(featureStatistics(pickRows(features, pick)), to), 40),
     ) as [Interval, Interval];
     return {
       mode: row.mode.name,
       fullSteps: row.fullSteps,
       secondsPerImage: median(row.seconds),
       speedup: median(plain.seconds) / median(row.seconds),
-      fdData: scoreOf(judged[i]!).fdData,
+      fdData: fds[0][0],
       fdReference: fds[1][0],
       psnr: psnrs[0],
       ssim: ssims[0],
-      alignment: scoreOf(judged[i]!).alignment,
+      alignment: aligned[0],
       intervals: {
         secondsPerImage: [seconds[1], seconds[2]],
         fdData: [fds[0][1], fds[0][2]],
@@ -109,20 +109,3 @@ const meanOf = (values: readonly number[], pick: readonly number[]) =>
   pick.reduce((sum, i) => sum + values[i]!, 0) / pick.length;
 
 const median = (values: readonly number[]) => values.toSorted((a, b) => a - b)[values.length >> 1]!;
-
-function rowsOf({ shape, data }: FloatTensor, pick: readonly number[]): FloatTensor {
-  const width = shape[1]!;
-  const picked = floatTensor([pick.length, width]);
-  pick.forEach((row, i) => {
-    picked.data.set(data.subarray(row * width, (row + 1) * width), i * width);
-  });
-  return picked;
-}
-
-/** Of rows that have length 1: their cosine. */
-function dot(a: FloatTensor, b: FloatTensor, row: number): number {
-  const width = a.shape[1]!;
-  let sum = 0;
-  for (let i = row * width; i < (row + 1) * width; i++) sum += a.data[i]! * b.data[i]!;
-  return sum;
-}

@@ -2,13 +2,17 @@
 import { ArgumentError, ShapeError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
 
-/** Mean cosine between each picture and its own caption, row i of both: from -1 to 1. */
-export function alignmentScore(pictures: FloatTensor, captions: FloatTensor): number {
+/** The cosine between each picture and its own caption, row i of both: from -1 to 1. */
+export function alignments(pictures: FloatTensor, captions: FloatTensor): number[] {
   const [count] = sameWidth(pictures, captions);
   if (captions.shape[0] !== count) throw new ShapeError(`${count} pictures have ${captions.shape[0]} captions`);
-  let sum = 0;
-  for (let i = 0; i < count; i++) sum += cosine(pictures, i, captions, i);
-  return sum / count;
+  return Array.from({ length: count }, (_, i) => cosine(pictures, i, captions, i));
+}
+
+/** Their mean. */
+export function alignmentScore(pictures: FloatTensor, captions: FloatTensor): number {
+  const cosines = alignments(pictures, captions);
+  return cosines.reduce((sum, value) => sum + value, 0) / cosines.length;
 }
 
 /**

@@ -5,8 +5,8 @@ import { type Picture, toPictures } from "../pipelines/picture.ts";
 import type { PromptEmbeddings } from "../pipelines/prompts.ts";
 import { seededNoise } from "../pipelines/settings.ts";
 import type { TextToImagePipeline } from "../pipelines/text-to-image.ts";
-import { rows, stack } from "../sampling/guidance.ts";
-import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { pickRows, rows, stack } from "../sampling/guidance.ts";
+import type { FloatTensor } from "../tensor.ts";
 import { alignmentScore, retrievalRanks, topAccuracy } from "./alignment.ts";
 import { type FeatureStatistics, featureStatistics, frechetDistance } from "./frechet.ts";
 import type { Judge, JudgedPictures, Reference } from "./judge.ts";
@@ -89,7 +89,7 @@ export async function evaluateCeilings(judge: Judge, samples = 512): Promise<Pic
   return ceilings(reference, samples, await scorer(judge, reference, samples));
 }
 
-export type Scorer = (pictures: JudgedPictures) => Scores;
+type Scorer = (pictures: JudgedPictures) => Scores;
 
 const together = (a: JudgedPictures, b: JudgedPictures): JudgedPictures => ({
   features: stack(a.features, b.features),
@@ -117,7 +117,7 @@ export function captionsFor({ captions }: Pick<Reference, "captions">, samples: 
 }
 
 /** Compares with what is the same for every row: all captions, and the statistics of all real pictures. */
-export async function scorer(judge: Judge, { captions, real }: Reference, samples: number): Promise<Scorer> {
+async function scorer(judge: Judge, { captions, real }: Reference, samples: number): Promise<Scorer> {
   const texts = await judge.embedCaptions(captions.map(({ text }) => text));
   const data: FeatureStatistics = featureStatistics(real.features);
   const asked = captionsFor({ captions }, samples);
@@ -138,15 +138,6 @@ export async function scorer(judge: Judge, { captions, real }: Reference, sample
 
 /** "a cat" is a face and a whole animal: a picture of either is right for it, and so are the captions of both. */
 const sharePicture = (a: readonly number[], b: readonly number[]) => a.some((picture) => b.includes(picture));
-
-function pickRows(from: FloatTensor, indices: readonly number[]): FloatTensor {
-  const width = from.shape[1]!;
-  const picked = floatTensor([indices.length, width]);
-  indices.forEach((index, i) => {
-    picked.data.set(from.data.subarray(index * width, (index + 1) * width), i * width);
-  });
-  return picked;
-}
 
 /** One picture a prompt, several at a time: picture i is the one that `generate` makes of it with its seed. */
 async function makePictures(

@@ -1,5 +1,5 @@
 /** Classifier-free guidance (Ho & Salimans 2022): away from what the model predicts without the condition. */
-import { type FloatTensor, sizeOf } from "../tensor.ts";
+import { type FloatTensor, floatTensor, sizeOf } from "../tensor.ts";
 
 /** unconditional + scale * (conditional - unconditional), element by element. */
 export function guide(unconditional: Float32Array, conditional: Float32Array, scale: number): Float32Array {
@@ -21,6 +21,14 @@ export function rows(tensor: FloatTensor, start: number, end: number): FloatTens
   const each = sizeOf(tensor.shape.slice(1));
   const shape = [end - start, ...tensor.shape.slice(1)];
   return { dtype: "float32", shape, data: tensor.data.subarray(start * each, end * each) };
+}
+
+/** A copy of some rows of a batch, in this order. */
+export function pickRows(tensor: FloatTensor, indices: readonly number[]): FloatTensor {
+  const each = sizeOf(tensor.shape.slice(1));
+  const picked = floatTensor([indices.length, ...tensor.shape.slice(1)]);
+  for (const [i, index] of indices.entries()) picked.data.set(rows(tensor, index, index + 1).data, i * each);
+  return picked;
 }
 
 /** The first `count` channels of [batch, channels, height, width]: without the variance that some models predict too. */

@@ -1,0 +1,11 @@
+import { expect, it } from "vitest";
+import { pickRows } from "../../src/sampling/guidance.ts";
+import { floatTensor } from "../../src/tensor.ts";
+
+it("picks rows of a batch in any order, as a copy", () => {
+  const batch = floatTensor([3, 2, 1], Float32Array.of(1, 2, 3, 4, 5, 6));
+  const picked = pickRows(batch, [2, 0, 2, 1]);
+  expect(picked).toEqual(floatTensor([4, 2, 1], Float32Array.of(5, 6, 1, 2, 5, 6, 3, 4)));
+  picked.data.fill(0);
+  expect([...batch.data]).toEqual([1, 2, 3, 4, 5, 6]);
+});
