@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
+import { median } from "../src/cli/median.ts";
 import { numberBetween } from "../src/cli/options.ts";
 import { type CountEntry, Counts } from "../src/exploration/counts.ts";
 import { setUp, Trial } from "../src/exploration/experiment.ts";
@@ -13,7 +14,7 @@ import { type ProblemJson, problemFromJson } from "../src/exploration/problem.ts
 import { Random } from "../src/exploration/random.ts";
 import { StepMix } from "../src/exploration/stepmix.ts";
 import { benchFolder } from "./dit.ts";
-import { median, spread, takeTurns } from "./measure.ts";
+import { spread, takeTurns } from "./measure.ts";
 import { findPython } from "./peers/torch.ts";
 import type { Figure } from "./report.ts";
 

@@ -1,11 +1,6 @@
 /** Timing on a machine that does other things too: take turns, take many, take the median. */
 import { setTimeout as sleep } from "node:timers/promises";
-
-export function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
-}
+import { median } from "../src/cli/median.ts";
 
 /** Milliseconds of one call. */
 export async function timed(run: () => Promise<unknown>): Promise<number> {

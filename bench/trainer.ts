@@ -3,6 +3,7 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command } from "commander";
+import { median } from "../src/cli/median.ts";
 import { numberBetween } from "../src/cli/options.ts";
 import { mul, sub } from "../src/graph/operators.ts";
 import { input } from "../src/graph/value.ts";
@@ -18,7 +19,7 @@ import { Parameters } from "../src/training/parameters.ts";
 import { Trainer } from "../src/training/trainer.ts";
 import { startValues } from "../training/initial-values.ts";
 import { transformerConfig } from "../training/model.ts";
-import { median, spread, timed } from "./measure.ts";
+import { spread, timed } from "./measure.ts";
 import type { Figure } from "./report.ts";
 
 interface Options {

@@ -15,6 +15,7 @@ import { nodeRuntime } from "../runtime/node.ts";
 import { runSegments } from "../sampling/denoiser.ts";
 import { defaultSchedule, parseSchedule, stretched } from "../sampling/step-policy.ts";
 import { type FloatTensor, floatTensor, sizeOf } from "../tensor.ts";
+import { median } from "./median.ts";
 import { randomFeeds, randomNetwork } from "./random-network.ts";
 
 /** Name of the geometry -> preset of its network. */
@@ -151,5 +152,3 @@ export async function benchGeometry(name: string, options: GeometryOptions): Pro
     console.log(`${steps} steps, ${fullSteps} of them full: ${speedup.toFixed(2)}x`);
   }
 }
-
-const median = (values: readonly number[]) => values.toSorted((a, b) => a - b)[values.length >> 1]!;

@@ -9,6 +9,7 @@ import { psnr, ssim } from "../metrics/similarity.ts";
 import type { Picture } from "../pipelines/picture.ts";
 import { pickRows } from "../sampling/guidance.ts";
 import type { Mode } from "./bench-ilf-modes.ts";
+import { median } from "./median.ts";
 
 /** What is measured of one mode. */
 export interface Measured {
@@ -107,5 +108,3 @@ function bootstrap(samples: number, value: (pick: readonly number[]) => number, 
 
 const meanOf = (values: readonly number[], pick: readonly number[]) =>
   pick.reduce((sum, i) => sum + values[i]!, 0) / pick.length;
-
-const median = (values: readonly number[]) => values.toSorted((a, b) => a - b)[values.length >> 1]!;

@@ -9,6 +9,7 @@ import type { VideoAccelerate } from "../pipelines/streamlined.ts";
 import { type TextToVideo, TextToVideoPipeline } from "../pipelines/text-to-video.ts";
 import { parseSchedule } from "../sampling/step-policy.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { median } from "./median.ts";
 import { ProgressBar } from "./terminal.ts";
 
 export interface ModelBenchOptions {
@@ -161,7 +162,6 @@ function rowOf(
 }
 
 const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
-const median = (values: readonly number[]) => values.toSorted((a, b) => a - b)[values.length >> 1]!;
 
 export const rehashRowText = (row: RehashRow) =>
   `${row.mode.padEnd(14)} ${row.fullSteps} full steps, ${row.secondsPerVideo.toFixed(2)} s a video ` +
