@@ -14,7 +14,7 @@ import { architectureOf } from "../models/registry.ts";
 import { type UNetSpatioTemporalConfig, unetSpatioTemporal } from "../models/unet-spatio-temporal.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import { type Denoiser, PlainDenoiser } from "../sampling/denoiser.ts";
+import type { Denoiser } from "../sampling/denoiser.ts";
 import { guideFrames, joinChannels, rows, stack } from "../sampling/guidance.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
 import { checkFinite, type SamplerStep, sample } from "../sampling/sampler.ts";
@@ -32,12 +32,10 @@ import {
   abortable,
   decodingIn,
   isPlanned,
-  type NetworkSize,
   Streamlined,
   type StreamlinedOptions,
   type VideoActions,
   videoActions,
-  withReuse,
 } from "./streamlined.ts";
 
 export interface ImageToVideoOptions
@@ -115,7 +113,7 @@ export class ImageToVideoPipeline {
   /** Null in a folder without one: only `codeImage`, `sampleLatents` and `decode` work then. */
   readonly imageEncoder: ImageEncoder | null;
   readonly schedulerConfig: RawConfig;
-  /** The denoiser by a plan. */
+  /** The denoiser: as it is, or by a plan. */
   readonly streamlined: Streamlined<UNetSpatioTemporalConfig>;
 
   private constructor(parts: Parts) {
@@ -205,7 +203,10 @@ export class ImageToVideoPipeline {
     signal?.throwIfAborted();
     // Each network has the budget to itself.
     if (options.memory !== undefined) await Promise.all([this.imageEncoder.release(), this.encoder.release()]);
-    const denoiser = await this.openDenoiser({ ...size, tokens: imageEmbeds.shape[1]! }, abortable(options));
+    const denoiser = await this.streamlined.openDenoiser(
+      { ...size, tokens: imageEmbeds.shape[1]! },
+      abortable(options),
+    );
     const [, channels, high, wide] = imageLatents.shape as [number, number, number, number];
     const shape = [1, frames, channels, high, wide];
     const latents = await this.sampleLatents({
@@ -244,16 +245,6 @@ export class ImageToVideoPipeline {
     return mean;
   }
 
-  /**
-   * A denoiser for one run of the sampler on latents of this size: all steps in full, in one session, unless there is a
-   * budget or they are to be done in part. `batch`: of the network, both halves of guidance.
-   */
-  async openDenoiser(size: NetworkSize, options: StreamlinedOptions = {}): Promise<Denoiser> {
-    if (isPlanned(options)) return withReuse(await this.streamlined.denoiser(size, options), options.accelerate);
-    await this.streamlined.release();
-    return withReuse(new PlainDenoiser(await this.unet.session({ ...size, batch: "batch" })), options.accelerate);
-  }
-
   /** The sampling loop with guidance that grows along the frames: noise to latents [batch, frames, channels, h, w]. */
   async sampleLatents(options: SampleImageVideoOptions): Promise<FloatTensor> {
     const { imageEmbeds, imageLatents, minGuidanceScale, maxGuidanceScale, ...loop } = options;
@@ -277,7 +268,8 @@ export class ImageToVideoPipeline {
       (_, i) => minGuidanceScale + ((maxGuidanceScale - minGuidanceScale) * i) / Math.max(1, frames - 1),
     );
     const tokens = imageEmbeds.shape[1]!;
-    const denoiser = options.denoiser ?? (await this.openDenoiser({ batch: total, frames, height, width, tokens }));
+    const denoiser =
+      options.denoiser ?? (await this.streamlined.openDenoiser({ batch: total, frames, height, width, tokens }));
     return sample({
       ...loop,
       denoise: async (latents, step) => {

@@ -4,7 +4,7 @@ import { topologicalOrder, type Value } from "../graph/value.ts";
 import { type Architecture, buildModel, describeModel } from "../models/architecture.ts";
 import { namedWeights } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
-import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
+import { type Denoiser, type Feeds, PlainDenoiser } from "../sampling/denoiser.ts";
 import { type Action, type Schedule, type StepContext, type StepPolicy, scheduled } from "../sampling/step-policy.ts";
 import { describeBytes, parseBytes } from "../streamlined/bytes.ts";
 import { activationBytes, costSource } from "../streamlined/cost.ts";
@@ -97,8 +97,17 @@ export class Streamlined<Config> {
     this.#architecture = architecture;
   }
 
-  /** A denoiser for one run of the sampler; the batch is that of the network, both guidance halves. Throws BudgetError. */
-  async denoiser(geometry: NetworkSize, options: StreamlinedOptions): Promise<Denoiser> {
+  /**
+   * A denoiser for one run of the sampler on latents of this size: all steps in full, in one session, unless there is a
+   * budget or they are to be done in part. `batch`: of the network, both halves of guidance. Throws BudgetError.
+   */
+  async openDenoiser(size: NetworkSize, options: StreamlinedOptions = {}): Promise<Denoiser> {
+    if (isPlanned(options)) return withReuse(await this.#planned(size, options), options.accelerate);
+    await this.release();
+    return withReuse(new PlainDenoiser(await this.#component.session({ ...size, batch: "batch" })), options.accelerate);
+  }
+
+  async #planned(geometry: NetworkSize, options: StreamlinedOptions): Promise<Denoiser> {
     const rehash = options.onFeatures ? null : checkVideoAcceleration(options.accelerate);
     // Before the network that is compiled without a plan is given up for this.
     const { plan } = this.plan(geometry, options);
@@ -196,7 +205,7 @@ export class NoiseReuse implements Denoiser {
 }
 
 /** The denoiser itself, or with noise that is used again if that is asked for. */
-export function withReuse(denoiser: Denoiser, accelerate: VideoAccelerate | undefined): Denoiser {
+function withReuse(denoiser: Denoiser, accelerate: VideoAccelerate | undefined): Denoiser {
   if (typeof accelerate !== "object" || accelerate.method !== "reuse") return denoiser;
   return new NoiseReuse(denoiser, scheduled(accelerate.schedule ?? { every: 2 }, "rehash"));
 }

@@ -10,7 +10,7 @@ import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../model
 import { type UNetMotionConfig, unetMotion } from "../models/unet-motion.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import { type Denoiser, PlainDenoiser } from "../sampling/denoiser.ts";
+import type { Denoiser } from "../sampling/denoiser.ts";
 import { guide, rows, stack } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
 import type { Scheduler } from "../schedulers/scheduler.ts";
@@ -25,12 +25,10 @@ import {
   abortable,
   decodingIn,
   isPlanned,
-  type NetworkSize,
   Streamlined,
   type StreamlinedOptions,
   type VideoActions,
   videoActions,
-  withReuse,
 } from "./streamlined.ts";
 import { openMotionUNet } from "./video-unet.ts";
 
@@ -102,7 +100,7 @@ export class TextToVideoPipeline {
   /** Null in a folder without text encoder: only `sampleLatents` and `decode` work then. */
   readonly prompts: PromptEncoder | null;
   readonly schedulerConfig: RawConfig;
-  /** The denoiser by a plan. */
+  /** The denoiser: as it is, or by a plan. */
   readonly streamlined: Streamlined<UNetMotionConfig>;
 
   private constructor(parts: Parts) {
@@ -172,7 +170,7 @@ export class TextToVideoPipeline {
     const { embeddings, warnings } = await this.embed(guided ? [options.negativePrompt ?? "", prompt] : [prompt]);
     // Each network has the budget to itself.
     if (options.memory !== undefined) await Promise.all([this.prompts?.release(), this.vae.release()]);
-    const denoiser = await this.openDenoiser({ ...size, tokens: embeddings.shape[1]! }, abortable(options));
+    const denoiser = await this.streamlined.openDenoiser({ ...size, tokens: embeddings.shape[1]! }, abortable(options));
     const copies = (row: number) => Array.from({ length: count }, () => rows(embeddings, row, row + 1)).reduce(stack);
     const latents = await this.sampleLatents({
       scheduler,
@@ -203,16 +201,6 @@ export class TextToVideoPipeline {
     throw new ConfigError(`${this.name}: has no text encoder and tokenizer, which turn a prompt into embeddings.`);
   }
 
-  /**
-   * A denoiser for one run of the sampler on latents of this size: all steps in full, in one session, unless there is a
-   * budget or they are to be done in part. `batch`: of the network, both halves of guidance.
-   */
-  async openDenoiser(size: NetworkSize, options: StreamlinedOptions = {}): Promise<Denoiser> {
-    if (isPlanned(options)) return withReuse(await this.streamlined.denoiser(size, options), options.accelerate);
-    await this.streamlined.release();
-    return withReuse(new PlainDenoiser(await this.unet.session({ ...size, batch: "batch" })), options.accelerate);
-  }
-
   /** The sampling loop with guidance: noise to latents (scaled as the denoiser has them). */
   async sampleLatents(options: SampleVideoOptions): Promise<FloatTensor> {
     const { prompt, guidanceScale, negative: given, ...loop } = options;
@@ -223,7 +211,8 @@ export class TextToVideoPipeline {
     // The negative prompt first, as diffusers has it.
     const encoderHiddenStates = negative ? stack(negative, prompt) : prompt;
     const total = encoderHiddenStates.shape[0]!;
-    const denoiser = options.denoiser ?? (await this.openDenoiser({ batch: total, frames, height, width, tokens }));
+    const denoiser =
+      options.denoiser ?? (await this.streamlined.openDenoiser({ batch: total, frames, height, width, tokens }));
     return sample({
       ...loop,
       denoise: async (latents, step) => {
