@@ -27,7 +27,7 @@ import { type DecodeOptions, decodeFrames } from "./decode-video.ts";
 import { ImageEncoder } from "./image-encoder.ts";
 import type { Picture } from "./picture.ts";
 import { resample } from "./resample.ts";
-import { checkSettings, checkWhole, type SamplingOptions } from "./settings.ts";
+import { checkSettings, checkSide, checkWhole, type SamplingOptions } from "./settings.ts";
 import {
   abortable,
   decodingIn,
@@ -330,10 +330,7 @@ export class ImageToVideoPipeline {
       throw new ArgumentError(`noiseAugStrength must be a number from 0 to 10, not ${noiseAugStrength}.`);
     }
     const unit = factor * 2 ** (levels.length - 1);
-    for (const [name, pixels] of Object.entries({ width, height })) {
-      if (Number.isInteger(pixels / unit) && pixels > 0) continue;
-      throw new ArgumentError(`${name} must be a multiple of ${unit} pixels for this model, not ${pixels}.`);
-    }
+    for (const [name, pixels] of Object.entries({ width, height })) checkSide(name, pixels, unit);
     return {
       steps,
       minGuidanceScale,

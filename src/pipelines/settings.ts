@@ -25,6 +25,12 @@ export function checkWhole(name: string, value: number, least: number, most: num
   throw new ArgumentError(`${name} must be a whole number from ${least} to ${most}, not ${value}.`);
 }
 
+/** Throws ArgumentError unless a picture's side is a multiple of `unit` pixels. */
+export function checkSide(name: string, pixels: number, unit: number): void {
+  if (Number.isInteger(pixels / unit) && pixels > 0) return;
+  throw new ArgumentError(`${name} must be a multiple of ${unit} pixels for this model, not ${pixels}.`);
+}
+
 /** Throws ArgumentError for settings outside their range. */
 export function checkSettings({ steps, guidanceScale }: { steps: number; guidanceScale: number }): void {
   checkWhole("steps", steps, 1, 1000);

@@ -5,7 +5,7 @@
 import { platform } from "#platform";
 import { type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
-import { ArgumentError, ConfigError } from "../errors.ts";
+import { ConfigError } from "../errors.ts";
 import type { Architecture } from "../models/architecture.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
 import { type PixArtConfig, pixart } from "../models/pixart.ts";
@@ -32,7 +32,7 @@ import { Component, openPipeline, type PipelineOptions, pickScheduler } from "./
 import { decodeLatents } from "./decode.ts";
 import { type Picture, toPictures } from "./picture.ts";
 import { encodePrompts, type PromptEmbeddings, PromptTokenizer } from "./prompts.ts";
-import { checkSettings, checkWhole, type SamplingOptions, seededNoise } from "./settings.ts";
+import { checkSettings, checkSide, checkWhole, type SamplingOptions, seededNoise } from "./settings.ts";
 import { Turns } from "./turns.ts";
 
 export interface TextToImageOptions extends SamplingOptions {
@@ -274,9 +274,8 @@ export class TextToImagePipeline {
     const { sampleSize, patchSize } = this.transformer.config;
     const side = (name: string, pixels: number | undefined) => {
       if (pixels === undefined) return sampleSize;
-      const unit = factor * patchSize;
-      if (Number.isInteger(pixels / unit) && pixels > 0) return pixels / factor;
-      throw new ArgumentError(`${name} must be a multiple of ${unit} pixels for this model, not ${pixels}.`);
+      checkSide(name, pixels, factor * patchSize);
+      return pixels / factor;
     };
     return { width: side("width", width), height: side("height", height) };
   }

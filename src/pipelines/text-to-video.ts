@@ -20,7 +20,7 @@ import { callable } from "./callable.ts";
 import { Component, openPipeline, type PipelineOptions, pickScheduler } from "./components.ts";
 import { type DecodeOptions, decodeFrames, exchangeFrames } from "./decode-video.ts";
 import { openPromptEncoder, type PromptEncoder } from "./prompt-encoder.ts";
-import { checkSettings, checkWhole, type SamplingOptions, seededNoise } from "./settings.ts";
+import { checkSettings, checkSide, checkWhole, type SamplingOptions, seededNoise } from "./settings.ts";
 import {
   abortable,
   decodingIn,
@@ -243,11 +243,10 @@ export class TextToVideoPipeline {
   #latentSize({ width, height }: TextToVideoOptions): { width: number; height: number } {
     const factor = spatialFactor(this.vae.config);
     const { sampleSize = 64, levels } = this.unet.config;
-    const unit = factor * 2 ** (levels.length - 1);
     const side = (name: string, pixels: number | undefined) => {
       if (pixels === undefined) return sampleSize;
-      if (Number.isInteger(pixels / unit) && pixels > 0) return pixels / factor;
-      throw new ArgumentError(`${name} must be a multiple of ${unit} pixels for this model, not ${pixels}.`);
+      checkSide(name, pixels, factor * 2 ** (levels.length - 1));
+      return pixels / factor;
     };
     return { width: side("width", width), height: side("height", height) };
   }
