@@ -2,7 +2,7 @@
 import { ArgumentError } from "../errors.ts";
 import { pickScheduler, type SchedulerChoice } from "../pipelines/components.ts";
 import { type Picture, toPictures } from "../pipelines/picture.ts";
-import type { PromptEmbeddings } from "../pipelines/prompts.ts";
+import { repeatPrompt } from "../pipelines/prompts.ts";
 import { seededNoise } from "../pipelines/settings.ts";
 import type { TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import { pickRows, rows, stack } from "../sampling/guidance.ts";
@@ -149,6 +149,7 @@ async function makePictures(
   const guided = guidanceScale !== 1;
   const { embeddings } = await pipe.embed(guided ? ["", ...prompts] : prompts);
   const first = guided ? 1 : 0;
+  const own = (tensor: FloatTensor) => rows(tensor, first, first + prompts.length);
   const { inChannels, sampleSize } = pipe.transformer.config;
   const { draw } = seededNoise(prompts.length, [1, inChannels, sampleSize, sampleSize], seed + start);
   const latents = await pipe.sampleLatents({
@@ -157,18 +158,12 @@ async function makePictures(
     guidanceScale,
     noise: draw(),
     drawNoise: draw,
-    prompt: mapEmbeddings(embeddings, (tensor) => rows(tensor, first, first + prompts.length)),
-    negative: guided
-      ? mapEmbeddings(embeddings, (tensor) => prompts.map(() => rows(tensor, 0, 1)).reduce(stack))
-      : null,
+    prompt: {
+      encoderHiddenStates: own(embeddings.encoderHiddenStates),
+      encoderAttentionMask: own(embeddings.encoderAttentionMask),
+    },
+    negative: guided ? repeatPrompt(embeddings, 0, prompts.length) : null,
     ...(signal ? { signal } : {}),
   });
   return toPictures(await pipe.decode(latents));
-}
-
-function mapEmbeddings(
-  { encoderHiddenStates, encoderAttentionMask }: PromptEmbeddings,
-  f: (tensor: FloatTensor) => FloatTensor,
-): PromptEmbeddings {
-  return { encoderHiddenStates: f(encoderHiddenStates), encoderAttentionMask: f(encoderAttentionMask) };
 }

@@ -9,13 +9,12 @@ import { Distillation, rowsOf } from "../ilf/distill.ts";
 import { RecordBuffer, RecordingDenoiser } from "../ilf/records.ts";
 import type { Geometry } from "../models/architecture.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { rows, stack } from "../sampling/guidance.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
 import { scheduled } from "../sampling/step-policy.ts";
 import { warmupCosine } from "../training/adamw.ts";
 import type { ClassToImagePipeline } from "./class-to-image.ts";
 import { pickScheduler } from "./components.ts";
-import type { PromptEmbeddings } from "./prompts.ts";
+import { repeatPrompt } from "./prompts.ts";
 import type { TextToImagePipeline } from "./text-to-image.ts";
 
 export interface DistillSettings {
@@ -153,10 +152,6 @@ async function fromCaptions(
   const { sampleSize, inChannels } = pipe.transformer.config;
   const { embeddings: empty } = await pipe.embed([""]);
   const tokens = empty.encoderHiddenStates.shape[1]!;
-  const copies = (embeddings: PromptEmbeddings, count: number): PromptEmbeddings => ({
-    encoderHiddenStates: new Array(count).fill(rows(embeddings.encoderHiddenStates, 0, 1)).reduce(stack),
-    encoderAttentionMask: new Array(count).fill(rows(embeddings.encoderAttentionMask, 0, 1)).reduce(stack),
-  });
   return {
     geometry: { batch: "batch", height: sampleSize, width: sampleSize, tokens },
     async sample(index, denoiser) {
@@ -175,7 +170,7 @@ async function fromCaptions(
           sampleSize,
         ]),
         prompt: embeddings,
-        negative: settings.guidanceScale > 1 ? copies(empty, chosen.length) : null,
+        negative: settings.guidanceScale > 1 ? repeatPrompt(empty, 0, chosen.length) : null,
       });
     },
   };

@@ -15,7 +15,7 @@ import { type UNetSpatioTemporalConfig, unetSpatioTemporal } from "../models/une
 import type { ResolveOptions } from "../platform/platform.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { guideFrames, joinChannels, rows, stack } from "../sampling/guidance.ts";
+import { guideFrames, joinChannels, repeatRow, rows, stack } from "../sampling/guidance.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
 import { checkFinite, type SamplerStep, sample } from "../sampling/sampler.ts";
 import type { Scheduler } from "../schedulers/scheduler.ts";
@@ -183,7 +183,6 @@ export class ImageToVideoPipeline {
     // As in diffusers each video's generator gives the picture's noise first, then that of the latents.
     const generators = seeds.map((seed) => new TorchGenerator(seed));
     const draw = (shape: readonly number[]) => generators.map((generator) => generator.randn(shape)).reduce(stack);
-    const copies = (one: FloatTensor) => Array.from({ length: count }, () => one).reduce(stack);
 
     const factor = spatialFactor(this.decoder.config);
     const [latentHeight, latentWidth] = [height / factor, width / factor];
@@ -197,8 +196,8 @@ export class ImageToVideoPipeline {
       options.memory,
     );
 
-    const imageEmbeds = copies(await this.imageEncoder.embed(picture));
-    const image = copies(toPlanes(resample(picture, width, height, "lanczos")));
+    const imageEmbeds = repeatRow(await this.imageEncoder.embed(picture), 0, count);
+    const image = repeatRow(toPlanes(resample(picture, width, height, "lanczos")), 0, count);
     const imageLatents = await this.codeImage(image, draw([1, 3, height, width]), noiseAugStrength);
     signal?.throwIfAborted();
     // Each network has the budget to itself.

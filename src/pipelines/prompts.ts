@@ -4,6 +4,7 @@ import { expectObject, type Folder } from "../checkpoints/files.ts";
 import { ArgumentError, CheckpointError, HalfstepError } from "../errors.ts";
 import type { CLIPTextConfig } from "../models/clip-text.ts";
 import type { T5Config } from "../models/t5.ts";
+import { repeatRow } from "../sampling/guidance.ts";
 import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";
 import { clipTokenizer, hasMerges } from "./clip-tokenizer.ts";
 import type { Component } from "./components.ts";
@@ -119,6 +120,18 @@ export interface PromptEmbeddings {
   encoderHiddenStates: FloatTensor;
   /** [prompts, tokens] of 1 and 0. */
   encoderAttentionMask: FloatTensor;
+}
+
+/** Row `index` of some embeddings, once for each picture. */
+export function repeatPrompt(
+  { encoderHiddenStates, encoderAttentionMask }: PromptEmbeddings,
+  index: number,
+  count: number,
+): PromptEmbeddings {
+  return {
+    encoderHiddenStates: repeatRow(encoderHiddenStates, index, count),
+    encoderAttentionMask: repeatRow(encoderAttentionMask, index, count),
+  };
 }
 
 /** Runs the text encoder on a batch of prompts. */

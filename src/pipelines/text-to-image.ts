@@ -31,7 +31,7 @@ import { callable } from "./callable.ts";
 import { Component, openPipeline, type PipelineOptions, pickScheduler } from "./components.ts";
 import { decodeLatents } from "./decode.ts";
 import { type Picture, toPictures } from "./picture.ts";
-import { encodePrompts, type PromptEmbeddings, PromptTokenizer } from "./prompts.ts";
+import { encodePrompts, type PromptEmbeddings, PromptTokenizer, repeatPrompt } from "./prompts.ts";
 import { checkSettings, checkSide, checkWhole, type SamplingOptions, seededNoise } from "./settings.ts";
 import { Turns } from "./turns.ts";
 
@@ -180,8 +180,8 @@ export class TextToImagePipeline {
       guidanceScale,
       noise: draw(),
       drawNoise: draw,
-      prompt: repeat(embeddings, embeddings.encoderHiddenStates.shape[0]! - 1, count),
-      negative: guided ? repeat(embeddings, 0, count) : null,
+      prompt: repeatPrompt(embeddings, embeddings.encoderHiddenStates.shape[0]! - 1, count),
+      negative: guided ? repeatPrompt(embeddings, 0, count) : null,
       ...(signal ? { signal } : {}),
       ...(onStep ? { onStep } : {}),
     });
@@ -298,20 +298,6 @@ function pixartOnly(raw: RawConfig): Architecture<PixArtConfig> {
   throw new ConfigError(
     `A text-to-image pipeline needs a ${pixart.className}; this one has a ${architecture.className}.`,
   );
-}
-
-/** Row `index` of some embeddings, once for each picture. */
-function repeat(
-  { encoderHiddenStates, encoderAttentionMask }: PromptEmbeddings,
-  index: number,
-  count: number,
-): PromptEmbeddings {
-  const copies = (tensor: FloatTensor) =>
-    Array.from({ length: count }, () => rows(tensor, index, index + 1)).reduce(stack);
-  return {
-    encoderHiddenStates: copies(encoderHiddenStates),
-    encoderAttentionMask: copies(encoderAttentionMask),
-  };
 }
 
 /** PixArt-alpha's micro-conditions: height and width in pixels, and their ratio (section 2.4 of its appendix). */

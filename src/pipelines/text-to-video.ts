@@ -11,7 +11,7 @@ import { type UNetMotionConfig, unetMotion } from "../models/unet-motion.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { guide, rows, stack } from "../sampling/guidance.ts";
+import { guide, repeatRow, rows, stack } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
 import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
@@ -171,15 +171,14 @@ export class TextToVideoPipeline {
     // Each network has the budget to itself.
     if (options.memory !== undefined) await Promise.all([this.prompts?.release(), this.vae.release()]);
     const denoiser = await this.streamlined.openDenoiser({ ...size, tokens: embeddings.shape[1]! }, abortable(options));
-    const copies = (row: number) => Array.from({ length: count }, () => rows(embeddings, row, row + 1)).reduce(stack);
     const latents = await this.sampleLatents({
       scheduler,
       steps,
       guidanceScale,
       noise: draw(),
       drawNoise: draw,
-      prompt: copies(guided ? 1 : 0),
-      negative: guided ? copies(0) : null,
+      prompt: repeatRow(embeddings, guided ? 1 : 0, count),
+      negative: guided ? repeatRow(embeddings, 0, count) : null,
       denoiser,
       ...(signal ? { signal } : {}),
       ...(onStep ? { onStep } : {}),

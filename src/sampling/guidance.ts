@@ -31,6 +31,10 @@ export function pickRows(tensor: FloatTensor, indices: readonly number[]): Float
   return picked;
 }
 
+/** One row of a batch, `count` times. */
+export const repeatRow = (tensor: FloatTensor, row: number, count: number): FloatTensor =>
+  pickRows(tensor, new Array<number>(count).fill(row));
+
 /** The first `count` channels of [batch, channels, height, width]: without the variance that some models predict too. */
 export function firstChannels(tensor: FloatTensor, count: number): FloatTensor {
   const [batch, channels, height, width] = tensor.shape as [number, number, number, number];
