@@ -10,7 +10,7 @@ import { architectureOf } from "../models/registry.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { firstChannels, guide, rows, stack } from "../sampling/guidance.ts";
+import { firstChannels, guideHalves, stack } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
 import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";
@@ -188,10 +188,7 @@ export class ClassToImagePipeline {
           classLabels: int64Tensor([labels.length], labels),
         };
         const epsilon = firstChannels(await denoiser.run(feeds, step), channels);
-        if (!guided) return epsilon;
-        const unconditional = rows(epsilon, 0, batch).data;
-        const conditional = rows(epsilon, batch, 2 * batch).data;
-        return floatTensor(noise.shape, guide(unconditional, conditional, guidanceScale));
+        return guided ? guideHalves(epsilon, guidanceScale) : epsilon;
       },
     });
   }

@@ -14,7 +14,7 @@ import { type T5Config, t5 } from "../models/t5.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { firstChannels, guide, rows, stack } from "../sampling/guidance.ts";
+import { firstChannels, guideHalves, stack } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
 import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
@@ -247,9 +247,7 @@ export class TextToImagePipeline {
           ...sizes,
         };
         const epsilon = firstChannels(await denoiser.run(feeds, step), channels);
-        if (!negative) return epsilon;
-        const [unconditional, conditional] = [rows(epsilon, 0, batch).data, rows(epsilon, batch, total).data];
-        return floatTensor(noise.shape, guide(unconditional, conditional, guidanceScale));
+        return negative ? guideHalves(epsilon, guidanceScale) : epsilon;
       },
     });
   }

@@ -11,7 +11,7 @@ import { type UNetMotionConfig, unetMotion } from "../models/unet-motion.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { guide, repeatRow, rows, stack } from "../sampling/guidance.ts";
+import { guideHalves, repeatRow, stack } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
 import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
@@ -205,7 +205,7 @@ export class TextToVideoPipeline {
     const { prompt, guidanceScale, negative: given, ...loop } = options;
     const { noise } = loop;
     const negative = guidanceScale > 1 ? given : null;
-    const [batch, , frames, height, width] = noise.shape as [number, number, number, number, number];
+    const [, , frames, height, width] = noise.shape as [number, number, number, number, number];
     const tokens = prompt.shape[1]!;
     // The negative prompt first, as diffusers has it.
     const encoderHiddenStates = negative ? stack(negative, prompt) : prompt;
@@ -221,9 +221,7 @@ export class TextToVideoPipeline {
           encoderHiddenStates,
         };
         const output = await denoiser.run(feeds, step);
-        if (!negative) return output;
-        const [unconditional, conditional] = [rows(output, 0, batch).data, rows(output, batch, total).data];
-        return floatTensor(noise.shape, guide(unconditional, conditional, guidanceScale));
+        return negative ? guideHalves(output, guidanceScale) : output;
       },
     });
   }

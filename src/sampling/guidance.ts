@@ -8,6 +8,13 @@ export function guide(unconditional: Float32Array, conditional: Float32Array, sc
   return out;
 }
 
+/** Guidance of a batch that has what is predicted without the condition in its first half, and with it in its second. */
+export function guideHalves(both: FloatTensor, scale: number): FloatTensor {
+  const batch = both.shape[0]! / 2;
+  const [unconditional, conditional] = [rows(both, 0, batch), rows(both, batch, 2 * batch)];
+  return floatTensor(conditional.shape, guide(unconditional.data, conditional.data, scale));
+}
+
 /** Two batches one after the other. */
 export function stack(first: FloatTensor, second: FloatTensor): FloatTensor {
   const data = new Float32Array(first.data.length + second.data.length);

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { pickRows, repeatRow } from "../../src/sampling/guidance.ts";
+import { guideHalves, pickRows, repeatRow } from "../../src/sampling/guidance.ts";
 import { floatTensor } from "../../src/tensor.ts";
 
 it("picks rows of a batch in any order, as a copy", () => {
@@ -17,4 +17,10 @@ it("repeats a row, as a copy each time", () => {
   repeated.data[0] = 5;
   expect([...repeated.data]).toEqual([5, 4, 3, 4, 3, 4]);
   expect([...batch.data]).toEqual([1, 2, 3, 4]);
+});
+
+it("guides from the first half of a batch to the second", () => {
+  const both = floatTensor([4, 2], Float32Array.of(0, 1, 2, 3, 10, 1, 4, 0));
+  expect(guideHalves(both, 1)).toEqual(floatTensor([2, 2], Float32Array.of(10, 1, 4, 0)));
+  expect(guideHalves(both, 3)).toEqual(floatTensor([2, 2], Float32Array.of(30, 1, 8, -6)));
 });
