@@ -1,8 +1,7 @@
 /** Parts of a model that run by themselves: what a step that is done in part needs. */
 import { ArgumentError } from "../errors.ts";
-import { input } from "../graph/value.ts";
-import type { Features, Stage, StagedModel } from "./architecture.ts";
-import { neededAfter } from "./staged.ts";
+import type { Stage, StagedModel } from "./architecture.ts";
+import { asInputs, buildStages, neededAfter, pick } from "./features.ts";
 import { parameterWeights, Weights } from "./weights.ts";
 
 /**
@@ -23,11 +22,8 @@ export function segmentModel(model: StagedModel, cuts: readonly number[]): Stage
   let features = model.inputs;
   return bounds.slice(1).map((end, i) => {
     const stages = model.stages.slice(bounds[i], end);
-    const entering = Object.fromEntries(
-      Object.entries(features).map(([name, { shape, dtype }]) => [name, input(name, shape, dtype)]),
-    );
-    features = entering;
-    for (const stage of stages) features = { ...features, ...stage.build(features, weights) };
+    const entering = asInputs(features);
+    features = buildStages(stages, entering, weights);
     const written = new Set(stages.flatMap(({ writes }) => writes));
     return {
       ...model,
@@ -48,9 +44,6 @@ function readFirst(stages: readonly Stage[]): string[] {
   }
   return [...read];
 }
-
-const pick = (features: Features, names: readonly string[]): Features =>
-  Object.fromEntries(names.map((name) => [name, features[name]!]));
 
 /**
  * Where the transformer blocks of a DiT-like model are: the stages from `first` up to `end`. Throws ArgumentError for

@@ -3,17 +3,11 @@ import type { WeightFiles } from "../checkpoints/weights.ts";
 import { checkWeights } from "../checkpoints/weights.ts";
 import { ArgumentError, ShapeError } from "../errors.ts";
 import { type OnnxModel, toOnnx } from "../graph/onnx.ts";
-import { type Dim, describe, input, type Value } from "../graph/value.ts";
+import { type Dim, describe, type Value } from "../graph/value.ts";
 import type { Runtime, Session, SessionOptions, WeightLocations } from "../runtime/runtime.ts";
 import type { Tensor } from "../tensor.ts";
-import {
-  type Architecture,
-  describeModel,
-  type Features,
-  type Geometry,
-  type StagedModel,
-  weightShapes,
-} from "./architecture.ts";
+import { type Architecture, describeModel, type Geometry, type StagedModel, weightShapes } from "./architecture.ts";
+import { asInputs, buildStages, neededAfter, pick } from "./features.ts";
 import { checkpointWeights, type WeightSource, Weights, weightLocations } from "./weights.ts";
 
 export interface StagedOptions extends SessionOptions {
@@ -51,12 +45,7 @@ function groupGraphs(model: StagedModel, source: WeightSource, sizes: readonly n
   return sizes.map((size) => {
     const end = start + size;
     const before = asInputs(features);
-    features = before;
-    const weights = new Weights(source);
-    for (const stage of stages.slice(start, end)) {
-      // Only what it declares: a stage that reads more would fail in another grouping.
-      features = { ...features, ...stage.build(pick(features, stage.reads), weights) };
-    }
+    features = buildStages(stages.slice(start, end), before, new Weights(source));
     const after = needed[end]!;
     const writes = [...after].filter((name) => features[name] !== before[name]);
     const graph = toOnnx(Object.fromEntries(writes.map((name) => [OUT + name, features[name]!])));
@@ -66,23 +55,6 @@ function groupGraphs(model: StagedModel, source: WeightSource, sizes: readonly n
     return { graph, writes, lastUses };
   });
 }
-
-/** For each number of stages done: the features that the remaining ones, or the caller, still read. */
-export function neededAfter({ stages, outputs }: StagedModel): ReadonlySet<string>[] {
-  let needed = new Set(outputs);
-  const result = [needed];
-  for (const { reads, writes } of stages.toReversed()) {
-    needed = new Set([...needed].filter((name) => !writes.includes(name)).concat(reads));
-    result.unshift(needed);
-  }
-  return result;
-}
-
-const asInputs = (features: Features): Features =>
-  Object.fromEntries(Object.entries(features).map(([name, { shape, dtype }]) => [name, input(name, shape, dtype)]));
-
-const pick = (features: Features, names: readonly string[]): Features =>
-  Object.fromEntries(names.map((name) => [name, features[name]!]));
 
 const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
 
