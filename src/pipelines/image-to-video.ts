@@ -37,6 +37,7 @@ import {
   type VideoActions,
   videoActions,
 } from "./streamlined.ts";
+import { Turns } from "./turns.ts";
 
 export interface ImageToVideoOptions
   extends Omit<SamplingOptions, "accelerate">,
@@ -116,6 +117,8 @@ export class ImageToVideoPipeline {
   /** The denoiser: as it is, or by a plan. */
   readonly streamlined: Streamlined<UNetSpatioTemporalConfig>;
 
+  readonly #turns = new Turns();
+
   private constructor(parts: Parts) {
     this.name = parts.name;
     this.className = parts.className;
@@ -170,7 +173,11 @@ export class ImageToVideoPipeline {
    * BudgetError for a budget of memory that cannot be kept, NumericError if the model gives something that is not a number,
    * and the signal's reason when it is aborted.
    */
-  async generate(picture: Picture, options: ImageToVideoOptions = {}): Promise<ImageToVideoResult> {
+  generate(picture: Picture, options: ImageToVideoOptions = {}): Promise<ImageToVideoResult> {
+    return this.#turns.take(() => this.#generate(picture, options));
+  }
+
+  async #generate(picture: Picture, options: ImageToVideoOptions): Promise<ImageToVideoResult> {
     const settings = this.#settings(options);
     const { steps, count, frames, fps, height, width, noiseAugStrength, decodeChunkSize } = settings;
     const { signal, onStep, onDecode } = options;

@@ -30,6 +30,7 @@ import {
   type VideoActions,
   videoActions,
 } from "./streamlined.ts";
+import { Turns } from "./turns.ts";
 import { openMotionUNet } from "./video-unet.ts";
 
 export interface TextToVideoOptions
@@ -103,6 +104,8 @@ export class TextToVideoPipeline {
   /** The denoiser: as it is, or by a plan. */
   readonly streamlined: Streamlined<UNetMotionConfig>;
 
+  readonly #turns = new Turns();
+
   private constructor(parts: Parts) {
     this.name = parts.name;
     this.className = parts.className;
@@ -150,7 +153,11 @@ export class TextToVideoPipeline {
    * cannot be kept, NumericError if the model gives something that is not a number, and the signal's reason when it is
    * aborted.
    */
-  async generate(prompt: string, options: TextToVideoOptions = {}): Promise<TextToVideoResult> {
+  generate(prompt: string, options: TextToVideoOptions = {}): Promise<TextToVideoResult> {
+    return this.#turns.take(() => this.#generate(prompt, options));
+  }
+
+  async #generate(prompt: string, options: TextToVideoOptions): Promise<TextToVideoResult> {
     const { steps = 25, guidanceScale = 7.5, count = 1, frames = 16, fps = 8, signal, onStep, onDecode } = options;
     signal?.throwIfAborted();
     checkSettings({ steps, guidanceScale });

@@ -121,6 +121,18 @@ describe("Step Rehash in pipelines", () => {
   });
 });
 
+it.each<[string, (options: object) => Promise<{ videos: Animation[] }>]>([
+  ["text to video", (options) => text("a cat", options)],
+  ["image to video", (options) => image(picture, options)],
+])("%s: calls that overlap take turns and give what they give alone", async (_, generate) => {
+  const small = { width: 24, height: 16, frames: 2, seed: 1, steps: 3 };
+  const ways = [small, { ...small, frames: 3 }, { ...small, accelerate: "rehash" }, { ...small, memory: "1GB" }];
+  const stepped: number[] = [];
+  const together = await Promise.all(ways.map((way, i) => generate({ ...way, onStep: () => void stepped.push(i) })));
+  expect(stepped).toEqual([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]);
+  for (const [i, way] of ways.entries()) expect(together[i]!.videos).toEqual((await generate(way)).videos);
+});
+
 describe("decoding under a budget", () => {
   it("takes fewer frames together, then tiles, then names the smallest budget, which works", () => {
     const size = { frames: 6, height: 64, width: 64 };
