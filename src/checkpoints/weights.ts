@@ -52,6 +52,14 @@ export class WeightFiles {
     return new WeightFiles(entries, this.files);
   }
 
+  /** These tensors and others'; a file of the others whose name is taken is called `label/name`. */
+  joined(others: WeightFiles, label: string): WeightFiles {
+    const key = (file: string) => (this.files.has(file) ? `${label}/${file}` : file);
+    const entries = [...others.entries].map(([name, entry]) => [name, { ...entry, file: key(entry.file) }] as const);
+    const files = [...others.files].map(([file, opened]) => [key(file), opened] as const);
+    return new WeightFiles(new Map([...this.entries, ...entries]), new Map([...this.files, ...files]));
+  }
+
   /** Where on this machine's disk the tensor's file is; undefined if it is elsewhere. */
   nativePath(name: string): string | undefined {
     return this.fileOf(name).source.nativePath;

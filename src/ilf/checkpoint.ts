@@ -33,13 +33,8 @@ export class Feedback {
     return new Feedback(config, WeightFiles.of(file), folder.name);
   }
 
-  /** Compiles it for a backbone. Throws CheckpointError if it was trained for another one. */
-  async compile(
-    runtime: Runtime,
-    backbone: StagedModel,
-    backboneWeights: WeightFiles,
-    options: SessionOptions = {},
-  ): Promise<StagedSession> {
+  /** Throws CheckpointError if it was trained for another backbone, or its tensors are not those of a module for this one. */
+  async check(backbone: StagedModel, backboneWeights: WeightFiles): Promise<void> {
     const found = await fingerprint(backbone, backboneWeights);
     if (found !== this.config.backbone) {
       throw new CheckpointError(
@@ -50,6 +45,17 @@ export class Feedback {
     }
     const model = feedbackModel(backbone, this.config);
     checkWeights(this.weights, weightShapes(model), describeModel(model));
+  }
+
+  /** Compiles it by itself, for a backbone that it was trained for. Throws CheckpointError for another. */
+  async compile(
+    runtime: Runtime,
+    backbone: StagedModel,
+    backboneWeights: WeightFiles,
+    options: SessionOptions = {},
+  ): Promise<StagedSession> {
+    await this.check(backbone, backboneWeights);
+    const model = feedbackModel(backbone, this.config);
     const source = checkpointWeights(this.weights, describeModel(model));
     return StagedSession.compile(runtime, model, source, weightLocations(this.weights), options);
   }

@@ -6,7 +6,8 @@ import { ArgumentError } from "../errors.ts";
 import { type Denoiser, type Feeds, runSegments } from "../sampling/denoiser.ts";
 import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";
 import { type FloatTensor, sizeOf, type Tensor } from "../tensor.ts";
-import { feedbackFeeds, type IlfSessions, Trail } from "./denoiser.ts";
+import { Trail } from "./denoiser.ts";
+import { feedbackFeeds, type IlfSessions } from "./steps.ts";
 
 /** An inner step of some pictures at once: first half of the rows without, second half with the condition. */
 export interface StepRecord {

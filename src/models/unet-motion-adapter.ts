@@ -91,17 +91,12 @@ function mergedConfig(unet: RawConfig, adapter: RawConfig): RawConfig {
 
 /** Both files' tensors; of the adapter's those of motion modules, under the names that they have in the whole model. */
 function mergedWeights(unet: WeightFiles, adapter: WeightFiles): WeightFiles {
-  const modules = [...adapter.renamed(unetMotion.rename!).entries].filter(([name]) =>
-    name.includes(".motion_modules."),
-  );
+  const renamed = adapter.renamed(unetMotion.rename!);
+  const modules = [...renamed.entries].filter(([name]) => name.includes(".motion_modules."));
   if (modules.length === 0) {
     throw new CheckpointError(
       `${adapter.name}: has no tensor of a motion module ("down_blocks.0.motion_modules.0...").`,
     );
   }
-  // Both files are likely to have the same name.
-  const key = (file: string) => (unet.files.has(file) ? `${motionAdapterClass}/${file}` : file);
-  const entries = modules.map(([name, entry]) => [name, { ...entry, file: key(entry.file) }] as const);
-  const files = [...adapter.files].map(([file, opened]) => [key(file), opened] as const);
-  return new WeightFiles(new Map([...unet.entries, ...entries]), new Map([...unet.files, ...files]));
+  return unet.joined(new WeightFiles(new Map(modules), adapter.files), motionAdapterClass);
 }

@@ -3,18 +3,17 @@
 import { EasyCache } from "../caching/easy-cache.ts";
 import { FirstBlockCache } from "../caching/first-block-cache.ts";
 import { TaylorSeer } from "../caching/taylor-seer.ts";
-import type { Folder } from "../checkpoints/files.ts";
 import { ArgumentError } from "../errors.ts";
-import { Feedback } from "../ilf/checkpoint.ts";
 import { feedbackCuts } from "../ilf/config.ts";
-import { carriedOn, IlfDenoiser, type IlfSessions } from "../ilf/denoiser.ts";
+import { IlfDenoiser } from "../ilf/denoiser.ts";
+import { carriedOn, StepsInParts } from "../ilf/steps.ts";
 import type { Geometry } from "../models/architecture.ts";
 import { blockRange } from "../models/segments.ts";
 import type { StagedSession } from "../models/staged.ts";
 import { type Denoiser, PlainDenoiser } from "../sampling/denoiser.ts";
 import { type Schedule, scheduled, stretched } from "../sampling/step-policy.ts";
-import type { FloatTensor } from "../tensor.ts";
 import type { Component } from "./components.ts";
+import type { FeedbackComponent } from "./feedback.ts";
 import { checkWhole } from "./settings.ts";
 
 /** Far more than there are steps to tell them from. */
@@ -75,47 +74,6 @@ export function checkAcceleration(given: Accelerate | undefined, feedback: unkno
   return acceleration;
 }
 
-/** The feedback module in a pipeline's folder; null if it has none. */
-export async function openFeedback(folder: Folder, transformer: Component<unknown>): Promise<FeedbackComponent | null> {
-  const feedback = await Feedback.open(folder.sub("ilf"));
-  return feedback && new FeedbackComponent(feedback, transformer);
-}
-
-/** The feedback module of a pipeline, compiled once for each size. */
-export class FeedbackComponent {
-  readonly feedback: Feedback;
-  readonly #transformer: Component<unknown>;
-  #compiled: { key: string; session: Promise<StagedSession> } | null = null;
-
-  constructor(feedback: Feedback, transformer: Component<unknown>) {
-    this.feedback = feedback;
-    this.#transformer = transformer;
-  }
-
-  session(geometry: Geometry): Promise<StagedSession> {
-    const key = JSON.stringify(geometry);
-    if (this.#compiled?.key !== key) {
-      const { weights } = this.#transformer;
-      const compile = () =>
-        this.#transformer.withRuntime((runtime, options) =>
-          this.feedback.compile(runtime, this.#transformer.model(geometry), weights, { takesTurns: true, ...options }),
-        );
-      const compiled = { key, session: this.release().then(compile) };
-      this.#compiled = compiled;
-      compiled.session.catch(() => {
-        if (this.#compiled === compiled) this.#compiled = null;
-      });
-    }
-    return this.#compiled!.session;
-  }
-
-  async release(): Promise<void> {
-    const compiled = this.#compiled;
-    this.#compiled = null;
-    await (await compiled?.session.catch(() => null))?.release();
-  }
-}
-
 /** The drift alone decides about the others. */
 const ONLY_THE_FIRST: Schedule = { every: Number.MAX_SAFE_INTEGER };
 
@@ -143,24 +101,15 @@ export async function openDenoiser(
       ...(schedule ? { policy: scheduled(schedule) } : {}),
     });
   }
-  const allButTwo = Math.max(1, end - first - 2);
-  const blocks = { feedBlock: allButTwo, resumeBlock: allButTwo, ...feedback?.feedback.config };
-  if (method === "cache") Object.assign(blocks, definedBlocks(acceleration));
-  const { cuts, feed, resume } = feedbackCuts(model, blocks);
-  const sessions: IlfSessions = {
-    parts: await transformer.segments(geometry, cuts),
-    feed,
-    resume,
-    feedback: method === "cache" ? carriedOn : await feedbackOf(feedback!, geometry),
-  };
   // What a user gives is meant for this run; what the module was trained with, for any.
-  const own = threshold === undefined ? (feedback?.feedback.config.schedule ?? { every: 2 }) : ONLY_THE_FIRST;
-  return new IlfDenoiser(sessions, schedule ? scheduled(schedule) : stretched(own), threshold);
-}
-
-async function feedbackOf(feedback: FeedbackComponent, geometry: Geometry): Promise<IlfSessions["feedback"]> {
-  const session = await feedback.session(geometry);
-  return async (feeds) => (await session.run(feeds))["hiddenStates"] as FloatTensor;
+  const own = threshold === undefined ? (feedback?.config.schedule ?? { every: 2 }) : ONLY_THE_FIRST;
+  const policy = schedule ? scheduled(schedule) : stretched(own);
+  if (method === "ilf") return new IlfDenoiser(await feedback!.steps(geometry), policy, threshold);
+  const allButTwo = Math.max(1, end - first - 2);
+  const trained = feedback?.config ?? { feedBlock: allButTwo, resumeBlock: allButTwo };
+  const { cuts, feed, resume } = feedbackCuts(model, { ...trained, ...definedBlocks(acceleration) });
+  const parts = await transformer.segments(geometry, cuts);
+  return new IlfDenoiser(new StepsInParts({ parts, feed, resume, feedback: carriedOn }), policy, threshold);
 }
 
 function definedBlocks({ feedBlock, resumeBlock }: Acceleration) {

@@ -18,14 +18,13 @@ import {
   type Acceleration,
   type AccelerationReport,
   checkAcceleration,
-  type FeedbackComponent,
   openDenoiser,
-  openFeedback,
   reportOf,
 } from "./acceleration.ts";
 import { callable } from "./callable.ts";
 import { Component, openPipeline, type PipelineOptions, pickScheduler } from "./components.ts";
 import { decodeLatents } from "./decode.ts";
+import { type FeedbackComponent, openFeedback } from "./feedback.ts";
 import { type Picture, toPictures } from "./picture.ts";
 import { checkSettings, type SamplingOptions, seededNoise } from "./settings.ts";
 import { Turns } from "./turns.ts";

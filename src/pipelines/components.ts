@@ -9,6 +9,7 @@ import { loadModel, namedWeights, type StagedOptions, StagedSession } from "../m
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
 import { createScheduler, type Scheduler } from "../schedulers/scheduler.ts";
+import { compileAll, Kept } from "./kept.ts";
 
 export interface PipelineOptions extends SessionOptions {
   /** Read each network's weights part by part in every run instead of keeping them; a large text encoder is anyway. */
@@ -24,7 +25,7 @@ export class Component<Config> {
   readonly #architecture: Architecture<Config>;
   readonly #runtime: Runtime;
   readonly #options: StagedOptions;
-  #compiled: { key: string; sessions: Promise<StagedSession[]> } | null = null;
+  readonly #kept = new Kept<StagedSession>();
 
   private constructor(
     architecture: Architecture<Config>,
@@ -78,18 +79,25 @@ export class Component<Config> {
   }
 
   /**
-   * Compiled in parts that begin at the stages `cuts` (`segmentModel`); kept until other sizes or cuts are asked for,
-   * since a second copy would double the memory. Two runs at a time share it if theirs are the same.
+   * Compiled in parts that begin at the stages `cuts` (`segmentModel`); kept until other sizes or cuts are asked for.
    */
-  segments(geometry: Geometry, cuts: readonly number[]): Promise<StagedSession[]> {
-    const key = JSON.stringify([geometry, cuts]);
-    if (this.#compiled?.key === key) return this.#compiled.sessions;
-    const compiled = { key, sessions: this.release().then(() => this.#compile(geometry, cuts)) };
-    this.#compiled = compiled;
-    compiled.sessions.catch(() => {
-      if (this.#compiled === compiled) this.#compiled = null;
+  segments(geometry: Geometry, cuts: readonly number[]): Promise<readonly StagedSession[]> {
+    return this.#kept.get(JSON.stringify([geometry, cuts]), async () => {
+      const { weights } = this;
+      if (cuts.length > 0) return this.#compile(segmentModel(this.model(geometry), cuts), this.#named());
+      return [await loadModel(this.#runtime, this.#architecture, this.config, weights, geometry, this.#sessionOptions)];
     });
-    return compiled.sessions;
+  }
+
+  /** Models that are made of this network and of what has the weights `more`, compiled; kept in its own parts' place. */
+  assembled(
+    key: string,
+    assemble: () => Promise<{ models: readonly StagedModel[]; more: WeightFiles }>,
+  ): Promise<readonly StagedSession[]> {
+    return this.#kept.get(key, async () => {
+      const { models, more } = await assemble();
+      return this.#compile(models, this.#named().joined(more, "more"));
+    });
   }
 
   /** For what runs beside this network: its runtime, and its options but for those about its parts. */
@@ -98,32 +106,24 @@ export class Component<Config> {
     return use(this.#runtime, options);
   }
 
-  async #compile(geometry: Geometry, cuts: readonly number[]): Promise<StagedSession[]> {
-    // A pipeline's networks run one after the other, and threads of one that still spin would hold up the next.
-    const options = { takesTurns: true, ...this.#options };
-    if (cuts.length === 0) {
-      return [await loadModel(this.#runtime, this.#architecture, this.config, this.weights, geometry, options)];
-    }
-    const weights = namedWeights(this.#architecture, this.weights);
-    const sessions: StagedSession[] = [];
-    try {
-      for (const part of segmentModel(this.model(geometry), cuts)) {
-        const source = checkpointWeights(weights, describeModel(part));
-        sessions.push(await StagedSession.compile(this.#runtime, part, source, weightLocations(weights), options));
-      }
-    } catch (error) {
-      await Promise.all(sessions.map((session) => session.release()));
-      throw error;
-    }
-    return sessions;
+  #compile(models: readonly StagedModel[], weights: WeightFiles): Promise<StagedSession[]> {
+    return compileAll(models, (model) => {
+      const source = checkpointWeights(weights, describeModel(model));
+      return StagedSession.compile(this.#runtime, model, source, weightLocations(weights), this.#sessionOptions);
+    });
   }
 
-  async release(): Promise<void> {
-    const compiled = this.#compiled;
-    this.#compiled = null;
-    // One that could not be compiled has told its caller so.
-    const sessions = await compiled?.sessions.catch(() => []);
-    await Promise.all((sessions ?? []).map((session) => session.release()));
+  #named(): WeightFiles {
+    return namedWeights(this.#architecture, this.weights);
+  }
+
+  /** A pipeline's networks run one after the other, and threads of one that still spin would hold up the next. */
+  get #sessionOptions(): StagedOptions {
+    return { takesTurns: true, ...this.#options };
+  }
+
+  release(): Promise<void> {
+    return this.#kept.release();
   }
 }
 

@@ -22,6 +22,7 @@ import {
 import { StreamlinedSession } from "../streamlined/session.ts";
 import { type FloatTensor, sizeOf } from "../tensor.ts";
 import type { Component } from "./components.ts";
+import { Kept } from "./kept.ts";
 import { checkWhole } from "./settings.ts";
 
 /** Step Rehash, with what it needs to know. */
@@ -90,7 +91,7 @@ export function abortable(options: StreamlinedOptions & { signal?: AbortSignal }
 export class Streamlined<Config> {
   readonly #component: Component<Config>;
   readonly #architecture: Architecture<Config>;
-  #compiled: { key: string; session: Promise<StreamlinedSession> } | null = null;
+  readonly #kept = new Kept<StreamlinedSession>();
 
   constructor(component: Component<Config>, architecture: Architecture<Config>) {
     this.#component = component;
@@ -112,15 +113,9 @@ export class Streamlined<Config> {
     // Before the network that is compiled without a plan is given up for this.
     const { plan } = this.plan(geometry, options);
     const key = JSON.stringify([geometry, plan, rehash && [rehash.cut, rehash.fresh], Boolean(options.onFeatures)]);
-    if (this.#compiled?.key !== key) {
-      const compiled = { key, session: this.release().then(() => this.#compile(geometry, options)) };
-      this.#compiled = compiled;
-      compiled.session.catch(() => {
-        if (this.#compiled === compiled) this.#compiled = null;
-      });
-    }
+    const [session] = await this.#kept.get(key, async () => [await this.#compile(geometry, options)]);
     const policy = rehash ? scheduled(rehash.schedule ?? { every: 2 }, "rehash") : null;
-    return new StreamlinedDenoiser(await this.#compiled!.session, policy, options);
+    return new StreamlinedDenoiser(session!, policy, options);
   }
 
   /** The share of a full step's products that a rehash step has, for each cut, first the earliest. */
@@ -156,10 +151,8 @@ export class Streamlined<Config> {
     );
   }
 
-  async release(): Promise<void> {
-    const compiled = this.#compiled;
-    this.#compiled = null;
-    await (await compiled?.session.catch(() => null))?.release();
+  release(): Promise<void> {
+    return this.#kept.release();
   }
 }
 

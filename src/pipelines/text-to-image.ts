@@ -22,14 +22,13 @@ import {
   type Acceleration,
   type AccelerationReport,
   checkAcceleration,
-  type FeedbackComponent,
   openDenoiser,
-  openFeedback,
   reportOf,
 } from "./acceleration.ts";
 import { callable } from "./callable.ts";
 import { Component, openPipeline, type PipelineOptions, pickScheduler } from "./components.ts";
 import { decodeLatents } from "./decode.ts";
+import { type FeedbackComponent, openFeedback } from "./feedback.ts";
 import { type Picture, toPictures } from "./picture.ts";
 import { encodePrompts, type PromptEmbeddings, PromptTokenizer, repeatPrompt } from "./prompts.ts";
 import { checkSettings, checkSide, checkWhole, type SamplingOptions, seededNoise } from "./settings.ts";

@@ -1,18 +1,32 @@
 /** Full and inner steps: against numbers worked out by hand, plain caching written out, and the whole network. */
+import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import { fileSource } from "../../src/checkpoints/node.ts";
+import { SafetensorsFile } from "../../src/checkpoints/safetensors.ts";
+import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
+import { WeightFiles } from "../../src/checkpoints/weights.ts";
 import { constant } from "../../src/graph/value.ts";
 import { type FeedbackConfig, feedbackCuts } from "../../src/ilf/config.ts";
-import { carriedOn, IlfDenoiser, type IlfSessions } from "../../src/ilf/denoiser.ts";
+import { IlfDenoiser } from "../../src/ilf/denoiser.ts";
 import { feedbackModel } from "../../src/ilf/feedback.ts";
-import { describeModel, weightShapes } from "../../src/models/architecture.ts";
+import {
+  carriedOn,
+  FEEDBACK_PREFIX,
+  type IlfSessions,
+  StepsInParts,
+  WholeSteps,
+  wholeSteps,
+} from "../../src/ilf/steps.ts";
+import { describeModel, type StagedModel, weightShapes } from "../../src/models/architecture.ts";
 import { blockRange, segmentModel } from "../../src/models/segments.ts";
 import { StagedSession } from "../../src/models/staged.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { type Feeds, runSegments } from "../../src/sampling/denoiser.ts";
 import { TorchGenerator } from "../../src/sampling/noise.ts";
 import { type Action, type Schedule, scheduled } from "../../src/sampling/step-policy.ts";
-import type { FloatTensor } from "../../src/tensor.ts";
+import { type FloatTensor, floatTensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
+import { temporaryFolder } from "../support/models.ts";
 import { kinds, tinyTransformer, trajectory } from "../support/tiny-transformer.ts";
 import {
   compileModel,
@@ -29,67 +43,85 @@ const config = (feedBlock: number, resumeBlock: number, extra: Partial<FeedbackC
   ...extra,
 });
 
-describe("an inner step goes on from h + embedding change + trendScale * trend + scale * (F(h) - h)", () => {
-  const four = (value: number) => [value, value, value, value];
-
-  /** x + 2 t after the first block, + 3 t after the second; the module's block adds 4 t. */
-  async function outputs(extra: Pick<FeedbackConfig, "embeddingChange" | "trend">): Promise<number[]> {
-    const model = toyModel(2);
-    const weights = await writeToy({ embed: four(1), blocks: [four(2), four(3)], out: four(1) });
-    const module = feedbackModel(model, config(1, 1, extra));
-    const own = { "block.weight": four(4), scale: four(0.5), ...(extra.trend && { trend_scale: four(0.25) }) };
-    expect([...weightShapes(module).keys()].sort()).toEqual(Object.keys(own).sort());
-    const feedback = await compileModel(module, await writeVectors(own));
-    const { cuts, feed, resume } = feedbackCuts(model, config(1, 1));
-    const sessions: IlfSessions = {
+/** A backbone and a feedback module ready to run: in parts that full and inner steps share, or as one call each. */
+const compilations = {
+  "in parts": async (model: StagedModel, settings: FeedbackConfig, weights: WeightFiles, own: WeightFiles) => {
+    const feedback = await compileModel(feedbackModel(model, settings), own);
+    const { cuts, feed, resume } = feedbackCuts(model, settings);
+    return new StepsInParts({
       parts: await compileParts(model, weights, cuts),
       feed,
       resume,
       feedback: async (feeds) => (await feedback.run(feeds))["hiddenStates"] as FloatTensor,
-    };
-    const schedule: Action[] = ["full", "full", "inner", "inner", "full", "inner"];
-    const denoiser = new IlfDenoiser(sessions, scheduled(schedule));
-    const [x, t] = [
-      [1, 2, 4, 5, 5, 3],
-      [8, 6, 4, 2, 1, 0.5],
-    ] as const;
-    const results: number[] = [];
-    for (const [index, timestep] of t.entries()) {
-      const feeds = { hiddenStates: toyTensor(1, () => x[index]!), timestep: times(timestep) };
-      const { data } = await denoiser.run(feeds, { index, steps: 6, timestep });
-      expect(new Set(data).size).toBe(1);
-      results.push(data[0]!);
+    });
+  },
+  "as one call": async (model: StagedModel, settings: FeedbackConfig, weights: WeightFiles, own: WeightFiles) => {
+    const { full, inner } = wholeSteps(model, settings);
+    const all = weights.joined(
+      own.renamed((name) => FEEDBACK_PREFIX + name),
+      "module",
+    );
+    return new WholeSteps(await compileModel(full, weights), await compileModel(inner, all));
+  },
+};
+
+describe.each(Object.entries(compilations))(
+  "an inner step %s goes on from h + embedding change + trendScale * trend + scale * (F(h) - h)",
+  (_, compile) => {
+    const four = (value: number) => [value, value, value, value];
+
+    /** x + 2 t after the first block, + 3 t after the second; the module's block adds 4 t. */
+    async function outputs(extra: Pick<FeedbackConfig, "embeddingChange" | "trend">): Promise<number[]> {
+      const model = toyModel(2);
+      const weights = await writeToy({ embed: four(1), blocks: [four(2), four(3)], out: four(1) });
+      const module = feedbackModel(model, config(1, 1, extra));
+      const own = { "block.weight": four(4), scale: four(0.5), ...(extra.trend && { trend_scale: four(0.25) }) };
+      expect([...weightShapes(module).keys()].sort()).toEqual(Object.keys(own).sort());
+      const steps = await compile(model, config(1, 1, extra), weights, await writeVectors(own));
+      const schedule: Action[] = ["full", "full", "inner", "inner", "full", "inner"];
+      const denoiser = new IlfDenoiser(steps, scheduled(schedule));
+      const [x, t] = [
+        [1, 2, 4, 5, 5, 3],
+        [8, 6, 4, 2, 1, 0.5],
+      ] as const;
+      const results: number[] = [];
+      for (const [index, timestep] of t.entries()) {
+        const feeds = { hiddenStates: toyTensor(1, () => x[index]!), timestep: times(timestep) };
+        const { data } = await denoiser.run(feeds, { index, steps: 6, timestep });
+        expect(new Set(data).size).toBe(1);
+        results.push(data[0]!);
+      }
+      expect(denoiser.actions).toEqual(schedule);
+      return results;
     }
-    expect(denoiser.actions).toEqual(schedule);
-    return results;
-  }
 
-  const near = (actual: readonly number[], expected: readonly number[]) => {
-    for (const [i, value] of expected.entries()) expect(actual[i], `step ${i}`).toBeCloseTo(value, 5);
-  };
+    const near = (actual: readonly number[], expected: readonly number[]) => {
+      for (const [i, value] of expected.entries()) expect(actual[i], `step ${i}`).toBeCloseTo(value, 5);
+    };
 
-  it("with neither change nor trend", async () => {
-    // Carried: 17, 14, 14 + 8, 22 + 4, 7, 7 + 1; the second block adds 3 t.
-    near(await outputs({ embeddingChange: false, trend: false }), [41, 32, 22 + 12, 26 + 6, 10, 8 + 1.5]);
-  });
+    it("with neither change nor trend", async () => {
+      // Carried: 17, 14, 14 + 8, 22 + 4, 7, 7 + 1; the second block adds 3 t.
+      near(await outputs({ embeddingChange: false, trend: false }), [41, 32, 22 + 12, 26 + 6, 10, 8 + 1.5]);
+    });
 
-  it("with the change of the embedding, from step to step", async () => {
-    // The input goes 2 -> 4 -> 5 over the inner steps, and 5 -> 3 in the last.
-    near(await outputs({ embeddingChange: true, trend: false }), [41, 32, 24 + 12, 29 + 6, 10, 6 + 1.5]);
-  });
+    it("with the change of the embedding, from step to step", async () => {
+      // The input goes 2 -> 4 -> 5 over the inner steps, and 5 -> 3 in the last.
+      near(await outputs({ embeddingChange: true, trend: false }), [41, 32, 24 + 12, 29 + 6, 10, 6 + 1.5]);
+    });
 
-  it("with the trend of the last two full steps, by the steps between them", async () => {
-    // 17 -> 14 in one step, then 14 -> 7 in three.
-    const trends = [-3, -7 / 3];
-    const [first, second] = [22 + trends[0]! / 4, 26 + trends[0]! / 2];
-    const last = 8 + trends[1]! / 4;
-    near(await outputs({ embeddingChange: false, trend: true }), [41, 32, first + 12, second + 6, 10, last + 1.5]);
-  });
+    it("with the trend of the last two full steps, by the steps between them", async () => {
+      // 17 -> 14 in one step, then 14 -> 7 in three.
+      const trends = [-3, -7 / 3];
+      const [first, second] = [22 + trends[0]! / 4, 26 + trends[0]! / 2];
+      const last = 8 + trends[1]! / 4;
+      near(await outputs({ embeddingChange: false, trend: true }), [41, 32, first + 12, second + 6, 10, last + 1.5]);
+    });
 
-  it("with both", async () => {
-    near(await outputs({ embeddingChange: true, trend: true }), [41, 32, 35.25, 33.5, 10, 7.5 - 7 / 12]);
-  });
-});
+    it("with both", async () => {
+      near(await outputs({ embeddingChange: true, trend: true }), [41, 32, 35.25, 33.5, 10, 7.5 - 7 / 12]);
+    });
+  },
+);
 
 describe("a limit on drift", () => {
   /** Features that grow by a tenth at every inner step, so that drift is a tenth of the inner steps since the last full one. */
@@ -103,7 +135,7 @@ describe("a limit on drift", () => {
       return { ...carried, data: data.map((value) => 1.1 * value) } as FloatTensor;
     };
     const sessions = { parts: await compileParts(model, weights, cuts), feed, resume, feedback };
-    const denoiser = new IlfDenoiser(sessions, scheduled({ every: 5 }), mostDrift);
+    const denoiser = new IlfDenoiser(new StepsInParts(sessions), scheduled({ every: 5 }), mostDrift);
     for (let index = 0; index < 10; index++) {
       await denoiser.run(
         { hiddenStates: toyTensor(1, () => 1), timestep: times(1) },
@@ -141,7 +173,7 @@ describe.each(kinds)("a tiny %s of four blocks", (kind) => {
       const { model, weights } = tiny;
       const { cuts, feed, resume } = feedbackCuts(model(), config(feedBlock, resumeBlock));
       const parts = await compileParts(model(), weights, cuts);
-      return new IlfDenoiser({ parts, feed, resume, feedback }, scheduled(policy));
+      return new IlfDenoiser(new StepsInParts({ parts, feed, resume, feedback }), scheduled(policy));
     }
 
     it("is plain caching at scale zero, to the last bit", async () => {
@@ -204,6 +236,84 @@ describe.each(kinds)("a tiny %s of four blocks", (kind) => {
       }
       expect(denoiser.actions).toEqual(["full", "full", "full"]);
     });
+  });
+});
+
+describe("steps that are one call each", () => {
+  const schedule: Action[] = ["full", "full", "inner", "inner", "full", "inner"];
+
+  const scaled = ({ shape, data }: FloatTensor, by: number) =>
+    floatTensor(
+      shape,
+      data.map((value) => by * value),
+    );
+
+  /** Weights of a module that make its part felt. */
+  async function randomModule(model: StagedModel, settings: FeedbackConfig): Promise<WeightFiles> {
+    const generator = new TorchGenerator(5);
+    const path = join(await temporaryFolder(), "feedback.safetensors");
+    const tensors = [...weightShapes(feedbackModel(model, settings))].map(
+      ([name, shape]) => [name, scaled(generator.randn(shape), name.endsWith("scale") ? 0.1 : 1)] as const,
+    );
+    await writeSafetensors(path, new Map(tensors));
+    return WeightFiles.of(await SafetensorsFile.open(await fileSource(path)));
+  }
+
+  it.each(
+    kinds.flatMap((kind) =>
+      [
+        [2, 2],
+        [1, 3],
+        [3, 1],
+        [4, 4],
+      ].map(([feedBlock, resumeBlock]) => ({ kind, feedBlock: feedBlock!, resumeBlock: resumeBlock! })),
+    ),
+  )("give what those in parts do: $kind, $feedBlock into $resumeBlock", async ({ kind, feedBlock, resumeBlock }) => {
+    const { model, weights } = await tinyTransformer(kind);
+    for (const both of [true, false]) {
+      const settings = config(feedBlock, resumeBlock, { trend: both, embeddingChange: both });
+      const own = await randomModule(model(), settings);
+      const [parts, whole] = await Promise.all(
+        Object.values(compilations).map(
+          async (compile) => new IlfDenoiser(await compile(model(), settings, weights, own), scheduled(schedule)),
+        ),
+      );
+      for (const { feeds, step } of trajectory(kind, schedule.length)) {
+        const [expected, actual] = [await parts!.run(feeds, step), await whole!.run(feeds, step)];
+        expect(compare("sample", actual.data, expected.data).relative, `step ${step.index}`).toBeLessThan(1e-5);
+      }
+      expect(whole!.actions).toEqual(schedule);
+    }
+  });
+
+  it.each([2, 3])("are refused by a limit on drift at the same steps: %d", async (mostDrift) => {
+    const { model, weights } = await tinyTransformer("pixart");
+    const settings = config(2, 2, { trend: true, embeddingChange: true });
+    const own = await randomModule(model(), settings);
+    const actions = await Promise.all(
+      Object.values(compilations).map(async (compile) => {
+        const steps = await compile(model(), settings, weights, own);
+        const denoiser = new IlfDenoiser(steps, scheduled({ every: 6 }), mostDrift);
+        for (const { feeds, step } of trajectory("pixart", 12)) await denoiser.run(feeds, step);
+        return denoiser.actions;
+      }),
+    );
+    expect(actions[1]).toEqual(actions[0]);
+    // More full steps than the schedule's two, and not all.
+    const full = actions[0]!.filter((action) => action === "full").length;
+    expect(full).toBeGreaterThan(2);
+    expect(full).toBeLessThan(12);
+  });
+
+  it("have twice what comes before the blocks and what comes after the module, and nothing else", async () => {
+    const { model } = await tinyTransformer("dit");
+    const { full, inner, shared } = wholeSteps(model(), config(3, 3));
+    const names = (some: StagedModel) => new Set(weightShapes(some).keys());
+    const twice = [...names(full)].filter((name) => names(inner).has(name));
+    expect(new Set(twice)).toEqual(new Set(shared.flatMap((part) => [...names(part)])));
+    expect(names(full)).toEqual(names(model()));
+    expect([...names(inner)].some((name) => name.startsWith("transformer_blocks.3."))).toBe(true);
+    expect([...names(inner)].some((name) => name.startsWith("transformer_blocks.2."))).toBe(false);
   });
 });
 

@@ -1,11 +1,13 @@
 /** `accelerate` of whole pipelines with tiny networks: what it must not change, what it refuses, what it reports. */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it, vi } from "vitest";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
 import { ArgumentError, CheckpointError, ConfigError } from "../../src/errors.ts";
-import { type Accelerate, accelerations } from "../../src/pipelines/acceleration.ts";
+import { type Accelerate, accelerations, openDenoiser } from "../../src/pipelines/acceleration.ts";
 import { ClassToImagePipeline } from "../../src/pipelines/class-to-image.ts";
+import type { Component } from "../../src/pipelines/components.ts";
+import { openFeedback } from "../../src/pipelines/feedback.ts";
 import { TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import type { Action } from "../../src/sampling/step-policy.ts";
@@ -13,8 +15,8 @@ import type { FloatTensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
 import { randomFeedback, writeFeedback } from "../support/feedback.ts";
 import { temporaryFolder } from "../support/models.ts";
-import { type TinyOptions, writeTinyPipeline } from "../support/tiny-pipeline.ts";
-import { type Kind, kinds } from "../support/tiny-transformer.ts";
+import { type TinyOptions, tinyTokens, writeTinyPipeline } from "../support/tiny-pipeline.ts";
+import { type Kind, kinds, trajectory } from "../support/tiny-transformer.ts";
 
 const STEPS = 6;
 
@@ -140,6 +142,34 @@ describe.each(kinds)("a pipeline with a tiny %s", (kind) => {
     expect(full.counts).toEqual(["ilf", STEPS, 0]);
     expect(full.latents.data).toEqual(plain.latents.data);
     expect((await withModule("none")).latents.data).toEqual(plain.latents.data);
+  });
+
+  it("runs in parts, with the same result, where holding weights twice would take too much memory", async () => {
+    const own = await make(kind);
+    const { config, weights } = await randomFeedback(own, { ...plainModule, embeddingChange: true, trend: true }, 0.1);
+    await writeFeedback(own, config, weights);
+    const options = { threads: 1 };
+    const { transformer } =
+      kind === "pixart"
+        ? await TextToImagePipeline.fromFolder(own, nodeRuntime, options)
+        : await ClassToImagePipeline.fromFolder(own, nodeRuntime, options);
+    const steps = trajectory(kind, STEPS);
+    const geometry = { batch: "batch" as const, height: 8, width: 8, tokens: tinyTokens };
+    const sampled = async (mostTwice?: number) => {
+      const component = transformer as Component<unknown>;
+      const feedback = await openFeedback(own, component, mostTwice);
+      const segments = vi.spyOn(component, "segments");
+      const denoiser = await openDenoiser(component, geometry, { method: "ilf" }, feedback);
+      const parts = segments.mock.calls.length > 0;
+      segments.mockRestore();
+      const outputs: number[] = [];
+      for (const { feeds, step } of steps) outputs.push(...(await denoiser.run(feeds, step)).data);
+      await feedback!.release();
+      return { parts, outputs };
+    };
+    const [whole, inParts] = [await sampled(), await sampled(0)];
+    expect([whole.parts, inParts.parts]).toEqual([false, true]);
+    expect(compare("outputs", whole.outputs, inParts.outputs).relative).toBeLessThan(1e-5);
   });
 
   it.each<[unknown, string]>([

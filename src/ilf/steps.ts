@@ -1,0 +1,162 @@
+/** The two kinds of steps of Inner Loop Feedback, and the two ways of compiling them. */
+import type { Features, Stage, StagedModel } from "../models/architecture.ts";
+import { segmentModel } from "../models/segments.ts";
+import type { StagedSession } from "../models/staged.ts";
+import { type Feeds, runSegments } from "../sampling/denoiser.ts";
+import type { FloatTensor, Tensor } from "../tensor.ts";
+import { type FeedbackConfig, feedbackCuts } from "./config.ts";
+import { feedbackModel } from "./feedback.ts";
+
+/** What a step leaves for the next. */
+export interface Carried {
+  /** After block `feedBlock`; in an inner step, the feedback module's prediction of it. */
+  readonly features: FloatTensor;
+  readonly embedding: FloatTensor;
+  /** Change of the features between the last two full steps, a step; zeros after the first. */
+  readonly trend: FloatTensor;
+}
+
+/** A step's output, and of what it leaves all but the trend. */
+export type StepResult = Omit<Carried, "trend"> & { readonly sample: FloatTensor };
+
+export interface IlfSteps {
+  full(feeds: Feeds): Promise<StepResult>;
+  /** Null where `accept` will not have the predicted features. */
+  inner(feeds: Feeds, carried: Carried, accept: (predicted: FloatTensor) => boolean): Promise<StepResult | null>;
+}
+
+/** A backbone in the parts that `feedbackCuts` makes of it, and the feedback module. Full and inner steps share them. */
+export interface IlfSessions {
+  readonly parts: readonly StagedSession[];
+  readonly feed: number;
+  readonly resume: number;
+  /** The features that an inner step goes on from: the feedback module's, or the carried ones for plain caching. */
+  readonly feedback: (features: Feeds) => Promise<FloatTensor>;
+}
+
+/** Steps of a backbone in parts: no weight is in memory twice, for three calls of the runtime a step. */
+export class StepsInParts implements IlfSteps {
+  readonly #sessions: IlfSessions;
+
+  constructor(sessions: IlfSessions) {
+    this.#sessions = sessions;
+  }
+
+  async full(feeds: Feeds): Promise<StepResult> {
+    const { parts, feed } = this.#sessions;
+    const entered = await runSegments(parts.slice(0, 1), feeds);
+    const before = await runSegments(parts.slice(1, feed + 1), entered);
+    const after = await runSegments(parts.slice(feed + 1), before);
+    return stepResult({ ...after, features: before["hiddenStates"]!, embedding: entered["hiddenStates"]! });
+  }
+
+  async inner(feeds: Feeds, carried: Carried, accept: (predicted: FloatTensor) => boolean) {
+    const { parts, resume, feedback } = this.#sessions;
+    const entered = await runSegments(parts.slice(0, 1), feeds);
+    const predicted = await feedback(feedbackFeeds(entered, carried));
+    if (!accept(predicted)) return null;
+    const after = await runSegments(parts.slice(resume), { ...entered, hiddenStates: predicted });
+    return stepResult({ ...after, features: predicted, embedding: entered["hiddenStates"]! });
+  }
+}
+
+/** Steps that are one call each: `wholeSteps` compiled. */
+export class WholeSteps implements IlfSteps {
+  readonly #full: StagedSession;
+  readonly #inner: StagedSession;
+
+  constructor(full: StagedSession, inner: StagedSession) {
+    this.#full = full;
+    this.#inner = inner;
+  }
+
+  async full(feeds: Feeds): Promise<StepResult> {
+    return stepResult(await this.#full.run(feeds));
+  }
+
+  async inner(feeds: Feeds, carried: Carried, accept: (predicted: FloatTensor) => boolean) {
+    const { features, embedding, trend } = carried;
+    const run = await this.#inner.run({ ...feeds, carried: features, carriedEmbedding: embedding, trend });
+    const result = stepResult(run);
+    return accept(result.features) ? result : null;
+  }
+}
+
+const stepResult = (named: Feeds) => {
+  const { sample, features, embedding } = named as Record<string, FloatTensor>;
+  return { sample: sample!, features: features!, embedding: embedding! };
+};
+
+/** What the feedback module reads at a step, from that step's entry and what the last one left. */
+export function feedbackFeeds(entered: Feeds, { features, embedding, trend }: Carried): Record<string, Tensor> {
+  return {
+    ...entered,
+    carried: features,
+    embedding: entered["hiddenStates"]!,
+    carriedEmbedding: embedding,
+    trend,
+  };
+}
+
+/** Plain caching: the carried features as they are. It is what feedback with a scale of zero and nothing added gives. */
+export const carriedOn = async (feeds: Feeds): Promise<FloatTensor> => feeds["carried"] as FloatTensor;
+
+/** The feedback module's weights beside the backbone's. */
+export const FEEDBACK_PREFIX = "feedback.";
+
+/**
+ * A full and an inner step as models of their own, with the outputs of a `StepResult`. An inner step has the entry, the
+ * feedback module (its weights after `FEEDBACK_PREFIX`) and the blocks after `resumeBlock`, which the full step has too:
+ * `shared` is them, whose weights are in memory twice.
+ */
+export function wholeSteps(
+  backbone: StagedModel,
+  config: FeedbackConfig,
+): { full: StagedModel; inner: StagedModel; shared: readonly StagedModel[] } {
+  const { cuts, feed, resume } = feedbackCuts(backbone, config);
+  const parts = segmentModel(backbone, cuts);
+  const stagesOf = (some: readonly StagedModel[]) => some.flatMap(({ stages }) => stages);
+  const [entry, tail] = [parts.slice(0, 1), parts.slice(resume)];
+  const module = feedbackModel(backbone, config);
+  const feedback = module.stages.map(
+    (stage): Stage => ({ ...stage, build: (features, w) => stage.build(features, w.at(FEEDBACK_PREFIX.slice(0, -1))) }),
+  );
+  const carried: Features = Object.fromEntries(
+    ["carried", "carriedEmbedding", "trend"].flatMap((name) => {
+      const value = module.inputs[name];
+      return value ? [[name, value]] : [];
+    }),
+  );
+  const outputs = ["sample", "features", "embedding"];
+  const keepEmbedding = alias("hiddenStates", "embedding");
+  const keepFeatures = alias("hiddenStates", "features");
+  return {
+    full: {
+      ...backbone,
+      outputs,
+      stages: [
+        ...stagesOf(entry),
+        keepEmbedding,
+        ...stagesOf(parts.slice(1, feed + 1)),
+        keepFeatures,
+        ...stagesOf(parts.slice(feed + 1)),
+      ],
+    },
+    inner: {
+      ...backbone,
+      inputs: { ...backbone.inputs, ...carried },
+      outputs,
+      stages: [...stagesOf(entry), keepEmbedding, ...feedback, keepFeatures, ...stagesOf(tail)],
+    },
+    shared: [...entry, ...tail],
+  };
+}
+
+/** A feature under a second name. */
+const alias = (name: string, second: string): Stage => ({
+  name: second,
+  axis: "whole",
+  reads: [name],
+  writes: [second],
+  build: (features) => ({ [second]: features[name]! }),
+});

@@ -1,0 +1,89 @@
+/** The feedback module of a pipeline: its full and inner steps, compiled. */
+import type { Folder } from "../checkpoints/files.ts";
+import { Feedback } from "../ilf/checkpoint.ts";
+import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
+import { FEEDBACK_PREFIX, type IlfSteps, StepsInParts, WholeSteps, wholeSteps } from "../ilf/steps.ts";
+import { type Geometry, weightShapes } from "../models/architecture.ts";
+import type { StagedSession } from "../models/staged.ts";
+import { type FloatTensor, sizeOf } from "../tensor.ts";
+import type { Component } from "./components.ts";
+import { Kept } from "./kept.ts";
+
+/**
+ * Most bytes of weights that are held twice so that a step is one call of the runtime: a call takes a few tenths of a
+ * millisecond, which tells in small networks alone.
+ */
+const MOST_TWICE = 64 * 2 ** 20;
+
+/** The feedback module in a pipeline's folder; null if it has none. */
+export async function openFeedback(
+  folder: Folder,
+  transformer: Component<unknown>,
+  mostTwice = MOST_TWICE,
+): Promise<FeedbackComponent | null> {
+  const feedback = await Feedback.open(folder.sub("ilf"));
+  return feedback && new FeedbackComponent(feedback, transformer, mostTwice);
+}
+
+export class FeedbackComponent {
+  readonly #feedback: Feedback;
+  readonly #transformer: Component<unknown>;
+  /** The module alone, for a backbone in parts. */
+  readonly #module = new Kept<StagedSession>();
+  readonly #mostTwice: number;
+  #whole: boolean | undefined;
+
+  constructor(feedback: Feedback, transformer: Component<unknown>, mostTwice: number) {
+    this.#feedback = feedback;
+    this.#transformer = transformer;
+    this.#mostTwice = mostTwice;
+  }
+
+  get config(): FeedbackConfig {
+    return this.#feedback.config;
+  }
+
+  /** Steps at this size. Throws CheckpointError for a module of another backbone, or one that is malformed. */
+  steps(geometry: Geometry): Promise<IlfSteps> {
+    this.#whole ??= this.#bytesTwice(geometry) <= this.#mostTwice;
+    return this.#whole ? this.#wholeSteps(geometry) : this.#stepsInParts(geometry);
+  }
+
+  #bytesTwice(geometry: Geometry): number {
+    const { shared } = wholeSteps(this.#transformer.model(geometry), this.config);
+    const shapes = shared.flatMap((part) => [...weightShapes(part).values()]);
+    return shapes.reduce((sum, shape) => sum + 4 * sizeOf(shape), 0);
+  }
+
+  async #wholeSteps(geometry: Geometry): Promise<IlfSteps> {
+    const transformer = this.#transformer;
+    const [full, inner] = await transformer.assembled(JSON.stringify(["ilf", geometry]), async () => {
+      const backbone = transformer.model(geometry);
+      await this.#feedback.check(backbone, transformer.weights);
+      const { full, inner } = wholeSteps(backbone, this.config);
+      return { models: [full, inner], more: this.#feedback.weights.renamed((name) => FEEDBACK_PREFIX + name) };
+    });
+    return new WholeSteps(full!, inner!);
+  }
+
+  async #stepsInParts(geometry: Geometry): Promise<IlfSteps> {
+    const backbone = this.#transformer.model(geometry);
+    const { cuts, feed, resume } = feedbackCuts(backbone, this.config);
+    const parts = await this.#transformer.segments(geometry, cuts);
+    const module = await this.#module.get(JSON.stringify(geometry), async () => [
+      await this.#transformer.withRuntime((runtime, options) =>
+        this.#feedback.compile(runtime, backbone, this.#transformer.weights, { takesTurns: true, ...options }),
+      ),
+    ]);
+    return new StepsInParts({
+      parts,
+      feed,
+      resume,
+      feedback: async (feeds) => (await module[0]!.run(feeds))["hiddenStates"] as FloatTensor,
+    });
+  }
+
+  release(): Promise<void> {
+    return this.#module.release();
+  }
+}
