@@ -58,7 +58,7 @@ export function animateCommand(): Command {
     .option("--steps <n>", "solver steps", whole(1, 1000), 25)
     .option(
       "--guidance <scale>",
-      "how closely to follow the prompt (7.5), or the picture at the end (3)",
+      "how closely to follow the prompt (the model's own, or 7.5), or the picture at the end (3)",
       numberBetween(0, 100),
     )
     .option("--motion <bucket>", "of a picture: how much is to move (127)", whole(0, 1023))
@@ -145,12 +145,13 @@ async function run(prompt: string | undefined, options: AnimateOptions, signal: 
 }
 
 async function fromText(prompt: string, options: AnimateOptions, bars: Bars, signal: AbortSignal): Promise<Made> {
-  const { model, steps, frames = 16, fps = 8, guidance: guidanceScale = 7.5, negative: negativePrompt } = options;
+  const { model, steps, frames = 16, fps = 8, negative: negativePrompt } = options;
   const pipe = await TextToVideoPipeline.fromPretrained(model, {
     ...loading(options, bars, signal),
     ...(options.adapter ? { motionAdapter: options.adapter } : {}),
   });
   try {
+    const { guidance: guidanceScale = pipe.guidanceScale } = options;
     const { videos, seeds, warnings, fullSteps, rehashSteps } = await pipe(prompt, {
       ...common(options, bars, signal),
       steps,

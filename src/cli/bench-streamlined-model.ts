@@ -17,7 +17,7 @@ export interface ModelBenchOptions {
   samples: number;
   steps: number;
   frames: number;
-  guidance: number;
+  guidance?: number;
   schedule: string;
   cut?: string;
   seed: number;
@@ -114,7 +114,7 @@ async function timed(
   pipe: TextToVideo,
   { steps, accelerate }: Mode,
   prompt: string,
-  { frames, guidance: guidanceScale, seed }: ModelBenchOptions,
+  { frames, guidance: guidanceScale = pipe.guidanceScale, seed }: ModelBenchOptions,
   sample: number,
 ): Promise<Made> {
   const start = performance.now();

@@ -136,6 +136,13 @@ export async function openPipeline(folder: Folder, supported: readonly string[])
   return index;
 }
 
+/** How closely prompts are followed unless a call says otherwise: `_guidance_scale` of model_index.json, or `usual`. */
+export function ownGuidance(folder: Folder, { options }: ModelIndex, usual: number): number {
+  const { _guidance_scale: own = usual } = options;
+  if (typeof own === "number") return own;
+  throw new ConfigError(`${folder.name}/model_index.json: "_guidance_scale" is not a number.`);
+}
+
 /** Short names for `--scheduler`, and the settings that make each of them what it is called. */
 export const schedulerChoices = {
   ddim: { _class_name: "DDIMScheduler", clip_sample: false, set_alpha_to_one: true },

@@ -26,7 +26,7 @@ import {
   reportOf,
 } from "./acceleration.ts";
 import { callable } from "./callable.ts";
-import { Component, openPipeline, type PipelineOptions, pickScheduler } from "./components.ts";
+import { Component, openPipeline, ownGuidance, type PipelineOptions, pickScheduler } from "./components.ts";
 import { decodeLatents } from "./decode.ts";
 import { type FeedbackComponent, openFeedback } from "./feedback.ts";
 import { type Picture, toPictures } from "./picture.ts";
@@ -120,11 +120,8 @@ export class TextToImagePipeline {
 
   /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
   static async fromFolder(folder: Folder, runtime: Runtime, options: PipelineOptions = {}): Promise<TextToImage> {
-    const { className, components, options: more } = await openPipeline(folder, textToImageClasses);
-    const { _guidance_scale: guidanceScale = 4.5 } = more;
-    if (typeof guidanceScale !== "number") {
-      throw new ConfigError(`${folder.name}/model_index.json: "_guidance_scale" is not a number.`);
-    }
+    const index = await openPipeline(folder, textToImageClasses);
+    const { className, components } = index;
     const open = <C>(name: string, architecture: (raw: RawConfig) => Architecture<C>, limits = {}) =>
       Component.open(folder.sub(name), architecture, runtime, options, limits);
     const transformer = await open("transformer", pixartOnly);
@@ -139,7 +136,7 @@ export class TextToImagePipeline {
         : null,
       tokenizer: components.has("tokenizer") ? await PromptTokenizer.open(folder.sub("tokenizer")) : null,
       schedulerConfig: await readConfig(folder.sub("scheduler")),
-      guidanceScale,
+      guidanceScale: ownGuidance(folder, index, 4.5),
     });
     return callable(pipeline, (prompt: string, settings?: TextToImageOptions) => pipeline.generate(prompt, settings));
   }

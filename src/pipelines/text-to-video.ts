@@ -17,7 +17,7 @@ import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { type Animation, toFrames } from "./animation.ts";
 import { callable } from "./callable.ts";
-import { Component, openPipeline, type PipelineOptions, pickScheduler } from "./components.ts";
+import { Component, openPipeline, ownGuidance, type PipelineOptions, pickScheduler } from "./components.ts";
 import { type DecodeOptions, decodeFrames, exchangeFrames } from "./decode-video.ts";
 import { openPromptEncoder, type PromptEncoder } from "./prompt-encoder.ts";
 import { checkSettings, checkSide, checkWhole, type SamplingOptions, seededNoise } from "./settings.ts";
@@ -40,7 +40,7 @@ export interface TextToVideoOptions
   negativePrompt?: string;
   /** Solver steps, 25 unless given. */
   steps?: number;
-  /** How far to go from what the negative prompt gives; at most 1 does without it, in half the time. 7.5 unless given. */
+  /** How far to go from what the negative prompt gives; at most 1 does without it, in half the time. The model's own, or 7.5. */
   guidanceScale?: number;
   /** How many videos, made together. */
   count?: number;
@@ -91,7 +91,7 @@ export interface TextToVideoSource<Adapter = Folder> extends PipelineOptions {
 /** A Stable Diffusion pipeline becomes one of videos with a motion adapter. */
 export const textToVideoClasses = ["AnimateDiffPipeline", "StableDiffusionPipeline"] as const;
 
-type Parts = Pick<TextToVideoPipeline, "name" | "className" | "unet" | "vae" | "prompts" | "schedulerConfig">;
+type PartName = "name" | "className" | "unet" | "vae" | "prompts" | "schedulerConfig" | "guidanceScale";
 
 export class TextToVideoPipeline {
   readonly name: string;
@@ -101,18 +101,21 @@ export class TextToVideoPipeline {
   /** Null in a folder without text encoder: only `sampleLatents` and `decode` work then. */
   readonly prompts: PromptEncoder | null;
   readonly schedulerConfig: RawConfig;
+  /** How closely prompts are followed unless a call says otherwise: the model's own, or AnimateDiff's 7.5. */
+  readonly guidanceScale: number;
   /** The denoiser: as it is, or by a plan. */
   readonly streamlined: Streamlined<UNetMotionConfig>;
 
   readonly #turns = new Turns();
 
-  private constructor(parts: Parts) {
+  private constructor(parts: Pick<TextToVideoPipeline, PartName>) {
     this.name = parts.name;
     this.className = parts.className;
     this.unet = parts.unet;
     this.vae = parts.vae;
     this.prompts = parts.prompts;
     this.schedulerConfig = parts.schedulerConfig;
+    this.guidanceScale = parts.guidanceScale;
     this.streamlined = new Streamlined(parts.unet, unetMotion);
   }
 
@@ -144,6 +147,7 @@ export class TextToVideoPipeline {
       vae: await Component.open(folder.sub("vae"), () => autoencoderKL.decoder, runtime, options),
       prompts: await openPromptEncoder(folder, index, runtime, options),
       schedulerConfig: forMotion(index.className, await readConfig(folder.sub("scheduler"))),
+      guidanceScale: ownGuidance(folder, index, 7.5),
     });
     return callable(pipeline, (prompt: string, settings?: TextToVideoOptions) => pipeline.generate(prompt, settings));
   }
@@ -158,7 +162,8 @@ export class TextToVideoPipeline {
   }
 
   async #generate(prompt: string, options: TextToVideoOptions): Promise<TextToVideoResult> {
-    const { steps = 25, guidanceScale = 7.5, count = 1, frames = 16, fps = 8, signal, onStep, onDecode } = options;
+    const { steps = 25, guidanceScale = this.guidanceScale, count = 1, frames = 16, fps = 8 } = options;
+    const { signal, onStep, onDecode } = options;
     signal?.throwIfAborted();
     checkSettings({ steps, guidanceScale });
     checkWhole("count", count, 1, 1024);

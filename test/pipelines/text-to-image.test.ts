@@ -50,6 +50,23 @@ describe("a text-to-image pipeline", () => {
     expect(wide.images[0]).toMatchObject({ width: 24, height: 8 });
   });
 
+  it("follows prompts as closely as model_index.json says, where it says so", async () => {
+    expect(pipe.guidanceScale).toBe(4.5);
+    const folder = await make();
+    const path = join(folder.path, "model_index.json");
+    const index = JSON.parse(await readFile(path, "utf8")) as object;
+    await writeFile(path, JSON.stringify({ ...index, _guidance_scale: 2.5 }));
+    const own = await open(folder);
+    expect(own.guidanceScale).toBe(2.5);
+    const [unless, told] = await Promise.all(
+      [{}, { guidanceScale: 2.5 }].map(async (more) => (await own("a red cat", { ...settings, ...more })).images),
+    );
+    expect(unless).toEqual(told);
+    await writeFile(path, JSON.stringify({ ...index, _guidance_scale: "much" }));
+    await expect(open(folder)).rejects.toThrow(ConfigError);
+    await expect(open(folder)).rejects.toThrow('model_index.json: "_guidance_scale" is not a number');
+  });
+
   it("makes the same picture of the same seed, and others of other seeds, prompts, negative prompts and guidance", async () => {
     const picture = async (prompt: string, options: TextToImageOptions = {}) =>
       (await pipe(prompt, { ...settings, ...options })).images[0]!.data;

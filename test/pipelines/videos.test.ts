@@ -43,6 +43,15 @@ function furthest({ frames }: Animation, { shape, data }: Tensor): number {
   return pixels.reduce((most, pixel, i) => Math.max(most, Math.abs(pixel - 255 * Number(data[i]))), 0);
 }
 
+it("AnimateDiff follows prompts as closely as model_index.json says, or by 7.5", async () => {
+  expect(text.guidanceScale).toBe(7.5);
+  const folder = await writeVideoPipeline("animatediff");
+  const path = join(folder.path, "model_index.json");
+  const index = JSON.parse(await readFile(path, "utf8")) as object;
+  await writeFile(path, JSON.stringify({ ...index, _guidance_scale: 3 }));
+  expect((await TextToVideoPipeline.fromFolder(folder, nodeRuntime, { threads })).guidanceScale).toBe(3);
+});
+
 // Runs of diffusers with weights that both sides draw: test/fixtures/videos.py.
 describe("against diffusers' runs", () => {
   it.each(["animatediff", "svd"] as const)("%s: every step of the recorded run", async (name) => {
