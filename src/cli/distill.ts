@@ -5,9 +5,10 @@ import { Command } from "commander";
 import { platform } from "#platform";
 import { readModelIndex } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
+import { NodeFolder } from "../checkpoints/node.ts";
 import { writeSafetensors } from "../checkpoints/safetensors-node.ts";
 import { ArgumentError } from "../errors.ts";
-import { FEEDBACK_FILE } from "../ilf/checkpoint.ts";
+import { FEEDBACK_FILE, Feedback } from "../ilf/checkpoint.ts";
 import { rawFeedbackConfig } from "../ilf/config.ts";
 import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
 import { Distiller, type DistillProgress, type DistillSettings } from "../pipelines/distill.ts";
@@ -20,7 +21,8 @@ import { interruptible, ProgressBar } from "./terminal.ts";
 interface Options {
   feedBlock?: number;
   resumeBlock?: number;
-  schedule: string;
+  schedule?: string;
+  from?: string;
   steps: number;
   out?: string;
   captions?: string;
@@ -50,9 +52,9 @@ export function distillCommand(): Command {
     .option("--resume-block <r>", "and come back in after so many (the same)", whole(1, 10_000))
     .option(
       "--schedule <steps>",
-      'which steps are full: "2" every second, "2:3:1" and the first 3 and last 1, "fif" these',
-      defaultSchedule,
+      `which steps are full: "2" every second, "2:3:1" and the first 3 and last 1, "fif" these (${defaultSchedule})`,
     )
+    .option("--from <folder>", "train this module further: its blocks and what it reads stay, and its schedule")
     .option("--steps <n>", "updates of the module's weights", whole(1, 10_000_000), 2000)
     .option("--out <folder>", "where the module goes (the folder ilf in the model's own)")
     .option("--captions <file>", "text file, a prompt a line, that trajectories are sampled for")
@@ -82,16 +84,9 @@ async function train(name: string, options: Options, signal: AbortSignal): Promi
   const model = await platform.resolveModel(name, { signal });
   const out = options.out ?? ownFolder(model);
   const pipe = await openPipeline(model, options);
-  const blocks = pipe.transformer.config.numLayers;
-  const feedBlock = options.feedBlock ?? Math.max(1, blocks - 2);
+  const from = options.from === undefined ? null : await openModule(options.from);
   const settings: DistillSettings = {
-    config: {
-      feedBlock,
-      resumeBlock: options.resumeBlock ?? feedBlock,
-      embeddingChange: options.embeddingChange,
-      trend: options.trend,
-      schedule: parseSchedule(options.schedule),
-    },
+    ...configOf(options, from, pipe.transformer.config.numLayers),
     guidanceScale: options.guidance ?? (pipe.kind === "text" ? pipe.pipeline.guidanceScale : 4),
     memory: options.memory * 1e9,
     ...pick(options, "steps", "learningRate", "batch", "samplingSteps", "featureLoss", "pictures", "reuse", "seed"),
@@ -105,6 +100,7 @@ async function train(name: string, options: Options, signal: AbortSignal): Promi
     ...settings,
     memory: undefined,
     steps: undefined,
+    start: options.from,
     backbone: distiller.config.backbone,
   });
   if (!options.fresh) await resume(statePath, made, distiller);
@@ -145,6 +141,31 @@ async function train(name: string, options: Options, signal: AbortSignal): Promi
   else console.log(`${out}: ${trainer.optimizer.steps} of ${settings.steps} updates; the same command goes on.`);
   await distiller.release();
   await pipe.pipeline.release();
+}
+
+async function openModule(path: string): Promise<Feedback> {
+  const feedback = await Feedback.open(new NodeFolder(path));
+  if (feedback) return feedback;
+  throw new ArgumentError(`--from ${path}: has no config.json, so it is not a feedback module's folder.`);
+}
+
+/** What is trained, and what it starts from. */
+function configOf(options: Options, from: Feedback | null, blocks: number): Pick<DistillSettings, "config" | "start"> {
+  const schedule = options.schedule === undefined ? null : parseSchedule(options.schedule);
+  if (from) {
+    const { backbone: _, ...own } = from.config;
+    return { config: { ...own, ...(schedule ? { schedule } : {}) }, start: from };
+  }
+  const feedBlock = options.feedBlock ?? Math.max(1, blocks - 2);
+  return {
+    config: {
+      feedBlock,
+      resumeBlock: options.resumeBlock ?? feedBlock,
+      embeddingChange: options.embeddingChange,
+      trend: options.trend,
+      schedule: schedule ?? parseSchedule(defaultSchedule),
+    },
+  };
 }
 
 /** A folder on this machine's disk has room beside the transformer; of others a user must say where to put the module. */

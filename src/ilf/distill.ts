@@ -31,6 +31,8 @@ export interface DistillOptions {
   guidanceScale: number;
   /** Weight of the error of the features beside that of the output; 0 leaves them out. */
   featureLoss?: number;
+  /** A module's weights to start from; a copy of the backbone's block, its scales at zero, unless given. */
+  start?: WeightFiles;
   optimizer?: AdamWOptions;
   session?: SessionOptions;
 }
@@ -53,8 +55,8 @@ export class Distillation {
   }
 
   /**
-   * `backbone` has the geometry of the pictures, and as its batch the rows of a training batch (`rowsOf`). The module
-   * starts as a copy of the backbone's block, its scale at zero. Throws ArgumentError for blocks that are not there.
+   * `backbone` has the geometry of the pictures, and as its batch the rows of a training batch (`rowsOf`). Throws
+   * ArgumentError for blocks that are not there.
    */
   static async create(
     runtime: Runtime,
@@ -88,6 +90,7 @@ export class Distillation {
     const block = copiedBlock(backbone, config).name;
     // The scales have no counterpart in the backbone: they start at zero.
     await parameters.load(async (name) => {
+      if (options.start) return options.start.read(name.slice(PREFIX.length));
       const inBackbone = name.replace(`${PREFIX}block`, block);
       if (inBackbone === name) return floatTensor(shapes.get(name)!);
       return weights.read(inBackbone);

@@ -2,7 +2,7 @@
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { mersenne } from "pure-rand/generator/mersenne";
 import { ArgumentError } from "../errors.ts";
-import { fingerprint } from "../ilf/checkpoint.ts";
+import { type Feedback, fingerprint } from "../ilf/checkpoint.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
 import { Distillation, rowsOf } from "../ilf/distill.ts";
 import { RecordBuffer, RecordingDenoiser } from "../ilf/records.ts";
@@ -28,6 +28,8 @@ export interface DistillSettings {
   samplingSteps: number;
   guidanceScale: number;
   featureLoss: number;
+  /** A module that is trained further, of the same `config` but for the schedule; a new one unless given. */
+  start?: Feedback;
   /** Pictures sampled together, and how often each of their inner steps is learned from on average. */
   pictures: number;
   reuse: number;
@@ -79,18 +81,21 @@ export class Distiller {
     this.#buffer = new RecordBuffer(settings.memory, distillation.reads);
   }
 
-  /** `captions` are what a text-to-image pipeline is asked for; a class-to-image one is asked for its classes. */
+  /** `captions` are what a text-to-image pipeline is asked for; a class-to-image one is asked for its classes. Throws
+   * CheckpointError for a `start` of another backbone.
+   */
   static async create(
     pipe: TextToImagePipeline | ClassToImagePipeline,
     captions: readonly string[],
     settings: DistillSettings,
   ): Promise<Distiller> {
-    const { batch, guidanceScale, featureLoss } = settings;
+    const { batch, guidanceScale, featureLoss, start } = settings;
     const trajectories =
       "textEncoder" in pipe ? await fromCaptions(pipe, captions, settings) : fromClasses(pipe, settings);
     const transformer = pipe.transformer as TextToImagePipeline["transformer"];
     const { geometry } = trajectories;
     const backbone = transformer.model(geometry);
+    await start?.check(backbone, transformer.weights);
     const { cuts, feed, resume } = feedbackCuts(backbone, settings.config);
     const config = { ...settings.config, backbone: await fingerprint(backbone, transformer.weights) };
     const distillation = await transformer.withRuntime((runtime, session) =>
@@ -98,7 +103,15 @@ export class Distiller {
         runtime,
         transformer.model({ ...geometry, batch: rowsOf(batch, guidanceScale) }),
         transformer.weights,
-        { config, anyBatch: backbone, batch, guidanceScale, featureLoss, session: session },
+        {
+          config,
+          anyBatch: backbone,
+          batch,
+          guidanceScale,
+          featureLoss,
+          ...(start ? { start: start.weights } : {}),
+          session,
+        },
       ),
     );
     const sessions: IlfSessions = {

@@ -2,7 +2,8 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { NodeFolder } from "../../src/checkpoints/node.ts";
-import { ArgumentError } from "../../src/errors.ts";
+import { ArgumentError, CheckpointError } from "../../src/errors.ts";
+import { Feedback } from "../../src/ilf/checkpoint.ts";
 import { ClassToImagePipeline } from "../../src/pipelines/class-to-image.ts";
 import { pickScheduler } from "../../src/pipelines/components.ts";
 import { Distiller, type DistillSettings } from "../../src/pipelines/distill.ts";
@@ -13,7 +14,7 @@ import type { Action } from "../../src/sampling/step-policy.ts";
 import type { FloatTensor, Tensor } from "../../src/tensor.ts";
 import { resumeTraining, saveTraining } from "../../src/training/checkpoint-node.ts";
 import { compare } from "../../src/verify/compare.ts";
-import { writeFeedback } from "../support/feedback.ts";
+import { randomFeedback, writeFeedback } from "../support/feedback.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { tinyTokens, writeTinyPipeline } from "../support/tiny-pipeline.ts";
 import { type Kind, kinds } from "../support/tiny-transformer.ts";
@@ -150,6 +151,22 @@ describe.each(kinds)("distilling a tiny %s", (kind) => {
     expect(await losses(second, 3)).toEqual(expected.slice(5));
     expect(second.distillation.weights()).toEqual(whole.distillation.weights());
     await Promise.all([whole, first, second].map((each) => each.release()));
+  });
+
+  it("starts from a module's weights, and refuses one of another backbone", async () => {
+    const folder = await make(kind);
+    const { config, weights } = await randomFeedback(folder, settings.config, 0.3);
+    await writeFeedback(folder, config, weights);
+    const start = (await Feedback.open(folder.sub("ilf")))!;
+    const distiller = await Distiller.create(await open(kind, folder), captions, { ...settings, start });
+    expect(distiller.distillation.weights()).toEqual(weights);
+    await distiller.step();
+    expect(distiller.distillation.weights()).not.toEqual(weights);
+    await distiller.release();
+    const other = await writeTinyPipeline(await temporaryFolder(), kind, { layers: 4 });
+    const failed = Distiller.create(await open(kind, other), captions, { ...settings, start });
+    await expect(failed).rejects.toThrow(CheckpointError);
+    await expect(failed).rejects.toThrow("was trained for a backbone with the fingerprint");
   });
 
   it("draws other captions and classes for every trajectory", async () => {
