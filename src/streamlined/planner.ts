@@ -46,10 +46,11 @@ const REORDERING = 2.5;
 const REORDERED = 48e6;
 /** Pieces of positions: smaller ones cost more in copies and in products of few rows than they save. */
 const MOST_POSITION_SLICES = 64;
-/** Slices whose values take less are slower: products of few rows read all weights for each. */
-const COMFORTABLE = 96e6;
-/** Larger ones are not faster. */
-const AMPLE = 512e6;
+/**
+ * Values of a slice, in bytes: so much stays in the processor's caches and in blocks that the allocator has at hand. Larger
+ * slices are slower, smaller ones read weights more often (docs/streamlined.md has the figures).
+ */
+const NEAR = 20e6;
 
 interface Costed {
   readonly group: Group;
@@ -71,7 +72,7 @@ export function planFor(flow: Flow, { memory, rehash = null, overhead = OVERHEAD
     const room = mode.mostRoom(memory);
     return room === null ? [] : [{ mode, room }];
   });
-  const chosen = plans.find(({ room, mode }) => room >= COMFORTABLE || room >= mode.enough) ?? plans[0];
+  const chosen = plans.find(({ room, mode }) => room >= mode.enough) ?? plans[0];
   if (chosen) return chosen.mode.planned(chosen.room);
   const smallest = Math.min(...modes.map((mode) => mode.planned(mode.leastRoom).prediction.peak));
   throw new BudgetError(
@@ -139,7 +140,8 @@ class Modelled {
     const least = ({ group, alone }: Costed) => this.#held(alone) + valuesOf(alone, group, mostSlices(group));
     this.leastRoom = Math.max(...this.#costs.map(least));
     this.enough = Math.max(
-      ...this.#costs.map(({ group, together }) => this.#held(together) + valuesOf(together, group, 1)),
+      this.leastRoom,
+      ...this.#costs.map(({ group, together }) => this.#held(together) + Math.min(NEAR, valuesOf(together, group, 1))),
     );
   }
 
@@ -149,7 +151,7 @@ class Modelled {
   mostRoom(memory: number): number | null {
     const fits = (room: number) => this.planned(room).prediction.peak <= memory;
     if (!fits(this.leastRoom)) return null;
-    let [low, high] = [this.leastRoom, Math.max(this.leastRoom, Math.min(this.enough, this.leastRoom + AMPLE))];
+    let [low, high] = [this.leastRoom, this.enough];
     if (fits(high)) return high;
     for (let i = 0; i < 12; i++) {
       const middle = (low + high) / 2;
@@ -166,7 +168,10 @@ class Modelled {
     const groups = this.#costs.map(({ group, alone, together }): GroupPlan => {
       const stages = group.stages.length;
       const reorder = !stream || alone.weights <= REORDERED;
-      const fits = (cost: GroupCost, slices: number) => this.#held(cost) + valuesOf(cost, group, slices) <= room;
+      const fits = (cost: GroupCost, slices: number) => {
+        const values = valuesOf(cost, group, slices);
+        return values <= NEAR && this.#held(cost) + values <= room;
+      };
       if (fits(together, 1)) return { stages, slices: 1, together: true, reorder };
       let slices = 1;
       while (slices < mostSlices(group) && !fits(alone, slices)) slices++;

@@ -1,13 +1,15 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { presets } from "../../src/checkpoints/init-node.ts";
 import { ArgumentError, BudgetError } from "../../src/errors.ts";
 import { add, mul, reshape, silu, transpose } from "../../src/graph/operators.ts";
 import { input } from "../../src/graph/value.ts";
 import type { Stage, StagedModel } from "../../src/models/architecture.ts";
+import { architectureOf } from "../../src/models/registry.ts";
 import { type Lifetime, layOut, mostAlive } from "../../src/streamlined/arena.ts";
 import { describeBytes, parseBytes } from "../../src/streamlined/bytes.ts";
-import { activationBytes } from "../../src/streamlined/cost.ts";
-import { axisLength, flowOf } from "../../src/streamlined/grouping.ts";
+import { activationBytes, groupCost } from "../../src/streamlined/cost.ts";
+import { axisLength, flowOf, groupsOf } from "../../src/streamlined/grouping.ts";
 import type { Plan } from "../../src/streamlined/plan.ts";
 import { OVERHEAD, planFor, predict } from "../../src/streamlined/planner.ts";
 import { rehashAt } from "../../src/streamlined/rehash.ts";
@@ -105,6 +107,36 @@ describe("the memory planner", () => {
     const { sample } = await session.run(feeds);
     await session.release();
     expect(compare(name, sample!.data, expected.data).relative).toBeLessThan(3e-5);
+  });
+
+  it("cuts groups, whatever the budget, until a slice takes 20 MB or is one frame, and no further", () => {
+    const raw = { ...presets.get("animatediff")! };
+    const architecture = architectureOf(raw);
+    const size = { batch: 2, frames: 16, height: 16, width: 24, tokens: 77 };
+    const flow = flowOf(architecture.model(architecture.parseConfig(raw), size));
+    const { plan } = planFor(flow, { memory: 1e12 });
+    const groups = groupsOf(
+      flow,
+      plan.groups.map(({ stages }) => stages),
+    );
+    let cut = 0;
+    for (const [i, group] of groups.entries()) {
+      const { slices, together } = plan.groups[i]!;
+      const bytes = (rows: number, count: number) => {
+        const { fixed, each } = groupCost(group, flow.sizes, rows);
+        return fixed + each * Math.ceil(group.length / count);
+      };
+      if (together) {
+        expect([slices, bytes(2, 1) <= 20e6 || group.length === 1]).toEqual([1, true]);
+        continue;
+      }
+      cut++;
+      expect(bytes(2, 1)).toBeGreaterThan(20e6);
+      const most = group.axis === "position" ? Math.min(64, group.length) : group.length;
+      if (slices < most) expect(bytes(1, slices)).toBeLessThanOrEqual(20e6);
+      if (slices > 1) expect(bytes(1, slices - 1)).toBeGreaterThan(20e6);
+    }
+    expect(cut).toBeGreaterThan(10);
   });
 
   it("keeps to every budget, with what stays for rehash steps too", async () => {
