@@ -1,21 +1,22 @@
 /** Memory and time of one UNet call with guidance at a published size, each way of running it in a process of its own. */
 import { execFile } from "node:child_process";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { readConfig } from "../checkpoints/diffusers-folder.ts";
 import { openWeights } from "../checkpoints/weights.ts";
-import { describeModel } from "../models/architecture.ts";
+import { buildModel, describeModel } from "../models/architecture.ts";
 import { architectureOf } from "../models/registry.ts";
 import { namedWeights, StagedSession } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import { nodeRuntime } from "../runtime/node.ts";
 import { describeBytes, parseBytes } from "../streamlined/bytes.ts";
+import { activationBytes, costSource } from "../streamlined/cost.ts";
 import { flowOf } from "../streamlined/grouping.ts";
-import { planFor } from "../streamlined/planner.ts";
+import { OVERHEAD, planFor, WEIGHT_SHARE } from "../streamlined/planner.ts";
 import { StreamlinedSession } from "../streamlined/session.ts";
-import type { FloatTensor } from "../tensor.ts";
+import { type FloatTensor, sizeOf } from "../tensor.ts";
 import { compare } from "../verify/compare.ts";
 import { steadyAllocator } from "./memory.ts";
 import { randomFeeds, randomNetwork } from "./random-network.ts";
@@ -74,7 +75,13 @@ export async function benchMemory(geometry: string, options: MemoryBenchOptions)
   const rows: MemoryRow[] = [];
   let expected: Float32Array | null = null;
   try {
-    for (const mode of [ONE_SESSION, ...budgets]) {
+    const needed = await oneSessionBytes(size, options.seed);
+    const fits = needed < totalmem();
+    if (!fits) {
+      const [wanted, there] = [needed, totalmem()].map(describeBytes);
+      console.error(`${ONE_SESSION}: left out, it would take some ${wanted} and this machine has ${there}`);
+    }
+    for (const mode of [...(fits ? [ONE_SESSION] : []), ...budgets]) {
       const out = join(folder, "sample");
       const row = await inChild(geometry, mode, out, options);
       if (!row) continue;
@@ -87,6 +94,22 @@ export async function benchMemory(geometry: string, options: MemoryBenchOptions)
     await rm(folder, { recursive: true, force: true });
   }
   return rows;
+}
+
+/**
+ * One session's values are in an arena that doubles when it grows and is never whole: it took 3.6 to 4.3 times what is alive
+ * at once.
+ */
+const ARENA = 3.5;
+
+/** About what a call in one session takes. */
+async function oneSessionBytes({ preset, budgets: _, ...given }: Size, seed: number): Promise<number> {
+  const raw = await readConfig(await randomNetwork(preset, seed));
+  const architecture = architectureOf(raw);
+  const { source, parameters } = costSource();
+  const outputs = buildModel(architecture.model(architecture.parseConfig(raw), { batch: 2, ...given }), source);
+  const weights = [...parameters.values()].reduce((sum, { shape }) => sum + 4 * sizeOf(shape as number[]), 0);
+  return OVERHEAD + WEIGHT_SHARE * weights + ARENA * activationBytes(outputs);
 }
 
 async function inChild(geometry: string, mode: string, out: string, { seed, threads }: MemoryBenchOptions) {

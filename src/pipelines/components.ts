@@ -68,6 +68,11 @@ export class Component<Config> {
     return new Component(architecture, architecture.parseConfig(raw), weights, runtime, options);
   }
 
+  /** Whether weights are read part by part in every run. */
+  get streams(): boolean {
+    return this.#options.stream ?? false;
+  }
+
   /** The network as a list of stages, of these sizes. */
   model(geometry: Geometry): StagedModel {
     return this.#architecture.model(this.config, geometry);

@@ -87,6 +87,9 @@ export function abortable(options: StreamlinedOptions & { signal?: AbortSignal }
   };
 }
 
+/** Networks with more bytes of weights run by a plan in any case: in slices they are faster, in less memory. */
+const LARGE = 2 ** 28;
+
 /** What is compiled for these options is kept until others are asked for. */
 export class Streamlined<Config> {
   readonly #component: Component<Config>;
@@ -99,11 +102,14 @@ export class Streamlined<Config> {
   }
 
   /**
-   * A denoiser for one run of the sampler on latents of this size: all steps in full, in one session, unless there is a
-   * budget or they are to be done in part. `batch`: of the network, both halves of guidance. Throws BudgetError.
+   * A denoiser for one run of the sampler on latents of this size: all steps in full unless they are to be done in part; by
+   * a plan if there is a budget, or if the network is a large one. `batch`: of the network, both halves of guidance. Throws
+   * BudgetError.
    */
   async openDenoiser(size: NetworkSize, options: StreamlinedOptions = {}): Promise<Denoiser> {
-    if (isPlanned(options)) return withReuse(await this.#planned(size, options), options.accelerate);
+    const { streams, weights } = this.#component;
+    const large = weights.bytes > LARGE && !streams;
+    if (isPlanned(options) || large) return withReuse(await this.#planned(size, options), options.accelerate);
     await this.release();
     return withReuse(new PlainDenoiser(await this.#component.session({ ...size, batch: "batch" })), options.accelerate);
   }
@@ -156,7 +162,7 @@ export class Streamlined<Config> {
   }
 }
 
-/** Whether a denoiser needs a plan at all. */
+/** Whether these options ask for a plan. */
 export const isPlanned = ({ memory, accelerate, onFeatures }: StreamlinedOptions) =>
   checkVideoAcceleration(accelerate) !== null || memory !== undefined || onFeatures !== undefined;
 
