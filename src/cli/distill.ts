@@ -153,6 +153,14 @@ async function openModule(path: string): Promise<Feedback> {
 function configOf(options: Options, from: Feedback | null, blocks: number): Pick<DistillSettings, "config" | "start"> {
   const schedule = options.schedule === undefined ? null : parseSchedule(options.schedule);
   if (from) {
+    if (options.feedBlock !== undefined || options.resumeBlock !== undefined) {
+      throw new ArgumentError("--feed-block and --resume-block are for a new module; one to train --from has its own.");
+    }
+    if (!options.embeddingChange || !options.trend) {
+      throw new ArgumentError(
+        "--no-embedding-change and --no-trend are for a new module; one to train --from has its own.",
+      );
+    }
     const { backbone: _, ...own } = from.config;
     return { config: { ...own, ...(schedule ? { schedule } : {}) }, start: from };
   }

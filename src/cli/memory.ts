@@ -19,7 +19,7 @@ export const steadyAllocator = {
  * false. On other systems than Linux there is nothing to do.
  */
 export async function hasSteadyAllocator(): Promise<boolean> {
-  if (process.platform !== "linux" || process.env["MALLOC_MMAP_THRESHOLD_"]) return true;
+  if (process.platform !== "linux" || process.env["MALLOC_ARENA_MAX"]) return true;
   const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
     stdio: "inherit",
     env: { ...process.env, ...steadyAllocator },

@@ -17,12 +17,12 @@ export interface Carried {
 }
 
 /** A step's output, and of what it leaves all but the trend. */
-export type StepResult = Omit<Carried, "trend"> & { readonly sample: FloatTensor };
+export type IlfStepResult = Omit<Carried, "trend"> & { readonly sample: FloatTensor };
 
 export interface IlfSteps {
-  full(feeds: Feeds): Promise<StepResult>;
-  /** Null where `accept` will not have the predicted features. */
-  inner(feeds: Feeds, carried: Carried, accept: (predicted: FloatTensor) => boolean): Promise<StepResult | null>;
+  full(feeds: Feeds): Promise<IlfStepResult>;
+  /** Null where `accept` will not have the predicted features; what was computed until then is lost. */
+  inner(feeds: Feeds, carried: Carried, accept: (predicted: FloatTensor) => boolean): Promise<IlfStepResult | null>;
 }
 
 /** A backbone in the parts that `feedbackCuts` makes of it, and the feedback module. Full and inner steps share them. */
@@ -42,7 +42,7 @@ export class StepsInParts implements IlfSteps {
     this.#sessions = sessions;
   }
 
-  async full(feeds: Feeds): Promise<StepResult> {
+  async full(feeds: Feeds): Promise<IlfStepResult> {
     const { parts, feed } = this.#sessions;
     const entered = await runSegments(parts.slice(0, 1), feeds);
     const before = await runSegments(parts.slice(1, feed + 1), entered);
@@ -70,7 +70,7 @@ export class WholeSteps implements IlfSteps {
     this.#inner = inner;
   }
 
-  async full(feeds: Feeds): Promise<StepResult> {
+  async full(feeds: Feeds): Promise<IlfStepResult> {
     return stepResult(await this.#full.run(feeds));
   }
 
@@ -105,7 +105,7 @@ export const carriedOn = async (feeds: Feeds): Promise<FloatTensor> => feeds["ca
 export const FEEDBACK_PREFIX = "feedback.";
 
 /**
- * A full and an inner step as models of their own, with the outputs of a `StepResult`. An inner step has the entry, the
+ * A full and an inner step as models of their own, with the outputs of a `IlfStepResult`. An inner step has the entry, the
  * feedback module (its weights after `FEEDBACK_PREFIX`) and the blocks after `resumeBlock`, which the full step has too:
  * `shared` is them, whose weights are in memory twice.
  */

@@ -9,7 +9,7 @@ import { loadModel, namedWeights, type StagedOptions, StagedSession } from "../m
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
 import { createScheduler, type Scheduler } from "../schedulers/scheduler.ts";
-import { compileAll, Kept } from "./kept.ts";
+import { compileAll, KeptSessions } from "./kept.ts";
 
 export interface PipelineOptions extends SessionOptions {
   /** Read each network's weights part by part in every run instead of keeping them; a large text encoder is anyway. */
@@ -25,7 +25,7 @@ export class Component<Config> {
   readonly #architecture: Architecture<Config>;
   readonly #runtime: Runtime;
   readonly #options: StagedOptions;
-  readonly #kept = new Kept<StagedSession>();
+  readonly #kept = new KeptSessions<StagedSession>();
 
   private constructor(
     architecture: Architecture<Config>,
@@ -71,6 +71,10 @@ export class Component<Config> {
   /** Whether weights are read part by part in every run. */
   get streams(): boolean {
     return this.#options.stream ?? false;
+  }
+
+  get provider(): string {
+    return this.#options.provider ?? "cpu";
   }
 
   /** The network as a list of stages, of these sizes. */

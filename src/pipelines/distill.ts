@@ -1,13 +1,14 @@
 /** `distill`: trains a feedback module for a pipeline's denoiser, on the trajectories that the pipeline samples. */
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { mersenne } from "pure-rand/generator/mersenne";
+import type { WeightFiles } from "../checkpoints/weights.ts";
 import { ArgumentError } from "../errors.ts";
 import { type Feedback, fingerprint } from "../ilf/checkpoint.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
 import { Distillation, rowsOf } from "../ilf/distill.ts";
 import { RecordBuffer, RecordingDenoiser } from "../ilf/records.ts";
 import type { IlfSessions } from "../ilf/steps.ts";
-import type { Geometry } from "../models/architecture.ts";
+import type { Geometry, StagedModel } from "../models/architecture.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
 import { scheduled } from "../sampling/step-policy.ts";
@@ -81,8 +82,9 @@ export class Distiller {
     this.#buffer = new RecordBuffer(settings.memory, distillation.reads);
   }
 
-  /** `captions` are what a text-to-image pipeline is asked for; a class-to-image one is asked for its classes. Throws
-   * CheckpointError for a `start` of another backbone.
+  /**
+   * `captions` are what a text-to-image pipeline is asked for; a class-to-image one is asked for its classes. Throws
+   * CheckpointError for a `start` of another backbone, ArgumentError for one of another kind than `config` says.
    */
   static async create(
     pipe: TextToImagePipeline | ClassToImagePipeline,
@@ -95,7 +97,7 @@ export class Distiller {
     const transformer = pipe.transformer as TextToImagePipeline["transformer"];
     const { geometry } = trajectories;
     const backbone = transformer.model(geometry);
-    await start?.check(backbone, transformer.weights);
+    if (start) await checkStart(start, settings, backbone, transformer.weights);
     const { cuts, feed, resume } = feedbackCuts(backbone, settings.config);
     const config = { ...settings.config, backbone: await fingerprint(backbone, transformer.weights) };
     const distillation = await transformer.withRuntime((runtime, session) =>
@@ -153,6 +155,21 @@ export class Distiller {
 
   release(): Promise<void> {
     return this.distillation.release();
+  }
+}
+
+async function checkStart(
+  start: Feedback,
+  { config }: DistillSettings,
+  backbone: StagedModel,
+  weights: WeightFiles,
+): Promise<void> {
+  await start.check(backbone, weights);
+  for (const key of ["feedBlock", "resumeBlock", "embeddingChange", "trend"] as const) {
+    if (start.config[key] === config[key]) continue;
+    throw new ArgumentError(
+      `The module to start from has ${key} ${String(start.config[key])}; it cannot be trained with ${String(config[key])}.`,
+    );
   }
 }
 

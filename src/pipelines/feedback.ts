@@ -7,7 +7,7 @@ import { type Geometry, weightShapes } from "../models/architecture.ts";
 import type { StagedSession } from "../models/staged.ts";
 import { type FloatTensor, sizeOf } from "../tensor.ts";
 import type { Component } from "./components.ts";
-import { Kept } from "./kept.ts";
+import { KeptSessions } from "./kept.ts";
 
 /**
  * Most bytes of weights that are held twice so that a step is one call of the runtime: a call takes a few tenths of a
@@ -25,11 +25,15 @@ export async function openFeedback(
   return feedback && new FeedbackComponent(feedback, transformer, mostTwice);
 }
 
+let opened = 0;
+
 export class FeedbackComponent {
+  /** Tells it from other modules of the same transformer. */
+  readonly #name = `feedback ${++opened}`;
   readonly #feedback: Feedback;
   readonly #transformer: Component<unknown>;
   /** The module alone, for a backbone in parts. */
-  readonly #module = new Kept<StagedSession>();
+  readonly #module = new KeptSessions<StagedSession>();
   readonly #mostTwice: number;
   #whole: boolean | undefined;
 
@@ -43,8 +47,11 @@ export class FeedbackComponent {
     return this.#feedback.config;
   }
 
-  /** Steps at this size. Throws CheckpointError for a module of another backbone, or one that is malformed. */
-  steps(geometry: Geometry): Promise<IlfSteps> {
+  /**
+   * Steps at this size. Throws CheckpointError for a module of another backbone or one that is malformed, ArgumentError for
+   * blocks that the backbone does not have.
+   */
+  async steps(geometry: Geometry): Promise<IlfSteps> {
     this.#whole ??= this.#bytesTwice(geometry) <= this.#mostTwice;
     return this.#whole ? this.#wholeSteps(geometry) : this.#stepsInParts(geometry);
   }
@@ -57,7 +64,7 @@ export class FeedbackComponent {
 
   async #wholeSteps(geometry: Geometry): Promise<IlfSteps> {
     const transformer = this.#transformer;
-    const [full, inner] = await transformer.assembled(JSON.stringify(["ilf", geometry]), async () => {
+    const [full, inner] = await transformer.assembled(JSON.stringify([this.#name, geometry]), async () => {
       const backbone = transformer.model(geometry);
       await this.#feedback.check(backbone, transformer.weights);
       const { full, inner } = wholeSteps(backbone, this.config);
@@ -68,6 +75,7 @@ export class FeedbackComponent {
 
   async #stepsInParts(geometry: Geometry): Promise<IlfSteps> {
     const backbone = this.#transformer.model(geometry);
+    await this.#feedback.check(backbone, this.#transformer.weights);
     const { cuts, feed, resume } = feedbackCuts(backbone, this.config);
     const parts = await this.#transformer.segments(geometry, cuts);
     const module = await this.#module.get(JSON.stringify(geometry), async () => [

@@ -86,7 +86,7 @@ export interface SampleImageVideoOptions {
   fps: number;
   motionBucketId: number;
   noiseAugStrength: number;
-  /** All steps in full, in one session, unless given. */
+  /** All steps in full unless given. */
   denoiser?: Denoiser;
   drawNoise?: () => FloatTensor;
   signal?: AbortSignal;

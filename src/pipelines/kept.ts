@@ -5,8 +5,9 @@ interface Releasable {
 }
 
 /** One set of sessions at a time: a second copy of a network's weights would double the memory. */
-export class Kept<Session extends Releasable> {
+export class KeptSessions<Session extends Releasable> {
   #kept: { key: string; sessions: Promise<readonly Session[]> } | null = null;
+  #released: Promise<void> = Promise.resolve();
 
   /**
    * Those that `compile` gave for this key, if it was the last that was asked for; others are let go before it is called.
@@ -22,12 +23,16 @@ export class Kept<Session extends Releasable> {
     return kept.sessions;
   }
 
-  async release(): Promise<void> {
+  /** Waits for those that are being compiled, and for what an earlier call is still letting go. */
+  release(): Promise<void> {
     const kept = this.#kept;
     this.#kept = null;
-    // What could not be compiled has told its caller so.
-    const sessions = (await kept?.sessions.catch(() => [])) ?? [];
-    await Promise.all(sessions.map((session) => session.release()));
+    this.#released = this.#released.then(async () => {
+      // What could not be compiled has told its caller so.
+      const sessions = (await kept?.sessions.catch(() => [])) ?? [];
+      await Promise.all(sessions.map((session) => session.release()));
+    });
+    return this.#released;
   }
 }
 

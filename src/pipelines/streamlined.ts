@@ -1,7 +1,8 @@
 /** `memory` and `accelerate` of video pipelines: their denoiser by a plan, and with Step Rehash. */
+import { checkWeights } from "../checkpoints/weights.ts";
 import { ArgumentError, BudgetError } from "../errors.ts";
 import { topologicalOrder, type Value } from "../graph/value.ts";
-import { type Architecture, buildModel, describeModel } from "../models/architecture.ts";
+import { type Architecture, buildModel, describeModel, weightShapes } from "../models/architecture.ts";
 import { namedWeights } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import { type Denoiser, type Feeds, PlainDenoiser } from "../sampling/denoiser.ts";
@@ -22,7 +23,7 @@ import {
 import { StreamlinedSession } from "../streamlined/session.ts";
 import { type FloatTensor, sizeOf } from "../tensor.ts";
 import type { Component } from "./components.ts";
-import { Kept } from "./kept.ts";
+import { KeptSessions } from "./kept.ts";
 import { checkWhole } from "./settings.ts";
 
 /** Step Rehash, with what it needs to know. */
@@ -87,18 +88,20 @@ export function abortable(options: StreamlinedOptions & { signal?: AbortSignal }
   };
 }
 
-/** Networks with more bytes of weights run by a plan in any case: in slices they are faster, in less memory. */
+/** Networks with more bytes of weights run by a plan on the CPU without being asked to: in slices they are faster. */
 const LARGE = 2 ** 28;
 
 /** What is compiled for these options is kept until others are asked for. */
 export class Streamlined<Config> {
   readonly #component: Component<Config>;
   readonly #architecture: Architecture<Config>;
-  readonly #kept = new Kept<StreamlinedSession>();
+  readonly #kept = new KeptSessions<StreamlinedSession>();
+  readonly #large: number;
 
-  constructor(component: Component<Config>, architecture: Architecture<Config>) {
+  constructor(component: Component<Config>, architecture: Architecture<Config>, large = LARGE) {
     this.#component = component;
     this.#architecture = architecture;
+    this.#large = large;
   }
 
   /**
@@ -107,8 +110,8 @@ export class Streamlined<Config> {
    * BudgetError.
    */
   async openDenoiser(size: NetworkSize, options: StreamlinedOptions = {}): Promise<Denoiser> {
-    const { streams, weights } = this.#component;
-    const large = weights.bytes > LARGE && !streams;
+    const { streams, provider, weights } = this.#component;
+    const large = weights.bytes > this.#large && provider === "cpu" && !streams;
     if (isPlanned(options) || large) return withReuse(await this.#planned(size, options), options.accelerate);
     await this.release();
     return withReuse(new PlainDenoiser(await this.#component.session({ ...size, batch: "batch" })), options.accelerate);
@@ -117,9 +120,10 @@ export class Streamlined<Config> {
   async #planned(geometry: NetworkSize, options: StreamlinedOptions): Promise<Denoiser> {
     const rehash = options.onFeatures ? null : checkVideoAcceleration(options.accelerate);
     // Before the network that is compiled without a plan is given up for this.
-    const { plan } = this.plan(geometry, options);
+    const run = this.plan(geometry, options);
+    const { plan } = run;
     const key = JSON.stringify([geometry, plan, rehash && [rehash.cut, rehash.fresh], Boolean(options.onFeatures)]);
-    const [session] = await this.#kept.get(key, async () => [await this.#compile(geometry, options)]);
+    const [session] = await this.#kept.get(key, async () => [await this.#compile(geometry, options, run)]);
     const policy = rehash ? scheduled(rehash.schedule ?? { every: 2 }, "rehash") : null;
     return new StreamlinedDenoiser(session!, policy, options);
   }
@@ -145,13 +149,13 @@ export class Streamlined<Config> {
     return onFeatures ? allCuts(flow) : rehashAt(flow, options!.cut, options!.fresh);
   }
 
-  async #compile(geometry: NetworkSize, options: StreamlinedOptions): Promise<StreamlinedSession> {
-    await this.#component.release();
+  async #compile(geometry: NetworkSize, options: StreamlinedOptions, { plan }: PlannedRun) {
     const model = this.#component.model(geometry);
     const files = namedWeights(this.#architecture, this.#component.weights);
+    checkWeights(files, weightShapes(model), describeModel(model), () => true);
+    await this.#component.release();
     const source = checkpointWeights(files, describeModel(model));
     const rehash = this.#rehash(geometry, options);
-    const { plan } = this.plan(geometry, options);
     return this.#component.withRuntime((runtime, session) =>
       StreamlinedSession.compile(runtime, model, source, weightLocations(files), plan, { ...session, rehash }),
     );

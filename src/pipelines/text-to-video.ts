@@ -72,7 +72,7 @@ export interface SampleVideoOptions {
   prompt: FloatTensor;
   /** Counts at a guidance scale above 1 only. */
   negative: FloatTensor | null;
-  /** All steps in full, in one session, unless given. */
+  /** All steps in full unless given. */
   denoiser?: Denoiser;
   drawNoise?: () => FloatTensor;
   signal?: AbortSignal;

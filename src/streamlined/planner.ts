@@ -67,13 +67,17 @@ interface Mode {
 
 /** The fastest plan that is known to keep to a budget. Throws BudgetError, with the smallest that can be kept. */
 export function planFor(flow: Flow, { memory, rehash = null, overhead = OVERHEAD }: PlannerOptions): PlannedRun {
-  const modes = modesOf(flow, rehash).map((mode) => new Modelled(flow, mode, rehash, overhead));
-  const plans = modes.flatMap((mode) => {
+  const modes: Modelled[] = [];
+  let fits: PlannedRun | null = null;
+  for (const kind of modesOf(flow, rehash)) {
+    const mode = new Modelled(flow, kind, rehash, overhead);
+    modes.push(mode);
     const room = mode.mostRoom(memory);
-    return room === null ? [] : [{ mode, room }];
-  });
-  const chosen = plans.find(({ room, mode }) => room >= mode.enough) ?? plans[0];
-  if (chosen) return chosen.mode.planned(chosen.room);
+    if (room === null) continue;
+    if (room >= mode.enough) return mode.planned(room);
+    fits ??= mode.planned(room);
+  }
+  if (fits) return fits;
   const smallest = Math.min(...modes.map((mode) => mode.planned(mode.leastRoom).prediction.peak));
   throw new BudgetError(
     `${flow.model.className} cannot run in ${describeBytes(memory)}; the smallest budget for these sizes is ` +

@@ -170,6 +170,13 @@ describe.each(kinds)("a pipeline with a tiny %s", (kind) => {
     const [whole, inParts] = [await sampled(), await sampled(0)];
     expect([whole.parts, inParts.parts]).toEqual([false, true]);
     expect(compare("outputs", whole.outputs, inParts.outputs).relative).toBeLessThan(1e-5);
+    // Before anything of the backbone is compiled.
+    await writeFeedback(own, { ...config, backbone: "another" }, weights);
+    const foreign = await openFeedback(own, transformer as Component<unknown>, 0);
+    const segments = vi.spyOn(transformer as Component<unknown>, "segments");
+    await expect(foreign!.steps(geometry)).rejects.toThrow(CheckpointError);
+    expect(segments).not.toHaveBeenCalled();
+    segments.mockRestore();
   });
 
   it.each<[unknown, string]>([

@@ -49,7 +49,14 @@ it("AnimateDiff follows prompts as closely as model_index.json says, or by 7.5",
   const path = join(folder.path, "model_index.json");
   const index = JSON.parse(await readFile(path, "utf8")) as object;
   await writeFile(path, JSON.stringify({ ...index, _guidance_scale: 3 }));
-  expect((await TextToVideoPipeline.fromFolder(folder, nodeRuntime, { threads })).guidanceScale).toBe(3);
+  const own = await TextToVideoPipeline.fromFolder(folder, nodeRuntime, { threads });
+  expect(own.guidanceScale).toBe(3);
+  const options = { ...small, frames: 2 };
+  const made = await own("a cat", options);
+  expect(made.videos).toEqual((await text("a cat", { ...options, guidanceScale: 3 })).videos);
+  expect(made.videos).not.toEqual((await text("a cat", options)).videos);
+  await writeFile(path, JSON.stringify({ ...index, _guidance_scale: "much" }));
+  await expect(TextToVideoPipeline.fromFolder(folder, nodeRuntime, { threads })).rejects.toThrow(ConfigError);
 });
 
 // Runs of diffusers with weights that both sides draw: test/fixtures/videos.py.

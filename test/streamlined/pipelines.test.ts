@@ -1,11 +1,14 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { ArgumentError, BudgetError } from "../../src/errors.ts";
+import { unetMotion } from "../../src/models/unet-motion.ts";
 import type { Animation } from "../../src/pipelines/animation.ts";
 import { type ImageToVideo, ImageToVideoPipeline } from "../../src/pipelines/image-to-video.ts";
-import { decodingIn } from "../../src/pipelines/streamlined.ts";
+import { decodingIn, Streamlined } from "../../src/pipelines/streamlined.ts";
 import { type TextToVideo, TextToVideoPipeline } from "../../src/pipelines/text-to-video.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
+import { PlainDenoiser } from "../../src/sampling/denoiser.ts";
 import { OVERHEAD } from "../../src/streamlined/planner.ts";
+import { StreamlinedDenoiser } from "../../src/streamlined/rehash.ts";
 import type { FloatTensor, Tensor } from "../../src/tensor.ts";
 import { recordedVideo, writeVideoPipeline } from "../support/video-pipelines.ts";
 
@@ -49,6 +52,21 @@ describe("videos by a plan, against diffusers' runs", () => {
     expect({ fullSteps, rehashSteps }).toEqual({ fullSteps: 4, rehashSteps: 0 });
     expect(told[0]).toMatch(/^0 0\/\d+ time_embedding$/);
     expect(told.at(-1)).toMatch(/^3 .* conv_out$/);
+  });
+
+  it("without a budget where the network is large, unless its weights are read anew in every run", async () => {
+    const size = { batch: 1, frames: 2, height: 4, width: 4, tokens: 5 };
+    const opened = async (options: { stream?: boolean }, large: number) => {
+      const folder = await writeVideoPipeline("animatediff");
+      const { unet } = await TextToVideoPipeline.fromFolder(folder, nodeRuntime, { threads, ...options });
+      const streamlined = new Streamlined(unet, unetMotion, large);
+      const denoiser = await streamlined.openDenoiser(size);
+      await streamlined.release();
+      return denoiser.constructor.name;
+    };
+    expect(await opened({}, 0)).toBe(StreamlinedDenoiser.name);
+    expect(await opened({}, 1e9)).toBe(PlainDenoiser.name);
+    expect(await opened({ stream: true }, 0)).toBe(PlainDenoiser.name);
   });
 
   it("Stable Video Diffusion under a budget", async () => {
