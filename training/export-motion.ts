@@ -69,6 +69,8 @@ const index = {
   tokenizer: sharedParts.tokenizer,
   unet: ["diffusers", "UNet2DConditionModel"],
   vae: sharedParts.vae,
+  // Not diffusers', which leaves it alone: how closely prompts are followed unless a call says otherwise.
+  _guidance_scale: 4.5,
 };
 await writeFile(join(options.to, "model_index.json"), JSON.stringify(index, null, 2) + "\n");
 

@@ -25,7 +25,7 @@ const { values: options } = parseArgs({
     /** The moving picture; six prompts in a row. */
     animation: { type: "string", default: "docs/motion-sheet.gif" },
     steps: { type: "string", default: "25" },
-    guidance: { type: "string", default: "4.5" },
+    guidance: { type: "string" },
     seed: { type: "string", default: "0" },
   },
 });
@@ -34,7 +34,7 @@ const videos: (readonly Picture[])[] = [];
 for (const prompt of motionPrompts) {
   const { videos: made } = await pipe(prompt, {
     steps: Number(options.steps),
-    guidanceScale: Number(options.guidance),
+    ...(options.guidance ? { guidanceScale: Number(options.guidance) } : {}),
     seed: Number(options.seed),
     frames: frameCount,
   });
