@@ -3,7 +3,7 @@
  * Stable Diffusion has it, the motion modules in an adapter of their own.
  * `npx tsx training/export-motion.ts [--from training/runs/motion] [--to checkpoints/fluent-emoji-motion]`
  */
-import { cp, mkdir, readdir, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { fileSource } from "../src/checkpoints/node.ts";
@@ -58,8 +58,14 @@ const modules = new Map([...(await readAll("motion.safetensors")), ...positionTa
 const wanted = [...unetShapes(merged).keys()].filter(isMotion);
 await writeNetwork("motion_adapter", motionAdapterConfig(videoShape), modules, wanted);
 await writeConfig("scheduler", "scheduler_config.json", videoSchedulerConfig);
+// The image model's, which lies beside it: not a second copy. It has to be what this model was trained with.
+const image = "fluent-emoji";
 for (const part of Object.keys(sharedParts)) {
-  await cp(join(options.from, part), join(options.to, part), { recursive: true });
+  const [own, theirs] = [join(options.from, part), join(options.to, "..", image, part)];
+  for (const file of await readdir(own)) {
+    if ((await readFile(join(own, file))).equals(await readFile(join(theirs, file)))) continue;
+    throw new CheckpointError(`${join(theirs, file)}: is not what ${options.from} was trained with`);
+  }
 }
 const index = {
   _class_name: "AnimateDiffPipeline",
@@ -69,8 +75,9 @@ const index = {
   tokenizer: sharedParts.tokenizer,
   unet: ["diffusers", "UNet2DConditionModel"],
   vae: sharedParts.vae,
-  // Not diffusers', which leaves it alone: how closely prompts are followed unless a call says otherwise.
+  // Not diffusers', which leaves these alone: how closely prompts are followed, and where the other parts are.
   _guidance_scale: 4.5,
+  _parts_from: Object.fromEntries(Object.keys(sharedParts).map((part) => [part, image])),
 };
 await writeFile(join(options.to, "model_index.json"), JSON.stringify(index, null, 2) + "\n");
 

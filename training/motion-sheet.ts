@@ -1,13 +1,13 @@
 /**
- * What the video model draws: a strip of frames for each of some fixed prompts, and one moving picture of all of them.
- * `npx tsx training/motion-sheet.ts [--model checkpoints/fluent-emoji-motion] [--out docs/motion-sheet.png]`
+ * What the video model draws: one moving picture of some fixed prompts, and a strip of frames for a few of them.
+ * `npx tsx training/motion-sheet.ts [--model checkpoints/fluent-emoji-motion] [--out docs/motion-strip.webp]`
  */
-import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { writeAnimation } from "../src/pipelines/animation-node.ts";
-import { contactSheet, encodePng, type Picture } from "../src/pipelines/picture.ts";
+import { contactSheet, type Picture } from "../src/pipelines/picture.ts";
 import { TextToVideoPipeline } from "../src/pipelines/text-to-video.ts";
 import { frameCount } from "./animations.ts";
+import { writeWebp } from "./write-webp.ts";
 
 /** Chosen before the model was trained: faces, hearts, animals, people, things; the last two have no animation in the data. */
 export const motionPrompts = [
@@ -21,7 +21,7 @@ export const motionPrompts = [
 const { values: options } = parseArgs({
   options: {
     model: { type: "string", default: "checkpoints/fluent-emoji-motion" },
-    out: { type: "string", default: "docs/motion-sheet.png" },
+    out: { type: "string", default: "docs/motion-strip.webp" },
     /** The moving picture; six prompts in a row. */
     animation: { type: "string", default: "docs/motion-sheet.gif" },
     steps: { type: "string", default: "25" },
@@ -40,7 +40,9 @@ for (const prompt of motionPrompts) {
   });
   videos.push(made[0]!.frames);
 }
-await writeFile(options.out, encodePng(contactSheet(videos.flat(), frameCount)));
+const inStrip = ["a beating heart", "a person running", "a person dancing", "fire"];
+const strips = inStrip.map((prompt) => videos[motionPrompts.indexOf(prompt)]!);
+await writeWebp(options.out, contactSheet(strips.flat(), frameCount));
 const frames = videos[0]!.map((_, i) =>
   contactSheet(
     videos.map((video) => video[i]!),

@@ -1,12 +1,12 @@
 /**
- * The README's contact sheets, contact-sheet.png and recombined-sheet.png: fixed prompts and seeds, whatever comes out.
+ * The README's contact sheets, contact-sheet.webp and recombined-sheet.webp: fixed prompts and seeds, whatever comes out.
  * `npx tsx training/sheet.ts [--model checkpoints/fluent-emoji] [--out docs]`
  */
-import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { contactSheet, encodePng } from "../src/pipelines/picture.ts";
+import { contactSheet } from "../src/pipelines/picture.ts";
 import { TextToImagePipeline } from "../src/pipelines/text-to-image.ts";
+import { writeWebp } from "./write-webp.ts";
 
 /** Six of each group of the data, chosen before the model was trained. */
 export const sheetPrompts = [
@@ -36,8 +36,8 @@ const { values: options } = parseArgs({
   },
 });
 const pipe = await TextToImagePipeline.fromPretrained(options.model, { spin: false });
-await sheet("contact-sheet.png", sheetPrompts);
-await sheet("recombined-sheet.png", recombinedPrompts);
+await sheet("contact-sheet.webp", sheetPrompts);
+await sheet("recombined-sheet.webp", recombinedPrompts);
 
 async function sheet(name: string, prompts: readonly string[]): Promise<void> {
   const images = [];
@@ -48,5 +48,5 @@ async function sheet(name: string, prompts: readonly string[]): Promise<void> {
     });
     images.push(made[0]!);
   }
-  await writeFile(join(options.out, name), encodePng(contactSheet(images, 8)));
+  await writeWebp(join(options.out, name), contactSheet(images, 8));
 }

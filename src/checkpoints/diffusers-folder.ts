@@ -66,6 +66,23 @@ export function parseModelIndex(json: unknown, where: string): ModelIndex {
   return { className, components, options };
 }
 
+/**
+ * Where a component is: in the pipeline's folder, or in that of another pipeline beside it, if `_parts_from` of
+ * model_index.json names that for it (`{"vae": "other"}`). The key is ours, for models of one family that lie together.
+ * Throws CheckpointError if it names anything but a folder beside this one.
+ */
+export function componentFolder(folder: Folder, { options }: ModelIndex, component: string): Folder {
+  const where = `${folder.name}/${indexFile}: _parts_from`;
+  const { _parts_from: partsFrom = {} } = options;
+  const other = Object.entries(expectObject(partsFrom, where)).find(([name]) => name === component)?.[1];
+  if (other === undefined) return folder.sub(component);
+  const beside = typeof other === "string" && /^\w[\w.-]*$/.test(other) ? folder.beside(other) : null;
+  if (beside) return beside.sub(component);
+  throw new CheckpointError(
+    `${where} says ${describe(other)} for ${quote(component)}, which is no folder beside this one.`,
+  );
+}
+
 /** Whether a component's folder has a configuration: a tokenizer can do without. */
 export async function hasConfig(component: Folder): Promise<boolean> {
   return (await configFile(component)) !== undefined;

@@ -35,6 +35,11 @@ export abstract class Folder {
     return parseJson(await decode(source), source.name);
   }
 
+  /** The folder of this name that lies where this one does; null where there is no such place. Nothing is read. */
+  beside(_name: string): Folder | null {
+    return null;
+  }
+
   /** A folder inside this one, such as a pipeline's component; this folder itself for "". Nothing is read. */
   sub(path: string): Folder {
     return path === "" ? this : new SubFolder(this, insidePath(path, this.name));

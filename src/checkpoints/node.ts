@@ -74,6 +74,10 @@ export class NodeFolder extends Folder {
     return fileSource(this.nativePath(path), path);
   }
 
+  override beside(name: string): NodeFolder {
+    return new NodeFolder(join(this.path, "..", insidePath(name, this.name)), join(this.name, "..", name));
+  }
+
   /** Links are not resolved here: the Hub's own cache consists of them. A source's `nativePath` is the real one. */
   override nativePath(path: string): string {
     return join(this.path, insidePath(path, this.name));

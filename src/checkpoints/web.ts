@@ -74,6 +74,13 @@ export class HttpFolder extends Folder {
     return httpSource(this.url(path), path, this.options);
   }
 
+  override beside(name: string): HttpFolder {
+    return new HttpFolder(
+      `${this.base.replace(/[^/]*$/, "")}${encodeURIComponent(insidePath(name, this.name))}`,
+      this.options,
+    );
+  }
+
   private url(path: string): string {
     return `${this.base}/${insidePath(path, this.name).split("/").map(encodeURIComponent).join("/")}`;
   }

@@ -1,5 +1,12 @@
 import { Command } from "commander";
-import { hasConfig, isPipeline, type RawConfig, readConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
+import {
+  componentFolder,
+  hasConfig,
+  isPipeline,
+  type RawConfig,
+  readConfig,
+  readModelIndex,
+} from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { openWeights, type WeightFiles } from "../checkpoints/weights.ts";
 import { HalfstepError } from "../errors.ts";
@@ -37,7 +44,7 @@ async function info(model: string, { json }: { json?: boolean }): Promise<void> 
   const index = pipeline ? await readModelIndex(folder) : null;
   const components: ComponentInfo[] = [];
   for (const name of index?.components.keys() ?? [""]) {
-    const part = name ? folder.sub(name) : folder;
+    const part = name ? componentFolder(folder, index!, name) : folder;
     if (!name || (await hasConfig(part))) components.push(await describeComponent(part, name));
   }
   const className = index?.className ?? components[0]?.class ?? "unknown";

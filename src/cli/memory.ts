@@ -4,13 +4,13 @@ import { constants } from "node:os";
 
 /**
  * What glibc's allocator does, read when a process starts. By itself it keeps freed blocks of up to 32 MB, for every thread
- * apart. So: one pool for all threads; blocks of more than 16 MB are given back at once, others used again, which saves
+ * apart. So: one pool for all threads; blocks of more than 4 MB are given back at once, others used again, which saves
  * the making of new pages; those that are made are huge pages.
  */
 export const steadyAllocator = {
   MALLOC_ARENA_MAX: "1",
-  MALLOC_MMAP_THRESHOLD_: String(2 ** 24),
-  MALLOC_TRIM_THRESHOLD_: String(2 ** 25),
+  MALLOC_MMAP_THRESHOLD_: String(2 ** 22),
+  MALLOC_TRIM_THRESHOLD_: String(2 ** 23),
   GLIBC_TUNABLES: [process.env["GLIBC_TUNABLES"], "glibc.malloc.hugetlb=1"].filter(Boolean).join(":"),
 };
 

@@ -1,5 +1,5 @@
 /** The text side of a pipeline's folder, whichever encoder it has: prompts in, states that a UNet attends to out. */
-import type { ModelIndex } from "../checkpoints/diffusers-folder.ts";
+import { componentFolder, type ModelIndex } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { ConfigError } from "../errors.ts";
 import type { CLIPTextConfig } from "../models/clip-text.ts";
@@ -28,14 +28,14 @@ export interface PromptEncoder {
 /** Null in a folder without text encoder or tokenizer. Throws ConfigError for an encoder that is neither CLIP's nor T5's. */
 export async function openPromptEncoder(
   folder: Folder,
-  { components }: ModelIndex,
+  index: ModelIndex,
   runtime: Runtime,
   options: PipelineOptions,
 ): Promise<PromptEncoder | null> {
-  if (!components.has("text_encoder") || !components.has("tokenizer")) return null;
-  const tokenizer = await PromptTokenizer.open(folder.sub("tokenizer"));
+  if (!index.components.has("text_encoder") || !index.components.has("tokenizer")) return null;
+  const tokenizer = await PromptTokenizer.open(componentFolder(folder, index, "tokenizer"));
   const encoder = await Component.open<unknown>(
-    folder.sub("text_encoder"),
+    componentFolder(folder, index, "text_encoder"),
     (raw) => {
       const architecture = architectureOf(raw);
       if (architecture === clipText || architecture === t5) return architecture;

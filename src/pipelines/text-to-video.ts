@@ -3,7 +3,7 @@
  * from CLIP, guidance between the negative prompt and the prompt, a solver over all frames, the autoencoder frame by frame.
  */
 import { platform } from "#platform";
-import { type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
+import { componentFolder, type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
@@ -144,7 +144,7 @@ export class TextToVideoPipeline {
       name: folder.name,
       className: index.className,
       unet: await openMotionUNet(folder, index, motionAdapter, runtime, options),
-      vae: await Component.open(folder.sub("vae"), () => autoencoderKL.decoder, runtime, options),
+      vae: await Component.open(componentFolder(folder, index, "vae"), () => autoencoderKL.decoder, runtime, options),
       prompts: await openPromptEncoder(folder, index, runtime, options),
       schedulerConfig: forMotion(index.className, await readConfig(folder.sub("scheduler"))),
       guidanceScale: ownGuidance(folder, index, 7.5),

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import {
   classNameOf,
+  componentFolder,
   isPipeline,
   parseModelIndex,
   readConfig,
@@ -89,6 +90,39 @@ describe("model_index.json", () => {
 
   it("is missed where there is none", async () => {
     await expect(readModelIndex(folderOf({}))).rejects.toThrow(/m: has no model_index.json/);
+  });
+});
+
+describe("a component that another pipeline has", () => {
+  const index = (partsFrom: unknown) =>
+    parseModelIndex({ _class_name: "P", vae: ["diffusers", "V"], _parts_from: partsFrom }, "m");
+
+  it("is in the folder beside, on disk and on a server", async () => {
+    const path = await temporary();
+    for (const [model, value] of Object.entries({ own: 1, other: 2 })) {
+      await mkdir(join(path, model, "vae"), { recursive: true });
+      await writeFile(join(path, model, "vae", "config.json"), JSON.stringify({ value }));
+    }
+    const server = await serve((request, response) => {
+      response.setHeader("Content-Type", "application/json");
+      response.end(JSON.stringify({ url: request.url }));
+    });
+    const onDisk = new NodeFolder(join(path, "own"));
+    expect(await readConfig(componentFolder(onDisk, index(undefined), "vae"))).toEqual({ value: 1 });
+    expect(await readConfig(componentFolder(onDisk, index({ unet: "other" }), "vae"))).toEqual({ value: 1 });
+    expect(await readConfig(componentFolder(onDisk, index({ vae: "other" }), "vae"))).toEqual({ value: 2 });
+    const remote = componentFolder(new HttpFolder(`${server}/models/own/`), index({ vae: "other" }), "vae");
+    expect(await readConfig(remote)).toEqual({ url: "/models/other/vae/config.json" });
+  });
+
+  it.each(["..", "../other", "a/b", "/etc", ".hidden", "", 1, null, ["other"]])("is not at %j", (other) => {
+    const open = () => componentFolder(new NodeFolder("/models/own"), index({ vae: other }), "vae");
+    expect(open).toThrow(CheckpointError);
+    expect(open).toThrow('"vae", which is no folder beside this one');
+  });
+
+  it("is not beside a folder that lies nowhere", () => {
+    expect(() => componentFolder(folderOf({}), index({ vae: "other" }), "vae")).toThrow(CheckpointError);
   });
 });
 
