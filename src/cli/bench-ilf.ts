@@ -1,11 +1,12 @@
 import { writeFile } from "node:fs/promises";
 import { Command, Option } from "commander";
 import { platform } from "#platform";
+import { ArgumentError } from "../errors.ts";
 import { captionsFor } from "../metrics/evaluate.ts";
 import { Judge } from "../metrics/judge.ts";
 import { contactSheet, encodePng } from "../pipelines/picture.ts";
 import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
-import { parseSchedule } from "../sampling/step-policy.ts";
+import { isList, parseSchedule, type Schedule } from "../sampling/step-policy.ts";
 import { benchGeometry, benchTraining, geometries } from "./bench-ilf-geometry.ts";
 import { type Mode, modesAtEqualTime } from "./bench-ilf-modes.ts";
 import { type Measured, type Row, score } from "./bench-ilf-scores.ts";
@@ -64,21 +65,23 @@ async function run(options: Options): Promise<void> {
 async function compare(options: Options, signal: AbortSignal): Promise<void> {
   const { samples, seed, steps, threads } = options;
   const session = threads ? { threads } : {};
+  // Before minutes are spent on setting the others' thresholds.
+  const also = (options.also ?? []).map((text) => scheduleFor(text, steps));
   const open = () => TextToImagePipeline.fromPretrained(options.model, session);
   const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, session);
   const reference = await judge.reference();
   const prompts = captionsFor(reference, samples).map((caption) => reference.captions[caption]!.text);
   const ilf = {
     method: "ilf" as const,
-    ...(options.schedule === undefined ? {} : { schedule: parseSchedule(options.schedule) }),
+    ...(options.schedule === undefined ? {} : { schedule: scheduleFor(options.schedule, steps) }),
   };
   const first = await open();
   const guidanceScale = options.guidance ?? first.guidanceScale;
   await first.release();
   const modes = await modesAtEqualTime(open, prompts, { steps, guidanceScale, ilf });
 
-  for (const text of options.also ?? []) {
-    modes.push({ name: `ILF ${text}`, steps, acceleration: { method: "ilf", schedule: parseSchedule(text) } });
+  for (const [i, schedule] of also.entries()) {
+    modes.push({ name: `ILF ${options.also![i]!}`, steps, acceleration: { method: "ilf", schedule } });
   }
 
   const bar = new ProgressBar("{bar} {value}/{total} prompts, {eta_formatted} left");
@@ -110,6 +113,12 @@ async function compare(options: Options, signal: AbortSignal): Promise<void> {
   if (options.sheet) await writeSheet(options.sheet, measured);
   if (options.json) console.log(JSON.stringify({ machine: machine(), seed, samples, rows }));
   else console.log(table(rows));
+}
+
+function scheduleFor(text: string, steps: number): Schedule {
+  const schedule = parseSchedule(text);
+  if (!isList(schedule) || schedule.length === steps) return schedule;
+  throw new ArgumentError(`"${text}" is a schedule for ${schedule.length} steps; there are ${steps} (--steps).`);
 }
 
 const settingsOf = ({ steps, acceleration }: Mode, guidanceScale: number, seed: number) => ({
