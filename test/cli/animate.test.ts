@@ -41,6 +41,37 @@ describe("halfstep animate", () => {
     expect(delay!.reduce((a, b) => a + b)).toBe(630);
   });
 
+  it("draws with the model of this repository unless told otherwise: a red heart on white, that moves", async () => {
+    const out = join(folder, "heart.gif");
+    const { code, stdout } = await animate("a beating heart", "--out", out, "--seed", "0", "--json");
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({
+      model: "fluent-emoji-motion",
+      frames: 16,
+      guidanceScale: 4.5,
+      steps: 25,
+    });
+    const { data, info } = await sharp(out, { animated: true })
+      .removeAlpha()
+      .raw()
+      .toBuffer({ resolveWithObject: true });
+    expect([info.width, info.height]).toEqual([64, 16 * 64]);
+    const pixel = (frame: number, x: number, y: number) => {
+      const at = 3 * ((64 * frame + y) * 64 + x);
+      return [...data.subarray(at, at + 3)] as [number, number, number];
+    };
+    for (let frame = 0; frame < 16; frame++) {
+      const [red, green, blue] = pixel(frame, 32, 32);
+      expect(red, `frame ${frame}`).toBeGreaterThan(1.5 * Math.max(green, blue));
+      expect(Math.min(...pixel(frame, 2, 61))).toBeGreaterThan(240);
+    }
+    const frames = Array.from({ length: 16 }, (_, i) => data.subarray(i * 64 * 64 * 3, (i + 1) * 64 * 64 * 3));
+    const changed = frames
+      .slice(1)
+      .map((frame, i) => frame.reduce((sum, v, k) => sum + Math.abs(v - frames[i]![k]!), 0));
+    expect(Math.min(...changed)).toBeGreaterThan(0);
+  });
+
   it("writes a folder of frames that begin at a picture", async () => {
     const svd = (await writeVideoPipeline("svd")).path;
     const { call } = await recordedVideo("svd");
