@@ -2,6 +2,7 @@
 import type { Acceleration, accelerations } from "../pipelines/acceleration.ts";
 import type { TextToImage, TextToImageOptions } from "../pipelines/text-to-image.ts";
 import type { Action, Schedule } from "../sampling/step-policy.ts";
+import { median } from "./median.ts";
 
 export interface Mode {
   readonly name: string;
@@ -124,8 +125,7 @@ async function besides(
       }
     }
   }
-  const [own, others] = times.map((each) => each.toSorted((a, b) => a - b)[each.length >> 1]!) as [number, number];
-  return others / own;
+  return median(times[1]) / median(times[0]);
 }
 
 /** As many full steps as given, the first three among them, the others spread evenly. */

@@ -5,7 +5,7 @@ import { alignments } from "../metrics/alignment.ts";
 import { captionsFor } from "../metrics/evaluate.ts";
 import { featureStatistics, frechetDistance } from "../metrics/frechet.ts";
 import type { Judge, JudgedPictures } from "../metrics/judge.ts";
-import { psnr, ssim } from "../metrics/similarity.ts";
+import { finitePsnr, ssim } from "../metrics/similarity.ts";
 import type { Picture } from "../pipelines/picture.ts";
 import { pickRows } from "../sampling/guidance.ts";
 import type { Mode } from "./bench-ilf-modes.ts";
@@ -50,8 +50,7 @@ export async function score(measured: readonly Measured[], judge: Judge, samples
   return measured.map((row, i) => {
     const { features, embeds } = judged[i]!;
     const distances = row.pictures.map((picture, k) => [
-      // Equal pictures have no finite PSNR; 60 dB is more than 8 bits can show.
-      Math.min(60, psnr(picture, plain.pictures[k]!)),
+      finitePsnr(picture, plain.pictures[k]!),
       ssim(picture, plain.pictures[k]!),
     ]);
     const cosines = alignments(embeds, texts);

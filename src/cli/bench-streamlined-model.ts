@@ -3,7 +3,7 @@ import { platform } from "#platform";
 import { captionsFor } from "../metrics/evaluate.ts";
 import { frechetDistanceOf } from "../metrics/frechet.ts";
 import { Judge } from "../metrics/judge.ts";
-import { psnr, ssim } from "../metrics/similarity.ts";
+import { finitePsnr, ssim } from "../metrics/similarity.ts";
 import type { Picture } from "../pipelines/picture.ts";
 import type { VideoAccelerate } from "../pipelines/streamlined.ts";
 import { type TextToVideo, TextToVideoPipeline } from "../pipelines/text-to-video.ts";
@@ -43,9 +43,6 @@ export interface RehashRow {
   fdFrames: number;
   fdMotion: number;
 }
-
-/** Equal pictures have no finite PSNR; 60 dB is more than 8 bits can show. */
-const HIGHEST = 60;
 
 /** One row a mode, all steps in full first. */
 export async function benchModel(options: ModelBenchOptions, signal: AbortSignal): Promise<RehashRow[]> {
@@ -153,7 +150,7 @@ function rowOf(
     fullSteps: mean(made.map(({ fullSteps }) => fullSteps)),
     secondsPerVideo: seconds,
     speedup: median(full.map((video) => video.seconds)) / seconds,
-    psnr: mean(pairs.map(([a, b]) => Math.min(HIGHEST, psnr(a, b)))),
+    psnr: mean(pairs.map(([a, b]) => finitePsnr(a, b))),
     ssim: mean(pairs.map(([a, b]) => ssim(a, b))),
     fdFrames: frechetDistanceOf(own.frames, reference.frames),
     // One frame does not move.

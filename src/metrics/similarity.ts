@@ -11,6 +11,9 @@ export function psnr(a: Picture, b: Picture): number {
   return 10 * Math.log10((PEAK * PEAK * a.data.length) / squares);
 }
 
+/** For means over pictures, some of which may be equal: at most 60 dB, more than 8 bits can show. */
+export const finitePsnr = (a: Picture, b: Picture): number => Math.min(60, psnr(a, b));
+
 const RADIUS = 5;
 const window = gaussian(1.5);
 const C1 = (0.01 * PEAK) ** 2;

@@ -1,6 +1,7 @@
 /** What every model file provides: its configuration, its inputs, and the list of stages that it consists of. */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Dim, Value } from "../graph/value.ts";
+import { buildStages, pick } from "./features.ts";
 import { parameterWeights, type WeightSource, Weights } from "./weights.ts";
 
 /** Named values that stages read and write, in the words of diffusers' `forward` ("hiddenStates", "timestep"). */
@@ -65,9 +66,7 @@ export interface Architecture<Config> {
 /** The outputs of all stages in a row, as one graph. */
 export function buildModel(model: StagedModel, source: WeightSource): Features {
   const weights = new Weights(source);
-  let features: Features = model.inputs;
-  for (const stage of model.stages) features = { ...features, ...stage.build(features, weights) };
-  return Object.fromEntries(model.outputs.map((name) => [name, features[name]!]));
+  return pick(buildStages(model.stages, model.inputs, weights), model.outputs);
 }
 
 /** What errors say needs the weights: "DiTTransformer2DModel with in_channels 4 and ...". */

@@ -75,14 +75,14 @@ export class FeedbackComponent {
 
   async #stepsInParts(geometry: Geometry): Promise<IlfSteps> {
     const backbone = this.#transformer.model(geometry);
-    await this.#feedback.check(backbone, this.#transformer.weights);
     const { cuts, feed, resume } = feedbackCuts(backbone, this.config);
-    const parts = await this.#transformer.segments(geometry, cuts);
+    // First, because it refuses a module of another backbone.
     const module = await this.#module.get(JSON.stringify(geometry), async () => [
       await this.#transformer.withRuntime((runtime, options) =>
         this.#feedback.compile(runtime, backbone, this.#transformer.weights, { takesTurns: true, ...options }),
       ),
     ]);
+    const parts = await this.#transformer.segments(geometry, cuts);
     return new StepsInParts({
       parts,
       feed,

@@ -1,15 +1,14 @@
 import { execFile, spawn } from "node:child_process";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import sharp from "sharp";
 import { beforeAll, describe, expect, it } from "vitest";
 import { encodePng, pngText } from "../../src/pipelines/picture.ts";
 import { readPicture } from "../../src/pipelines/picture-node.ts";
+import { halfstep, root } from "../support/cli.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { recordedVideo, writeVideoPipeline } from "../support/video-pipelines.ts";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
 const command = ["--import", "tsx", join(root, "src/cli/main.ts"), "animate"];
 
 let folder: string;
@@ -19,13 +18,7 @@ beforeAll(async () => {
   model = (await writeVideoPipeline("animatediff")).path;
 });
 
-function animate(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  return new Promise((resolve) => {
-    execFile(process.execPath, [...command, ...args], { cwd: root }, (error, stdout, stderr) => {
-      resolve({ code: typeof error?.code === "number" ? error.code : error ? 1 : 0, stdout, stderr });
-    });
-  });
-}
+const animate = (...args: string[]) => halfstep("animate", ...args);
 
 describe("halfstep animate", () => {
   it("writes a GIF of a prompt and says with JSON what is in it", async () => {

@@ -1,12 +1,9 @@
-import { execFile } from "node:child_process";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
+import { halfstep } from "../support/cli.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { writeVideoPipeline } from "../support/video-pipelines.ts";
-
-const root = fileURLToPath(new URL("../..", import.meta.url));
 
 let folder: string;
 let model: string;
@@ -14,15 +11,6 @@ beforeAll(async () => {
   folder = await temporaryFolder();
   model = (await writeVideoPipeline("animatediff")).path;
 });
-
-function halfstep(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const command = ["--import", "tsx", join(root, "src/cli/main.ts"), ...args];
-  return new Promise((resolve) => {
-    execFile(process.execPath, command, { cwd: root }, (error, stdout, stderr) => {
-      resolve({ code: typeof error?.code === "number" ? error.code : error ? 1 : 0, stdout, stderr });
-    });
-  });
-}
 
 describe("halfstep animate under a budget", () => {
   const small = ["--frames", "2", "--steps", "3", "--seed", "3", "--width", "24", "--threads", "1", "--json"];
