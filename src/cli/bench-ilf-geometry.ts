@@ -4,8 +4,8 @@ import { openWeights } from "../checkpoints/weights.ts";
 import { constant, type Value } from "../graph/value.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
 import { Distillation, rowsOf } from "../ilf/distill.ts";
-import { copiedBlock, feedbackModel } from "../ilf/feedback.ts";
-import { type Carried, feedbackFeeds } from "../ilf/steps.ts";
+import { copiedWeight, feedbackModel } from "../ilf/feedback.ts";
+import { type Carried, feedbackFeeds, predictedOf } from "../ilf/steps.ts";
 import { buildModel, describeModel, type StagedModel } from "../models/architecture.ts";
 import { architectureOf } from "../models/registry.ts";
 import { segmentModel } from "../models/segments.ts";
@@ -45,8 +45,8 @@ export async function benchTraining(name: string, { rounds, seed, threads, json 
     ...{ config, anyBatch, batch, guidanceScale },
     session: { spin: false, ...(threads ? { threads } : {}) },
   });
-  const { cuts, resume } = feedbackCuts(model, config);
-  const inputs = [feedbackModel(model, config), ...segmentModel(model, cuts).slice(resume)].map((part) => part.inputs);
+  const { cuts, after } = feedbackCuts(model, config);
+  const inputs = [feedbackModel(model, config), ...segmentModel(model, cuts).slice(after)].map((part) => part.inputs);
   const known = Object.assign({}, ...inputs) as StagedModel["inputs"];
   const reads = Object.fromEntries(distillation.reads.map((feature) => [feature, known[feature]!]));
   const features = known["hiddenStates"] ?? known["carried"]!;
@@ -81,7 +81,8 @@ async function openNetwork(name: string, seed: number, batch: number, schedule =
   const parsed = architecture.parseConfig(raw);
   const blocks = raw["num_layers"] as number;
   const config: FeedbackConfig = {
-    ...{ feedBlock: blocks - 2, resumeBlock: blocks - 2, embeddingChange: true, trend: true },
+    ...{ feedBlock: blocks - 2, resumeBlock: blocks - 2, ownBlocks: true },
+    ...{ embeddingChange: true, trend: true, mixing: true },
     ...{ schedule: parseSchedule(schedule), backbone: "" },
   };
   return {
@@ -95,7 +96,7 @@ async function openNetwork(name: string, seed: number, batch: number, schedule =
 export async function benchGeometry(name: string, options: GeometryOptions): Promise<void> {
   const { steps, rounds, seed, threads, json } = options;
   const { model, weights, config } = await openNetwork(name, seed, ROWS, options.schedule);
-  const { cuts, feed, resume } = feedbackCuts(model, config);
+  const { cuts, feed, after } = feedbackCuts(model, config);
   const session = threads ? { threads } : {};
   const compile = (part: StagedModel, source = checkpointWeights(weights, describeModel(part))) =>
     StagedSession.compile(nodeRuntime, part, source, weightLocations(weights), { takesTurns: true, ...session });
@@ -106,10 +107,10 @@ export async function benchGeometry(name: string, options: GeometryOptions): Pro
   const module = feedbackModel(model, config);
   const own = checkpointWeights(weights, describeModel(module));
   const zeros = (shape: readonly number[]) => constant(new Float32Array(sizeOf(shape)), shape, "float32");
-  const block = copiedBlock(model, config).name;
-  const feedback = await compile(module, (tensor, shape) =>
-    tensor.startsWith("block.") ? own(tensor.replace("block", block), shape) : zeros(shape),
-  );
+  const feedback = await compile(module, (tensor, shape) => {
+    const copied = copiedWeight(model, config, tensor);
+    return copied === null ? zeros(shape) : own(copied, shape);
+  });
 
   const feeds = randomFeeds(model, seed);
   const times = { whole: [] as number[], full: [] as number[], inner: [] as number[] };
@@ -130,8 +131,8 @@ export async function benchGeometry(name: string, options: GeometryOptions): Pro
     const carried: Carried = { features, embedding, trend: floatTensor(features.shape) };
     start = performance.now();
     const again = await runSegments(parts.slice(0, 1), feeds);
-    const { hiddenStates } = await feedback.run(feedbackFeeds(again, carried));
-    await runSegments(parts.slice(resume), { ...again, hiddenStates: hiddenStates! });
+    const { hiddenStates } = predictedOf(await feedback.run(feedbackFeeds(again, carried)));
+    await runSegments(parts.slice(after), { ...again, hiddenStates });
     record("inner", start);
   }
   await Promise.all([whole, feedback, ...parts].map((each) => each.release()));

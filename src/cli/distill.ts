@@ -34,8 +34,11 @@ interface Options {
   pictures: number;
   reuse: number;
   memory: number;
+  cutShort: boolean;
   embeddingChange: boolean;
   trend: boolean;
+  mixing: boolean;
+  ownBlocks: boolean;
   seed: number;
   minutes: number;
   threads?: number;
@@ -66,8 +69,14 @@ export function distillCommand(): Command {
     .option("--pictures <n>", "pictures sampled together", whole(1, 65536), 16)
     .option("--reuse <n>", "how often an inner step is learned from, on average", numberBetween(0.01, 1e6), 4)
     .option("--memory <gigabytes>", "recorded steps that are kept", numberBetween(0.001, 10_000), 1)
+    .option("--no-cut-short", "sample every trajectory to its end, instead of most of them for the early steps alone")
     .option("--no-embedding-change", "leave out the change of the patch embedding")
     .option("--no-trend", "leave out the features' change between the last two full steps")
+    .option("--no-mixing", "add up what the module reads instead of mixing it by a learned matrix")
+    .option(
+      "--no-own-blocks",
+      "leave the blocks after the module as they are in the backbone, instead of training copies",
+    )
     .option("--minutes <n>", "stop after so long, with a checkpoint to go on from", numberBetween(0, 1e6), 1e6)
     .option("--seed <n>", "of trajectories and batches", whole(0, 2 ** 31), 0)
     .option("--fresh", "start anew even if there is a checkpoint")
@@ -89,7 +98,18 @@ async function train(name: string, options: Options, signal: AbortSignal): Promi
     ...configOf(options, from, pipe.transformer.config.numLayers),
     guidanceScale: options.guidance ?? (pipe.kind === "text" ? pipe.pipeline.guidanceScale : 4),
     memory: options.memory * 1e9,
-    ...pick(options, "steps", "learningRate", "batch", "samplingSteps", "featureLoss", "pictures", "reuse", "seed"),
+    ...pick(
+      options,
+      "steps",
+      "learningRate",
+      "batch",
+      "samplingSteps",
+      "featureLoss",
+      "pictures",
+      "reuse",
+      "cutShort",
+      "seed",
+    ),
   };
   const captions = pipe.kind === "text" ? await readCaptions(name, options.captions) : [];
   const distiller = await Distiller.create(pipe.pipeline, captions, settings);
@@ -156,9 +176,11 @@ function configOf(options: Options, from: Feedback | null, blocks: number): Pick
     if (options.feedBlock !== undefined || options.resumeBlock !== undefined) {
       throw new ArgumentError("--feed-block and --resume-block are for a new module; one to train --from has its own.");
     }
-    if (!options.embeddingChange || !options.trend) {
+    const { embeddingChange, trend, mixing, ownBlocks } = options;
+    if (!(embeddingChange && trend && mixing && ownBlocks)) {
       throw new ArgumentError(
-        "--no-embedding-change and --no-trend are for a new module; one to train --from has its own.",
+        "--no-embedding-change, --no-trend, --no-mixing and --no-own-blocks are for a new module; one to train --from " +
+          "has its own.",
       );
     }
     const { backbone: _, ...own } = from.config;
@@ -169,8 +191,7 @@ function configOf(options: Options, from: Feedback | null, blocks: number): Pick
     config: {
       feedBlock,
       resumeBlock: options.resumeBlock ?? feedBlock,
-      embeddingChange: options.embeddingChange,
-      trend: options.trend,
+      ...pick(options, "embeddingChange", "trend", "mixing", "ownBlocks"),
       schedule: schedule ?? parseSchedule(defaultSchedule),
     },
   };

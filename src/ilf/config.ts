@@ -15,6 +15,10 @@ export interface FeedbackConfig {
   embeddingChange: boolean;
   /** Whether their change between the last two full steps is, times a learned scale a channel. */
   trend: boolean;
+  /** Whether all of these are mixed by a learned matrix, with gates and a scale that follow the time (feedback.ts). */
+  mixing: boolean;
+  /** Whether inner steps run blocks of the module's own instead of the backbone's r + 1 to N, trained with it. */
+  ownBlocks: boolean;
   /** Which steps are full, unless a user says otherwise. */
   schedule: Schedule;
   /** Of the backbone that it was trained for (`fingerprint`). */
@@ -31,6 +35,8 @@ export function parseFeedbackConfig(raw: RawConfig): FeedbackConfig {
     resumeBlock: read.integer("resume_block"),
     embeddingChange: read.boolean("embedding_change", true),
     trend: read.boolean("trend", false),
+    mixing: read.boolean("mixing", false),
+    ownBlocks: read.boolean("own_blocks", false),
     schedule: scheduleOf(String(raw["schedule"] ?? "2")),
     backbone: String(raw["backbone"] ?? ""),
   };
@@ -56,6 +62,8 @@ export function rawFeedbackConfig(config: FeedbackConfig): RawConfig {
     resume_block: config.resumeBlock,
     embedding_change: config.embeddingChange,
     trend: config.trend,
+    mixing: config.mixing,
+    own_blocks: config.ownBlocks,
     schedule: text,
     backbone: config.backbone,
   };
@@ -68,12 +76,18 @@ export interface FeedbackCuts {
   feed: number;
   /** The part where they come back in. */
   resume: number;
+  /** The first part that an inner step runs after the module: that one, or the last if the module has blocks of its own. */
+  after: number;
 }
+
+/** What of a module's configuration says which blocks run. */
+export type FeedbackBlocks = Pick<FeedbackConfig, "feedBlock" | "resumeBlock"> &
+  Partial<Pick<FeedbackConfig, "ownBlocks">>;
 
 /** Where a backbone is cut. Throws ArgumentError for block numbers that it does not have. */
 export function feedbackCuts(
   backbone: StagedModel,
-  { feedBlock, resumeBlock }: Pick<FeedbackConfig, "feedBlock" | "resumeBlock">,
+  { feedBlock, resumeBlock, ownBlocks = false }: FeedbackBlocks,
 ): FeedbackCuts {
   const { first, end } = blockRange(backbone);
   const blocks = end - first;
@@ -81,6 +95,8 @@ export function feedbackCuts(
     if (Number.isInteger(block) && block >= 1 && block <= blocks) continue;
     throw new ArgumentError(`${name} must be a whole number from 1 to ${blocks}, the model's blocks, not ${block}.`);
   }
-  const cuts = [...new Set([first, first + feedBlock, first + resumeBlock])].sort((a, b) => a - b);
-  return { cuts, feed: cuts.indexOf(first + feedBlock), resume: cuts.indexOf(first + resumeBlock) + 1 };
+  const own = ownBlocks ? [end] : [];
+  const cuts = [...new Set([first, first + feedBlock, first + resumeBlock, ...own])].sort((a, b) => a - b);
+  const resume = cuts.indexOf(first + resumeBlock) + 1;
+  return { cuts, feed: cuts.indexOf(first + feedBlock), resume, after: ownBlocks ? cuts.length : resume };
 }

@@ -6,7 +6,7 @@
 import type { WeightFiles } from "../checkpoints/weights.ts";
 import { ArgumentError } from "../errors.ts";
 import { toOnnx } from "../graph/onnx.ts";
-import { add, mul, slice, sub } from "../graph/operators.ts";
+import { add, concat, mul, reshape, slice, sub } from "../graph/operators.ts";
 import { input, staticDim, type Value } from "../graph/value.ts";
 import { meanAll } from "../graph/vjp.ts";
 import { buildModel, describeModel, type Features, type StagedModel, weightShapes } from "../models/architecture.ts";
@@ -18,8 +18,9 @@ import type { AdamWOptions } from "../training/adamw.ts";
 import { Parameters } from "../training/parameters.ts";
 import { type StepReport, Trainer } from "../training/trainer.ts";
 import { type FeedbackConfig, feedbackCuts } from "./config.ts";
-import { copiedBlock, feedbackModel } from "./feedback.ts";
+import { copiedWeight, feedbackModel } from "./feedback.ts";
 import type { StepRecord } from "./records.ts";
+import { type Predicted, predictedOf } from "./steps.ts";
 
 export interface DistillOptions {
   config: FeedbackConfig;
@@ -46,11 +47,13 @@ export class Distillation {
   readonly reads: readonly string[];
   readonly #predict: Session;
   readonly #rows: number;
+  readonly #batch: number;
 
-  private constructor(trainer: Trainer, predict: Session, reads: readonly string[], rows: number) {
+  private constructor(trainer: Trainer, predict: Session, reads: readonly string[], batch: number, rows: number) {
     this.trainer = trainer;
     this.#predict = predict;
     this.reads = reads;
+    this.#batch = batch;
     this.#rows = rows;
   }
 
@@ -65,13 +68,13 @@ export class Distillation {
     options: DistillOptions,
   ): Promise<Distillation> {
     const { config, batch, guidanceScale, featureLoss = 0 } = options;
-    const { cuts, resume } = feedbackCuts(backbone, config);
+    const { cuts, after } = feedbackCuts(backbone, config);
     const module = feedbackModel(backbone, config);
-    const parts = segmentModel(backbone, cuts).slice(resume);
+    const parts = segmentModel(backbone, cuts).slice(after);
     const own = parameterWeights(PREFIX);
-    const { hiddenStates: predicted } = buildModel(module, own.source);
+    const { hiddenStates, features: predicted = hiddenStates! } = buildModel(module, own.source);
     const frozen = checkpointWeights(weights, describeModel(backbone));
-    let features: Features = { ...module.inputs, hiddenStates: predicted! };
+    let features: Features = { ...module.inputs, hiddenStates: hiddenStates! };
     for (const part of parts) {
       const inputs = Object.fromEntries(
         Object.keys(part.inputs).map((name) => [name, features[name] ?? part.inputs[name]!]),
@@ -80,20 +83,20 @@ export class Distillation {
     }
     const target = input("target", features["sample"]!.shape);
     const channels = staticDim(backbone.inputs["hiddenStates"]!, 1, "distillation");
-    const output = errorOf(sub(features["sample"]!, target), channels, batch, guidanceScale);
-    const targetFeatures = input("targetFeatures", predicted!.shape);
-    const feature = featureLoss > 0 ? meanSquare(sub(predicted!, targetFeatures)) : null;
+    const ofPictures = input("weights", [batch]);
+    const output = errorOf(sub(features["sample"]!, target), channels, ofPictures, guidanceScale);
+    const targetFeatures = input("targetFeatures", predicted.shape);
+    const feature =
+      featureLoss > 0 ? meanSquare(sub(predicted, targetFeatures), rowWeights(ofPictures, guidanceScale)) : null;
     const loss = feature ? add(output, mul(feature, featureLoss)) : output;
 
     const shapes = new Map([...weightShapes(module)].map(([name, shape]) => [PREFIX + name, shape]));
     const parameters = new Parameters(shapes);
-    const block = copiedBlock(backbone, config).name;
-    // The scales have no counterpart in the backbone: they start at zero.
     await parameters.load(async (name) => {
-      if (options.start) return options.start.read(name.slice(PREFIX.length));
-      const inBackbone = name.replace(`${PREFIX}block`, block);
-      if (inBackbone === name) return floatTensor(shapes.get(name)!);
-      return weights.read(inBackbone);
+      const plain = name.slice(PREFIX.length);
+      if (options.start) return options.start.read(plain);
+      const copied = copiedWeight(backbone, config, plain);
+      return copied === null ? floatTensor(shapes.get(name)!) : weights.read(copied);
     });
     const trainer = await Trainer.create(runtime, loss, own.parameters, parameters, {
       beta2: 0.99,
@@ -109,22 +112,23 @@ export class Distillation {
       trainer,
       predict,
       reads.filter((name) => name !== "hiddenStates"),
+      batch,
       rowsOf(batch, guidanceScale),
     );
   }
 
-  /** The module's prediction with the weights of now (their average), for trajectories. */
-  async predict(feeds: Readonly<Record<string, Tensor>>): Promise<FloatTensor> {
+  /** The module's outputs with the weights of now (their average), for trajectories. */
+  async predict(feeds: Readonly<Record<string, Tensor>>): Promise<Predicted> {
     const { parameters, optimizer } = this.trainer;
-    const outputs = await this.#predict.run({ ...parameters.tensors(optimizer.ema), ...feeds });
-    return outputs["hiddenStates"] as FloatTensor;
+    return predictedOf(await this.#predict.run({ ...parameters.tensors(optimizer.ema), ...feeds }));
   }
 
   /** Throws NumericError when the loss is not a number. */
-  step({ feeds, target, targetFeatures }: StepRecord, learningRate: number): Promise<StepReport> {
+  step({ feeds, target, targetFeatures, weights }: StepRecord, learningRate: number): Promise<StepReport> {
     const rows = target.shape[0]!;
     if (rows !== this.#rows) throw new ArgumentError(`${rows} rows are not a batch of ${this.#rows}`);
-    return this.trainer.step({ ...feeds, target, targetFeatures }, learningRate);
+    const even = floatTensor([this.#batch], new Float32Array(this.#batch).fill(1));
+    return this.trainer.step({ ...feeds, target, targetFeatures, weights: weights ?? even }, learningRate);
   }
 
   /** The module's weights under their names in a file: the average over training. */
@@ -145,14 +149,23 @@ export const rowsOf = (pictures: number, guidanceScale: number): number =>
 
 /**
  * Mean squared error of the rows, and of their guided combination, which is what the sampler sees and where errors that
- * the two halves share cancel. Only of the latent's `channels`: samplers drop a variance that comes after them.
+ * the two halves share cancel. Only of the latent's `channels`: samplers drop a variance that comes after them. `weights`
+ * are the pictures'.
  */
-function errorOf(allChannels: Value, channels: number, batch: number, guidanceScale: number): Value {
+function errorOf(allChannels: Value, channels: number, weights: Value, guidanceScale: number): Value {
+  const batch = staticDim(weights, 0, "distillation");
   const error = slice(allChannels, 1, 0, channels);
-  if (guidanceScale <= 1) return meanSquare(error);
+  const ofRows = meanSquare(error, rowWeights(weights, guidanceScale));
+  if (guidanceScale <= 1) return ofRows;
   const [without, withCondition] = [slice(error, 0, 0, batch), slice(error, 0, batch, 2 * batch)];
   const guided = add(without, mul(sub(withCondition, without), guidanceScale));
-  return add(mul(meanSquare(error), 0.25), mul(meanSquare(guided), 1 / guidanceScale ** 2));
+  return add(mul(ofRows, 0.25), mul(meanSquare(guided, weights), 1 / guidanceScale ** 2));
 }
 
-const meanSquare = (x: Value): Value => meanAll(mul(x, x));
+/** Both rows of a picture count as it does. */
+const rowWeights = (weights: Value, guidanceScale: number): Value =>
+  guidanceScale > 1 ? concat([weights, weights], 0) : weights;
+
+/** Over rows with a weight each. */
+const meanSquare = (x: Value, weights: Value): Value =>
+  meanAll(mul(mul(x, x), reshape(weights, [-1, ...x.shape.slice(1).map(() => 1)])));

@@ -2,74 +2,133 @@
  * Inner Loop Feedback (arXiv 2501.13107): the feedback module. One block of the backbone's kind predicts from the
  * features of one step those of the next, which then needs only the backbone's last blocks:
  *
- *     h' = h + (embed(x') - embed(x)) + trendScale * trend + scale * (F(h, t', caption) - h)
+ *     g  = h + (embed(x') - embed(x)) + trendScale * trend
+ *     h' = g + scale * (F(g, t', caption) - g)
  *
  * F is a block with weights of its own, conditioned on the next step's time; `scale`, one number a channel, starts at
- * zero, where an inner step is plain caching.
+ * zero, where an inner step is plain caching. A module with `mixing` tells apart what is added up there:
+ *
+ *     g  = h + (embed(x') - embed(x)) + M ((1 + gate(t')) * [embed(x') - embed(x), embed(x'), trend, h])
+ *     h' = g + scale(t') * (F(g, t', caption) - g)
+ *
+ * with a matrix M and linear maps gate and scale of the time's sinusoids, all of which start at zero.
  */
-import { add, mul, sub } from "../graph/operators.ts";
-import { input } from "../graph/value.ts";
+import { add, concat, mul, reshape, sub } from "../graph/operators.ts";
+import { input, type Value } from "../graph/value.ts";
 import type { Features, Stage, StagedModel } from "../models/architecture.ts";
+import { linear, sinusoidalEmbedding } from "../models/layers.ts";
 import { blockRange, segmentModel } from "../models/segments.ts";
 import { Weights } from "../models/weights.ts";
-import { type FeedbackConfig, feedbackCuts } from "./config.ts";
+import { type FeedbackBlocks, type FeedbackConfig, feedbackCuts } from "./config.ts";
 
-type Blocks = Pick<FeedbackConfig, "feedBlock" | "resumeBlock">;
-
-/**
- * The backbone's block that F is a copy of: the last one before the features are taken. Throws ArgumentError for block
- * numbers that the backbone does not have.
- */
-export function copiedBlock(backbone: StagedModel, blocks: Blocks): Stage {
-  const { cuts, feed } = feedbackCuts(backbone, blocks);
-  return backbone.stages[cuts[feed]! - 1]!;
+/** The backbone's stages that a module starts as copies of. Throws ArgumentError for blocks that are not there. */
+function copiedStages(backbone: StagedModel, blocks: FeedbackBlocks): { block: Stage; own: readonly Stage[] } {
+  const { cuts, feed, resume } = feedbackCuts(backbone, blocks);
+  // F is the last block before the features are taken; the others are those after they come back in.
+  const own = blocks.ownBlocks ? backbone.stages.slice(cuts[resume - 1], blockRange(backbone).end) : [];
+  return { block: backbone.stages[cuts[feed]! - 1]!, own };
 }
 
+/** The backbone's weight that one of the module's starts as a copy of; null for one that starts at zero. */
+export function copiedWeight(backbone: StagedModel, blocks: FeedbackBlocks, name: string): string | null {
+  const { block, own } = copiedStages(backbone, blocks);
+  const from = [["block", block] as const, ...own.map((stage, i) => [ownBlock(i), stage] as const)];
+  const found = from.find(([prefix]) => name.startsWith(`${prefix}.`));
+  return found ? found[1].name + name.slice(found[0].length) : null;
+}
+
+const ownBlock = (index: number) => `own_blocks.${index}`;
+
 /**
- * The feedback module of a backbone as a model of one stage. Inputs, beside what a block reads: `carried` [batch,
- * patches, width], the features after block `feedBlock` at the last step; `embedding` and `carriedEmbedding`, the patch
- * embeddings of this step and of that one; `trend`, the change of the features between the last two full steps. Output:
- * `hiddenStates`, which the blocks after `resumeBlock` go on from.
+ * The feedback module of a backbone as a model. Inputs, beside what a block reads: `carried` [batch, patches, width], the
+ * features after block `feedBlock` at the last step; `embedding` and `carriedEmbedding`, the patch embeddings of this step
+ * and of that one; `trend`, the change of the features between the last two full steps. Output: `hiddenStates`, which the
+ * backbone goes on from. With blocks of its own that is what the output layer reads, and `features` is what the next inner
+ * step carries on from; without, both are the same.
  */
 export function feedbackModel(backbone: StagedModel, config: FeedbackConfig): StagedModel {
   const { first } = blockRange(backbone);
   const blocks = segmentModel(backbone, [first])[1]!;
-  const block = copiedBlock(backbone, config);
+  const { block, own } = copiedStages(backbone, config);
   const stream = blocks.inputs["hiddenStates"]!;
   const extra = [
     "carried",
     ...(config.embeddingChange ? ["embedding", "carriedEmbedding"] : []),
     ...(config.trend ? ["trend"] : []),
   ];
-  const conditions = block.reads.filter((name) => name !== "hiddenStates");
+  const conditions = conditionsOf([block, ...own]);
   const width = stream.shape.at(-1) as number;
+  const time: Features = config.mixing ? { timestep: backbone.inputs["timestep"]! } : {};
+  const stages: Stage[] = [
+    {
+      name: "feedback",
+      axis: "whole",
+      reads: [...extra, ...Object.keys(time), ...conditionsOf([block])],
+      writes: ["hiddenStates"],
+      build: (features, w) => ({ hiddenStates: feedback(features, w, block, config, width) }),
+    },
+    ...(own.length > 0 ? [alias("hiddenStates", "features")] : []),
+    ...own.map(
+      (stage, i): Stage => ({
+        ...stage,
+        name: ownBlock(i),
+        build: (features, w) => stage.build(features, renamed(w, stage, ownBlock(i))),
+      }),
+    ),
+  ];
   return {
     className: `feedback of ${backbone.className}`,
     ...(backbone.settings === undefined ? {} : { settings: backbone.settings }),
     inputs: {
       ...Object.fromEntries(extra.map((name) => [name, input(name, stream.shape)])),
       ...Object.fromEntries(conditions.map((name) => [name, blocks.inputs[name]!])),
+      ...time,
     },
-    outputs: ["hiddenStates"],
-    stages: [
-      {
-        name: "feedback",
-        axis: "whole",
-        reads: [...extra, ...conditions],
-        writes: ["hiddenStates"],
-        build: (features, w) => ({ hiddenStates: feedback(features, w, block, config, width) }),
-      },
-    ],
+    outputs: own.length > 0 ? ["hiddenStates", "features"] : ["hiddenStates"],
+    stages,
   };
 }
 
-function feedback(features: Features, w: Weights, block: Stage, config: FeedbackConfig, width: number) {
-  const { carried, embedding, carriedEmbedding, trend } = features;
-  let h = carried!;
-  if (config.embeddingChange) h = add(h, sub(embedding!, carriedEmbedding!));
-  if (config.trend) h = add(h, mul(trend!, w.tensor("trend_scale", [width])));
-  // The block asks for its weights under its own name; here they are "block."
-  const own = new Weights((name, shape) => w.tensor(name.replace(block.name, "block"), shape));
-  const update = sub(block.build({ ...features, hiddenStates: h }, own)["hiddenStates"]!, h);
-  return add(h, mul(update, w.tensor("scale", [width])));
+const conditionsOf = (stages: readonly Stage[]) => [
+  ...new Set(stages.flatMap(({ reads }) => reads).filter((name) => name !== "hiddenStates")),
+];
+
+/** A block asks for its weights under its own name; in the module they have another. */
+const renamed = (w: Weights, { name }: Stage, to: string) =>
+  new Weights((asked, shape) => w.tensor(asked.replace(name, to), shape));
+
+/** A feature under a second name. */
+export const alias = (name: string, second: string): Stage => ({
+  name: second,
+  axis: "whole",
+  reads: [name],
+  writes: [second],
+  build: (features) => ({ [second]: features[name]! }),
+});
+
+function feedback(features: Features, w: Weights, block: Stage, config: FeedbackConfig, width: number): Value {
+  const { carried, embedding, carriedEmbedding, trend, timestep } = features;
+  const change = config.embeddingChange ? sub(embedding!, carriedEmbedding!) : null;
+  let g = change ? add(carried!, change) : carried!;
+  let scale: Value;
+  if (config.mixing) {
+    const known = concat([...(change ? [change, embedding!] : []), ...(config.trend ? [trend!] : []), carried!], -1);
+    const time = sinusoidalEmbedding(mul(timestep!, 1 / TIME_UNIT), SINUSOIDS);
+    const inner = known.shape.at(-1) as number;
+    const gate = reshape(linear(time, w.at("gate"), inner), [-1, 1, inner]);
+    g = add(g, linear(mul(known, add(gate, 1)), w.at("mix"), width, { bias: false }));
+    scale = reshape(linear(time, w.at("scale"), width), [-1, 1, width]);
+  } else {
+    if (config.trend) g = add(g, mul(trend!, w.tensor("trend_scale", [width])));
+    scale = w.tensor("scale", [width]);
+  }
+  const predicted = block.build({ ...features, hiddenStates: g }, renamed(w, block, "block"))["hiddenStates"]!;
+  return add(g, mul(sub(predicted, g), scale));
 }
+
+/**
+ * Timesteps count to 1000. The fastest sinusoid turns once in 126 of them, so that what is learned at the sampler's steps
+ * holds between them too.
+ */
+const TIME_UNIT = 20;
+const SINUSOIDS = 64;

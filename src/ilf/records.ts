@@ -5,7 +5,7 @@
 import { ArgumentError } from "../errors.ts";
 import { type Denoiser, type Feeds, runSegments } from "../sampling/denoiser.ts";
 import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";
-import { type FloatTensor, sizeOf, type Tensor } from "../tensor.ts";
+import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../tensor.ts";
 import { Trail } from "./denoiser.ts";
 import { feedbackFeeds, type IlfSessions } from "./steps.ts";
 
@@ -16,6 +16,8 @@ export interface StepRecord {
   /** The backbone's output, and its features where inner steps come back in. */
   readonly target: FloatTensor;
   readonly targetFeatures: FloatTensor;
+  /** How much the error of each picture counts; all alike unless given. */
+  readonly weights?: FloatTensor;
 }
 
 /**
@@ -38,7 +40,7 @@ export class RecordingDenoiser implements Denoiser {
   }
 
   async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
-    const { parts, feed, resume, feedback } = this.#sessions;
+    const { parts, feed, resume, after, feedback } = this.#sessions;
     const chosen = this.#policy(step);
     const { carried } = this.#trail;
     const action = carried ? chosen : "full";
@@ -60,11 +62,24 @@ export class RecordingDenoiser implements Denoiser {
     const read = feedbackFeeds(entered, carried);
     this.records.push({ feeds: read, target, targetFeatures: streams[resume - 1]! });
     const predicted = await feedback(read);
-    this.#trail.inner(predicted, embedding);
+    this.#trail.inner(predicted.features, embedding);
     if (!this.#onOwnOutput()) return target;
-    const { sample } = await runSegments(parts.slice(resume), { ...entered, hiddenStates: predicted });
+    const { sample } = await runSegments(parts.slice(after), { ...entered, hiddenStates: predicted.hiddenStates });
     return sample as FloatTensor;
   }
+}
+
+/** How many inner steps a trajectory is sampled for that is cut short: k or more with probability 1 / k. */
+export const innerStepsOfOne = (random: () => number): number => Math.floor(1 / (1 - random()));
+
+/**
+ * How much the k-th of `inner` inner steps counts where trajectories are cut short: k, divided so that the mean over what is
+ * recorded is 1. A mean with these weights is the one over all inner steps of whole trajectories.
+ */
+export function weightOfCutShort(ordinal: number, inner: number): number {
+  let harmonic = 0;
+  for (let k = 1; k <= inner; k++) harmonic += 1 / k;
+  return (ordinal * harmonic) / inner;
 }
 
 /** The latest records, up to a number of bytes; one is kept in any case. */
@@ -94,8 +109,8 @@ export class RecordBuffer {
   }
 
   add(records: readonly StepRecord[]): void {
-    for (const { feeds, ...targets } of records) {
-      const record = { feeds: Object.fromEntries(this.#reads.map((name) => [name, feeds[name]!])), ...targets };
+    for (const { feeds, ...others } of records) {
+      const record = { feeds: Object.fromEntries(this.#reads.map((name) => [name, feeds[name]!])), ...others };
       this.#records.push(record);
       this.#count(record, 1);
       this.added++;
@@ -140,10 +155,12 @@ export class RecordBuffer {
       }
       return { ...first, shape: [halves * count, ...first.shape.slice(1)], data } as Tensor;
     };
+    const weights = drawn.map(({ record, row }) => record.weights?.data[row] ?? 1);
     return {
       feeds: Object.fromEntries(this.#reads.map((name) => [name, gather(({ feeds }) => feeds[name]!)])),
       target: gather(({ target }) => target) as FloatTensor,
       targetFeatures: gather(({ targetFeatures }) => targetFeatures) as FloatTensor,
+      weights: floatTensor([count], Float32Array.from(weights)),
     };
   }
 }

@@ -5,7 +5,7 @@ import type { StagedSession } from "../models/staged.ts";
 import { type Feeds, runSegments } from "../sampling/denoiser.ts";
 import type { FloatTensor, Tensor } from "../tensor.ts";
 import { type FeedbackConfig, feedbackCuts } from "./config.ts";
-import { feedbackModel } from "./feedback.ts";
+import { alias, feedbackModel } from "./feedback.ts";
 
 /** What a step leaves for the next. */
 export interface Carried {
@@ -30,8 +30,23 @@ export interface IlfSessions {
   readonly parts: readonly StagedSession[];
   readonly feed: number;
   readonly resume: number;
-  /** The features that an inner step goes on from: the feedback module's, or the carried ones for plain caching. */
-  readonly feedback: (features: Feeds) => Promise<FloatTensor>;
+  readonly after: number;
+  /** What an inner step goes on from: the feedback module's outputs, or the carried features for plain caching. */
+  readonly feedback: (features: Feeds) => Promise<Predicted>;
+}
+
+/** A feedback module's outputs. */
+export interface Predicted {
+  /** Of block `resumeBlock`: what the next inner step carries on from. */
+  readonly features: FloatTensor;
+  /** What the backbone's part `after` reads: these features, or what the module's own blocks made of them. */
+  readonly hiddenStates: FloatTensor;
+}
+
+/** The outputs of `feedbackModel`, which names them once where they are the same. */
+export function predictedOf(outputs: Feeds): Predicted {
+  const { hiddenStates, features = hiddenStates } = outputs as Record<string, FloatTensor>;
+  return { features: features!, hiddenStates: hiddenStates! };
 }
 
 /** Steps of a backbone in parts: no weight is in memory twice, for three calls of the runtime a step. */
@@ -51,12 +66,12 @@ export class StepsInParts implements IlfSteps {
   }
 
   async inner(feeds: Feeds, carried: Carried, accept: (predicted: FloatTensor) => boolean) {
-    const { parts, resume, feedback } = this.#sessions;
+    const { parts, after, feedback } = this.#sessions;
     const entered = await runSegments(parts.slice(0, 1), feeds);
-    const predicted = await feedback(feedbackFeeds(entered, carried));
-    if (!accept(predicted)) return null;
-    const after = await runSegments(parts.slice(resume), { ...entered, hiddenStates: predicted });
-    return stepResult({ ...after, features: predicted, embedding: entered["hiddenStates"]! });
+    const { features, hiddenStates } = await feedback(feedbackFeeds(entered, carried));
+    if (!accept(features)) return null;
+    const left = await runSegments(parts.slice(after), { ...entered, hiddenStates });
+    return stepResult({ ...left, features, embedding: entered["hiddenStates"]! });
   }
 }
 
@@ -99,24 +114,24 @@ export function feedbackFeeds(entered: Feeds, { features, embedding, trend }: Ca
 }
 
 /** Plain caching: the carried features as they are. It is what feedback with a scale of zero and nothing added gives. */
-export const carriedOn = async (feeds: Feeds): Promise<FloatTensor> => feeds["carried"] as FloatTensor;
+export const carriedOn = async (feeds: Feeds): Promise<Predicted> => predictedOf({ hiddenStates: feeds["carried"]! });
 
 /** The feedback module's weights beside the backbone's. */
 export const FEEDBACK_PREFIX = "feedback.";
 
 /**
  * A full and an inner step as models of their own, with the outputs of a `IlfStepResult`. An inner step has the entry, the
- * feedback module (its weights after `FEEDBACK_PREFIX`) and the blocks after `resumeBlock`, which the full step has too:
- * `shared` is them, whose weights are in memory twice.
+ * feedback module (its weights after `FEEDBACK_PREFIX`) and what comes after it, which the full step has too: `shared` is
+ * them, whose weights are in memory twice.
  */
 export function wholeSteps(
   backbone: StagedModel,
   config: FeedbackConfig,
 ): { full: StagedModel; inner: StagedModel; shared: readonly StagedModel[] } {
-  const { cuts, feed, resume } = feedbackCuts(backbone, config);
+  const { cuts, feed, after } = feedbackCuts(backbone, config);
   const parts = segmentModel(backbone, cuts);
   const stagesOf = (some: readonly StagedModel[]) => some.flatMap(({ stages }) => stages);
-  const [entry, tail] = [parts.slice(0, 1), parts.slice(resume)];
+  const [entry, tail] = [parts.slice(0, 1), parts.slice(after)];
   const module = feedbackModel(backbone, config);
   const feedback = module.stages.map(
     (stage): Stage => ({ ...stage, build: (features, w) => stage.build(features, w.at(FEEDBACK_PREFIX.slice(0, -1))) }),
@@ -146,17 +161,15 @@ export function wholeSteps(
       ...backbone,
       inputs: { ...backbone.inputs, ...carried },
       outputs,
-      stages: [...stagesOf(entry), keepEmbedding, ...feedback, keepFeatures, ...stagesOf(tail)],
+      // A module with blocks of its own names its features itself, before them.
+      stages: [
+        ...stagesOf(entry),
+        keepEmbedding,
+        ...feedback,
+        ...(module.outputs.includes("features") ? [] : [keepFeatures]),
+        ...stagesOf(tail),
+      ],
     },
     shared: [...entry, ...tail],
   };
 }
-
-/** A feature under a second name. */
-const alias = (name: string, second: string): Stage => ({
-  name: second,
-  axis: "whole",
-  reads: [name],
-  writes: [second],
-  build: (features) => ({ [second]: features[name]! }),
-});

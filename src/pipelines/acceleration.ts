@@ -106,10 +106,10 @@ export async function openDenoiser(
   const policy = schedule ? scheduled(schedule) : stretched(own);
   if (method === "ilf") return new IlfDenoiser(await feedback!.steps(geometry), policy, threshold);
   const allButTwo = Math.max(1, end - first - 2);
-  const trained = feedback?.config ?? { feedBlock: allButTwo, resumeBlock: allButTwo };
-  const { cuts, feed, resume } = feedbackCuts(model, { ...trained, ...definedBlocks(acceleration) });
+  const { feedBlock, resumeBlock } = feedback?.config ?? { feedBlock: allButTwo, resumeBlock: allButTwo };
+  const { cuts, ...places } = feedbackCuts(model, { feedBlock, resumeBlock, ...definedBlocks(acceleration) });
   const parts = await transformer.segments(geometry, cuts);
-  return new IlfDenoiser(new StepsInParts({ parts, feed, resume, feedback: carriedOn }), policy, threshold);
+  return new IlfDenoiser(new StepsInParts({ parts, ...places, feedback: carriedOn }), policy, threshold);
 }
 
 function definedBlocks({ feedBlock, resumeBlock }: Acceleration) {

@@ -6,12 +6,13 @@ import { ArgumentError } from "../errors.ts";
 import { type Feedback, fingerprint } from "../ilf/checkpoint.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
 import { Distillation, rowsOf } from "../ilf/distill.ts";
-import { RecordBuffer, RecordingDenoiser } from "../ilf/records.ts";
+import { innerStepsOfOne, RecordBuffer, RecordingDenoiser, weightOfCutShort } from "../ilf/records.ts";
 import type { IlfSessions } from "../ilf/steps.ts";
 import type { Geometry, StagedModel } from "../models/architecture.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
-import { scheduled } from "../sampling/step-policy.ts";
+import { type StepPolicy, scheduled } from "../sampling/step-policy.ts";
+import { floatTensor } from "../tensor.ts";
 import { warmupCosine } from "../training/adamw.ts";
 import type { ClassToImagePipeline } from "./class-to-image.ts";
 import { pickScheduler } from "./components.ts";
@@ -34,6 +35,11 @@ export interface DistillSettings {
   /** Pictures sampled together, and how often each of their inner steps is learned from on average. */
   pictures: number;
   reuse: number;
+  /**
+   * Whether trajectories are cut short, so that the k-th inner step is reached by one in k: errors are largest early, where
+   * a trajectory costs least. Later steps count for more then; the loss stays a mean over all inner steps.
+   */
+  cutShort: boolean;
   /** Most bytes of recorded steps that are kept. */
   memory: number;
   seed: number;
@@ -50,7 +56,8 @@ export interface DistillProgress {
 /** Conditions for some pictures, drawn by a number, and how a trajectory with them is sampled. */
 interface Trajectories {
   geometry: Geometry;
-  sample(index: number, denoiser: Denoiser): Promise<void>;
+  /** `onStep` says whether to go on. */
+  sample(index: number, denoiser: Denoiser, onStep: () => boolean): Promise<void>;
 }
 
 /**
@@ -65,7 +72,8 @@ export class Distiller {
   readonly #sessions: IlfSessions;
   readonly #trajectories: Trajectories;
   readonly #buffer: RecordBuffer;
-  #drawnSince = Number.POSITIVE_INFINITY;
+  /** Inner steps that may still be learned from before more are sampled. */
+  #left = 0;
 
   private constructor(
     distillation: Distillation,
@@ -98,7 +106,7 @@ export class Distiller {
     const { geometry } = trajectories;
     const backbone = transformer.model(geometry);
     if (start) await checkStart(start, settings, backbone, transformer.weights);
-    const { cuts, feed, resume } = feedbackCuts(backbone, settings.config);
+    const { cuts, ...places } = feedbackCuts(backbone, settings.config);
     const config = { ...settings.config, backbone: await fingerprint(backbone, transformer.weights) };
     const distillation = await transformer.withRuntime((runtime, session) =>
       Distillation.create(
@@ -118,8 +126,7 @@ export class Distiller {
     );
     const sessions: IlfSessions = {
       parts: await transformer.segments(geometry, cuts),
-      feed,
-      resume,
+      ...places,
       feedback: (feeds) => distillation.predict(feeds),
     };
     return new Distiller(distillation, config, settings, sessions, trajectories);
@@ -127,34 +134,57 @@ export class Distiller {
 
   /** One update; samples new trajectories first when the ones before were learned from often enough. */
   async step(): Promise<DistillProgress> {
-    const { steps, batch, guidanceScale, pictures, reuse, learningRate, seed } = this.#settings;
+    const { steps, batch, guidanceScale, pictures, learningRate, seed } = this.#settings;
     const { trainer } = this.distillation;
     const step = trainer.optimizer.steps;
     const random = randomFrom(seed + step);
-    if (this.#drawnSince >= reuse) {
-      await this.#collect(step, random);
-      this.#drawnSince = 0;
-    }
+    if (this.#left < batch) await this.#collect(step, random);
     const record = this.#buffer.draw(batch, guidanceScale > 1, random);
     const { loss } = await this.distillation.step(record, warmupCosine(step, steps, learningRate, 50));
-    this.#drawnSince += batch / (pictures * Math.max(1, this.#innerSteps));
+    this.#left = Math.max(0, this.#left - batch);
     return { step: step + 1, steps, loss, recorded: this.#buffer.added * pictures };
   }
 
-  #innerSteps = 0;
-
   /** The sampler's own trajectory: early on the backbone's, later more and more the module's. */
   async #collect(step: number, random: () => number): Promise<void> {
-    const share = Math.min(1, (4 * step) / this.#settings.steps);
+    const { steps, pictures, reuse, samplingSteps, cutShort } = this.#settings;
+    const share = Math.min(1, (4 * step) / steps);
     const policy = scheduled(this.config.schedule);
     const recorder = new RecordingDenoiser(this.#sessions, policy, () => random() < share);
-    await this.#trajectories.sample(step, recorder);
-    this.#innerSteps = recorder.records.length;
-    this.#buffer.add(recorder.records);
+    const most = cutShort ? innerStepsOfOne(random) : Number.POSITIVE_INFINITY;
+    await this.#trajectories.sample(step, recorder, () => recorder.records.length < most);
+    const inner = innerSteps(policy, samplingSteps);
+    const weightsOf = (ordinal: number) => {
+      const weight = cutShort ? weightOfCutShort(ordinal, inner) : 1;
+      return floatTensor([pictures], new Float32Array(pictures).fill(weight));
+    };
+    this.#buffer.add(recorder.records.map((record, i) => ({ ...record, weights: weightsOf(i + 1) })));
+    this.#left += recorder.records.length * pictures * reuse;
   }
 
   release(): Promise<void> {
     return this.distillation.release();
+  }
+}
+
+const innerSteps = (policy: StepPolicy, steps: number): number =>
+  Array.from({ length: steps }, (_, index) => policy({ index, steps, timestep: 0 })).filter(
+    (action) => action !== "full",
+  ).length;
+
+/** A sampler's options to end it early: `onStep` says whether to go on. */
+async function sampleUntil(
+  onStep: () => boolean,
+  sampled: (options: { signal: AbortSignal; onStep: () => void }) => Promise<unknown>,
+): Promise<void> {
+  const ended = new AbortController();
+  const stop = () => {
+    if (!onStep()) ended.abort();
+  };
+  try {
+    await sampled({ signal: ended.signal, onStep: stop });
+  } catch (error) {
+    if (!ended.signal.aborted || error !== ended.signal.reason) throw error;
   }
 }
 
@@ -165,7 +195,7 @@ async function checkStart(
   weights: WeightFiles,
 ): Promise<void> {
   await start.check(backbone, weights);
-  for (const key of ["feedBlock", "resumeBlock", "embeddingChange", "trend"] as const) {
+  for (const key of ["feedBlock", "resumeBlock", "embeddingChange", "trend", "mixing", "ownBlocks"] as const) {
     if (start.config[key] === config[key]) continue;
     throw new ArgumentError(
       `The module to start from has ${key} ${String(start.config[key])}; it cannot be trained with ${String(config[key])}.`,
@@ -184,24 +214,23 @@ async function fromCaptions(
   const tokens = empty.encoderHiddenStates.shape[1]!;
   return {
     geometry: { batch: "batch", height: sampleSize, width: sampleSize, tokens },
-    async sample(index, denoiser) {
+    async sample(index, denoiser, onStep) {
       const random = randomFrom(settings.seed + 31 * index);
       const chosen = Array.from({ length: settings.pictures }, () => captions[Math.floor(random() * captions.length)]!);
       const { embeddings } = await pipe.embed(chosen);
-      await pipe.sampleLatents({
-        denoiser,
-        scheduler: pickScheduler(pipe.schedulerConfig),
-        steps: settings.samplingSteps,
-        guidanceScale: settings.guidanceScale,
-        noise: new TorchGenerator(settings.seed + 2 ** 20 + index).randn([
-          chosen.length,
-          inChannels,
-          sampleSize,
-          sampleSize,
-        ]),
-        prompt: embeddings,
-        negative: settings.guidanceScale > 1 ? repeatPrompt(empty, 0, chosen.length) : null,
-      });
+      const noise = new TorchGenerator(settings.seed + 2 ** 20 + index);
+      await sampleUntil(onStep, (ending) =>
+        pipe.sampleLatents({
+          ...ending,
+          denoiser,
+          scheduler: pickScheduler(pipe.schedulerConfig),
+          steps: settings.samplingSteps,
+          guidanceScale: settings.guidanceScale,
+          noise: noise.randn([chosen.length, inChannels, sampleSize, sampleSize]),
+          prompt: embeddings,
+          negative: settings.guidanceScale > 1 ? repeatPrompt(empty, 0, chosen.length) : null,
+        }),
+      );
     },
   };
 }
@@ -210,22 +239,21 @@ function fromClasses(pipe: ClassToImagePipeline, settings: DistillSettings): Tra
   const { sampleSize, inChannels, numClasses } = pipe.transformer.config;
   return {
     geometry: { batch: "batch", height: sampleSize, width: sampleSize },
-    async sample(index, denoiser) {
+    async sample(index, denoiser, onStep) {
       const random = randomFrom(settings.seed + 31 * index);
       const classes = Array.from({ length: settings.pictures }, () => Math.floor(random() * numClasses));
-      await pipe.sampleLatents({
-        denoiser,
-        scheduler: pickScheduler(pipe.schedulerConfig),
-        steps: settings.samplingSteps,
-        guidanceScale: settings.guidanceScale,
-        noise: new TorchGenerator(settings.seed + 2 ** 20 + index).randn([
-          classes.length,
-          inChannels,
-          sampleSize,
-          sampleSize,
-        ]),
-        classes,
-      });
+      const noise = new TorchGenerator(settings.seed + 2 ** 20 + index);
+      await sampleUntil(onStep, (ending) =>
+        pipe.sampleLatents({
+          ...ending,
+          denoiser,
+          scheduler: pickScheduler(pipe.schedulerConfig),
+          steps: settings.samplingSteps,
+          guidanceScale: settings.guidanceScale,
+          noise: noise.randn([classes.length, inChannels, sampleSize, sampleSize]),
+          classes,
+        }),
+      );
     },
   };
 }

@@ -2,10 +2,10 @@
 import type { Folder } from "../checkpoints/files.ts";
 import { Feedback } from "../ilf/checkpoint.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
-import { FEEDBACK_PREFIX, type IlfSteps, StepsInParts, WholeSteps, wholeSteps } from "../ilf/steps.ts";
+import { FEEDBACK_PREFIX, type IlfSteps, predictedOf, StepsInParts, WholeSteps, wholeSteps } from "../ilf/steps.ts";
 import { type Geometry, weightShapes } from "../models/architecture.ts";
 import type { StagedSession } from "../models/staged.ts";
-import { type FloatTensor, sizeOf } from "../tensor.ts";
+import { sizeOf } from "../tensor.ts";
 import type { Component } from "./components.ts";
 import { KeptSessions } from "./kept.ts";
 
@@ -75,7 +75,7 @@ export class FeedbackComponent {
 
   async #stepsInParts(geometry: Geometry): Promise<IlfSteps> {
     const backbone = this.#transformer.model(geometry);
-    const { cuts, feed, resume } = feedbackCuts(backbone, this.config);
+    const { cuts, ...places } = feedbackCuts(backbone, this.config);
     // First, because it refuses a module of another backbone.
     const module = await this.#module.get(JSON.stringify(geometry), async () => [
       await this.#transformer.withRuntime((runtime, options) =>
@@ -85,9 +85,8 @@ export class FeedbackComponent {
     const parts = await this.#transformer.segments(geometry, cuts);
     return new StepsInParts({
       parts,
-      feed,
-      resume,
-      feedback: async (feeds) => (await module[0]!.run(feeds))["hiddenStates"] as FloatTensor,
+      ...places,
+      feedback: async (feeds) => predictedOf(await module[0]!.run(feeds)),
     });
   }
 

@@ -9,7 +9,7 @@ import { openWeights } from "../../src/checkpoints/weights.ts";
 import { ArgumentError, ConfigError } from "../../src/errors.ts";
 import { fingerprint } from "../../src/ilf/checkpoint.ts";
 import { type FeedbackConfig, feedbackCuts, parseFeedbackConfig, rawFeedbackConfig } from "../../src/ilf/config.ts";
-import { copiedBlock, feedbackModel } from "../../src/ilf/feedback.ts";
+import { copiedWeight, feedbackModel } from "../../src/ilf/feedback.ts";
 import type { StagedModel } from "../../src/models/architecture.ts";
 import { architectureOf } from "../../src/models/registry.ts";
 import { segmentModel } from "../../src/models/segments.ts";
@@ -27,7 +27,8 @@ describe("ilf/config.json", () => {
       actions.map((rest): Action[] => ["full", ...rest]),
     );
     const config: fc.Arbitrary<FeedbackConfig> = fc.record({
-      ...{ feedBlock: whole(1), resumeBlock: whole(1), embeddingChange: fc.boolean(), trend: fc.boolean(), schedule },
+      ...{ feedBlock: whole(1), resumeBlock: whole(1), embeddingChange: fc.boolean(), trend: fc.boolean() },
+      ...{ mixing: fc.boolean(), ownBlocks: fc.boolean(), schedule },
       backbone: fc.stringMatching(/^[0-9a-f]{32}$/),
     });
     fc.assert(
@@ -59,14 +60,27 @@ describe("a backbone of five blocks", () => {
   it.each(numbers.flatMap((f) => numbers.map((r) => [f, r] as const)))(
     "fed from block %i into what comes after %i is cut there",
     (feedBlock, resumeBlock) => {
-      const { cuts, feed, resume } = feedbackCuts(model, { feedBlock, resumeBlock });
+      const { cuts, feed, resume, after } = feedbackCuts(model, { feedBlock, resumeBlock });
       const parts = segmentModel(model, cuts).map(({ stages }) => stages.map(({ name }) => name));
       const block = (i: number) => `transformer_blocks.${i}`;
       expect(parts[0]).toEqual(["pos_embed"]);
       expect(parts.slice(1, feed + 1).flat()).toEqual(numbers.slice(0, feedBlock).map((i) => block(i - 1)));
-      const after = numbers.slice(resumeBlock).map((i) => block(i - 1));
-      expect(parts.slice(resume).flat()).toEqual([...after, "proj_out"]);
-      expect(copiedBlock(model, { feedBlock, resumeBlock }).name).toBe(block(feedBlock - 1));
+      const left = numbers.slice(resumeBlock).map((i) => block(i - 1));
+      expect(parts.slice(resume).flat()).toEqual([...left, "proj_out"]);
+      expect(after).toBe(resume);
+      const copied = (name: string, ownBlocks = false) =>
+        copiedWeight(model, { feedBlock, resumeBlock, ownBlocks }, name);
+      expect(copied("block.attn1.weight")).toBe(`${block(feedBlock - 1)}.attn1.weight`);
+      expect(copied("own_blocks.0.weight")).toBeNull();
+
+      const own = feedbackCuts(model, { feedBlock, resumeBlock, ownBlocks: true });
+      const ownParts = segmentModel(model, own.cuts).map(({ stages }) => stages.map(({ name }) => name));
+      expect(ownParts.slice(1, own.feed + 1).flat()).toEqual(parts.slice(1, feed + 1).flat());
+      expect(ownParts.slice(own.resume).flat()).toEqual(parts.slice(resume).flat());
+      expect(ownParts.slice(own.after).flat()).toEqual(["proj_out"]);
+      const copies = numbers.map((_, i) => copied(`own_blocks.${i}.weight`, true));
+      expect(copies.filter((name) => name !== null)).toEqual(left.map((name) => `${name}.weight`));
+      expect(["scale.bias", "mix.weight"].map((name) => copied(name, true))).toEqual([null, null]);
     },
   );
 
@@ -79,7 +93,8 @@ describe("a backbone of five blocks", () => {
     ["feedBlock", Number.NaN],
   ])("has no %s %d", (name, block) => {
     const config: FeedbackConfig = {
-      ...{ feedBlock: 1, resumeBlock: 1, embeddingChange: true, trend: false, schedule: { every: 2 }, backbone: "" },
+      ...{ feedBlock: 1, resumeBlock: 1, embeddingChange: true, trend: false, mixing: false, ownBlocks: false },
+      ...{ schedule: { every: 2 }, backbone: "" },
       [name]: block,
     };
     for (const wrong of [() => feedbackCuts(model, config), () => feedbackModel(model, config)]) {

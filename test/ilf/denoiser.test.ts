@@ -13,6 +13,7 @@ import {
   carriedOn,
   FEEDBACK_PREFIX,
   type IlfSessions,
+  predictedOf,
   StepsInParts,
   WholeSteps,
   wholeSteps,
@@ -39,7 +40,8 @@ import {
 } from "../support/toy-model.ts";
 
 const config = (feedBlock: number, resumeBlock: number, extra: Partial<FeedbackConfig> = {}): FeedbackConfig => ({
-  ...{ feedBlock, resumeBlock, embeddingChange: false, trend: false, schedule: { every: 2 }, backbone: "" },
+  ...{ feedBlock, resumeBlock, embeddingChange: false, trend: false, mixing: false, ownBlocks: false },
+  ...{ schedule: { every: 2 }, backbone: "" },
   ...extra,
 });
 
@@ -47,12 +49,11 @@ const config = (feedBlock: number, resumeBlock: number, extra: Partial<FeedbackC
 const compilations = {
   "in parts": async (model: StagedModel, settings: FeedbackConfig, weights: WeightFiles, own: WeightFiles) => {
     const feedback = await compileModel(feedbackModel(model, settings), own);
-    const { cuts, feed, resume } = feedbackCuts(model, settings);
+    const { cuts, ...places } = feedbackCuts(model, settings);
     return new StepsInParts({
       parts: await compileParts(model, weights, cuts),
-      feed,
-      resume,
-      feedback: async (feeds) => (await feedback.run(feeds))["hiddenStates"] as FloatTensor,
+      ...places,
+      feedback: async (feeds) => predictedOf(await feedback.run(feeds)),
     });
   },
   "as one call": async (model: StagedModel, settings: FeedbackConfig, weights: WeightFiles, own: WeightFiles) => {
@@ -72,18 +73,23 @@ describe.each(Object.entries(compilations))(
 
     /** x + 2 t after the first block, + 3 t after the second; the module's block adds 4 t. */
     async function outputs(extra: Pick<FeedbackConfig, "embeddingChange" | "trend">): Promise<number[]> {
+      const own = { "block.weight": four(4), scale: four(0.5), ...(extra.trend && { trend_scale: four(0.25) }) };
+      return run(extra, await writeVectors(own));
+    }
+
+    const [x, t] = [
+      [1, 2, 4, 5, 5, 3],
+      [8, 6, 4, 2, 1, 0.5],
+    ] as const;
+
+    async function run(extra: Partial<FeedbackConfig>, own: WeightFiles): Promise<number[]> {
       const model = toyModel(2);
       const weights = await writeToy({ embed: four(1), blocks: [four(2), four(3)], out: four(1) });
       const module = feedbackModel(model, config(1, 1, extra));
-      const own = { "block.weight": four(4), scale: four(0.5), ...(extra.trend && { trend_scale: four(0.25) }) };
-      expect([...weightShapes(module).keys()].sort()).toEqual(Object.keys(own).sort());
-      const steps = await compile(model, config(1, 1, extra), weights, await writeVectors(own));
+      expect([...weightShapes(module).keys()].sort()).toEqual([...own.entries.keys()].sort());
+      const steps = await compile(model, config(1, 1, extra), weights, own);
       const schedule: Action[] = ["full", "full", "inner", "inner", "full", "inner"];
       const denoiser = new IlfDenoiser(steps, scheduled(schedule));
-      const [x, t] = [
-        [1, 2, 4, 5, 5, 3],
-        [8, 6, 4, 2, 1, 0.5],
-      ] as const;
       const results: number[] = [];
       for (const [index, timestep] of t.entries()) {
         const feeds = { hiddenStates: toyTensor(1, () => x[index]!), timestep: times(timestep) };
@@ -120,8 +126,61 @@ describe.each(Object.entries(compilations))(
     it("with both", async () => {
       near(await outputs({ embeddingChange: true, trend: true }), [41, 32, 35.25, 33.5, 10, 7.5 - 7 / 12]);
     });
+
+    it("with what it reads mixed, gated and scaled by the time", async () => {
+      const parts = ["change", "embedding", "trend", "features"] as const;
+      const mix = { change: 0.3, embedding: -0.2, trend: 0.5, features: 0.1 };
+      const gate = { change: 0.4, embedding: -0.6, trend: 0.7, features: 0.25 };
+      // The first sinusoid is cos(t / 20); the 33rd, the first after the cosines, sin(t / 20).
+      const own = await writeMatrices({
+        "block.weight": [[4], (row) => (row < 4 ? 4 : 0)],
+        "mix.weight": [[4, 16], (row, column) => (column % 4 === row ? mix[parts[Math.floor(column / 4)]!] : 0)],
+        "gate.weight": [[16, 64], (_, column) => (column === 32 ? 2 : 0)],
+        "gate.bias": [[16], (row) => gate[parts[Math.floor(row / 4)]!]],
+        "scale.weight": [[4, 64], (_, column) => (column === 0 ? 0.8 : 0)],
+        "scale.bias": [[4], () => -0.3],
+      });
+      const actual = await run({ embeddingChange: true, trend: true, mixing: true }, own);
+      const expected = [41, 32];
+      let features = x[1] + 2 * t[1];
+      const trends = [0, 0, -3, -3, 0, -7 / 3];
+      for (const i of [2, 3, 4, 5] as const) {
+        if (i === 4) {
+          features = x[i] + 2 * t[i];
+          expected.push(features + 3 * t[i]);
+          continue;
+        }
+        const known = { change: x[i] - x[i - 1]!, embedding: x[i], trend: trends[i]!, features };
+        const gates = (name: (typeof parts)[number]) => 1 + gate[name] + 2 * Math.sin(t[i] / 20);
+        const mixed = parts.reduce((sum, name) => sum + mix[name] * gates(name) * known[name], 0);
+        features += known.change + mixed + (0.8 * Math.cos(t[i] / 20) - 0.3) * 4 * t[i];
+        expected.push(features + 3 * t[i]);
+      }
+      near(actual, expected);
+    });
+
+    it("through blocks of its own, with the features from before them carried on", async () => {
+      const own = { "block.weight": four(4), scale: four(0.5), "own_blocks.0.weight": four(7) };
+      const actual = await run({ ownBlocks: true }, await writeVectors(own));
+      // As above, but the block after the module adds 7 t in inner steps.
+      near(actual, [41, 32, 22 + 28, 26 + 14, 10, 8 + 3.5]);
+    });
   },
 );
+
+/** Tensors by shape and the value at each row and column. */
+async function writeMatrices(
+  matrices: Readonly<Record<string, [shape: number[], value: (row: number, column: number) => number]>>,
+): Promise<WeightFiles> {
+  const tensors = Object.entries(matrices).map(([name, [shape, value]]) => {
+    const columns = shape[1] ?? 1;
+    const data = floatTensor(shape).data.map((_, i) => value(Math.floor(i / columns), i % columns));
+    return [name, floatTensor(shape, data)] as const;
+  });
+  const path = join(await temporaryFolder(), "matrices.safetensors");
+  await writeSafetensors(path, new Map(tensors));
+  return WeightFiles.of(await SafetensorsFile.open(await fileSource(path)));
+}
 
 describe("a limit on drift", () => {
   /** Features that grow by a tenth at every inner step, so that drift is a tenth of the inner steps since the last full one. */
@@ -129,12 +188,17 @@ describe("a limit on drift", () => {
     const model = toyModel(2);
     const ones = [1, 1, 1, 1];
     const weights = await writeToy({ embed: ones, blocks: [ones, ones], out: ones });
-    const { cuts, feed, resume } = feedbackCuts(model, config(1, 1));
+    const { cuts, ...places } = feedbackCuts(model, config(1, 1));
     const feedback = async ({ carried }: Feeds) => {
       const { data } = carried as FloatTensor;
-      return { ...carried, data: data.map((value) => 1.1 * value) } as FloatTensor;
+      return predictedOf({
+        hiddenStates: floatTensor(
+          carried!.shape,
+          data.map((value) => 1.1 * value),
+        ),
+      });
     };
-    const sessions = { parts: await compileParts(model, weights, cuts), feed, resume, feedback };
+    const sessions = { parts: await compileParts(model, weights, cuts), ...places, feedback };
     const denoiser = new IlfDenoiser(new StepsInParts(sessions), scheduled({ every: 5 }), mostDrift);
     for (let index = 0; index < 10; index++) {
       await denoiser.run(
@@ -171,9 +235,9 @@ describe.each(kinds)("a tiny %s of four blocks", (kind) => {
   ])("fed from block %i into what comes after %i", (feedBlock, resumeBlock) => {
     async function open(feedback: IlfSessions["feedback"], policy: Schedule) {
       const { model, weights } = tiny;
-      const { cuts, feed, resume } = feedbackCuts(model(), config(feedBlock, resumeBlock));
+      const { cuts, ...places } = feedbackCuts(model(), config(feedBlock, resumeBlock));
       const parts = await compileParts(model(), weights, cuts);
-      return new IlfDenoiser(new StepsInParts({ parts, feed, resume, feedback }), scheduled(policy));
+      return new IlfDenoiser(new StepsInParts({ parts, ...places, feedback }), scheduled(policy));
     }
 
     it("is plain caching at scale zero, to the last bit", async () => {
@@ -190,7 +254,7 @@ describe.each(kinds)("a tiny %s of four blocks", (kind) => {
         new Map(),
         { threads: 1 },
       );
-      const zero = await open(async (feeds) => (await session.run(feeds))["hiddenStates"] as FloatTensor, schedule);
+      const zero = await open(async (feeds) => predictedOf(await session.run(feeds)), schedule);
       const cache = await open(carriedOn, schedule);
       for (const { feeds, step } of trajectory(kind, schedule.length)) {
         expect((await zero.run(feeds, step)).data).toEqual((await cache.run(feeds, step)).data);
@@ -270,8 +334,15 @@ describe("steps that are one call each", () => {
     ),
   )("give what those in parts do: $kind, $feedBlock into $resumeBlock", async ({ kind, feedBlock, resumeBlock }) => {
     const { model, weights } = await tinyTransformer(kind);
-    for (const both of [true, false]) {
-      const settings = config(feedBlock, resumeBlock, { trend: both, embeddingChange: both });
+    for (const [both, ...more] of [
+      [true, false, false],
+      [false, false, false],
+      [true, true, false],
+      [false, true, true],
+      [true, false, true],
+    ] as const) {
+      const [mixing, ownBlocks] = more;
+      const settings = config(feedBlock, resumeBlock, { trend: both, embeddingChange: both, mixing, ownBlocks });
       const own = await randomModule(model(), settings);
       const [parts, whole] = await Promise.all(
         Object.values(compilations).map(

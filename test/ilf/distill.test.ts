@@ -17,7 +17,8 @@ import { type Kind, kinds, tinyTransformer, trajectory } from "../support/tiny-t
 import { compileParts, times, toyModel, toyTensor, toyWeights, toyWidth, writeToy } from "../support/toy-model.ts";
 
 const configOf = (feedBlock: number, resumeBlock: number, extra: Partial<FeedbackConfig> = {}): FeedbackConfig => ({
-  ...{ feedBlock, resumeBlock, embeddingChange: true, trend: false, schedule: { every: 2 }, backbone: "" },
+  ...{ feedBlock, resumeBlock, embeddingChange: true, trend: false, mixing: false, ownBlocks: false },
+  ...{ schedule: { every: 2 }, backbone: "" },
   ...extra,
 });
 
@@ -181,6 +182,27 @@ describe("the loss before training, worked out by hand", () => {
     await distillation.release();
   });
 
+  it("counts each picture's error by its weight, in its rows and where they are guided", async () => {
+    const guidanceScale = 3;
+    const config = configOf(1, 1);
+    const distillation = await distillToy(config, { batch: 2, guidanceScale });
+    const { record, t } = toyRecord(config, 4, seededRandom(2));
+    const weights = [0.25, 3];
+    const rows = mean(t.flatMap((time, row) => channels.map((i) => weights[row % 2]! * errorOf(time, i) ** 2)));
+    const guided = mean(
+      [0, 1].flatMap((picture) =>
+        channels.map((i) => {
+          const [without, withCondition] = [errorOf(t[picture]!, i), errorOf(t[picture + 2]!, i)];
+          return weights[picture]! * (without + guidanceScale * (withCondition - without)) ** 2;
+        }),
+      ),
+    );
+    const weighted = { ...record, weights: floatTensor([2], Float32Array.from(weights)) };
+    const { loss } = await distillation.step(weighted, 0);
+    expect(loss).toBeCloseTo(rows / 4 + guided / guidanceScale ** 2, 6);
+    await distillation.release();
+  });
+
   it("refuses a batch of other rows", async () => {
     const config = configOf(1, 1);
     const distillation = await distillToy(config, { batch: 2, guidanceScale: 3 });
@@ -194,13 +216,13 @@ describe("the loss before training, worked out by hand", () => {
 /** A module for a tiny transformer, and a batch of inner steps of plain caching on it. */
 async function tinyDistillation(kind: Kind, config: FeedbackConfig) {
   const { model, weights } = await tinyTransformer(kind);
-  const { cuts, feed, resume } = feedbackCuts(model(), config);
+  const { cuts, ...places } = feedbackCuts(model(), config);
   const distillation = await Distillation.create(nodeRuntime, model({ batch: 4 }), weights, {
     ...{ config, anyBatch: model(), batch: 2, guidanceScale: 3, featureLoss: 0.1 },
     ...{ optimizer: { clipNorm: 1e9 }, session: { threads: 1 } },
   });
   const parts = await compileParts(model(), weights, cuts);
-  const sessions = { parts, feed, resume, feedback: carriedOn };
+  const sessions = { parts, ...places, feedback: carriedOn };
   const recorder = new RecordingDenoiser(sessions, scheduled(config.schedule), () => false);
   for (const { feeds, step } of trajectory(kind, 6, 4)) await recorder.run(feeds, step);
   const buffer = new RecordBuffer(1e9, distillation.reads);
@@ -210,22 +232,26 @@ async function tinyDistillation(kind: Kind, config: FeedbackConfig) {
 
 describe.each(kinds)("a module for a tiny %s", (kind) => {
   it.each([
-    [2, 2],
-    [1, 3],
-    [3, 1],
+    [2, 2, {}],
+    [1, 3, {}],
+    [3, 1, {}],
+    [2, 2, { mixing: true, ownBlocks: true }],
+    [1, 3, { mixing: true, embeddingChange: false }],
+    [3, 1, { ownBlocks: true }],
   ])(
-    "has gradients like finite differences through the frozen blocks, fed from %i into what comes after %i",
-    async (feedBlock, resumeBlock) => {
-      const config = configOf(feedBlock, resumeBlock, { trend: true });
+    "has gradients like finite differences through the frozen blocks, fed from %i into what comes after %i, %j",
+    async (feedBlock, resumeBlock, extra) => {
+      const config = configOf(feedBlock, resumeBlock, { trend: true, ...extra });
       const { distillation, buffer, model } = await tinyDistillation(kind, config);
       const { parameters, optimizer } = distillation.trainer;
       const random = seededRandom(7);
       const batch = buffer.draw(2, true, random);
       const values = parameters.values;
       // Away from the start, where the scale of zero lets nothing through to the block.
-      for (const name of ["feedback/scale", "feedback/trend_scale"]) {
-        const { start, end } = parameters.slots.get(name)!;
-        for (let i = start; i < end; i++) values[i] = 0.5 + random();
+      for (const [name, { start, end }] of parameters.slots) {
+        const part = name.split("/")[1]!.split(".")[0]!;
+        if (["scale", "trend_scale"].includes(part)) for (let i = start; i < end; i++) values[i] = 0.5 + random();
+        if (["mix", "gate"].includes(part)) for (let i = start; i < end; i++) values[i] = 0.4 * (random() - 0.5);
       }
       // A learning rate of zero leaves the weights as they are; the first moment is a tenth of the gradient.
       await distillation.step(batch, 0);

@@ -44,7 +44,10 @@ async function open(kind: Kind, folder: NodeFolder) {
 }
 
 const blocks = { feedBlock: 2, resumeBlock: 2 };
-const plainModule = { ...blocks, embeddingChange: false, trend: false, schedule: { every: 2 } };
+const plainModule = {
+  ...{ ...blocks, embeddingChange: false, trend: false, mixing: false, ownBlocks: false },
+  schedule: { every: 2 },
+};
 
 describe.each(kinds)("a pipeline with a tiny %s", (kind) => {
   let folder: NodeFolder;

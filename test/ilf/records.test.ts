@@ -4,8 +4,14 @@ import { describe, expect, it } from "vitest";
 import { ArgumentError } from "../../src/errors.ts";
 import { type FeedbackConfig, feedbackCuts } from "../../src/ilf/config.ts";
 import { IlfDenoiser } from "../../src/ilf/denoiser.ts";
-import { RecordBuffer, RecordingDenoiser, type StepRecord } from "../../src/ilf/records.ts";
-import { type IlfSessions, StepsInParts } from "../../src/ilf/steps.ts";
+import {
+  innerStepsOfOne,
+  RecordBuffer,
+  RecordingDenoiser,
+  type StepRecord,
+  weightOfCutShort,
+} from "../../src/ilf/records.ts";
+import { type IlfSessions, predictedOf, StepsInParts } from "../../src/ilf/steps.ts";
 import { blockRange } from "../../src/models/segments.ts";
 import { type Action, scheduled } from "../../src/sampling/step-policy.ts";
 import { type FloatTensor, floatTensor, int64Tensor, type Tensor } from "../../src/tensor.ts";
@@ -18,10 +24,12 @@ const schedule: Action[] = ["full", "inner", "inner", "full", "inner"];
 
 /** Stands for a trained module: something that is neither the carried features nor the backbone's. */
 const feedback: IlfSessions["feedback"] = async ({ carried, embedding }) =>
-  floatTensor(
-    carried!.shape,
-    (carried as FloatTensor).data.map((value, i) => 0.9 * value + 0.1 * (embedding as FloatTensor).data[i]!),
-  );
+  predictedOf({
+    hiddenStates: floatTensor(
+      carried!.shape,
+      (carried as FloatTensor).data.map((value, i) => 0.9 * value + 0.1 * (embedding as FloatTensor).data[i]!),
+    ),
+  });
 
 describe.each(kinds)("a recorded run of a tiny %s", (kind) => {
   it.each<Pick<FeedbackConfig, "feedBlock" | "resumeBlock">>([
@@ -30,8 +38,8 @@ describe.each(kinds)("a recorded run of a tiny %s", (kind) => {
     { feedBlock: 3, resumeBlock: 1 },
   ])("with %j samples as it is told and records what a full step gives", async (blocks) => {
     const { model, weights } = await tinyTransformer(kind);
-    const { cuts, feed, resume } = feedbackCuts(model(), blocks);
-    const sessions: IlfSessions = { parts: await compileParts(model(), weights, cuts), feed, resume, feedback };
+    const { cuts, ...places } = feedbackCuts(model(), blocks);
+    const sessions: IlfSessions = { parts: await compileParts(model(), weights, cuts), ...places, feedback };
     const ilf = new IlfDenoiser(new StepsInParts(sessions), scheduled(schedule));
     const own = new RecordingDenoiser(sessions, scheduled(schedule), () => true);
     const backbones = new RecordingDenoiser(sessions, scheduled(schedule), () => false);
@@ -58,7 +66,7 @@ describe.each(kinds)("a recorded run of a tiny %s", (kind) => {
       }
       // The second inner step in a row goes on from the module's prediction, not from the features of the full step.
       const [first, second] = records as [StepRecord, StepRecord];
-      expect(second.feeds["carried"]!.data).toEqual((await feedback(first.feeds)).data);
+      expect(second.feeds["carried"]!.data).toEqual((await feedback(first.feeds)).features.data);
       expect(second.feeds["carriedEmbedding"]).toBe(first.feeds["embedding"]);
     }
   });
@@ -175,3 +183,26 @@ function bytesOf(records: readonly StepRecord[]): number {
   ]);
   return [...new Set(arrays)].reduce((sum, { byteLength }) => sum + byteLength, 0);
 }
+
+describe("trajectories that are cut short", () => {
+  it.each([1, 2, 5, 12])("give each of %d inner steps its share of the loss", (inner) => {
+    const random = seededRandom(9);
+    const errors = Array.from({ length: inner }, (_, k) => 1 + Math.sin(k) + 5 / (k + 1));
+    const count = 200_000;
+    const reached = new Array<number>(inner).fill(0);
+    let [records, weights, sum] = [0, 0, 0];
+    for (let i = 0; i < count; i++) {
+      const most = Math.min(inner, innerStepsOfOne(random));
+      for (let k = 1; k <= most; k++) {
+        const weight = weightOfCutShort(k, inner);
+        reached[k - 1]!++;
+        records++;
+        weights += weight;
+        sum += weight * errors[k - 1]!;
+      }
+    }
+    for (const [i, times] of reached.entries()) expect(times / count).toBeCloseTo(1 / (i + 1), 2);
+    expect(weights / records).toBeCloseTo(1, 2);
+    expect(sum / records).toBeCloseTo(errors.reduce((a, b) => a + b) / inner, 1);
+  });
+});
