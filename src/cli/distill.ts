@@ -239,12 +239,13 @@ async function readCaptions(model: string, file: string | undefined): Promise<st
 }
 
 async function resume(path: string, made: string, { distillation }: Distiller): Promise<void> {
-  const metadata = await resumeTraining(path, distillation.trainer);
-  if (!metadata || metadata["settings"] === made) return;
-  throw new ArgumentError(
-    `${path}: is the checkpoint of a run with other settings (${metadata["settings"]}, not ${made}). ` +
-      "Give the same settings, another --out, or --fresh to start anew.",
-  );
+  await resumeTraining(path, distillation.trainer, ({ settings }) => {
+    if (settings === made) return;
+    throw new ArgumentError(
+      `${path}: is the checkpoint of a run with other settings (${settings}, not ${made}). ` +
+        "Give the same settings, another --out, or --fresh to start anew.",
+    );
+  });
 }
 
 /** Every hundredth update a line of JSON; a bar otherwise. */

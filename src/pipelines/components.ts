@@ -98,14 +98,15 @@ export class Component<Config> {
     });
   }
 
-  /** Models that are made of this network and of what has the weights `more`, compiled; kept in its own parts' place. */
+  /** Models that are made of this network, and of what has the weights `more`, compiled; kept in its own parts' place. */
   assembled(
     key: string,
-    assemble: () => Promise<{ models: readonly StagedModel[]; more: WeightFiles }>,
+    assemble: () => Promise<{ models: readonly StagedModel[]; more?: WeightFiles }>,
   ): Promise<readonly StagedSession[]> {
     return this.#kept.get(key, async () => {
       const { models, more } = await assemble();
-      return this.#compile(models, this.#named().joined(more, "more"));
+      const own = this.#named();
+      return this.#compile(models, more ? own.joined(more, "more") : own);
     });
   }
 

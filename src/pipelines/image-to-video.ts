@@ -31,7 +31,6 @@ import { checkSettings, checkSide, checkWhole, type SamplingOptions } from "./se
 import {
   abortable,
   decodingIn,
-  isPlanned,
   Streamlined,
   type StreamlinedOptions,
   type VideoActions,
@@ -196,7 +195,7 @@ export class ImageToVideoPipeline {
     const batch = settings.maxGuidanceScale > 1 ? 2 * count : count;
     const size = { batch, frames, height: latentHeight, width: latentWidth, tokens: 1 };
     // What cannot be done is said before anything is.
-    if (isPlanned(options)) this.streamlined.plan(size, options);
+    this.streamlined.check(size, options);
     const room = decodingIn(
       this.decoder,
       { frames: decodeChunkSize ?? frames, height: latentHeight, width: latentWidth },

@@ -20,6 +20,7 @@ import {
   rehashShare,
   StreamlinedDenoiser,
 } from "../streamlined/rehash.ts";
+import { bytesTwice, RehashDenoiser, rehashModels } from "../streamlined/rehash-steps.ts";
 import { StreamlinedSession } from "../streamlined/session.ts";
 import { type FloatTensor, sizeOf } from "../tensor.ts";
 import type { Component } from "./components.ts";
@@ -91,6 +92,9 @@ export function abortable(options: StreamlinedOptions & { signal?: AbortSignal }
 /** Networks with more bytes of weights run by a plan on the CPU without being asked to: in slices they are faster. */
 const LARGE = 2 ** 28;
 
+/** Most bytes of weights that are held twice so that a step with Step Rehash is one call of the runtime. */
+const MOST_TWICE = 2 ** 26;
+
 /** What is compiled for these options is kept until others are asked for. */
 export class Streamlined<Config> {
   readonly #component: Component<Config>;
@@ -112,9 +116,37 @@ export class Streamlined<Config> {
   async openDenoiser(size: NetworkSize, options: StreamlinedOptions = {}): Promise<Denoiser> {
     const { streams, provider, weights } = this.#component;
     const large = weights.bytes > this.#large && provider === "cpu" && !streams;
+    const whole = large || streams ? null : await this.#rehashing(size, options);
+    if (whole) return whole;
     if (isPlanned(options) || large) return withReuse(await this.#planned(size, options), options.accelerate);
     await this.release();
     return withReuse(new PlainDenoiser(await this.#component.session({ ...size, batch: "batch" })), options.accelerate);
+  }
+
+  /** Step Rehash without a plan, where nothing asks for one; null otherwise. */
+  async #rehashing(
+    size: NetworkSize,
+    { memory, accelerate, onFeatures }: StreamlinedOptions,
+  ): Promise<Denoiser | null> {
+    const options = checkVideoAcceleration(accelerate);
+    if (!options || memory !== undefined || onFeatures) return null;
+    const flow = flowOf(this.#component.model(size));
+    const rehash = rehashAt(flow, options.cut, options.fresh);
+    const policy = rehashPolicy(options);
+    const models = rehashModels(flow, rehash);
+    if (bytesTwice(models) > MOST_TWICE) return null;
+    await this.release();
+    const key = JSON.stringify(["rehash", size, options.cut, options.fresh]);
+    const [full, again] = await this.#component.assembled(key, async () => {
+      checkWeights(
+        namedWeights(this.#architecture, this.#component.weights),
+        weightShapes(models.full),
+        "the model",
+        () => true,
+      );
+      return { models: [models.full, models.again] };
+    });
+    return new RehashDenoiser(full!, again!, rehash.kept, policy);
   }
 
   async #planned(geometry: NetworkSize, options: StreamlinedOptions): Promise<Denoiser> {
@@ -124,7 +156,7 @@ export class Streamlined<Config> {
     const { plan } = run;
     const key = JSON.stringify([geometry, plan, rehash && [rehash.cut, rehash.fresh], Boolean(options.onFeatures)]);
     const [session] = await this.#kept.get(key, async () => [await this.#compile(geometry, options, run)]);
-    const policy = rehash ? scheduled(rehash.schedule ?? { every: 2 }, "rehash") : null;
+    const policy = rehash ? rehashPolicy(rehash) : null;
     return new StreamlinedDenoiser(session!, policy, options);
   }
 
@@ -132,6 +164,12 @@ export class Streamlined<Config> {
   shares(geometry: NetworkSize): Map<string, number> {
     const flow = flowOf(this.#component.model(geometry));
     return new Map(rehashCuts(flow).map((cut) => [cut, rehashShare(flow, rehashAt(flow, cut))]));
+  }
+
+  /** Throws what `openDenoiser` would, before anything is compiled for it: ArgumentError, BudgetError. */
+  check(size: NetworkSize, options: StreamlinedOptions): void {
+    if (options.memory === undefined) this.#rehash(size, options);
+    else this.plan(size, options);
   }
 
   /** How it would run, and how much memory that takes. Throws BudgetError. */
@@ -166,8 +204,10 @@ export class Streamlined<Config> {
   }
 }
 
+const rehashPolicy = ({ schedule = { every: 2 } }: RehashOptions): StepPolicy => scheduled(schedule, "rehash");
+
 /** Whether these options ask for a plan. */
-export const isPlanned = ({ memory, accelerate, onFeatures }: StreamlinedOptions) =>
+const isPlanned = ({ memory, accelerate, onFeatures }: StreamlinedOptions) =>
   checkVideoAcceleration(accelerate) !== null || memory !== undefined || onFeatures !== undefined;
 
 /** Infinity without a budget. Throws ArgumentError. */

@@ -24,7 +24,6 @@ import { checkSettings, checkSide, checkWhole, type SamplingOptions, seededNoise
 import {
   abortable,
   decodingIn,
-  isPlanned,
   Streamlined,
   type StreamlinedOptions,
   type VideoActions,
@@ -177,7 +176,7 @@ export class TextToVideoPipeline {
     const guided = guidanceScale > 1;
     const size = { batch: guided ? 2 * count : count, frames, height, width, tokens: this.prompts?.tokens ?? 0 };
     // What cannot be done is said before anything is.
-    if (isPlanned(options)) this.streamlined.plan(size, options);
+    this.streamlined.check(size, options);
     const decoding = decodingIn(this.vae, { frames: 1, height, width }, options.memory);
     const { embeddings, warnings } = await this.embed(guided ? [options.negativePrompt ?? "", prompt] : [prompt]);
     // Each network has the budget to itself.

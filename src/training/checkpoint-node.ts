@@ -25,13 +25,18 @@ export async function saveTraining(
   await writeSafetensors(path, tensors, { metadata: { ...metadata, steps: String(steps) } });
 }
 
-/** Takes up a saved state, and gives back its metadata; null if there is no such file. */
+/**
+ * Takes up a saved state, and gives back its metadata; null if there is no such file. `check` sees the metadata first: what
+ * it throws leaves everything as it was.
+ */
 export async function resumeTraining(
   path: string,
   { parameters, optimizer }: Trainer,
+  check: (metadata: Readonly<Record<string, string>>) => void = () => undefined,
 ): Promise<Record<string, string> | null> {
   if (!existsSync(path)) return null;
   const file = await SafetensorsFile.open(await fileSource(path));
+  check(file.metadata);
   const { m, v, ema } = optimizer;
   const arrays = { values: parameters.values, m, v, ema };
   for (const part of PARTS) await parameters.load((name) => file.read(`${part}/${name}`), arrays[part]);

@@ -38,5 +38,5 @@ export async function streamlinedCase(name: string) {
   const source = checkpointWeights(files, name);
   const compile = (plan: Plan, rehash: Rehash | null = null) =>
     StreamlinedSession.compile(nodeRuntime, model, source, weightLocations(files), plan, { threads: 1, rehash });
-  return { ...unet, files, model, flow: flowOf(model), source, compile };
+  return { ...unet, files, model, flow: flowOf(model), source, locations: weightLocations(files), compile };
 }

@@ -1,0 +1,79 @@
+import { cp, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { halfstep } from "../support/cli.ts";
+import { temporaryFolder } from "../support/models.ts";
+import { writeTinyPipeline } from "../support/tiny-pipeline.ts";
+
+let folder: string;
+let model: string;
+let captions: string;
+beforeAll(async () => {
+  folder = await temporaryFolder();
+  model = (await writeTinyPipeline(join(folder, "model"), "pixart", { layers: 3 })).path;
+  captions = join(folder, "captions.txt");
+  await writeFile(captions, "a red cat\n\na blue dog\n");
+});
+
+const small = ["--batch", "2", "--pictures", "2", "--sampling-steps", "5", "--schedule", "fifii", "--threads", "1"];
+const distill = (...args: string[]) => halfstep("distill", model, "--captions", captions, ...small, ...args);
+
+describe("halfstep distill", () => {
+  it("trains a module that the model then draws with", async () => {
+    const out = join(folder, "trained");
+    const { code, stdout, stderr } = await distill("--steps", "3", "--out", out, "--json");
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(JSON.parse(stdout.trim().split("\n").at(-1)!)).toMatchObject({ out, finished: true, updates: 3 });
+    expect((await readdir(out)).sort()).toEqual(["config.json", "feedback.safetensors"]);
+    const config = JSON.parse(await readFile(join(out, "config.json"), "utf8"));
+    const expected = {
+      feed_block: 1,
+      resume_block: 1,
+      embedding_change: true,
+      trend: true,
+      mixing: true,
+      own_blocks: true,
+    };
+    expect(config).toMatchObject({ ...expected, schedule: "full,inner,full,inner,inner" });
+
+    const copy = join(folder, "with-module");
+    await cp(model, copy, { recursive: true });
+    await mkdir(join(copy, "ilf"));
+    await cp(out, join(copy, "ilf"), { recursive: true });
+    const picture = await halfstep(
+      "generate",
+      "a red cat",
+      "-m",
+      copy,
+      "-o",
+      join(folder, "cat.png"),
+      "--steps",
+      "5",
+      "--json",
+    );
+    expect(JSON.parse(picture.stdout)).toMatchObject({ accelerate: "ilf", fullSteps: 2, innerSteps: 3 });
+  });
+
+  it("goes on from its checkpoint, and not from one of other settings", async () => {
+    const out = join(folder, "stopped");
+    const first = await distill("--steps", "3", "--out", out, "--minutes", "0", "--json");
+    expect(JSON.parse(first.stdout)).toMatchObject({ finished: false, updates: 0 });
+    expect(await readdir(out)).toEqual(["state.safetensors"]);
+    const other = await distill("--steps", "3", "--out", out, "--no-mixing");
+    expect(other.code).toBe(1);
+    expect(other.stderr).toContain("is the checkpoint of a run with other settings");
+    const again = await distill("--steps", "3", "--out", out, "--json");
+    expect(JSON.parse(again.stdout.trim().split("\n").at(-1)!)).toMatchObject({ finished: true, updates: 3 });
+  });
+
+  it.each([
+    [["--from", "nowhere"], "--from nowhere: has no config.json, so it is not a feedback module's folder."],
+    [["--schedule", "if"], "A schedule starts with a full step"],
+    [["--feed-block", "4"], "feedBlock must be a whole number from 1 to 3, the model's blocks, not 4."],
+    [["--captions", "none.txt"], "--captions none.txt: there is no such file."],
+  ])("says what is wrong with %j", async (args, message) => {
+    const { code, stderr } = await distill("--out", join(folder, "wrong"), ...args);
+    expect({ code, first: stderr.trim().split("\n")[0] }).toMatchObject({ code: 1 });
+    expect(stderr).toContain(message);
+  });
+});
