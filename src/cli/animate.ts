@@ -75,7 +75,10 @@ export function animateCommand(): Command {
         .choices([...videoAccelerations])
         .default("none"),
     )
-    .option("--schedule <steps>", 'with rehash: which steps are full, "2" (every second), "2:3:1", "frrf" (2)')
+    .option(
+      "--schedule <steps>",
+      'with rehash: full steps; "2" every second, "3:7" also the first 7 (the default), "frrf" these',
+    )
     .option("--cut <feature>", "with rehash: where such a step comes back in (rehash-profile proposes one)")
     .addOption(providerOption())
     .addOption(threadsOption())

@@ -18,7 +18,8 @@ export interface ModelBenchOptions {
   steps: number;
   frames: number;
   guidance?: number;
-  schedule: string;
+  /** Step Rehash with each of them; what it is compared with follows from the first. */
+  schedule: readonly string[];
   cut?: string;
   seed: number;
   threads?: number;
@@ -51,10 +52,15 @@ export async function benchModel(options: ModelBenchOptions, signal: AbortSignal
   const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, session);
   const reference = await judge.reference();
   const prompts = captionsFor(reference, samples).map((caption) => reference.captions[caption]!.text);
-  const chosen = { schedule: parseSchedule(options.schedule), ...(options.cut ? { cut: options.cut } : {}) };
+  const schedules = options.schedule.map(parseSchedule);
+  const cut = options.cut ? { cut: options.cut } : {};
   const full: Mode = { name: `${steps} full steps`, steps, accelerate: "none" };
-  const rehash: Mode = { name: "Step Rehash", steps, accelerate: { method: "rehash", ...chosen } };
-  const reuse: Mode = { name: "noise again", steps, accelerate: { method: "reuse", schedule: chosen.schedule } };
+  const rehashes = schedules.map((schedule, i): Mode => {
+    const name = i === 0 ? "Step Rehash" : `Step Rehash ${options.schedule[i]!}`;
+    return { name, steps, accelerate: { method: "rehash", schedule, ...cut } };
+  });
+  const rehash = rehashes[0]!;
+  const reuse: Mode = { name: "noise again", steps, accelerate: { method: "reuse", schedule: schedules[0]! } };
   // A pipeline keeps what it compiled for one way of running.
   const open = () => TextToVideoPipeline.fromPretrained(model, session);
   const opened = [await open(), await open(), await open()] as const;
@@ -71,7 +77,7 @@ export async function benchModel(options: ModelBenchOptions, signal: AbortSignal
     const fewer: Mode = { name: `${count} full steps`, steps: count, accelerate: "none" };
     const contestants = [
       { mode: full, pipe: opened[0] },
-      { mode: rehash, pipe: opened[1] },
+      ...rehashes.map((mode) => ({ mode, pipe: opened[1] })),
       { mode: fewer, pipe: opened[0] },
       { mode: reuse, pipe: opened[2] },
     ];

@@ -14,6 +14,7 @@ import type { Rehash } from "../streamlined/plan.ts";
 import { OVERHEAD, type PlannedRun, planFor, WEIGHT_SHARE } from "../streamlined/planner.ts";
 import {
   allCuts,
+  defaultRehashSchedule,
   type Listeners,
   rehashAt,
   rehashCuts,
@@ -30,7 +31,7 @@ import { checkWhole } from "./settings.ts";
 /** Step Rehash, with what it needs to know. */
 export interface RehashOptions {
   method: "rehash";
-  /** Which steps are full: every second unless given, 13 of 25. */
+  /** Which steps are full: the first seven and every third after them unless given, 13 of 25. */
   schedule?: Schedule;
   /** The feature after which a rehash step comes back in: after the first layer of the last block unless given. */
   cut?: string;
@@ -204,7 +205,7 @@ export class Streamlined<Config> {
   }
 }
 
-const rehashPolicy = ({ schedule = { every: 2 } }: RehashOptions): StepPolicy => scheduled(schedule, "rehash");
+const rehashPolicy = ({ schedule = defaultRehashSchedule }: RehashOptions): StepPolicy => scheduled(schedule, "rehash");
 
 /** Whether these options ask for a plan. */
 const isPlanned = ({ memory, accelerate, onFeatures }: StreamlinedOptions) =>
@@ -250,7 +251,7 @@ export class NoiseReuse implements Denoiser {
 /** The denoiser itself, or with noise that is used again if that is asked for. */
 function withReuse(denoiser: Denoiser, accelerate: VideoAccelerate | undefined): Denoiser {
   if (typeof accelerate !== "object" || accelerate.method !== "reuse") return denoiser;
-  return new NoiseReuse(denoiser, scheduled(accelerate.schedule ?? { every: 2 }, "rehash"));
+  return new NoiseReuse(denoiser, scheduled(accelerate.schedule ?? defaultRehashSchedule, "rehash"));
 }
 
 /** What goes through a decoder at a time, in elements of the latent. */
