@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { platform } from "#platform";
 import { readModelIndex } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
@@ -10,6 +10,7 @@ import { writeSafetensors } from "../checkpoints/safetensors-node.ts";
 import { ArgumentError } from "../errors.ts";
 import { FEEDBACK_FILE, Feedback } from "../ilf/checkpoint.ts";
 import { rawFeedbackConfig } from "../ilf/config.ts";
+import type { LossKind } from "../ilf/distill.ts";
 import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
 import { Distiller, type DistillProgress, type DistillSettings } from "../pipelines/distill.ts";
 import { TextToImagePipeline, textToImageClasses } from "../pipelines/text-to-image.ts";
@@ -34,7 +35,7 @@ interface Options {
   pictures: number;
   reuse: number;
   memory: number;
-  cutShort: boolean;
+  loss: LossKind;
   embeddingChange: boolean;
   trend: boolean;
   mixing: boolean;
@@ -69,7 +70,11 @@ export function distillCommand(): Command {
     .option("--pictures <n>", "pictures sampled together", whole(1, 65536), 16)
     .option("--reuse <n>", "how often an inner step is learned from, on average", numberBetween(0.01, 1e6), 4)
     .option("--memory <gigabytes>", "recorded steps that are kept", numberBetween(0.001, 10_000), 1)
-    .option("--no-cut-short", "sample every trajectory to its end, instead of most of them for the early steps alone")
+    .addOption(
+      new Option("--loss <kind>", "of a picture at a step: its mean squared error, or the root of it")
+        .choices(["root", "square"])
+        .default("root"),
+    )
     .option("--no-embedding-change", "leave out the change of the patch embedding")
     .option("--no-trend", "leave out the features' change between the last two full steps")
     .option("--no-mixing", "add up what the module reads instead of mixing it by a learned matrix")
@@ -107,7 +112,7 @@ async function train(name: string, options: Options, signal: AbortSignal): Promi
       "featureLoss",
       "pictures",
       "reuse",
-      "cutShort",
+      "loss",
       "seed",
     ),
   };

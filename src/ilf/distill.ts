@@ -6,7 +6,7 @@
 import type { WeightFiles } from "../checkpoints/weights.ts";
 import { ArgumentError } from "../errors.ts";
 import { toOnnx } from "../graph/onnx.ts";
-import { add, concat, mul, reshape, slice, sub } from "../graph/operators.ts";
+import { add, allAxes, mul, reduceMean, slice, sqrt, sub } from "../graph/operators.ts";
 import { input, staticDim, type Value } from "../graph/value.ts";
 import { meanAll } from "../graph/vjp.ts";
 import { buildModel, describeModel, type Features, type StagedModel, weightShapes } from "../models/architecture.ts";
@@ -22,6 +22,12 @@ import { copiedWeight, feedbackModel } from "./feedback.ts";
 import type { StepRecord } from "./records.ts";
 import { type Predicted, predictedOf } from "./steps.ts";
 
+/**
+ * A picture's mean squared error at a step, or the root of it. Errors of the steps of one run have much in common and add up in
+ * the picture, so what counts is their size; squares are all but those of the first steps, which are the largest.
+ */
+export type LossKind = "square" | "root";
+
 export interface DistillOptions {
   config: FeedbackConfig;
   /** The backbone with an open batch, for predictions on trajectories. */
@@ -30,6 +36,8 @@ export interface DistillOptions {
   batch: number;
   /** Of the trajectories; 1 or less is none. */
   guidanceScale: number;
+  /** What is averaged over pictures, "square" unless given. */
+  loss?: LossKind;
   /** Weight of the error of the features beside that of the output; 0 leaves them out. */
   featureLoss?: number;
   /** A module's weights to start from; a copy of the backbone's block, its scales at zero, unless given. */
@@ -47,13 +55,11 @@ export class Distillation {
   readonly reads: readonly string[];
   readonly #predict: Session;
   readonly #rows: number;
-  readonly #batch: number;
 
-  private constructor(trainer: Trainer, predict: Session, reads: readonly string[], batch: number, rows: number) {
+  private constructor(trainer: Trainer, predict: Session, reads: readonly string[], rows: number) {
     this.trainer = trainer;
     this.#predict = predict;
     this.reads = reads;
-    this.#batch = batch;
     this.#rows = rows;
   }
 
@@ -67,7 +73,7 @@ export class Distillation {
     weights: WeightFiles,
     options: DistillOptions,
   ): Promise<Distillation> {
-    const { config, batch, guidanceScale, featureLoss = 0 } = options;
+    const { config, batch, guidanceScale, loss: kind = "square", featureLoss = 0 } = options;
     const { cuts, after } = feedbackCuts(backbone, config);
     const module = feedbackModel(backbone, config);
     const parts = segmentModel(backbone, cuts).slice(after);
@@ -83,11 +89,10 @@ export class Distillation {
     }
     const target = input("target", features["sample"]!.shape);
     const channels = staticDim(backbone.inputs["hiddenStates"]!, 1, "distillation");
-    const ofPictures = input("weights", [batch]);
-    const output = errorOf(sub(features["sample"]!, target), channels, ofPictures, guidanceScale);
+    const errors = errorsOf(sub(features["sample"]!, target), channels, batch, guidanceScale);
+    const output = meanAll(kind === "root" ? sqrt(add(errors, TINY)) : errors);
     const targetFeatures = input("targetFeatures", predicted.shape);
-    const feature =
-      featureLoss > 0 ? meanSquare(sub(predicted, targetFeatures), rowWeights(ofPictures, guidanceScale)) : null;
+    const feature = featureLoss > 0 ? meanAll(squared(sub(predicted, targetFeatures))) : null;
     const loss = feature ? add(output, mul(feature, featureLoss)) : output;
 
     const shapes = new Map([...weightShapes(module)].map(([name, shape]) => [PREFIX + name, shape]));
@@ -112,7 +117,6 @@ export class Distillation {
       trainer,
       predict,
       reads.filter((name) => name !== "hiddenStates"),
-      batch,
       rowsOf(batch, guidanceScale),
     );
   }
@@ -124,11 +128,10 @@ export class Distillation {
   }
 
   /** Throws NumericError when the loss is not a number. */
-  step({ feeds, target, targetFeatures, weights }: StepRecord, learningRate: number): Promise<StepReport> {
+  step({ feeds, target, targetFeatures }: StepRecord, learningRate: number): Promise<StepReport> {
     const rows = target.shape[0]!;
     if (rows !== this.#rows) throw new ArgumentError(`${rows} rows are not a batch of ${this.#rows}`);
-    const even = floatTensor([this.#batch], new Float32Array(this.#batch).fill(1));
-    return this.trainer.step({ ...feeds, target, targetFeatures, weights: weights ?? even }, learningRate);
+    return this.trainer.step({ ...feeds, target, targetFeatures }, learningRate);
   }
 
   /** The module's weights under their names in a file: the average over training. */
@@ -148,24 +151,25 @@ export const rowsOf = (pictures: number, guidanceScale: number): number =>
   guidanceScale > 1 ? 2 * pictures : pictures;
 
 /**
- * Mean squared error of the rows, and of their guided combination, which is what the sampler sees and where errors that
- * the two halves share cancel. Only of the latent's `channels`: samplers drop a variance that comes after them. `weights`
- * are the pictures'.
+ * Of each picture [batch]: the mean squared error of its rows, and of their guided combination, which is what the sampler
+ * sees and where errors that the two halves share cancel. Only of the latent's `channels`: samplers drop a variance that
+ * comes after them.
  */
-function errorOf(allChannels: Value, channels: number, weights: Value, guidanceScale: number): Value {
-  const batch = staticDim(weights, 0, "distillation");
+function errorsOf(allChannels: Value, channels: number, batch: number, guidanceScale: number): Value {
   const error = slice(allChannels, 1, 0, channels);
-  const ofRows = meanSquare(error, rowWeights(weights, guidanceScale));
+  const ofRows = meanOfEach(squared(error));
   if (guidanceScale <= 1) return ofRows;
-  const [without, withCondition] = [slice(error, 0, 0, batch), slice(error, 0, batch, 2 * batch)];
+  const halves = (x: Value) => [slice(x, 0, 0, batch), slice(x, 0, batch, 2 * batch)] as const;
+  const [without, withCondition] = halves(error);
   const guided = add(without, mul(sub(withCondition, without), guidanceScale));
-  return add(mul(ofRows, 0.25), mul(meanSquare(guided, weights), 1 / guidanceScale ** 2));
+  const ofPictures = mul(add(...halves(ofRows)), 0.5);
+  return add(mul(ofPictures, 0.25), mul(meanOfEach(squared(guided)), 1 / guidanceScale ** 2));
 }
 
-/** Both rows of a picture count as it does. */
-const rowWeights = (weights: Value, guidanceScale: number): Value =>
-  guidanceScale > 1 ? concat([weights, weights], 0) : weights;
+const squared = (x: Value): Value => mul(x, x);
 
-/** Over rows with a weight each. */
-const meanSquare = (x: Value, weights: Value): Value =>
-  meanAll(mul(mul(x, x), reshape(weights, [-1, ...x.shape.slice(1).map(() => 1)])));
+/** Over all but the first axis. */
+const meanOfEach = (x: Value): Value => reduceMean(x, allAxes(x).slice(1), false);
+
+/** Keeps the root's slope finite where an error is zero. */
+const TINY = 1e-12;

@@ -5,7 +5,7 @@
 import { ArgumentError } from "../errors.ts";
 import { type Denoiser, type Feeds, runSegments } from "../sampling/denoiser.ts";
 import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";
-import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../tensor.ts";
+import { type FloatTensor, sizeOf, type Tensor } from "../tensor.ts";
 import { Trail } from "./denoiser.ts";
 import { feedbackFeeds, type IlfSessions } from "./steps.ts";
 
@@ -16,8 +16,6 @@ export interface StepRecord {
   /** The backbone's output, and its features where inner steps come back in. */
   readonly target: FloatTensor;
   readonly targetFeatures: FloatTensor;
-  /** How much the error of each picture counts; all alike unless given. */
-  readonly weights?: FloatTensor;
 }
 
 /**
@@ -69,19 +67,6 @@ export class RecordingDenoiser implements Denoiser {
   }
 }
 
-/** How many inner steps a trajectory is sampled for that is cut short: k or more with probability 1 / k. */
-export const innerStepsOfOne = (random: () => number): number => Math.floor(1 / (1 - random()));
-
-/**
- * How much the k-th of `inner` inner steps counts where trajectories are cut short: k, divided so that the mean over what is
- * recorded is 1. A mean with these weights is the one over all inner steps of whole trajectories.
- */
-export function weightOfCutShort(ordinal: number, inner: number): number {
-  let harmonic = 0;
-  for (let k = 1; k <= inner; k++) harmonic += 1 / k;
-  return (ordinal * harmonic) / inner;
-}
-
 /** The latest records, up to a number of bytes; one is kept in any case. */
 export class RecordBuffer {
   readonly #capacity: number;
@@ -109,8 +94,8 @@ export class RecordBuffer {
   }
 
   add(records: readonly StepRecord[]): void {
-    for (const { feeds, ...others } of records) {
-      const record = { feeds: Object.fromEntries(this.#reads.map((name) => [name, feeds[name]!])), ...others };
+    for (const { feeds, ...targets } of records) {
+      const record = { feeds: Object.fromEntries(this.#reads.map((name) => [name, feeds[name]!])), ...targets };
       this.#records.push(record);
       this.#count(record, 1);
       this.added++;
@@ -155,12 +140,10 @@ export class RecordBuffer {
       }
       return { ...first, shape: [halves * count, ...first.shape.slice(1)], data } as Tensor;
     };
-    const weights = drawn.map(({ record, row }) => record.weights?.data[row] ?? 1);
     return {
       feeds: Object.fromEntries(this.#reads.map((name) => [name, gather(({ feeds }) => feeds[name]!)])),
       target: gather(({ target }) => target) as FloatTensor,
       targetFeatures: gather(({ targetFeatures }) => targetFeatures) as FloatTensor,
-      weights: floatTensor([count], Float32Array.from(weights)),
     };
   }
 }

@@ -5,14 +5,13 @@ import type { WeightFiles } from "../checkpoints/weights.ts";
 import { ArgumentError } from "../errors.ts";
 import { type Feedback, fingerprint } from "../ilf/checkpoint.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
-import { Distillation, rowsOf } from "../ilf/distill.ts";
-import { innerStepsOfOne, RecordBuffer, RecordingDenoiser, weightOfCutShort } from "../ilf/records.ts";
+import { Distillation, type LossKind, rowsOf } from "../ilf/distill.ts";
+import { RecordBuffer, RecordingDenoiser } from "../ilf/records.ts";
 import type { IlfSessions } from "../ilf/steps.ts";
 import type { Geometry, StagedModel } from "../models/architecture.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
-import { type StepPolicy, scheduled } from "../sampling/step-policy.ts";
-import { floatTensor } from "../tensor.ts";
+import { scheduled } from "../sampling/step-policy.ts";
 import { warmupCosine } from "../training/adamw.ts";
 import type { ClassToImagePipeline } from "./class-to-image.ts";
 import { pickScheduler } from "./components.ts";
@@ -29,17 +28,13 @@ export interface DistillSettings {
   /** Solver steps and guidance of the trajectories: those that will be sampled with. */
   samplingSteps: number;
   guidanceScale: number;
+  loss: LossKind;
   featureLoss: number;
   /** A module that is trained further, of the same `config` but for the schedule; a new one unless given. */
   start?: Feedback;
   /** Pictures sampled together, and how often each of their inner steps is learned from on average. */
   pictures: number;
   reuse: number;
-  /**
-   * Whether trajectories are cut short, so that the k-th inner step is reached by one in k: errors are largest early, where
-   * a trajectory costs least. Later steps count for more then; the loss stays a mean over all inner steps.
-   */
-  cutShort: boolean;
   /** Most bytes of recorded steps that are kept. */
   memory: number;
   seed: number;
@@ -56,8 +51,7 @@ export interface DistillProgress {
 /** Conditions for some pictures, drawn by a number, and how a trajectory with them is sampled. */
 interface Trajectories {
   geometry: Geometry;
-  /** `onStep` says whether to go on. */
-  sample(index: number, denoiser: Denoiser, onStep: () => boolean): Promise<void>;
+  sample(index: number, denoiser: Denoiser): Promise<void>;
 }
 
 /**
@@ -99,7 +93,7 @@ export class Distiller {
     captions: readonly string[],
     settings: DistillSettings,
   ): Promise<Distiller> {
-    const { batch, guidanceScale, featureLoss, start } = settings;
+    const { batch, guidanceScale, loss, featureLoss, start } = settings;
     const trajectories =
       "textEncoder" in pipe ? await fromCaptions(pipe, captions, settings) : fromClasses(pipe, settings);
     const transformer = pipe.transformer as TextToImagePipeline["transformer"];
@@ -118,6 +112,7 @@ export class Distiller {
           anyBatch: backbone,
           batch,
           guidanceScale,
+          loss,
           featureLoss,
           ...(start ? { start: start.weights } : {}),
           session,
@@ -147,44 +142,16 @@ export class Distiller {
 
   /** The sampler's own trajectory: early on the backbone's, later more and more the module's. */
   async #collect(step: number, random: () => number): Promise<void> {
-    const { steps, pictures, reuse, samplingSteps, cutShort } = this.#settings;
+    const { steps, pictures, reuse } = this.#settings;
     const share = Math.min(1, (4 * step) / steps);
-    const policy = scheduled(this.config.schedule);
-    const recorder = new RecordingDenoiser(this.#sessions, policy, () => random() < share);
-    const most = cutShort ? innerStepsOfOne(random) : Number.POSITIVE_INFINITY;
-    await this.#trajectories.sample(step, recorder, () => recorder.records.length < most);
-    const inner = innerSteps(policy, samplingSteps);
-    const weightsOf = (ordinal: number) => {
-      const weight = cutShort ? weightOfCutShort(ordinal, inner) : 1;
-      return floatTensor([pictures], new Float32Array(pictures).fill(weight));
-    };
-    this.#buffer.add(recorder.records.map((record, i) => ({ ...record, weights: weightsOf(i + 1) })));
+    const recorder = new RecordingDenoiser(this.#sessions, scheduled(this.config.schedule), () => random() < share);
+    await this.#trajectories.sample(step, recorder);
+    this.#buffer.add(recorder.records);
     this.#left += recorder.records.length * pictures * reuse;
   }
 
   release(): Promise<void> {
     return this.distillation.release();
-  }
-}
-
-const innerSteps = (policy: StepPolicy, steps: number): number =>
-  Array.from({ length: steps }, (_, index) => policy({ index, steps, timestep: 0 })).filter(
-    (action) => action !== "full",
-  ).length;
-
-/** A sampler's options to end it early: `onStep` says whether to go on. */
-async function sampleUntil(
-  onStep: () => boolean,
-  sampled: (options: { signal: AbortSignal; onStep: () => void }) => Promise<unknown>,
-): Promise<void> {
-  const ended = new AbortController();
-  const stop = () => {
-    if (!onStep()) ended.abort();
-  };
-  try {
-    await sampled({ signal: ended.signal, onStep: stop });
-  } catch (error) {
-    if (!ended.signal.aborted || error !== ended.signal.reason) throw error;
   }
 }
 
@@ -214,23 +181,20 @@ async function fromCaptions(
   const tokens = empty.encoderHiddenStates.shape[1]!;
   return {
     geometry: { batch: "batch", height: sampleSize, width: sampleSize, tokens },
-    async sample(index, denoiser, onStep) {
+    async sample(index, denoiser) {
       const random = randomFrom(settings.seed + 31 * index);
       const chosen = Array.from({ length: settings.pictures }, () => captions[Math.floor(random() * captions.length)]!);
       const { embeddings } = await pipe.embed(chosen);
       const noise = new TorchGenerator(settings.seed + 2 ** 20 + index);
-      await sampleUntil(onStep, (ending) =>
-        pipe.sampleLatents({
-          ...ending,
-          denoiser,
-          scheduler: pickScheduler(pipe.schedulerConfig),
-          steps: settings.samplingSteps,
-          guidanceScale: settings.guidanceScale,
-          noise: noise.randn([chosen.length, inChannels, sampleSize, sampleSize]),
-          prompt: embeddings,
-          negative: settings.guidanceScale > 1 ? repeatPrompt(empty, 0, chosen.length) : null,
-        }),
-      );
+      await pipe.sampleLatents({
+        denoiser,
+        scheduler: pickScheduler(pipe.schedulerConfig),
+        steps: settings.samplingSteps,
+        guidanceScale: settings.guidanceScale,
+        noise: noise.randn([chosen.length, inChannels, sampleSize, sampleSize]),
+        prompt: embeddings,
+        negative: settings.guidanceScale > 1 ? repeatPrompt(empty, 0, chosen.length) : null,
+      });
     },
   };
 }
@@ -239,21 +203,18 @@ function fromClasses(pipe: ClassToImagePipeline, settings: DistillSettings): Tra
   const { sampleSize, inChannels, numClasses } = pipe.transformer.config;
   return {
     geometry: { batch: "batch", height: sampleSize, width: sampleSize },
-    async sample(index, denoiser, onStep) {
+    async sample(index, denoiser) {
       const random = randomFrom(settings.seed + 31 * index);
       const classes = Array.from({ length: settings.pictures }, () => Math.floor(random() * numClasses));
       const noise = new TorchGenerator(settings.seed + 2 ** 20 + index);
-      await sampleUntil(onStep, (ending) =>
-        pipe.sampleLatents({
-          ...ending,
-          denoiser,
-          scheduler: pickScheduler(pipe.schedulerConfig),
-          steps: settings.samplingSteps,
-          guidanceScale: settings.guidanceScale,
-          noise: noise.randn([classes.length, inChannels, sampleSize, sampleSize]),
-          classes,
-        }),
-      );
+      await pipe.sampleLatents({
+        denoiser,
+        scheduler: pickScheduler(pipe.schedulerConfig),
+        steps: settings.samplingSteps,
+        guidanceScale: settings.guidanceScale,
+        noise: noise.randn([classes.length, inChannels, sampleSize, sampleSize]),
+        classes,
+      });
     },
   };
 }

@@ -182,24 +182,21 @@ describe("the loss before training, worked out by hand", () => {
     await distillation.release();
   });
 
-  it("counts each picture's error by its weight, in its rows and where they are guided", async () => {
+  it("is the mean of each picture's root, where that is asked for", async () => {
     const guidanceScale = 3;
     const config = configOf(1, 1);
-    const distillation = await distillToy(config, { batch: 2, guidanceScale });
+    const distillation = await distillToy(config, { batch: 2, guidanceScale, loss: "root" });
     const { record, t } = toyRecord(config, 4, seededRandom(2));
-    const weights = [0.25, 3];
-    const rows = mean(t.flatMap((time, row) => channels.map((i) => weights[row % 2]! * errorOf(time, i) ** 2)));
-    const guided = mean(
-      [0, 1].flatMap((picture) =>
-        channels.map((i) => {
-          const [without, withCondition] = [errorOf(t[picture]!, i), errorOf(t[picture + 2]!, i)];
-          return weights[picture]! * (without + guidanceScale * (withCondition - without)) ** 2;
-        }),
-      ),
-    );
-    const weighted = { ...record, weights: floatTensor([2], Float32Array.from(weights)) };
-    const { loss } = await distillation.step(weighted, 0);
-    expect(loss).toBeCloseTo(rows / 4 + guided / guidanceScale ** 2, 6);
+    const roots = [0, 1].map((picture) => {
+      const squares = channels.map((i) => {
+        const [without, withCondition] = [errorOf(t[picture]!, i), errorOf(t[picture + 2]!, i)];
+        const guided = without + guidanceScale * (withCondition - without);
+        return (without ** 2 + withCondition ** 2) / 8 + guided ** 2 / guidanceScale ** 2;
+      });
+      return Math.sqrt(mean(squares));
+    });
+    const { loss } = await distillation.step(record, 0);
+    expect(loss).toBeCloseTo(mean(roots), 6);
     await distillation.release();
   });
 

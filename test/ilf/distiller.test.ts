@@ -33,7 +33,7 @@ const settings: DistillSettings = {
   featureLoss: 0,
   pictures: 2,
   reuse: 4,
-  cutShort: true,
+  loss: "root",
   memory: 1e6,
   seed: 5,
 };
@@ -67,7 +67,7 @@ describe.each(kinds)("distilling a tiny %s", (kind) => {
     const { pipe, calls } = watched(await open(kind, folder));
     // One picture, and no more kept than one inner step: the last.
     const config = { ...settings.config, embeddingChange: false, trend: false };
-    const one = { batch: 1, pictures: 1, memory: 1, cutShort: false };
+    const one = { batch: 1, pictures: 1, memory: 1, loss: "square" } as const;
     const distiller = await Distiller.create(pipe, captions, { ...settings, config, ...one });
     const { loss, recorded } = await distiller.step();
     expect(recorded).toBe(3);

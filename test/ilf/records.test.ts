@@ -4,13 +4,7 @@ import { describe, expect, it } from "vitest";
 import { ArgumentError } from "../../src/errors.ts";
 import { type FeedbackConfig, feedbackCuts } from "../../src/ilf/config.ts";
 import { IlfDenoiser } from "../../src/ilf/denoiser.ts";
-import {
-  innerStepsOfOne,
-  RecordBuffer,
-  RecordingDenoiser,
-  type StepRecord,
-  weightOfCutShort,
-} from "../../src/ilf/records.ts";
+import { RecordBuffer, RecordingDenoiser, type StepRecord } from "../../src/ilf/records.ts";
 import { type IlfSessions, predictedOf, StepsInParts } from "../../src/ilf/steps.ts";
 import { blockRange } from "../../src/models/segments.ts";
 import { type Action, scheduled } from "../../src/sampling/step-policy.ts";
@@ -183,26 +177,3 @@ function bytesOf(records: readonly StepRecord[]): number {
   ]);
   return [...new Set(arrays)].reduce((sum, { byteLength }) => sum + byteLength, 0);
 }
-
-describe("trajectories that are cut short", () => {
-  it.each([1, 2, 5, 12])("give each of %d inner steps its share of the loss", (inner) => {
-    const random = seededRandom(9);
-    const errors = Array.from({ length: inner }, (_, k) => 1 + Math.sin(k) + 5 / (k + 1));
-    const count = 200_000;
-    const reached = new Array<number>(inner).fill(0);
-    let [records, weights, sum] = [0, 0, 0];
-    for (let i = 0; i < count; i++) {
-      const most = Math.min(inner, innerStepsOfOne(random));
-      for (let k = 1; k <= most; k++) {
-        const weight = weightOfCutShort(k, inner);
-        reached[k - 1]!++;
-        records++;
-        weights += weight;
-        sum += weight * errors[k - 1]!;
-      }
-    }
-    for (const [i, times] of reached.entries()) expect(times / count).toBeCloseTo(1 / (i + 1), 2);
-    expect(weights / records).toBeCloseTo(1, 2);
-    expect(sum / records).toBeCloseTo(errors.reduce((a, b) => a + b) / inner, 1);
-  });
-});
