@@ -79,19 +79,24 @@ const named = new Map<string, Action>([
 ]);
 
 /**
- * A schedule that was made for one number of steps, for any: another number gets the same share of full steps as a list
- * has, spread evenly from the first on.
+ * A schedule that was made for one number of steps, for any: up to each point of a run of another length, the same share of
+ * steps is full as there is in the list. So twice as many steps have every action twice.
  */
 export function stretched(schedule: Schedule): StepPolicy {
   if (!isList(schedule)) return scheduled(schedule);
   checkSchedule(schedule);
   const { length } = schedule;
-  const full = schedule.filter((action) => action === "full").length;
-  /** How many full steps there have been after `steps`, the first left out. */
-  const due = (steps: number) => Math.floor((steps * full) / length);
+  const isFull = schedule.map((action) => Number(action === "full"));
+  const before = isFull.map((_, i) => isFull.slice(0, i).reduce((a, b) => a + b, 0));
   return ({ index, steps }) => {
     if (steps === length) return schedule[index]!;
-    return index === 0 || due(index) > due(index - 1) ? "full" : "inner";
+    /** How many full steps there are before a step of this run. */
+    const due = (step: number) => {
+      const at = Math.floor((step * length) / steps);
+      if (at >= length) return Math.ceil((steps * (before.at(-1)! + isFull.at(-1)!)) / length);
+      return Math.ceil((steps * before[at]! + ((step * length) % steps) * isFull[at]!) / length);
+    };
+    return due(index + 1) > due(index) ? "full" : "inner";
   };
 }
 

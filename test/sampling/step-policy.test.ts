@@ -77,21 +77,36 @@ describe("a list for any number of steps", () => {
       expect(inSteps({ every: 3, final: 1 }, steps)).toEqual(run({ every: 3, final: 1 }, steps));
   });
 
-  it("has its share of full steps up to every step of another run, after the first", () => {
-    const actions = fc.array(fc.constantFrom<Action>("full", "inner"), { maxLength: 25 });
+  const actions = fc.array(fc.constantFrom<Action>("full", "inner"), { maxLength: 25 });
+
+  it("has the list's share of full steps up to every point of another run, and is full at first", () => {
     fc.assert(
       fc.property(actions, fc.integer({ min: 1, max: 60 }), (rest, steps) => {
         const schedule: Action[] = ["full", ...rest];
-        fc.pre(steps !== schedule.length);
-        const wanted = schedule.filter((action) => action === "full").length;
         const made = inSteps(schedule, steps);
-        for (let n = 0; n < steps; n++) {
-          const after = made.slice(1, n + 1).filter((action) => action === "full").length;
-          // In whole numbers: after <= n * wanted / length < after + 1.
-          expect(after * schedule.length).toBeLessThanOrEqual(n * wanted);
-          expect((after + 1) * schedule.length).toBeGreaterThan(n * wanted);
-        }
         expect(made[0]).toBe("full");
+        for (let n = 0; n <= steps; n++) {
+          const after = made.slice(0, n).filter((action) => action === "full").length;
+          // The list up to there, its last action in part.
+          const point = (n / steps) * schedule.length;
+          const full = schedule.reduce(
+            (sum, action, i) => sum + (action === "full" ? Math.min(1, Math.max(0, point - i)) : 0),
+            0,
+          );
+          const share = (full * steps) / schedule.length;
+          expect(after).toBeGreaterThan(share - 1e-9);
+          expect(after).toBeLessThan(share + 1 + 1e-9);
+        }
+      }),
+    );
+  });
+
+  it("has every action as often as there are times as many steps", () => {
+    fc.assert(
+      fc.property(actions, fc.integer({ min: 2, max: 5 }), (rest, times) => {
+        const schedule: Action[] = ["full", ...rest];
+        const expected = schedule.flatMap((action) => new Array<Action>(times).fill(action));
+        expect(inSteps(schedule, times * schedule.length)).toEqual(expected);
       }),
     );
   });
