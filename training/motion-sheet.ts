@@ -2,7 +2,9 @@
  * What the video model draws: one moving picture of some fixed prompts, and a strip of frames for a few of them.
  * `npx tsx training/motion-sheet.ts [--model checkpoints/fluent-emoji-motion] [--out docs/motion-strip.webp]`
  */
+import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
+import sharp from "sharp";
 import { writeAnimation } from "../src/pipelines/animation-node.ts";
 import { contactSheet, type Picture } from "../src/pipelines/picture.ts";
 import { TextToVideoPipeline } from "../src/pipelines/text-to-video.ts";
@@ -50,3 +52,6 @@ const frames = videos[0]!.map((_, i) =>
   ),
 );
 await writeAnimation(options.animation, { frames, fps: 8 });
+// Pixels that hardly change stay as they are from frame to frame: a quarter of the file.
+const smaller = await sharp(options.animation, { animated: true }).gif({ interFrameMaxError: 8 }).toBuffer();
+await writeFile(options.animation, smaller);

@@ -27,8 +27,8 @@ export interface PeriodicSchedule {
 /** A period, or the actions themselves, one a step. */
 export type Schedule = PeriodicSchedule | readonly Action[];
 
-/** 8 of 20 steps in full, the first and the last among them: what feedback modules are trained for unless told otherwise. */
-export const defaultSchedule = "fififiifiifiifiifiif";
+/** 8 of 20 steps in full, the first three among them: what feedback modules are trained for unless told otherwise. */
+export const defaultSchedule = "fffifiifiiifiiifiifi";
 
 export const isList = (schedule: Schedule): schedule is readonly Action[] => Array.isArray(schedule);
 
