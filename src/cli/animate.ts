@@ -77,7 +77,7 @@ export function animateCommand(): Command {
     )
     .option(
       "--schedule <steps>",
-      'with rehash: full steps; "2" every second, "3:7" also the first 7 (the default), "frrf" these',
+      'with rehash: full steps; "2" every second, "3:7" every third and the first 7, "frrf" these (3:7 for 25 steps)',
     )
     .option("--cut <feature>", "with rehash: where such a step comes back in (rehash-profile proposes one)")
     .addOption(providerOption())

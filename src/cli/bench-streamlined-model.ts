@@ -19,7 +19,7 @@ export interface ModelBenchOptions {
   frames: number;
   guidance?: number;
   /** Step Rehash with each of them; what it is compared with follows from the first. */
-  schedule: readonly string[];
+  schedule?: readonly string[];
   cut?: string;
   seed: number;
   threads?: number;
@@ -52,15 +52,16 @@ export async function benchModel(options: ModelBenchOptions, signal: AbortSignal
   const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, session);
   const reference = await judge.reference();
   const prompts = captionsFor(reference, samples).map((caption) => reference.captions[caption]!.text);
-  const schedules = options.schedule.map(parseSchedule);
+  // Without one the pipeline's own.
+  const schedules = options.schedule?.map((text) => ({ schedule: parseSchedule(text) })) ?? [{}];
   const cut = options.cut ? { cut: options.cut } : {};
   const full: Mode = { name: `${steps} full steps`, steps, accelerate: "none" };
   const rehashes = schedules.map((schedule, i): Mode => {
-    const name = i === 0 ? "Step Rehash" : `Step Rehash ${options.schedule[i]!}`;
-    return { name, steps, accelerate: { method: "rehash", schedule, ...cut } };
+    const name = i === 0 ? "Step Rehash" : `Step Rehash ${options.schedule![i]!}`;
+    return { name, steps, accelerate: { method: "rehash", ...schedule, ...cut } };
   });
   const rehash = rehashes[0]!;
-  const reuse: Mode = { name: "noise again", steps, accelerate: { method: "reuse", schedule: schedules[0]! } };
+  const reuse: Mode = { name: "noise again", steps, accelerate: { method: "reuse", ...schedules[0]! } };
   // A pipeline keeps what it compiled for one way of running.
   const open = () => TextToVideoPipeline.fromPretrained(model, session);
   const opened = [await open(), await open(), await open()] as const;

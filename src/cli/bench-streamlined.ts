@@ -36,7 +36,7 @@ export function benchStreamlinedCommand(): Command {
     .option("--steps <n>", "with --model: solver steps", whole(2, 1000), 25)
     .option("--frames <n>", "with --model: of a video", whole(1, 1024), 16)
     .option("--guidance <scale>", "with --model: how closely to follow the prompt (its own)", numberBetween(0, 100))
-    .option("--schedule <steps...>", "with --model: which steps are full; a row each", ["3:7"])
+    .option("--schedule <steps...>", "with --model: which steps are full; a row each (animate's)")
     .option("--cut <feature>", "with --model: where rehash steps come back in")
     .option("--seed <n>", "of weights and inputs, or of the first video", whole(0, 2 ** 31), 0)
     .addOption(threadsOption())

@@ -6,7 +6,7 @@ import { type Architecture, buildModel, describeModel, weightShapes } from "../m
 import { namedWeights } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import { type Denoiser, type Feeds, PlainDenoiser } from "../sampling/denoiser.ts";
-import { type Action, type Schedule, type StepContext, type StepPolicy, scheduled } from "../sampling/step-policy.ts";
+import { type Action, type Schedule, type StepContext, type StepPolicy } from "../sampling/step-policy.ts";
 import { describeBytes, parseBytes } from "../streamlined/bytes.ts";
 import { activationBytes, costSource } from "../streamlined/cost.ts";
 import { flowOf } from "../streamlined/grouping.ts";
@@ -14,10 +14,10 @@ import type { Rehash } from "../streamlined/plan.ts";
 import { OVERHEAD, type PlannedRun, planFor, WEIGHT_SHARE } from "../streamlined/planner.ts";
 import {
   allCuts,
-  defaultRehashSchedule,
   type Listeners,
   rehashAt,
   rehashCuts,
+  rehashPolicy,
   rehashShare,
   StreamlinedDenoiser,
 } from "../streamlined/rehash.ts";
@@ -31,7 +31,7 @@ import { checkWhole } from "./settings.ts";
 /** Step Rehash, with what it needs to know. */
 export interface RehashOptions {
   method: "rehash";
-  /** Which steps are full: the first seven and every third after them unless given, 13 of 25. */
+  /** Which steps are full: of 25 the first seven and every third after them unless given, of others as many of each. */
   schedule?: Schedule;
   /** The feature after which a rehash step comes back in: after the first layer of the last block unless given. */
   cut?: string;
@@ -133,7 +133,7 @@ export class Streamlined<Config> {
     if (!options || memory !== undefined || onFeatures) return null;
     const flow = flowOf(this.#component.model(size));
     const rehash = rehashAt(flow, options.cut, options.fresh);
-    const policy = rehashPolicy(options);
+    const policy = rehashPolicy(options.schedule);
     const models = rehashModels(flow, rehash);
     if (bytesTwice(models) > MOST_TWICE) return null;
     await this.release();
@@ -157,7 +157,7 @@ export class Streamlined<Config> {
     const { plan } = run;
     const key = JSON.stringify([geometry, plan, rehash && [rehash.cut, rehash.fresh], Boolean(options.onFeatures)]);
     const [session] = await this.#kept.get(key, async () => [await this.#compile(geometry, options, run)]);
-    const policy = rehash ? rehashPolicy(rehash) : null;
+    const policy = rehash ? rehashPolicy(rehash.schedule) : null;
     return new StreamlinedDenoiser(session!, policy, options);
   }
 
@@ -205,8 +205,6 @@ export class Streamlined<Config> {
   }
 }
 
-const rehashPolicy = ({ schedule = defaultRehashSchedule }: RehashOptions): StepPolicy => scheduled(schedule, "rehash");
-
 /** Whether these options ask for a plan. */
 const isPlanned = ({ memory, accelerate, onFeatures }: StreamlinedOptions) =>
   checkVideoAcceleration(accelerate) !== null || memory !== undefined || onFeatures !== undefined;
@@ -251,7 +249,7 @@ export class NoiseReuse implements Denoiser {
 /** The denoiser itself, or with noise that is used again if that is asked for. */
 function withReuse(denoiser: Denoiser, accelerate: VideoAccelerate | undefined): Denoiser {
   if (typeof accelerate !== "object" || accelerate.method !== "reuse") return denoiser;
-  return new NoiseReuse(denoiser, scheduled(accelerate.schedule ?? defaultRehashSchedule, "rehash"));
+  return new NoiseReuse(denoiser, rehashPolicy(accelerate.schedule));
 }
 
 /** What goes through a decoder at a time, in elements of the latent. */

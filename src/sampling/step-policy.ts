@@ -82,8 +82,8 @@ const named = new Map<string, Action>([
  * A schedule that was made for one number of steps, for any: up to each point of a run of another length, the same share of
  * steps is full as there is in the list. So twice as many steps have every action twice.
  */
-export function stretched(schedule: Schedule): StepPolicy {
-  if (!isList(schedule)) return scheduled(schedule);
+export function stretched(schedule: Schedule, partial: Exclude<Action, "full"> = "inner"): StepPolicy {
+  if (!isList(schedule)) return scheduled(schedule, partial);
   checkSchedule(schedule);
   const { length } = schedule;
   const isFull = schedule.map((action) => Number(action === "full"));
@@ -96,7 +96,7 @@ export function stretched(schedule: Schedule): StepPolicy {
       if (at >= length) return Math.ceil((steps * (before.at(-1)! + isFull.at(-1)!)) / length);
       return Math.ceil((steps * before[at]! + ((step * length) % steps) * isFull[at]!) / length);
     };
-    return due(index + 1) > due(index) ? "full" : "inner";
+    return due(index + 1) > due(index) ? "full" : partial;
   };
 }
 

@@ -4,7 +4,15 @@
  */
 import { ArgumentError } from "../errors.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
-import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";
+import {
+  type Action,
+  parseSchedule,
+  type Schedule,
+  type StepContext,
+  type StepPolicy,
+  scheduled,
+  stretched,
+} from "../sampling/step-policy.ts";
 import type { FloatTensor } from "../tensor.ts";
 import type { Flow, FlowStage } from "./grouping.ts";
 import type { Rehash } from "./plan.ts";
@@ -12,10 +20,14 @@ import type { GroupProgress, Kept, StreamlinedSession } from "./session.ts";
 import { workOf } from "./work.ts";
 
 /**
- * Which steps are full unless a user says otherwise: 13 of 25. The first ones change features most; every second step from the
- * start on gives up most of the method's quality (docs/streamlined.md).
+ * Which of 25 steps are full unless a user says otherwise: the first 7, then every third, 13 in all. The first ones change
+ * features most; every second step from the start on gives up most of the method's quality (docs/streamlined.md).
  */
-export const defaultRehashSchedule = { every: 3, warmUp: 7 } as const;
+const DEFAULT_SCHEDULE = parseSchedule("fffffffrrfrrfrrfrrfrrfrrf");
+
+/** Which steps are full, in their own number of steps or, without a schedule, in any. */
+export const rehashPolicy = (schedule: Schedule | undefined): StepPolicy =>
+  schedule ? scheduled(schedule, "rehash") : stretched(DEFAULT_SCHEDULE, "rehash");
 
 const DOWN = /^(conv_in$|down_blocks\.)/;
 const ENLARGES = /^up_blocks\.\d+\.upsamplers\.0$/;

@@ -92,7 +92,7 @@ describe("videos by a plan, against diffusers' runs", () => {
 describe("Step Rehash in pipelines", () => {
   const small = { width: 24, height: 16, frames: 2, seed: 1 };
 
-  it("does every second step in part unless it is told otherwise", async () => {
+  it("does two of five steps in part unless it is told otherwise", async () => {
     const { fullSteps, rehashSteps } = await text("a cat", { ...small, steps: 5, accelerate: "rehash" });
     expect({ fullSteps, rehashSteps }).toEqual({ fullSteps: 3, rehashSteps: 2 });
     const schedule = ["full", "rehash", "rehash"] as const;
