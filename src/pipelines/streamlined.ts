@@ -6,7 +6,7 @@ import { type Architecture, buildModel, describeModel, weightShapes } from "../m
 import { namedWeights } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import { type Denoiser, type Feeds, PlainDenoiser } from "../sampling/denoiser.ts";
-import { type Action, type Schedule, type StepContext, type StepPolicy } from "../sampling/step-policy.ts";
+import type { Action, Schedule, StepContext, StepPolicy } from "../sampling/step-policy.ts";
 import { describeBytes, parseBytes } from "../streamlined/bytes.ts";
 import { activationBytes, costSource } from "../streamlined/cost.ts";
 import { flowOf } from "../streamlined/grouping.ts";
