@@ -103,7 +103,7 @@ export async function benchGeometry(name: string, options: GeometryOptions): Pro
   const whole = await compile(model);
   const parts: StagedSession[] = [];
   for (const part of segmentModel(model, cuts)) parts.push(await compile(part));
-  // The module before training: the backbone's own block, scales of zero.
+  // The module before training: the backbone's own blocks, all else zero.
   const module = feedbackModel(model, config);
   const own = checkpointWeights(weights, describeModel(module));
   const zeros = (shape: readonly number[]) => constant(new Float32Array(sizeOf(shape)), shape, "float32");

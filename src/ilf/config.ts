@@ -13,7 +13,7 @@ export interface FeedbackConfig {
   resumeBlock: number;
   /** Whether the change of the patch embedding is added to the features: what is new in the latent, at no cost. */
   embeddingChange: boolean;
-  /** Whether their change between the last two full steps is, times a learned scale a channel. */
+  /** Whether their change between the last two full steps is, times a learned scale a channel (or mixed, see below). */
   trend: boolean;
   /** Whether all of these are mixed by a learned matrix, with gates and a scale that follow the time (feedback.ts). */
   mixing: boolean;

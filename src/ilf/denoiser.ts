@@ -1,4 +1,4 @@
-/** A denoiser whose steps are full or inner (arXiv 2501.13107): the feedback module, then the backbone's last blocks. */
+/** A denoiser whose steps are full or inner (arXiv 2501.13107): the feedback module, then what it leaves of the backbone. */
 import { combine, meanAbsolute, meanAbsoluteDifference } from "../caching/arrays.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";

@@ -1,6 +1,6 @@
 /**
  * Training a feedback module by distillation (arXiv 2501.13107): the backbone is frozen, and gradients go back through
- * its last blocks only, which run after the module. Learned on the sampler's own trajectories, with their guidance.
+ * the module and what runs after it. Learned on the sampler's own trajectories, with their guidance.
  */
 
 import type { WeightFiles } from "../checkpoints/weights.ts";
@@ -24,7 +24,7 @@ import { type Predicted, predictedOf } from "./steps.ts";
 
 /**
  * A picture's mean squared error at a step, or the root of it. Errors of the steps of one run have much in common and add up in
- * the picture, so what counts is their size; squares are all but those of the first steps, which are the largest.
+ * the picture, so what counts is their size; a sum of squares is nearly that of the first steps alone, whose errors are the largest.
  */
 export type LossKind = "square" | "root";
 
@@ -36,11 +36,11 @@ export interface DistillOptions {
   batch: number;
   /** Of the trajectories; 1 or less is none. */
   guidanceScale: number;
-  /** What is averaged over pictures, "square" unless given. */
+  /** What is averaged over pictures, "root" unless given. */
   loss?: LossKind;
   /** Weight of the error of the features beside that of the output; 0 leaves them out. */
   featureLoss?: number;
-  /** A module's weights to start from; a copy of the backbone's block, its scales at zero, unless given. */
+  /** A module's weights to start from; copies of the backbone's blocks, all else at zero, unless given. */
   start?: WeightFiles;
   optimizer?: AdamWOptions;
   session?: SessionOptions;
@@ -73,7 +73,7 @@ export class Distillation {
     weights: WeightFiles,
     options: DistillOptions,
   ): Promise<Distillation> {
-    const { config, batch, guidanceScale, loss: kind = "square", featureLoss = 0 } = options;
+    const { config, batch, guidanceScale, loss: kind = "root", featureLoss = 0 } = options;
     const { cuts, after } = feedbackCuts(backbone, config);
     const module = feedbackModel(backbone, config);
     const parts = segmentModel(backbone, cuts).slice(after);

@@ -11,11 +11,12 @@
  *     g  = h + (embed(x') - embed(x)) + M ((1 + gate(t')) * [embed(x') - embed(x), embed(x'), trend, h])
  *     h' = g + scale(t') * (F(g, t', caption) - g)
  *
- * with a matrix M and linear maps gate and scale of the time's sinusoids, all of which start at zero.
+ * with a matrix M and linear maps gate and scale of the time's sinusoids, all of which start at zero. With `ownBlocks` the last
+ * blocks of an inner step are the module's too, and only the output layer is the backbone's.
  */
 import { add, concat, mul, reshape, sub } from "../graph/operators.ts";
 import { input, type Value } from "../graph/value.ts";
-import type { Features, Stage, StagedModel } from "../models/architecture.ts";
+import { alias, type Features, type Stage, type StagedModel } from "../models/architecture.ts";
 import { linear, sinusoidalEmbedding } from "../models/layers.ts";
 import { blockRange, segmentModel } from "../models/segments.ts";
 import { Weights } from "../models/weights.ts";
@@ -96,15 +97,6 @@ const conditionsOf = (stages: readonly Stage[]) => [
 /** A block asks for its weights under its own name; in the module they have another. */
 const renamed = (w: Weights, { name }: Stage, to: string) =>
   new Weights((asked, shape) => w.tensor(asked.replace(name, to), shape));
-
-/** A feature under a second name. */
-export const alias = (name: string, second: string): Stage => ({
-  name: second,
-  axis: "whole",
-  reads: [name],
-  writes: [second],
-  build: (features) => ({ [second]: features[name]! }),
-});
 
 function feedback(features: Features, w: Weights, block: Stage, config: FeedbackConfig, width: number): Value {
   const { carried, embedding, carriedEmbedding, trend, timestep } = features;

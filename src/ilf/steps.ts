@@ -1,11 +1,11 @@
 /** The two kinds of steps of Inner Loop Feedback, and the two ways of compiling them. */
-import type { Features, Stage, StagedModel } from "../models/architecture.ts";
+import { alias, type Features, type Stage, type StagedModel } from "../models/architecture.ts";
 import { segmentModel } from "../models/segments.ts";
 import type { StagedSession } from "../models/staged.ts";
 import { type Feeds, runSegments } from "../sampling/denoiser.ts";
 import type { FloatTensor, Tensor } from "../tensor.ts";
 import { type FeedbackConfig, feedbackCuts } from "./config.ts";
-import { alias, feedbackModel } from "./feedback.ts";
+import { feedbackModel } from "./feedback.ts";
 
 /** What a step leaves for the next. */
 export interface Carried {
@@ -49,7 +49,7 @@ export function predictedOf(outputs: Feeds): Predicted {
   return { features: features!, hiddenStates: hiddenStates! };
 }
 
-/** Steps of a backbone in parts: no weight is in memory twice, for three calls of the runtime a step. */
+/** Steps of a backbone in parts: no weight is in memory twice, for three to five calls of the runtime a step. */
 export class StepsInParts implements IlfSteps {
   readonly #sessions: IlfSessions;
 

@@ -1,6 +1,7 @@
 /** What every model file provides: its configuration, its inputs, and the list of stages that it consists of. */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Dim, Value } from "../graph/value.ts";
+import { sizeOf } from "../tensor.ts";
 import { buildStages, pick } from "./features.ts";
 import { parameterWeights, type WeightSource, Weights } from "./weights.ts";
 
@@ -73,6 +74,19 @@ export function buildModel(model: StagedModel, source: WeightSource): Features {
 export function describeModel({ className, settings }: StagedModel): string {
   return settings === undefined ? className : `${className} with ${settings}`;
 }
+
+/** Of a model's weights in float32. */
+export const weightBytes = (model: StagedModel): number =>
+  [...weightShapes(model).values()].reduce((sum, shape) => sum + 4 * sizeOf(shape), 0);
+
+/** A feature under a second name. */
+export const alias = (name: string, second: string): Stage => ({
+  name: second,
+  axis: "whole",
+  reads: [name],
+  writes: [second],
+  build: (features) => ({ [second]: features[name]! }),
+});
 
 /** Every weight that a model needs, with its shape, in the order in which it asks. */
 export function weightShapes(model: StagedModel): Map<string, readonly number[]> {

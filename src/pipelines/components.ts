@@ -18,6 +18,12 @@ export interface PipelineOptions extends SessionOptions {
   variant?: string;
 }
 
+/**
+ * Most bytes of weights that are held twice so that a step is one call of the runtime: a call takes a few tenths of a
+ * millisecond, which tells in small networks alone.
+ */
+export const MOST_TWICE = 64 * 2 ** 20;
+
 /** A network of a pipeline: its configuration is read, its weights are opened, nothing is compiled yet. */
 export class Component<Config> {
   readonly config: Config;

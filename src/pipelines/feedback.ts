@@ -3,17 +3,10 @@ import type { Folder } from "../checkpoints/files.ts";
 import { Feedback } from "../ilf/checkpoint.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
 import { FEEDBACK_PREFIX, type IlfSteps, predictedOf, StepsInParts, WholeSteps, wholeSteps } from "../ilf/steps.ts";
-import { type Geometry, weightShapes } from "../models/architecture.ts";
+import { type Geometry, weightBytes } from "../models/architecture.ts";
 import type { StagedSession } from "../models/staged.ts";
-import { sizeOf } from "../tensor.ts";
-import type { Component } from "./components.ts";
+import { type Component, MOST_TWICE } from "./components.ts";
 import { KeptSessions } from "./kept.ts";
-
-/**
- * Most bytes of weights that are held twice so that a step is one call of the runtime: a call takes a few tenths of a
- * millisecond, which tells in small networks alone.
- */
-const MOST_TWICE = 64 * 2 ** 20;
 
 /** The feedback module in a pipeline's folder; null if it has none. */
 export async function openFeedback(
@@ -58,8 +51,7 @@ export class FeedbackComponent {
 
   #bytesTwice(geometry: Geometry): number {
     const { shared } = wholeSteps(this.#transformer.model(geometry), this.config);
-    const shapes = shared.flatMap((part) => [...weightShapes(part).values()]);
-    return shapes.reduce((sum, shape) => sum + 4 * sizeOf(shape), 0);
+    return shared.reduce((sum, part) => sum + weightBytes(part), 0);
   }
 
   async #wholeSteps(geometry: Geometry): Promise<IlfSteps> {

@@ -1,8 +1,14 @@
 /** `memory` and `accelerate` of video pipelines: their denoiser by a plan, and with Step Rehash. */
-import { checkWeights } from "../checkpoints/weights.ts";
+import { checkWeights, type WeightFiles } from "../checkpoints/weights.ts";
 import { ArgumentError, BudgetError } from "../errors.ts";
 import { topologicalOrder, type Value } from "../graph/value.ts";
-import { type Architecture, buildModel, describeModel, weightShapes } from "../models/architecture.ts";
+import {
+  type Architecture,
+  buildModel,
+  describeModel,
+  type StagedModel,
+  weightShapes,
+} from "../models/architecture.ts";
 import { namedWeights } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import { type Denoiser, type Feeds, PlainDenoiser } from "../sampling/denoiser.ts";
@@ -24,14 +30,14 @@ import {
 import { bytesTwice, RehashDenoiser, rehashModels } from "../streamlined/rehash-steps.ts";
 import { StreamlinedSession } from "../streamlined/session.ts";
 import { type FloatTensor, sizeOf } from "../tensor.ts";
-import type { Component } from "./components.ts";
+import { type Component, MOST_TWICE } from "./components.ts";
 import { KeptSessions } from "./kept.ts";
 import { checkWhole } from "./settings.ts";
 
 /** Step Rehash, with what it needs to know. */
 export interface RehashOptions {
   method: "rehash";
-  /** Which steps are full: of 25 the first seven and every third after them unless given, of others as many of each. */
+  /** Which steps are full: of 25 the first seven and every third after them unless given, of others the same share. */
   schedule?: Schedule;
   /** The feature after which a rehash step comes back in: after the first layer of the last block unless given. */
   cut?: string;
@@ -93,9 +99,6 @@ export function abortable(options: StreamlinedOptions & { signal?: AbortSignal }
 /** Networks with more bytes of weights run by a plan on the CPU without being asked to: in slices they are faster. */
 const LARGE = 2 ** 28;
 
-/** Most bytes of weights that are held twice so that a step with Step Rehash is one call of the runtime. */
-const MOST_TWICE = 2 ** 26;
-
 /** What is compiled for these options is kept until others are asked for. */
 export class Streamlined<Config> {
   readonly #component: Component<Config>;
@@ -103,15 +106,19 @@ export class Streamlined<Config> {
   readonly #kept = new KeptSessions<StreamlinedSession>();
   readonly #large: number;
 
-  constructor(component: Component<Config>, architecture: Architecture<Config>, large = LARGE) {
+  readonly #mostTwice: number;
+
+  constructor(component: Component<Config>, architecture: Architecture<Config>, large = LARGE, mostTwice = MOST_TWICE) {
     this.#component = component;
     this.#architecture = architecture;
     this.#large = large;
+    this.#mostTwice = mostTwice;
   }
 
   /**
    * A denoiser for one run of the sampler on latents of this size: all steps in full unless they are to be done in part; by
-   * a plan if there is a budget, or if the network is a large one. `batch`: of the network, both halves of guidance. Throws
+   * a plan if there is a budget, if the network is a large one, or if features are asked for, and with Step Rehash if too much
+   * would be in memory twice without. `batch`: of the network, both halves of guidance. Throws
    * BudgetError.
    */
   async openDenoiser(size: NetworkSize, options: StreamlinedOptions = {}): Promise<Denoiser> {
@@ -135,16 +142,11 @@ export class Streamlined<Config> {
     const rehash = rehashAt(flow, options.cut, options.fresh);
     const policy = rehashPolicy(options.schedule);
     const models = rehashModels(flow, rehash);
-    if (bytesTwice(models) > MOST_TWICE) return null;
+    if (bytesTwice(models) > this.#mostTwice) return null;
     await this.release();
     const key = JSON.stringify(["rehash", size, options.cut, options.fresh]);
     const [full, again] = await this.#component.assembled(key, async () => {
-      checkWeights(
-        namedWeights(this.#architecture, this.#component.weights),
-        weightShapes(models.full),
-        "the model",
-        () => true,
-      );
+      this.#checkedWeights(models.full);
       return { models: [models.full, models.again] };
     });
     return new RehashDenoiser(full!, again!, rehash.kept, policy);
@@ -153,11 +155,11 @@ export class Streamlined<Config> {
   async #planned(geometry: NetworkSize, options: StreamlinedOptions): Promise<Denoiser> {
     const rehash = options.onFeatures ? null : checkVideoAcceleration(options.accelerate);
     // Before the network that is compiled without a plan is given up for this.
+    const policy = rehash ? rehashPolicy(rehash.schedule) : null;
     const run = this.plan(geometry, options);
     const { plan } = run;
     const key = JSON.stringify([geometry, plan, rehash && [rehash.cut, rehash.fresh], Boolean(options.onFeatures)]);
     const [session] = await this.#kept.get(key, async () => [await this.#compile(geometry, options, run)]);
-    const policy = rehash ? rehashPolicy(rehash.schedule) : null;
     return new StreamlinedDenoiser(session!, policy, options);
   }
 
@@ -167,8 +169,13 @@ export class Streamlined<Config> {
     return new Map(rehashCuts(flow).map((cut) => [cut, rehashShare(flow, rehashAt(flow, cut))]));
   }
 
-  /** Throws what `openDenoiser` would, before anything is compiled for it: ArgumentError, BudgetError. */
+  /**
+   * Throws what `openDenoiser` would, before anything is compiled for it: ArgumentError, BudgetError. Whether a schedule that is
+   * a list has an action for every step shows at the first step.
+   */
   check(size: NetworkSize, options: StreamlinedOptions): void {
+    const { accelerate } = options;
+    if (typeof accelerate === "object") rehashPolicy(accelerate.schedule);
     if (options.memory === undefined) this.#rehash(size, options);
     else this.plan(size, options);
   }
@@ -188,10 +195,15 @@ export class Streamlined<Config> {
     return onFeatures ? allCuts(flow) : rehashAt(flow, options!.cut, options!.fresh);
   }
 
-  async #compile(geometry: NetworkSize, options: StreamlinedOptions, { plan }: PlannedRun) {
-    const model = this.#component.model(geometry);
+  #checkedWeights(model: StagedModel): WeightFiles {
     const files = namedWeights(this.#architecture, this.#component.weights);
     checkWeights(files, weightShapes(model), describeModel(model), () => true);
+    return files;
+  }
+
+  async #compile(geometry: NetworkSize, options: StreamlinedOptions, { plan }: PlannedRun) {
+    const model = this.#component.model(geometry);
+    const files = this.#checkedWeights(model);
     await this.#component.release();
     const source = checkpointWeights(files, describeModel(model));
     const rehash = this.#rehash(geometry, options);
@@ -205,7 +217,7 @@ export class Streamlined<Config> {
   }
 }
 
-/** Whether these options ask for a plan. */
+/** Whether these options ask for a plan, or would for Step Rehash in a larger network. */
 const isPlanned = ({ memory, accelerate, onFeatures }: StreamlinedOptions) =>
   checkVideoAcceleration(accelerate) !== null || memory !== undefined || onFeatures !== undefined;
 

@@ -3,11 +3,11 @@
  * features between groups tell in small networks.
  */
 import { input } from "../graph/value.ts";
-import { type Stage, type StagedModel, weightShapes } from "../models/architecture.ts";
+import { alias, type Stage, type StagedModel, weightBytes } from "../models/architecture.ts";
 import type { StagedSession } from "../models/staged.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";
-import { type FloatTensor, sizeOf, type Tensor } from "../tensor.ts";
+import type { FloatTensor, Tensor } from "../tensor.ts";
 import type { Flow, FlowStage } from "./grouping.ts";
 import type { Rehash } from "./plan.ts";
 
@@ -23,7 +23,7 @@ export function rehashModels(flow: Flow, { stages, kept }: Rehash): RehashModels
   // Features by what tells them apart, but inputs and outputs by their names.
   const nameOf = (id: string) => own.get(id) ?? id;
   const all = flow.stages.map((each) => renamed(each, nameOf));
-  const outputs = [...flow.outputs].map(([name, id]) => ({ ...alias(id, name), name: `output ${name}` }));
+  const outputs = [...flow.outputs].map(([name, id]) => alias(id, name));
   const keptInputs = [...kept].map((id) => [id, input(id, Object.values(flow.sizes.get(id)!))] as const);
   return {
     full: { ...model, outputs: [...model.outputs, ...kept], stages: [...all, ...outputs] },
@@ -50,17 +50,8 @@ function renamed({ stage, reads, writes }: FlowStage, nameOf: (id: string) => st
   };
 }
 
-const alias = (from: string, to: string): Stage => ({
-  name: to,
-  axis: "whole",
-  reads: [from],
-  writes: [to],
-  build: (features) => ({ [to]: features[from]! }),
-});
-
 /** Bytes of weights that both sessions hold. */
-export const bytesTwice = ({ again }: RehashModels): number =>
-  [...weightShapes(again).values()].reduce((sum, shape) => sum + 4 * sizeOf(shape), 0);
+export const bytesTwice = ({ again }: RehashModels): number => weightBytes(again);
 
 /** A run of the sampler whose steps are full or rehash ones. */
 export class RehashDenoiser implements Denoiser {

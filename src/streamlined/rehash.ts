@@ -102,7 +102,7 @@ export function rehashShare(flow: Flow, { stages }: Rehash): number {
 }
 
 export interface Listeners {
-  /** Told before each group of layers runs. */
+  /** Told before each group of layers runs, where they run by a plan. */
   onGroup?: (progress: GroupProgress & StepContext) => void;
   /** Given what a step left; only to be read, and only until the next step. */
   onFeatures?: (step: StepContext, kept: Kept) => void;

@@ -1,6 +1,10 @@
 import { cp, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import { fileSource } from "../../src/checkpoints/node.ts";
+import { SafetensorsFile } from "../../src/checkpoints/safetensors.ts";
+import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
+import type { FloatTensor, Tensor } from "../../src/tensor.ts";
 import { halfstep } from "../support/cli.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { writeTinyPipeline } from "../support/tiny-pipeline.ts";
@@ -62,8 +66,18 @@ describe("halfstep distill", () => {
     const other = await distill("--steps", "3", "--out", out, "--no-mixing");
     expect(other.code).toBe(1);
     expect(other.stderr).toContain("is the checkpoint of a run with other settings");
+    // As if it had come to the end: nothing is left to do but to write the module.
+    const path = join(out, "state.safetensors");
+    const file = await SafetensorsFile.open(await fileSource(path));
+    const tensors = new Map<string, Tensor>();
+    for (const name of file.entries.keys()) tensors.set(name, await file.read(name));
+    (tensors.get("ema/feedback/scale.bias") as FloatTensor).data.fill(0.25);
+    await writeSafetensors(path, tensors, { metadata: { ...file.metadata, steps: "3" } });
     const again = await distill("--steps", "3", "--out", out, "--json");
-    expect(JSON.parse(again.stdout.trim().split("\n").at(-1)!)).toMatchObject({ finished: true, updates: 3 });
+    expect(JSON.parse(again.stdout)).toMatchObject({ finished: true, updates: 3, loss: 0 });
+    const module = await SafetensorsFile.open(await fileSource(join(out, "feedback.safetensors")));
+    const { data } = (await module.read("scale.bias")) as FloatTensor;
+    expect(new Set(data)).toEqual(new Set([0.25]));
   });
 
   it.each([

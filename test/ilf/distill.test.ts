@@ -30,7 +30,7 @@ async function distillToy(config: FeedbackConfig, options: Partial<DistillOption
   const { batch = 8, guidanceScale = 1 } = options;
   const weights = await writeToy({ ...toyWeights, out });
   return Distillation.create(nodeRuntime, toyModel(2, rowsOf(batch, guidanceScale)), weights, {
-    ...{ config, anyBatch: toyModel(2), batch, guidanceScale, session: { threads: 1 } },
+    ...{ config, anyBatch: toyModel(2), batch, guidanceScale, loss: "square", session: { threads: 1 } },
     ...options,
   });
 }

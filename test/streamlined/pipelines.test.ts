@@ -3,12 +3,13 @@ import { ArgumentError, BudgetError } from "../../src/errors.ts";
 import { unetMotion } from "../../src/models/unet-motion.ts";
 import type { Animation } from "../../src/pipelines/animation.ts";
 import { type ImageToVideo, ImageToVideoPipeline } from "../../src/pipelines/image-to-video.ts";
-import { decodingIn, Streamlined } from "../../src/pipelines/streamlined.ts";
+import { decodingIn, Streamlined, type StreamlinedOptions } from "../../src/pipelines/streamlined.ts";
 import { type TextToVideo, TextToVideoPipeline } from "../../src/pipelines/text-to-video.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { PlainDenoiser } from "../../src/sampling/denoiser.ts";
 import { OVERHEAD } from "../../src/streamlined/planner.ts";
 import { StreamlinedDenoiser } from "../../src/streamlined/rehash.ts";
+import { RehashDenoiser } from "../../src/streamlined/rehash-steps.ts";
 import type { FloatTensor, Tensor } from "../../src/tensor.ts";
 import { recordedVideo, writeVideoPipeline } from "../support/video-pipelines.ts";
 
@@ -67,6 +68,22 @@ describe("videos by a plan, against diffusers' runs", () => {
     expect(await opened({}, 0)).toBe(StreamlinedDenoiser.name);
     expect(await opened({}, 1e9)).toBe(PlainDenoiser.name);
     expect(await opened({ stream: true }, 0)).toBe(PlainDenoiser.name);
+  });
+
+  it("Step Rehash where too much would be in memory twice, features are asked for, or there is a budget", async () => {
+    const size = { batch: 1, frames: 2, height: 4, width: 4, tokens: 5 };
+    const folder = await writeVideoPipeline("animatediff");
+    const opened = async (options: StreamlinedOptions, mostTwice?: number) => {
+      const { unet } = await TextToVideoPipeline.fromFolder(folder, nodeRuntime, { threads });
+      const streamlined = new Streamlined(unet, unetMotion, 1e9, mostTwice);
+      const denoiser = await streamlined.openDenoiser(size, { accelerate: "rehash", ...options });
+      await Promise.all([streamlined.release(), unet.release()]);
+      return denoiser.constructor.name;
+    };
+    expect(await opened({})).toBe(RehashDenoiser.name);
+    expect(await opened({}, 0)).toBe(StreamlinedDenoiser.name);
+    expect(await opened({ memory: "1GB" })).toBe(StreamlinedDenoiser.name);
+    expect(await opened({ onFeatures: () => undefined })).toBe(StreamlinedDenoiser.name);
   });
 
   it("Stable Video Diffusion under a budget", async () => {
