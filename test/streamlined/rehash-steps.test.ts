@@ -7,19 +7,10 @@ import { longestGroups } from "../../src/streamlined/grouping.ts";
 import { bordersOf } from "../../src/streamlined/planner.ts";
 import { rehashAt, rehashCuts, StreamlinedDenoiser } from "../../src/streamlined/rehash.ts";
 import { bytesTwice, RehashDenoiser, rehashModels } from "../../src/streamlined/rehash-steps.ts";
-import { type FloatTensor, floatTensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
-import { planOf, streamlinedCase } from "../support/plans.ts";
+import { moved, planOf, streamlinedCase } from "../support/plans.ts";
 
 const step = (index: number) => ({ index, steps: 6, timestep: 500 });
-
-const moved = (feeds: Readonly<Record<string, FloatTensor>>, by: number) => ({
-  ...feeds,
-  sample: floatTensor(
-    feeds["sample"]!.shape,
-    feeds["sample"]!.data.map((x, i) => x + by * Math.sin(i)),
-  ),
-});
 
 describe("steps that are a session each", () => {
   it.each(["unet-motion", "unet-motion-adapter", "unet-svd"])("%s: give what those of a plan do", async (name) => {

@@ -4,24 +4,14 @@ import { scheduled } from "../../src/sampling/step-policy.ts";
 import { longestGroups } from "../../src/streamlined/grouping.ts";
 import { bordersOf } from "../../src/streamlined/planner.ts";
 import { defaultCut, rehashAt, rehashCuts, rehashShare, StreamlinedDenoiser } from "../../src/streamlined/rehash.ts";
-import { type FloatTensor, floatTensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
-import { planOf, streamlinedCase } from "../support/plans.ts";
+import { moved, planOf, streamlinedCase } from "../support/plans.ts";
 
 const videoUnets = ["unet-motion", "unet-motion-adapter", "unet-svd"];
 const step = (index: number) => ({ index, steps: 4, timestep: 500 });
 
 /** To whole cache lines. */
 const align = (bytes: number) => 64 * Math.ceil(bytes / 64);
-
-/** The same inputs with another latent, as the next step has them. */
-const moved = (feeds: Readonly<Record<string, FloatTensor>>, by: number) => ({
-  ...feeds,
-  sample: floatTensor(
-    feeds["sample"]!.shape,
-    feeds["sample"]!.data.map((x, i) => x + by * Math.sin(i)),
-  ),
-});
 
 describe("Step Rehash", () => {
   it.each(videoUnets)("%s: with every step full it is the plain network, bit for bit", async (name) => {

@@ -6,6 +6,7 @@ import { nodeRuntime } from "../../src/runtime/node.ts";
 import { type Flow, flowOf, groupsOf } from "../../src/streamlined/grouping.ts";
 import type { Plan, Rehash } from "../../src/streamlined/plan.ts";
 import { StreamlinedSession } from "../../src/streamlined/session.ts";
+import { type FloatTensor, floatTensor } from "../../src/tensor.ts";
 import { unetCase } from "./unets.ts";
 
 /** Groups of any stages, the shorter the likelier; slices of any number; passes that divide the batch. */
@@ -40,3 +41,12 @@ export async function streamlinedCase(name: string) {
     StreamlinedSession.compile(nodeRuntime, model, source, weightLocations(files), plan, { threads: 1, rehash });
   return { ...unet, files, model, flow: flowOf(model), source, locations: weightLocations(files), compile };
 }
+
+/** The same inputs with another latent, as the next step has them. */
+export const moved = (feeds: Readonly<Record<string, FloatTensor>>, by: number) => ({
+  ...feeds,
+  sample: floatTensor(
+    feeds["sample"]!.shape,
+    feeds["sample"]!.data.map((x, i) => x + by * Math.sin(i)),
+  ),
+});
