@@ -5,14 +5,13 @@ import { constant, type Value } from "../graph/value.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
 import { Distillation, rowsOf } from "../ilf/distill.ts";
 import { copiedWeight, feedbackModel } from "../ilf/feedback.ts";
-import { type Carried, feedbackFeeds, predictedOf } from "../ilf/steps.ts";
+import { predictedOf, StepsInParts } from "../ilf/steps.ts";
 import { buildModel, describeModel, type StagedModel } from "../models/architecture.ts";
 import { architectureOf } from "../models/registry.ts";
 import { segmentModel } from "../models/segments.ts";
 import { StagedSession } from "../models/staged.ts";
 import { checkpointWeights, parameterWeights, weightLocations } from "../models/weights.ts";
 import { nodeRuntime } from "../runtime/node.ts";
-import { runSegments } from "../sampling/denoiser.ts";
 import { defaultSchedule, parseSchedule, stretched } from "../sampling/step-policy.ts";
 import { type FloatTensor, floatTensor, sizeOf } from "../tensor.ts";
 import { median } from "./median.ts";
@@ -96,7 +95,7 @@ async function openNetwork(name: string, seed: number, batch: number, schedule =
 export async function benchGeometry(name: string, options: GeometryOptions): Promise<void> {
   const { steps, rounds, seed, threads, json } = options;
   const { model, weights, config } = await openNetwork(name, seed, ROWS, options.schedule);
-  const { cuts, feed, after } = feedbackCuts(model, config);
+  const { cuts, ...places } = feedbackCuts(model, config);
   const session = threads ? { threads } : {};
   const compile = (part: StagedModel, source = checkpointWeights(weights, describeModel(part))) =>
     StagedSession.compile(nodeRuntime, part, source, weightLocations(weights), { takesTurns: true, ...session });
@@ -111,6 +110,11 @@ export async function benchGeometry(name: string, options: GeometryOptions): Pro
     const copied = copiedWeight(model, config, tensor);
     return copied === null ? zeros(shape) : own(copied, shape);
   });
+  const inParts = new StepsInParts({
+    parts,
+    ...places,
+    feedback: async (features) => predictedOf(await feedback.run(features)),
+  });
 
   const feeds = randomFeeds(model, seed);
   const times = { whole: [] as number[], full: [] as number[], inner: [] as number[] };
@@ -122,17 +126,11 @@ export async function benchGeometry(name: string, options: GeometryOptions): Pro
     await whole.run(feeds);
     record("whole", start);
     start = performance.now();
-    const entered = await runSegments(parts.slice(0, 1), feeds);
-    const before = await runSegments(parts.slice(1, feed + 1), entered);
-    await runSegments(parts.slice(feed + 1), before);
+    const { features, embedding } = await inParts.full(feeds);
     record("full", start);
-    const features = before["hiddenStates"] as FloatTensor;
-    const embedding = entered["hiddenStates"] as FloatTensor;
-    const carried: Carried = { features, embedding, trend: floatTensor(features.shape) };
+    const carried = { features, embedding, trend: floatTensor(features.shape) };
     start = performance.now();
-    const again = await runSegments(parts.slice(0, 1), feeds);
-    const { hiddenStates } = predictedOf(await feedback.run(feedbackFeeds(again, carried)));
-    await runSegments(parts.slice(after), { ...again, hiddenStates });
+    await inParts.inner(feeds, carried, () => true);
     record("inner", start);
   }
   await Promise.all([whole, feedback, ...parts].map((each) => each.release()));

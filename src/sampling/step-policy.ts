@@ -86,14 +86,14 @@ export function stretched(schedule: Schedule, partial: Exclude<Action, "full"> =
   if (!isList(schedule)) return scheduled(schedule, partial);
   checkSchedule(schedule);
   const { length } = schedule;
-  const isFull = schedule.map((action) => Number(action === "full"));
+  // One more than the list has: its end.
+  const isFull = [...schedule.map((action) => Number(action === "full")), 0];
   const before = isFull.map((_, i) => isFull.slice(0, i).reduce((a, b) => a + b, 0));
   return ({ index, steps }) => {
     if (steps === length) return schedule[index]!;
     /** How many full steps there are before a step of this run. */
     const due = (step: number) => {
       const at = Math.floor((step * length) / steps);
-      if (at >= length) return Math.ceil((steps * (before.at(-1)! + isFull.at(-1)!)) / length);
       return Math.ceil((steps * before[at]! + ((step * length) % steps) * isFull[at]!) / length);
     };
     return due(index + 1) > due(index) ? "full" : partial;

@@ -1,14 +1,13 @@
-import { execFile, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { decode } from "fast-png";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { halfstep, root } from "../support/cli.ts";
 import { fixture } from "../support/golden.ts";
 import { tinySize, writeTinyPipeline } from "../support/tiny-pipeline.ts";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
 const command = ["--import", "tsx", join(root, "src/cli/main.ts")];
 
 let folder: string;
@@ -20,24 +19,10 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-interface Outcome {
-  code: number;
-  stdout: string;
-  stderr: string;
-}
-
-function run(...args: string[]): Promise<Outcome> {
-  return new Promise((resolve) => {
-    execFile(process.execPath, [...command, ...args], { cwd: root }, (error, stdout, stderr) => {
-      resolve({ code: typeof error?.code === "number" ? error.code : error ? 1 : 0, stdout, stderr });
-    });
-  });
-}
-
 describe("halfstep generate", () => {
   it("writes a picture with its prompt, seed, model and settings", async () => {
     const out = join(folder, "one.png");
-    const { code, stdout } = await run(
+    const { code, stdout } = await halfstep(
       "generate",
       "a red cat",
       "--model",
@@ -61,7 +46,20 @@ describe("halfstep generate", () => {
 
   it("makes a contact sheet of several, each the picture of its own seed", async () => {
     const out = join(folder, "many.png");
-    await run("generate", "a red cat", "--model", model, "--out", out, "--seed", "6", "--count", "3", "--steps", "3");
+    await halfstep(
+      "generate",
+      "a red cat",
+      "--model",
+      model,
+      "--out",
+      out,
+      "--seed",
+      "6",
+      "--count",
+      "3",
+      "--steps",
+      "3",
+    );
     const files = (await readdir(folder)).filter((name) => name.startsWith("many")).sort();
     expect(files).toEqual(["many-1.png", "many-2.png", "many-3.png", "many.png"]);
     const second = decode(await readFile(join(folder, "many-2.png")));
@@ -79,7 +77,7 @@ describe("halfstep generate", () => {
     [["--width", "33"], "multiple of"],
     [["--scheduler", "magic"], "Allowed choices are ddim"],
   ])("refuses %j in one line that says why", async (args, reason) => {
-    const { code, stderr } = await run(
+    const { code, stderr } = await halfstep(
       "generate",
       "a cat",
       "--model",
@@ -117,7 +115,12 @@ describe("halfstep generate", () => {
 
 describe("halfstep verify", () => {
   it("prints each output's error, and passes", async () => {
-    const { code, stdout } = await run("verify", fixture("t5").path, fixture("schedulers/ddim-eta").path, "--json");
+    const { code, stdout } = await halfstep(
+      "verify",
+      fixture("t5").path,
+      fixture("schedulers/ddim-eta").path,
+      "--json",
+    );
     expect(code).toBe(0);
     const [text, scheduler] = stdout
       .trim()
@@ -132,7 +135,7 @@ describe("halfstep verify", () => {
   });
 
   it("ends with 1 above the tolerance", async () => {
-    const { code, stdout } = await run("verify", fixture("t5").path, "--tolerance", "1e-12");
+    const { code, stdout } = await halfstep("verify", fixture("t5").path, "--tolerance", "1e-12");
     expect(code).toBe(1);
     expect(stdout).toContain("FAIL");
   });
@@ -141,17 +144,17 @@ describe("halfstep verify", () => {
 describe("halfstep info", () => {
   it("refuses a folder without a configuration, and a damaged one", async () => {
     const empty = await mkdtemp(join(folder, "empty-"));
-    const none = await run("info", empty);
+    const none = await halfstep("info", empty);
     expect(none.code).toBe(1);
     expect(none.stderr).toContain("has no configuration");
     await writeFile(join(empty, "config.json"), "{");
-    const damaged = await run("info", empty);
+    const damaged = await halfstep("info", empty);
     expect(damaged.code).toBe(1);
     expect(damaged.stderr).toMatch(/^CheckpointError: .*config\.json/);
   });
 
   it("says what a pipeline consists of", async () => {
-    const { code, stdout } = await run("info", fixture("pipelines/dit").path, "--json");
+    const { code, stdout } = await halfstep("info", fixture("pipelines/dit").path, "--json");
     expect(code).toBe(0);
     const info = JSON.parse(stdout) as {
       class: string;
