@@ -7,7 +7,7 @@ import { checkDestination, writeAnimation } from "../pipelines/animation-node.ts
 import { type SchedulerChoice, schedulerChoices } from "../pipelines/components.ts";
 import { ImageToVideoPipeline } from "../pipelines/image-to-video.ts";
 import { readPicture } from "../pipelines/picture-node.ts";
-import { type VideoAccelerate, videoAccelerations } from "../pipelines/streamlined.ts";
+import { guidanceStepsChoices, type VideoAccelerate, videoAccelerations } from "../pipelines/streamlined.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
 import type { Provider } from "../runtime/runtime.ts";
 import type { SamplerStep } from "../sampling/sampler.ts";
@@ -38,6 +38,7 @@ interface AnimateOptions {
   accelerate: (typeof videoAccelerations)[number];
   schedule?: string;
   cut?: string;
+  guidanceSteps?: (typeof guidanceStepsChoices)[number];
   provider: Provider;
   threads?: number;
   json?: boolean;
@@ -80,6 +81,12 @@ export function animateCommand(): Command {
       'with rehash: full steps; "2" every second, "3:7" every third and the first 7, "frrf" these (3:7 for 25 steps)',
     )
     .option("--cut <feature>", "with rehash: where such a step comes back in (rehash-profile proposes one)")
+    .addOption(
+      new Option(
+        "--guidance-steps <which>",
+        "with rehash: where guidance works out the network without the prompt (full)",
+      ).choices([...guidanceStepsChoices]),
+    )
     .addOption(providerOption())
     .addOption(threadsOption())
     .option("--json", "print what was made as JSON")
@@ -96,8 +103,11 @@ async function animate(prompt: string | undefined, options: AnimateOptions): Pro
   if (options.image === undefined && (options.motion !== undefined || options.noise !== undefined)) {
     throw new ArgumentError("--motion and --noise go with --image; a video from a prompt has neither.");
   }
-  if ((options.schedule !== undefined || options.cut !== undefined) && options.accelerate !== "rehash") {
-    throw new ArgumentError("--schedule and --cut say how steps are done in part; they go with --accelerate rehash.");
+  const { schedule, cut, guidanceSteps } = options;
+  if ([schedule, cut, guidanceSteps].some((value) => value !== undefined) && options.accelerate !== "rehash") {
+    throw new ArgumentError(
+      "--schedule, --cut and --guidance-steps say how steps are done in part; they go with --accelerate rehash.",
+    );
   }
   if (options.memory !== undefined) {
     parseBytes(options.memory);
@@ -220,10 +230,16 @@ function loading({ provider, threads }: AnimateOptions, bars: Bars, signal: Abor
 
 /** What both pipelines are asked in the same words. */
 function common(options: AnimateOptions, bars: Bars, signal: AbortSignal) {
-  const { width, height, seed, scheduler, memory, accelerate: method, schedule, cut } = options;
+  const { width, height, seed, scheduler, memory, accelerate: method } = options;
+  const { schedule, cut, guidanceSteps } = options;
   const accelerate: VideoAccelerate =
     method === "rehash"
-      ? { method, ...(schedule ? { schedule: parseSchedule(schedule) } : {}), ...(cut ? { cut } : {}) }
+      ? {
+          method,
+          ...(schedule ? { schedule: parseSchedule(schedule) } : {}),
+          ...(cut ? { cut } : {}),
+          ...(guidanceSteps ? { guidanceSteps } : {}),
+        }
       : method;
   return {
     ...(memory === undefined ? {} : { memory }),

@@ -123,7 +123,7 @@ function sharesOf(
 ): Map<string, number> {
   const factor = spatialFactor(vae);
   const side = (pixels: number | undefined) => (pixels ? pixels / factor : sampleSize);
-  return streamlined.shares({ batch: 1, frames, height: side(height), width: side(width), tokens: 1 });
+  return streamlined.shares({ batch: 2, guided: true, frames, height: side(height), width: side(width), tokens: 1 });
 }
 
 /** Cosine similarity of features at adjacent steps: steps across, cuts down. */

@@ -108,11 +108,12 @@ export class Component<Config> {
   assembled(
     key: string,
     assemble: () => Promise<{ models: readonly StagedModel[]; more?: WeightFiles }>,
+    options: SessionOptions = {},
   ): Promise<readonly StagedSession[]> {
     return this.#kept.get(key, async () => {
       const { models, more } = await assemble();
       const own = this.#named();
-      return this.#compile(models, more ? own.joined(more, "more") : own);
+      return this.#compile(models, more ? own.joined(more, "more") : own, options);
     });
   }
 
@@ -122,10 +123,15 @@ export class Component<Config> {
     return use(this.#runtime, options);
   }
 
-  #compile(models: readonly StagedModel[], weights: WeightFiles): Promise<StagedSession[]> {
+  #compile(
+    models: readonly StagedModel[],
+    weights: WeightFiles,
+    options: SessionOptions = {},
+  ): Promise<StagedSession[]> {
     return compileAll(models, (model) => {
       const source = checkpointWeights(weights, describeModel(model));
-      return StagedSession.compile(this.#runtime, model, source, weightLocations(weights), this.#sessionOptions);
+      const settings = { ...this.#sessionOptions, ...options };
+      return StagedSession.compile(this.#runtime, model, source, weightLocations(weights), settings);
     });
   }
 

@@ -1,4 +1,5 @@
 /** Latents of videos to frames. */
+import type { Geometry } from "../models/architecture.ts";
 import type { AutoencoderKLConfig } from "../models/autoencoder-kl.ts";
 import { checkFinite } from "../sampling/sampler.ts";
 import { inTiles } from "../streamlined/tiles.ts";
@@ -33,13 +34,14 @@ export function exchangeFrames({ shape, data }: FloatTensor): FloatTensor {
 /**
  * The denoiser's latents [batch, frames, channels, h, w] to decoded values [batch, 3, frames, f h, f w], not clamped.
  *
- * `chunk` frames go through the decoder together. A decoder of pictures (AutoencoderKL) takes one at a time. One that looks
- * along time gives other values for other chunks; as in diffusers a chunk may have frames of two videos.
+ * `chunk` frames go through the decoder together, which is compiled for `sizes` of so many. One of pictures (AutoencoderKL) has
+ * them as its batch. One that looks along time gives other values for other chunks; as in diffusers a chunk may have frames
+ * of two videos.
  */
 export async function decodeFrames(
   vae: Component<AutoencoderKLConfig>,
   latents: FloatTensor,
-  chunk: number,
+  { chunk, sizes }: { chunk: number; sizes: (frames: number) => Pick<Geometry, "batch" | "frames"> },
   { signal, onDecode, tile }: DecodeOptions = {},
 ): Promise<FloatTensor> {
   const [batch, frames, ...picture] = latents.shape as [number, number, number, number, number];
@@ -60,7 +62,7 @@ export async function decodeFrames(
     const decoded = await inTiles(latent, tile ?? { height, width }, tile?.overlap ?? 0, async (part) => {
       signal?.throwIfAborted();
       const [, , high, wide] = part.shape as [number, number, number, number];
-      const session = await vae.session({ batch: 1, frames: count, height: high, width: wide });
+      const session = await vae.session({ ...sizes(count), height: high, width: wide });
       return (await session.run({ latent: part }))["decoded"] as FloatTensor;
     });
     // In a picture NaN would be black.

@@ -192,8 +192,9 @@ export class ImageToVideoPipeline {
 
     const factor = spatialFactor(this.decoder.config);
     const [latentHeight, latentWidth] = [height / factor, width / factor];
-    const batch = settings.maxGuidanceScale > 1 ? 2 * count : count;
-    const size = { batch, frames, height: latentHeight, width: latentWidth, tokens: 1 };
+    const guided = settings.maxGuidanceScale > 1;
+    const batch = guided ? 2 * count : count;
+    const size = { batch, guided, frames, height: latentHeight, width: latentWidth, tokens: 1 };
     // What cannot be done is said before anything is.
     this.streamlined.check(size, options);
     const room = decodingIn(
@@ -295,7 +296,7 @@ export class ImageToVideoPipeline {
     latents: FloatTensor,
     { chunk = latents.shape[1]!, ...options }: DecodeOptions & { chunk?: number } = {},
   ): Promise<FloatTensor> {
-    return decodeFrames(this.decoder, latents, chunk, options);
+    return decodeFrames(this.decoder, latents, { chunk, sizes: (count) => ({ batch: 1, frames: count }) }, options);
   }
 
   async release(): Promise<void> {

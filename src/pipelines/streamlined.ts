@@ -15,7 +15,7 @@ import { type Denoiser, type Feeds, PlainDenoiser } from "../sampling/denoiser.t
 import type { Action, Schedule, StepContext, StepPolicy } from "../sampling/step-policy.ts";
 import { describeBytes, parseBytes } from "../streamlined/bytes.ts";
 import { activationBytes, costSource } from "../streamlined/cost.ts";
-import { flowOf } from "../streamlined/grouping.ts";
+import { type Flow, flowOf } from "../streamlined/grouping.ts";
 import type { Rehash } from "../streamlined/plan.ts";
 import { OVERHEAD, type PlannedRun, planFor, WEIGHT_SHARE } from "../streamlined/planner.ts";
 import {
@@ -34,6 +34,8 @@ import { type Component, MOST_TWICE } from "./components.ts";
 import { KeptSessions } from "./kept.ts";
 import { checkWhole } from "./settings.ts";
 
+export const guidanceStepsChoices = ["full", "all"] as const;
+
 /** Step Rehash, with what it needs to know. */
 export interface RehashOptions {
   method: "rehash";
@@ -43,6 +45,11 @@ export interface RehashOptions {
   cut?: string;
   /** How many features of the way down a rehash step works out anew, 1 unless given: the first convolution. */
   fresh?: number;
+  /**
+   * The steps at which guidance works out the network with and without the condition: "full" ones unless given. At the others
+   * the difference of the last full step serves, and they cost half as much.
+   */
+  guidanceSteps?: (typeof guidanceStepsChoices)[number];
 }
 
 /** The noise that the last full step predicted, again: what Step Rehash has to be better than. */
@@ -65,6 +72,8 @@ export interface StreamlinedOptions extends Listeners {
 /** Of the latent, and of what a network is given beside it. */
 export interface NetworkSize {
   batch: number;
+  /** Whether the first half of the batch is the second without its condition. */
+  guided?: boolean;
   frames: number;
   height: number;
   width: number;
@@ -128,7 +137,9 @@ export class Streamlined<Config> {
     if (whole) return whole;
     if (isPlanned(options) || large) return withReuse(await this.#planned(size, options), options.accelerate);
     await this.release();
-    return withReuse(new PlainDenoiser(await this.#component.session({ ...size, batch: "batch" })), options.accelerate);
+    const { guided: _, ...geometry } = size;
+    const session = await this.#component.session({ ...geometry, batch: "batch" });
+    return withReuse(new PlainDenoiser(session), options.accelerate);
   }
 
   /** Step Rehash without a plan, where nothing asks for one; null otherwise. */
@@ -139,17 +150,19 @@ export class Streamlined<Config> {
     const options = checkVideoAcceleration(accelerate);
     if (!options || memory !== undefined || onFeatures) return null;
     const flow = flowOf(this.#component.model(size));
-    const rehash = rehashAt(flow, options.cut, options.fresh);
+    const rehash = rehashFor(flow, size, options);
     const policy = rehashPolicy(options.schedule);
-    const models = rehashModels(flow, rehash);
+    const halfBatch = rehash.half ? flowOf(this.#component.model({ ...size, batch: size.batch / 2 })) : flow;
+    const models = rehashModels(flow, rehash, halfBatch);
     if (bytesTwice(models) > this.#mostTwice) return null;
     await this.release();
-    const key = JSON.stringify(["rehash", size, options.cut, options.fresh]);
-    const [full, again] = await this.#component.assembled(key, async () => {
+    const key = JSON.stringify(["rehash", size, compiledFor(options)]);
+    const assemble = async () => {
       this.#checkedWeights(models.full);
       return { models: [models.full, models.again] };
-    });
-    return new RehashDenoiser(full!, again!, rehash.kept, policy);
+    };
+    const [full, again] = await this.#component.assembled(key, assemble, { arena: true });
+    return new RehashDenoiser(full!, again!, rehash, policy);
   }
 
   async #planned(geometry: NetworkSize, options: StreamlinedOptions): Promise<Denoiser> {
@@ -158,7 +171,7 @@ export class Streamlined<Config> {
     const policy = rehash ? rehashPolicy(rehash.schedule) : null;
     const run = this.plan(geometry, options);
     const { plan } = run;
-    const key = JSON.stringify([geometry, plan, rehash && [rehash.cut, rehash.fresh], Boolean(options.onFeatures)]);
+    const key = JSON.stringify([geometry, plan, rehash && compiledFor(rehash), Boolean(options.onFeatures)]);
     const [session] = await this.#kept.get(key, async () => [await this.#compile(geometry, options, run)]);
     return new StreamlinedDenoiser(session!, policy, options);
   }
@@ -166,7 +179,8 @@ export class Streamlined<Config> {
   /** The share of a full step's products that a rehash step has, for each cut, first the earliest. */
   shares(geometry: NetworkSize): Map<string, number> {
     const flow = flowOf(this.#component.model(geometry));
-    return new Map(rehashCuts(flow).map((cut) => [cut, rehashShare(flow, rehashAt(flow, cut))]));
+    const at = (cut: string) => rehashFor(flow, geometry, { method: "rehash", cut });
+    return new Map(rehashCuts(flow).map((cut) => [cut, rehashShare(flow, at(cut))]));
   }
 
   /**
@@ -192,7 +206,7 @@ export class Streamlined<Config> {
     const options = checkVideoAcceleration(accelerate);
     if (!options && !onFeatures) return null;
     const flow = flowOf(this.#component.model(geometry));
-    return onFeatures ? allCuts(flow) : rehashAt(flow, options!.cut, options!.fresh);
+    return onFeatures ? allCuts(flow) : rehashFor(flow, geometry, options!);
   }
 
   #checkedWeights(model: StagedModel): WeightFiles {
@@ -216,6 +230,21 @@ export class Streamlined<Config> {
     return this.#kept.release();
   }
 }
+
+/** Throws ArgumentError for a cut or `guidanceSteps` that there is not. */
+function rehashFor(
+  flow: Flow,
+  { guided = false }: NetworkSize,
+  { cut, fresh, guidanceSteps = "full" }: RehashOptions,
+): Rehash {
+  if (!guidanceStepsChoices.includes(guidanceSteps)) {
+    throw new ArgumentError(`guidanceSteps is one of ${guidanceStepsChoices.join(", ")}, not "${guidanceSteps}".`);
+  }
+  return { ...rehashAt(flow, cut, fresh), half: guided && guidanceSteps === "full" };
+}
+
+/** What of the options another network has to be compiled for. */
+const compiledFor = ({ cut, fresh, guidanceSteps }: RehashOptions) => [cut, fresh, guidanceSteps];
 
 /** Whether these options ask for a plan, or would for Step Rehash in a larger network. */
 const isPlanned = ({ memory, accelerate, onFeatures }: StreamlinedOptions) =>

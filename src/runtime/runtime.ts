@@ -29,6 +29,11 @@ export interface SessionOptions {
    */
   takesTurns?: boolean;
   /**
+   * Hold on to the memory of a run's values for the next run: on unless it takes turns. Sessions that take turns quickly are
+   * faster with it, for what the allocator gives back and takes again has to be cleared each time.
+   */
+  arena?: boolean;
+  /**
    * Reorder the weights of convolutions when the session is made (the default), which is a few percent faster where pictures
    * are large, or use them where they are mapped: a session is then made in a twentieth of the time, for one run.
    */

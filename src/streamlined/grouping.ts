@@ -55,6 +55,8 @@ export function flowOf(model: StagedModel): Flow {
   return { model, stages, inputs, outputs, sizes };
 }
 
+export const batchOf = ({ sizes }: Flow): number => Math.max(...[...sizes.values()].map(({ batch }) => batch ?? 1));
+
 function known({ className }: StagedModel, layout: Layout): Sizes {
   const open = Object.entries(layout).find(([, size]) => typeof size !== "number");
   if (!open) return layout as Sizes;

@@ -1,7 +1,7 @@
 /** What a plan says, and the memory that follows from it: which feature is where, and when. */
 import { ArgumentError } from "../errors.ts";
 import { type ArenaLayout, type Lifetime, layOut } from "./arena.ts";
-import { bytesOf, type Flow, type Group, groupsOf } from "./grouping.ts";
+import { batchOf, bytesOf, type Flow, type Group, groupsOf } from "./grouping.ts";
 import { evenParts, isView, type Part, placementOf, type Sizes } from "./slicing.ts";
 
 export interface GroupPlan {
@@ -29,6 +29,8 @@ export interface Rehash {
   readonly stages: ReadonlySet<number>;
   /** Features that the last full step left and those stages read. */
   readonly kept: ReadonlySet<string>;
+  /** Whether they run for the second half of the batch only: with guidance, what has the condition. */
+  readonly half?: boolean;
 }
 
 export interface PlannedGroup extends Group {
@@ -53,6 +55,8 @@ export interface Layout {
   readonly lifetimes: readonly Lifetime[];
   /** Features that stay from step to step. */
   readonly kept: ReadonlySet<string>;
+  /** Whether rehash steps are for the second half of the batch only. */
+  readonly half: boolean;
   /** Their bytes, of all passes. */
   readonly keptBytes: number;
 }
@@ -62,7 +66,7 @@ export const SCRATCH = "scratch ";
 
 /** Throws ArgumentError for a plan that does not fit the model. */
 export function applyPlan(flow: Flow, plan: Plan, rehash: Rehash | null = null): Layout {
-  const batch = Math.max(...[...flow.sizes.values()].map((sizes) => sizes["batch"] ?? 1));
+  const batch = batchOf(flow);
   const { className } = flow.model;
   if (!Number.isInteger(plan.passes) || plan.passes < 1 || batch % plan.passes !== 0) {
     throw new ArgumentError(`${className}: a batch of ${batch} is not ${plan.passes} equal passes.`);
@@ -80,11 +84,27 @@ export function applyPlan(flow: Flow, plan: Plan, rehash: Rehash | null = null):
     if (new Set(again).size > 1) {
       throw new ArgumentError(`${className}: group "${group.name}" is on both sides of a rehash step's cut.`);
     }
-    return plannedGroup(flow, group, plan.groups[i]!, rows, again[0]!);
+    const apart = isHalved(flow, group, plan.passes, rehash) ? { together: false } : {};
+    return plannedGroup(flow, group, { ...plan.groups[i]!, ...apart }, rows, again[0]!);
   });
   const lifetimes = lifetimesOf(flow, groups, kept, rows);
   const keptBytes = plan.passes * [...kept].reduce((sum, id) => sum + bytesOf(flow.sizes.get(id)!, rows), 0);
-  return { flow, plan, groups, rows, lifetimes, arena: layOut(lifetimes), kept, keptBytes };
+  return {
+    flow,
+    plan,
+    groups,
+    rows,
+    lifetimes,
+    arena: layOut(lifetimes),
+    kept,
+    half: rehash?.half ?? false,
+    keptBytes,
+  };
+}
+
+/** Whether a group's rows cannot all be in one run, since a rehash step is for some of a pass's rows only. */
+export function isHalved({ stages }: Flow, group: Group, passes: number, rehash: Rehash | null): boolean {
+  return passes % 2 === 1 && rehash?.half === true && rehash.stages.has(stages.indexOf(group.stages[0]!));
 }
 
 function plannedGroup({ sizes, model }: Flow, group: Group, plan: GroupPlan, rows: number, again: boolean) {

@@ -5,8 +5,8 @@
 import { BudgetError } from "../errors.ts";
 import { describeBytes } from "./bytes.ts";
 import { type GroupCost, groupCost } from "./cost.ts";
-import { bytesOf, type Flow, type Group, groupsOf, longestGroups } from "./grouping.ts";
-import { applyPlan, type GroupPlan, type Layout, type Plan, type Rehash } from "./plan.ts";
+import { batchOf, bytesOf, type Flow, type Group, groupsOf, longestGroups } from "./grouping.ts";
+import { applyPlan, type GroupPlan, isHalved, type Layout, type Plan, type Rehash } from "./plan.ts";
 
 /** What a plan's memory consists of, in bytes. */
 export interface Prediction {
@@ -116,8 +116,6 @@ export function bordersOf(flow: Flow, rehash: Rehash | null): Set<number> {
   return new Set(indices.filter((i) => i > 0 && rehash?.stages.has(i) !== rehash?.stages.has(i - 1)));
 }
 
-export const batchOf = (flow: Flow) => Math.max(...[...flow.sizes.values()].map((sizes) => sizes["batch"] ?? 1));
-
 /** Plans of one mode, by how much room the largest group's values have (with its weights, if those are streamed). */
 class Modelled {
   readonly #flow: Flow;
@@ -139,7 +137,8 @@ class Modelled {
     const rows = batchOf(flow) / mode.passes;
     this.#costs = groupsOf(flow, mode.counts, rehash?.kept).map((group) => {
       const alone = groupCost(group, flow.sizes, 1);
-      return { group, alone, together: rows === 1 ? alone : groupCost(group, flow.sizes, rows) };
+      const apart = rows === 1 || isHalved(flow, group, mode.passes, rehash);
+      return { group, alone, together: apart ? alone : groupCost(group, flow.sizes, rows) };
     });
     const least = ({ group, alone }: Costed) => this.#held(alone) + valuesOf(alone, group, mostSlices(group));
     this.leastRoom = Math.max(...this.#costs.map(least));

@@ -6,31 +6,40 @@ import { input } from "../graph/value.ts";
 import { alias, type Stage, type StagedModel, weightBytes } from "../models/architecture.ts";
 import type { StagedSession } from "../models/staged.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
+import { rows, stack } from "../sampling/guidance.ts";
 import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";
-import type { FloatTensor, Tensor } from "../tensor.ts";
+import type { FloatTensor } from "../tensor.ts";
 import type { Flow, FlowStage } from "./grouping.ts";
 import type { Rehash } from "./plan.ts";
+import { GuidanceDifference } from "./rehash.ts";
 
-/** Both kinds of steps as models. `full` has the kept features as outputs, `again` has them as inputs. */
+/**
+ * Both kinds of steps as models. `full` has the kept features as outputs, `again` has them as inputs, with half of the batch if
+ * that is what it is for.
+ */
 export interface RehashModels {
   readonly full: StagedModel;
   readonly again: StagedModel;
 }
 
-export function rehashModels(flow: Flow, { stages, kept }: Rehash): RehashModels {
-  const { model } = flow;
+/** `again`: the flow of the batch that a rehash step has, if that is another. */
+export function rehashModels(flow: Flow, { stages, kept }: Rehash, again: Flow = flow): RehashModels {
   const own = new Map([...flow.inputs].map(([name, id]) => [id, name]));
   // Features by what tells them apart, but inputs and outputs by their names.
   const nameOf = (id: string) => own.get(id) ?? id;
-  const all = flow.stages.map((each) => renamed(each, nameOf));
+  const stagesOf = (flow: Flow) => flow.stages.map((each) => renamed(each, nameOf));
   const outputs = [...flow.outputs].map(([name, id]) => alias(id, name));
-  const keptInputs = [...kept].map((id) => [id, input(id, Object.values(flow.sizes.get(id)!))] as const);
+  const keptInputs = [...kept].map((id) => [id, input(id, Object.values(again.sizes.get(id)!))] as const);
   return {
-    full: { ...model, outputs: [...model.outputs, ...kept], stages: [...all, ...outputs] },
+    full: {
+      ...flow.model,
+      outputs: [...flow.model.outputs, ...kept],
+      stages: [...stagesOf(flow), ...outputs],
+    },
     again: {
-      ...model,
-      inputs: { ...model.inputs, ...Object.fromEntries(keptInputs) },
-      stages: [...all.filter((_, i) => stages.has(i)), ...outputs],
+      ...again.model,
+      inputs: { ...again.model.inputs, ...Object.fromEntries(keptInputs) },
+      stages: [...stagesOf(again).filter((_, i) => stages.has(i)), ...outputs],
     },
   };
 }
@@ -58,14 +67,15 @@ export class RehashDenoiser implements Denoiser {
   readonly actions: Action[] = [];
   readonly #full: StagedSession;
   readonly #again: StagedSession;
-  readonly #kept: readonly string[];
+  readonly #rehash: Rehash;
   readonly #policy: StepPolicy;
-  #features: Record<string, Tensor> | null = null;
+  readonly #guidance = new GuidanceDifference();
+  #features: Record<string, FloatTensor> | null = null;
 
-  constructor(full: StagedSession, again: StagedSession, kept: ReadonlySet<string>, policy: StepPolicy) {
+  constructor(full: StagedSession, again: StagedSession, rehash: Rehash, policy: StepPolicy) {
     this.#full = full;
     this.#again = again;
-    this.#kept = [...kept];
+    this.#rehash = rehash;
     this.#policy = policy;
   }
 
@@ -73,11 +83,26 @@ export class RehashDenoiser implements Denoiser {
     const chosen = this.#policy(step);
     if (this.#features && chosen !== "full") {
       this.actions.push(chosen);
-      return (await this.#again.run({ ...feeds, ...this.#features }))["sample"] as FloatTensor;
+      return this.#inPart({ ...(feeds as Record<string, FloatTensor>), ...this.#features });
     }
     this.actions.push("full");
-    const { sample, ...made } = await this.#full.run(feeds);
-    this.#features = Object.fromEntries(this.#kept.map((id) => [id, made[id]!]));
-    return sample as FloatTensor;
+    const made = (await this.#full.run(feeds)) as Record<string, FloatTensor>;
+    const sample = made["sample"]!;
+    this.#features = Object.fromEntries([...this.#rehash.kept].map((id) => [id, made[id]!]));
+    if (this.#rehash.half) this.#guidance.keep(sample);
+    return sample;
+  }
+
+  async #inPart(feeds: Readonly<Record<string, FloatTensor>>): Promise<FloatTensor> {
+    const run = async (given: Feeds) => (await this.#again.run(given))["sample"] as FloatTensor;
+    if (!this.#rehash.half) return run(feeds);
+    const conditional = await run(
+      Object.fromEntries(Object.entries(feeds).map(([name, feed]) => [name, secondHalf(feed)])),
+    );
+    const both = stack(conditional, conditional);
+    this.#guidance.fill(both);
+    return both;
   }
 }
+
+const secondHalf = (tensor: FloatTensor) => rows(tensor, tensor.shape[0]! / 2, tensor.shape[0]!);

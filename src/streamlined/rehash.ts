@@ -95,10 +95,32 @@ function skipsOf(flow: Flow): string[] {
 }
 
 /** What a rehash step computes, as a share of a full one. */
-export function rehashShare(flow: Flow, { stages }: Rehash): number {
+export function rehashShare(flow: Flow, { stages, half = false }: Rehash): number {
   const work = workOf(flow);
   const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
-  return sum(work.filter((_, i) => stages.has(i))) / sum(work);
+  return (sum(work.filter((_, i) => stages.has(i))) / sum(work)) * (half ? 0.5 : 1);
+}
+
+/**
+ * What guidance goes by, from the last full step: the network's output with the condition less that without. It changes less
+ * from step to step than either (FasterCache, Lv et al. 2024, arXiv 2410.19355, section 3.3), so a rehash step works out
+ * the output with the condition and takes this from it for the other.
+ */
+export class GuidanceDifference {
+  #difference: Float32Array | null = null;
+
+  /** Of a full step's output: without the condition in the first half of the batch, with it in the second. */
+  keep({ data }: FloatTensor): void {
+    const half = data.length / 2;
+    this.#difference = data.slice(half);
+    for (let i = 0; i < half; i++) this.#difference[i]! -= data[i]!;
+  }
+
+  /** Fills in the first half of a rehash step's output. */
+  fill({ data }: FloatTensor): void {
+    const half = data.length / 2;
+    for (let i = 0; i < half; i++) data[i] = data[half + i]! - this.#difference![i]!;
+  }
 }
 
 export interface Listeners {
@@ -117,12 +139,14 @@ export class StreamlinedDenoiser implements Denoiser {
   readonly #session: StreamlinedSession;
   readonly #policy: StepPolicy | null;
   readonly #listeners: Listeners;
+  readonly #guidance: GuidanceDifference | null;
   #kept: Kept | null = null;
 
   constructor(session: StreamlinedSession, policy: StepPolicy | null = null, listeners: Listeners = {}) {
     this.#session = session;
     this.#policy = policy;
     this.#listeners = listeners;
+    this.#guidance = session.layout.half ? new GuidanceDifference() : null;
   }
 
   async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
@@ -130,11 +154,14 @@ export class StreamlinedDenoiser implements Denoiser {
     const action = this.#kept ? chosen : "full";
     this.#kept ??= this.#session.keep();
     this.actions.push(action);
+    const again = action !== "full";
     const { sample } = await this.#session.run(feeds, {
-      again: action !== "full",
+      again,
       keep: this.#kept,
       onGroup: (progress) => this.#listeners.onGroup?.({ ...step, ...progress }),
     });
+    if (again) this.#guidance?.fill(sample!);
+    else this.#guidance?.keep(sample!);
     this.#listeners.onFeatures?.(step, this.#kept);
     return sample!;
   }

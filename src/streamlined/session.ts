@@ -4,7 +4,7 @@ import type { StagedModel } from "../models/architecture.ts";
 import type { WeightSource } from "../models/weights.ts";
 import type { Runtime, Session, SessionOptions, WeightLocations } from "../runtime/runtime.ts";
 import { type FloatTensor, floatTensor, type Tensor } from "../tensor.ts";
-import { bytesOf, flowOf, groupGraph, OUT } from "./grouping.ts";
+import { batchOf, bytesOf, flowOf, groupGraph, OUT } from "./grouping.ts";
 import { applyPlan, type Layout, type Plan, type PlannedGroup, type Rehash, SCRATCH, withRows } from "./plan.ts";
 import { gather, isView, type Part, type Placement, placementOf, scatter, viewOf } from "./slicing.ts";
 
@@ -22,7 +22,10 @@ export interface GroupProgress {
 export interface RunOptions {
   /** Where a full step puts what rehash steps need. */
   keep?: Kept;
-  /** Do only what a rehash step does, from what `keep` holds. */
+  /**
+   * Do only what a rehash step does, from what `keep` holds. If that is for half of the batch, the first half of what it gives
+   * is zero.
+   */
   again?: boolean;
   onGroup?: (progress: GroupProgress) => void;
 }
@@ -100,7 +103,11 @@ export class StreamlinedSession {
     const outputs = new Map(
       [...flow.outputs].map(([name, id]) => [id, { name, tensor: floatTensor(Object.values(flow.sizes.get(id)!)) }]),
     );
-    for (let pass = 0; pass < plan.passes; pass++) {
+    // Rows before this one are left out.
+    const from = again && this.layout.half ? batchOf(flow) / 2 : 0;
+    const first = Math.floor(from / rows);
+    let done = 0;
+    for (let pass = first; pass < plan.passes; pass++) {
       const inPass: Part = {
         rows: { start: pass * rows, end: (pass + 1) * rows },
         axis: "",
@@ -117,19 +124,21 @@ export class StreamlinedSession {
         if (output) return viewOf(output.tensor.data, placementOf(flow.sizes.get(id)!, inPass));
         return given.get(id) ?? keep?.[pass]?.get(id) ?? this.#place(id);
       };
-      for (const [i, group] of groups.entries()) {
-        onGroup?.({ group: group.name, groupIndex: pass * groups.length + i, groups: plan.passes * groups.length });
-        await this.#runGroup(group, places);
+      for (const group of groups) {
+        onGroup?.({ group: group.name, groupIndex: done++, groups: (plan.passes - first) * groups.length });
+        await this.#runGroup(group, places, from - pass * rows);
       }
     }
     return Object.fromEntries([...outputs.values()].map(({ name, tensor }) => [name, tensor]));
   }
 
-  async #runGroup(group: PlannedGroup, places: Places): Promise<void> {
+  /** In the rows of a pass from `from` on. */
+  async #runGroup(group: PlannedGroup, places: Places, from: number): Promise<void> {
     const resident = this.#sessions.get(group);
     const session = resident ?? (await this.#compile(group));
     try {
-      for (const part of group.parts) await this.#runPart(session, group, part, places);
+      const parts = group.parts.filter(({ rows }) => rows.start >= from);
+      for (const part of parts) await this.#runPart(session, group, part, places);
     } finally {
       if (!resident) await session.release();
     }

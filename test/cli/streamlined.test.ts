@@ -30,7 +30,7 @@ describe("halfstep animate under a budget", () => {
       "BudgetError: UNetMotionModel cannot run in 20 MB; the smallest",
     ],
     ["what is no amount", ["--memory", "much"], '"much" is not an amount of memory'],
-    ["a schedule of nothing", ["--schedule", "fr"], "--schedule and --cut say how steps are done in part"],
+    ["a schedule of nothing", ["--schedule", "fr"], "--guidance-steps say how steps are done in part"],
     [
       "a schedule of other steps",
       ["--accelerate", "rehash", "--schedule", "fr"],

@@ -133,6 +133,7 @@ describe("Step Rehash in pipelines", () => {
     [{ memory: -1 }, ArgumentError, /memory must be a whole number/],
     [{ accelerate: "ilf" }, ArgumentError, /accelerate of a video is one of none, rehash, not "ilf"/],
     [{ accelerate: { method: "rehash", cut: "x" } }, ArgumentError, /cannot be cut after "x"; it can after up_blocks/],
+    [{ accelerate: { method: "rehash", guidanceSteps: "some" } }, ArgumentError, /guidanceSteps is one of full, all/],
   ])("refuses %j", async (options, type, message) => {
     const run = () => text("a cat", { ...small, steps: 1, ...options } as object);
     await expect(run()).rejects.toThrow(type);

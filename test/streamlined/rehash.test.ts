@@ -1,9 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { ArgumentError } from "../../src/errors.ts";
+import { rows } from "../../src/sampling/guidance.ts";
 import { scheduled } from "../../src/sampling/step-policy.ts";
 import { longestGroups } from "../../src/streamlined/grouping.ts";
 import { bordersOf } from "../../src/streamlined/planner.ts";
 import { defaultCut, rehashAt, rehashCuts, rehashShare, StreamlinedDenoiser } from "../../src/streamlined/rehash.ts";
+import type { GroupProgress } from "../../src/streamlined/session.ts";
 import { compare } from "../../src/verify/compare.ts";
 import { moved, planOf, streamlinedCase } from "../support/plans.ts";
 
@@ -62,6 +64,35 @@ describe("Step Rehash", () => {
     await session.release();
   });
 
+  it.each([1, 2])(
+    "with guidance does the half with the condition, in %i passes: it is that of both",
+    async (passes) => {
+      const { compile, flow, feeds } = await streamlinedCase("unet-motion");
+      const rehash = { ...rehashAt(flow), half: true };
+      const groups = longestGroups(flow, bordersOf(flow, rehash));
+      const plan = { ...planOf(groups), passes };
+      const [halved, whole] = await Promise.all([compile(plan, rehash), compile(plan, { ...rehash, half: false })]);
+      const policy = scheduled({ every: 9 }, "rehash");
+      const ran: GroupProgress[] = [];
+      const actual = new StreamlinedDenoiser(halved, policy, { onGroup: (progress) => ran.push(progress) });
+      const expected = new StreamlinedDenoiser(whole, policy);
+      const first = await actual.run(feeds, step(0));
+      expect(first.data).toEqual((await expected.run(feeds, step(0))).data);
+      ran.length = 0;
+      const given = moved(feeds, 0.1);
+      const [a, b] = [await actual.run(given, step(1)), await expected.run(given, step(1))];
+      const [below, above] = [0, 1].map((i) => rows(a, i, i + 1).data) as [Float32Array, Float32Array];
+      expect(compare("with the condition", above, rows(b, 1, 2).data).relative).toBeLessThan(1e-5);
+      // Without it: less by what the condition made of the full step.
+      const difference = rows(first, 1, 2).data.map((value, i) => value - rows(first, 0, 1).data[i]!);
+      const less = above.map((value, i) => value - difference[i]!);
+      expect(compare("without", below, less).relative).toBeLessThan(1e-6);
+      expect(ran.at(-1)).toMatchObject({ groupIndex: ran.length - 1, groups: ran.length });
+      expect(ran.length).toBe(halved.layout.groups.filter(({ again }) => again).length);
+      await Promise.all([halved, whole].map((session) => session.release()));
+    },
+  );
+
   it("has allocated what was accounted for, and gives it back", async () => {
     const { compile, flow, feeds } = await streamlinedCase("unet-motion");
     const rehash = rehashAt(flow);
@@ -88,6 +119,8 @@ describe("Step Rehash", () => {
     expect(shares).toEqual(shares.toSorted((x, y) => y - x));
     expect(shares.every((share) => share > 0 && share < 1)).toBe(true);
     expect(cuts).toContain(defaultCut(flow));
+    const last = rehashAt(flow, cuts.at(-1)!);
+    expect(rehashShare(flow, { ...last, half: true })).toBeCloseTo(shares.at(-1)! / 2, 12);
     // Nothing before the cut runs but what the end needs: the embedding of the timestep and the first convolution.
     const { stages } = rehashAt(flow, cuts.at(-1)!);
     const before = [...stages].map((i) => flow.stages[i]!.stage.name).filter((name) => !name.startsWith("up_blocks."));
