@@ -54,6 +54,7 @@ export {
 export { contactSheet, encodePng, type Picture, pngText, toPictures } from "./pipelines/picture.ts";
 export type { PromptEmbeddings } from "./pipelines/prompts.ts";
 export {
+  guidanceStepsChoices,
   type RehashOptions,
   type StreamlinedOptions,
   type VideoAccelerate,
@@ -89,7 +90,7 @@ export { describeBytes, parseBytes } from "./streamlined/bytes.ts";
 export { type Flow, flowOf } from "./streamlined/grouping.ts";
 export type { GroupPlan, Plan } from "./streamlined/plan.ts";
 export { type PlannedRun, type Prediction, planFor } from "./streamlined/planner.ts";
-export { rehashAt, rehashCuts, rehashShare } from "./streamlined/rehash.ts";
+export { GuidanceDifference, rehashAt, rehashCuts, rehashShare } from "./streamlined/rehash.ts";
 export { type GroupProgress, StreamlinedSession } from "./streamlined/session.ts";
 export { type DType, type FloatTensor, floatTensor, int64Tensor, sizeOf, type Tensor } from "./tensor.ts";
 export { type Verification, type VerifyOptions, verifyFolder } from "./verify/verify-folder.ts";

@@ -84,7 +84,7 @@ export function animateCommand(): Command {
     .addOption(
       new Option(
         "--guidance-steps <which>",
-        "with rehash: where guidance works out the network without the prompt (full)",
+        "with rehash: work out both halves of guidance at full steps only, or at all (full; the others then cost half)",
       ).choices([...guidanceStepsChoices]),
     )
     .addOption(providerOption())

@@ -55,8 +55,10 @@ export interface MemoryRow {
   seconds: number;
   /** Before the call. */
   loadSeconds: number;
-  /** Over the standard deviation of what one session gives; null if that could not run. */
+  /** From the first row, over the standard deviation of what it gives; null in that row. */
   maxRelativeError: number | null;
+  /** The first row's mode: one session, if that could run. */
+  reference: string;
 }
 
 export interface MemoryBenchOptions {
@@ -87,8 +89,9 @@ export async function benchMemory(geometry: string, options: MemoryBenchOptions)
       const row = await inChild(geometry, mode, out, options);
       if (!row) continue;
       const values = new Float32Array((await readFile(out)).buffer);
-      if (mode === ONE_SESSION) expected = values;
-      rows.push({ ...row, maxRelativeError: expected && compare("sample", values, expected).relative });
+      const maxRelativeError = expected && compare("sample", values, expected).relative;
+      rows.push({ ...row, maxRelativeError, reference: rows[0]?.mode ?? mode });
+      expected ??= values;
       if (!options.json) console.log(rowText(rows.at(-1)!));
     }
   } finally {
@@ -122,7 +125,7 @@ async function inChild(geometry: string, mode: string, out: string, { seed, thre
       threads ? [...command, "--threads", String(threads)] : command,
       { maxBuffer: 2 ** 24, env: { ...process.env, ...steadyAllocator } },
     );
-    return JSON.parse(stdout) as Omit<MemoryRow, "maxRelativeError">;
+    return JSON.parse(stdout) as Omit<MemoryRow, "maxRelativeError" | "reference">;
   } catch (error) {
     const { signal, stderr } = error as { signal?: string; stderr?: string };
     // What a system does with a process that wants more memory than there is.
@@ -178,8 +181,8 @@ export function checkBudgets(text: string): void {
   for (const budget of text.split(",")) parseBytes(budget);
 }
 
-export const rowText = ({ mode, peakBytes, predictedBytes, seconds, loadSeconds, maxRelativeError }: MemoryRow) =>
+export const rowText = ({ mode, peakBytes, predictedBytes, seconds, loadSeconds, ...row }: MemoryRow) =>
   `${mode.padEnd(12)} peak ${describeBytes(peakBytes).padStart(8)}` +
   (predictedBytes === null ? "" : `, predicted ${describeBytes(predictedBytes).padStart(8)}`) +
   `, ${seconds.toFixed(1)} s (and ${loadSeconds.toFixed(1)} s before)` +
-  (maxRelativeError === null ? "" : `, error ${maxRelativeError.toExponential(1)}`);
+  (row.maxRelativeError === null ? "" : `, ${row.maxRelativeError.toExponential(1)} off ${row.reference}`);

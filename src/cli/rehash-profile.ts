@@ -94,7 +94,7 @@ async function measure(model: string, options: Options, signal: AbortSignal) {
         pipe,
         pipe.decoder.config,
         pipe.unet.config,
-        frames ?? pipe.unet.config.numFrames,
+        { frames: frames ?? pipe.unet.config.numFrames, guided: true },
         options,
       );
       await pipe.release();
@@ -106,7 +106,8 @@ async function measure(model: string, options: Options, signal: AbortSignal) {
       ...(adapter ? { motionAdapter: adapter } : {}),
     });
     for (const [i, prompt] of options.prompt.entries()) await pipe(prompt, { ...settings, seed: seed + i, onStep });
-    const shares = sharesOf(pipe, pipe.vae.config, pipe.unet.config, frames ?? 16, options);
+    const run = { frames: frames ?? 16, guided: pipe.guidanceScale > 1 };
+    const shares = sharesOf(pipe, pipe.vae.config, pipe.unet.config, run, options);
     await pipe.release();
     return { changes: profile.changes, shares };
   } finally {
@@ -118,12 +119,12 @@ function sharesOf(
   { streamlined }: Pick<TextToVideoPipeline, "streamlined"> | Pick<ImageToVideoPipeline, "streamlined">,
   vae: Parameters<typeof spatialFactor>[0],
   { sampleSize = 64 }: { sampleSize: number | undefined },
-  frames: number,
+  run: { frames: number; guided: boolean },
   { width, height }: Options,
 ): Map<string, number> {
   const factor = spatialFactor(vae);
   const side = (pixels: number | undefined) => (pixels ? pixels / factor : sampleSize);
-  return streamlined.shares({ batch: 2, guided: true, frames, height: side(height), width: side(width), tokens: 1 });
+  return streamlined.shares({ ...run, batch: 2, height: side(height), width: side(width), tokens: 1 });
 }
 
 /** Cosine similarity of features at adjacent steps: steps across, cuts down. */

@@ -88,19 +88,24 @@ export class Component<Config> {
     return this.#architecture.model(this.config, geometry);
   }
 
-  /** Compiled for these sizes. */
-  async session(geometry: Geometry): Promise<StagedSession> {
-    return (await this.segments(geometry, []))[0]!;
+  /** Compiled for these sizes; `options` unless the component's own say otherwise. */
+  async session(geometry: Geometry, options: SessionOptions = {}): Promise<StagedSession> {
+    return (await this.segments(geometry, [], options))[0]!;
   }
 
   /**
    * Compiled in parts that begin at the stages `cuts` (`segmentModel`); kept until other sizes or cuts are asked for.
    */
-  segments(geometry: Geometry, cuts: readonly number[]): Promise<readonly StagedSession[]> {
-    return this.#kept.get(JSON.stringify([geometry, cuts]), async () => {
+  segments(
+    geometry: Geometry,
+    cuts: readonly number[],
+    options: SessionOptions = {},
+  ): Promise<readonly StagedSession[]> {
+    return this.#kept.get(JSON.stringify([geometry, cuts, options]), async () => {
       const { weights } = this;
-      if (cuts.length > 0) return this.#compile(segmentModel(this.model(geometry), cuts), this.#named());
-      return [await loadModel(this.#runtime, this.#architecture, this.config, weights, geometry, this.#sessionOptions)];
+      if (cuts.length > 0) return this.#compile(segmentModel(this.model(geometry), cuts), this.#named(), options);
+      const settings = { ...options, ...this.#sessionOptions };
+      return [await loadModel(this.#runtime, this.#architecture, this.config, weights, geometry, settings)];
     });
   }
 
@@ -130,7 +135,7 @@ export class Component<Config> {
   ): Promise<StagedSession[]> {
     return compileAll(models, (model) => {
       const source = checkpointWeights(weights, describeModel(model));
-      const settings = { ...this.#sessionOptions, ...options };
+      const settings = { ...options, ...this.#sessionOptions };
       return StagedSession.compile(this.#runtime, model, source, weightLocations(weights), settings);
     });
   }

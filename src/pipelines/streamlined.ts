@@ -11,6 +11,7 @@ import {
 } from "../models/architecture.ts";
 import { namedWeights } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
+import type { SessionOptions } from "../runtime/runtime.ts";
 import { type Denoiser, type Feeds, PlainDenoiser } from "../sampling/denoiser.ts";
 import type { Action, Schedule, StepContext, StepPolicy } from "../sampling/step-policy.ts";
 import { describeBytes, parseBytes } from "../streamlined/bytes.ts";
@@ -108,14 +109,21 @@ export function abortable(options: StreamlinedOptions & { signal?: AbortSignal }
 /** Networks with more bytes of weights run by a plan on the CPU without being asked to: in slices they are faster. */
 const LARGE = 2 ** 28;
 
+/**
+ * Values that are alive at once in a run, in bytes, up to which a session holds on to their memory between runs: its arena is a
+ * few times as large. In small networks clearing new memory tells.
+ */
+const HELD = 32e6;
+
 /** What is compiled for these options is kept until others are asked for. */
 export class Streamlined<Config> {
   readonly #component: Component<Config>;
   readonly #architecture: Architecture<Config>;
   readonly #kept = new KeptSessions<StreamlinedSession>();
   readonly #large: number;
-
   readonly #mostTwice: number;
+  /** By size, whether what is alive in a run is at most `HELD`. */
+  readonly #small = new Map<string, boolean>();
 
   constructor(component: Component<Config>, architecture: Architecture<Config>, large = LARGE, mostTwice = MOST_TWICE) {
     this.#component = component;
@@ -138,8 +146,17 @@ export class Streamlined<Config> {
     if (isPlanned(options) || large) return withReuse(await this.#planned(size, options), options.accelerate);
     await this.release();
     const { guided: _, ...geometry } = size;
-    const session = await this.#component.session({ ...geometry, batch: "batch" });
+    const session = await this.#component.session({ ...geometry, batch: "batch" }, this.#memoryFor(size));
     return withReuse(new PlainDenoiser(session), options.accelerate);
+  }
+
+  #memoryFor(size: NetworkSize): SessionOptions {
+    const key = JSON.stringify(size);
+    if (!this.#small.has(key)) {
+      const values = activationBytes(buildModel(this.#component.model(size), costSource().source));
+      this.#small.set(key, values <= HELD);
+    }
+    return this.#small.get(key) ? { arena: true } : {};
   }
 
   /** Step Rehash without a plan, where nothing asks for one; null otherwise. */
@@ -156,22 +173,24 @@ export class Streamlined<Config> {
     const models = rehashModels(flow, rehash, halfBatch);
     if (bytesTwice(models) > this.#mostTwice) return null;
     await this.release();
-    const key = JSON.stringify(["rehash", size, compiledFor(options)]);
+    const { guided: _, ...geometry } = size;
+    const key = JSON.stringify(["rehash", geometry, compiledFor(options, rehash)]);
     const assemble = async () => {
       this.#checkedWeights(models.full);
       return { models: [models.full, models.again] };
     };
-    const [full, again] = await this.#component.assembled(key, assemble, { arena: true });
+    const [full, again] = await this.#component.assembled(key, assemble, this.#memoryFor(size));
     return new RehashDenoiser(full!, again!, rehash, policy);
   }
 
   async #planned(geometry: NetworkSize, options: StreamlinedOptions): Promise<Denoiser> {
-    const rehash = options.onFeatures ? null : checkVideoAcceleration(options.accelerate);
+    const chosen = options.onFeatures ? null : checkVideoAcceleration(options.accelerate);
     // Before the network that is compiled without a plan is given up for this.
-    const policy = rehash ? rehashPolicy(rehash.schedule) : null;
+    const policy = chosen ? rehashPolicy(chosen.schedule) : null;
     const run = this.plan(geometry, options);
-    const { plan } = run;
-    const key = JSON.stringify([geometry, plan, rehash && compiledFor(rehash), Boolean(options.onFeatures)]);
+    const { plan, layout } = run;
+    const { guided: _, ...size } = geometry;
+    const key = JSON.stringify([size, plan, chosen && compiledFor(chosen, layout), Boolean(options.onFeatures)]);
     const [session] = await this.#kept.get(key, async () => [await this.#compile(geometry, options, run)]);
     return new StreamlinedDenoiser(session!, policy, options);
   }
@@ -240,11 +259,11 @@ function rehashFor(
   if (!guidanceStepsChoices.includes(guidanceSteps)) {
     throw new ArgumentError(`guidanceSteps is one of ${guidanceStepsChoices.join(", ")}, not "${guidanceSteps}".`);
   }
-  return { ...rehashAt(flow, cut, fresh), half: guided && guidanceSteps === "full" };
+  return rehashAt(flow, cut, fresh, guided && guidanceSteps === "full");
 }
 
 /** What of the options another network has to be compiled for. */
-const compiledFor = ({ cut, fresh, guidanceSteps }: RehashOptions) => [cut, fresh, guidanceSteps];
+const compiledFor = ({ cut, fresh }: RehashOptions, { half }: Pick<Rehash, "half">) => [cut, fresh, half];
 
 /** Whether these options ask for a plan, or would for Step Rehash in a larger network. */
 const isPlanned = ({ memory, accelerate, onFeatures }: StreamlinedOptions) =>
@@ -303,8 +322,7 @@ export interface DecodingSize {
 const SMALLEST_TILE = 16;
 
 /**
- * As many frames as fit into a budget, and pictures in tiles if not even one fits; a decoder of pictures is asked for one
- * frame. Throws BudgetError, with the smallest budget, where the smallest tile does not fit.
+ * As many frames as fit into a budget, and pictures in tiles if not even one fits. Throws BudgetError, with the smallest budget, where the smallest tile does not fit.
  */
 export function decodingIn(
   decoder: Component<unknown>,

@@ -9,7 +9,10 @@ export interface GroupPlan {
   readonly stages: number;
   /** Parts along the group's axis. */
   readonly slices: number;
-  /** All rows of a pass in one run; otherwise one after the other, which makes slices of frames views. */
+  /**
+   * All rows of a pass in one run; otherwise one after the other, which makes slices of frames views. They are where a rehash
+   * step does half of them.
+   */
   readonly together: boolean;
   /** Whether convolutions' weights are reordered when it is compiled: worth it where they are small and pictures large. */
   readonly reorder?: boolean;
@@ -30,7 +33,7 @@ export interface Rehash {
   /** Features that the last full step left and those stages read. */
   readonly kept: ReadonlySet<string>;
   /** Whether they run for the second half of the batch only: with guidance, what has the condition. */
-  readonly half?: boolean;
+  readonly half: boolean;
 }
 
 export interface PlannedGroup extends Group {
@@ -104,7 +107,7 @@ export function applyPlan(flow: Flow, plan: Plan, rehash: Rehash | null = null):
 
 /** Whether a group's rows cannot all be in one run, since a rehash step is for some of a pass's rows only. */
 export function isHalved({ stages }: Flow, group: Group, passes: number, rehash: Rehash | null): boolean {
-  return passes % 2 === 1 && rehash?.half === true && rehash.stages.has(stages.indexOf(group.stages[0]!));
+  return passes % 2 === 1 && rehash !== null && rehash.half && rehash.stages.has(stages.indexOf(group.stages[0]!));
 }
 
 function plannedGroup({ sizes, model }: Flow, group: Group, plan: GroupPlan, rows: number, again: boolean) {

@@ -54,9 +54,9 @@ const NEAR = 20e6;
 
 interface Costed {
   readonly group: Group;
-  /** Of one row of a pass, and of all together. */
+  /** Of one row of a pass, and of all together, if they can be. */
   readonly alone: GroupCost;
-  readonly together: GroupCost;
+  readonly together: GroupCost | null;
 }
 
 interface Mode {
@@ -137,14 +137,17 @@ class Modelled {
     const rows = batchOf(flow) / mode.passes;
     this.#costs = groupsOf(flow, mode.counts, rehash?.kept).map((group) => {
       const alone = groupCost(group, flow.sizes, 1);
-      const apart = rows === 1 || isHalved(flow, group, mode.passes, rehash);
-      return { group, alone, together: apart ? alone : groupCost(group, flow.sizes, rows) };
+      if (isHalved(flow, group, mode.passes, rehash)) return { group, alone, together: null };
+      return { group, alone, together: rows === 1 ? alone : groupCost(group, flow.sizes, rows) };
     });
     const least = ({ group, alone }: Costed) => this.#held(alone) + valuesOf(alone, group, mostSlices(group));
     this.leastRoom = Math.max(...this.#costs.map(least));
     this.enough = Math.max(
       this.leastRoom,
-      ...this.#costs.map(({ group, together }) => this.#held(together) + Math.min(NEAR, valuesOf(together, group, 1))),
+      ...this.#costs.map(({ group, alone, together }) => {
+        const cost = together ?? alone;
+        return this.#held(cost) + Math.min(NEAR, valuesOf(cost, group, 1));
+      }),
     );
   }
 
@@ -175,14 +178,14 @@ class Modelled {
         const values = valuesOf(cost, group, slices);
         return values <= NEAR && this.#held(cost) + values <= room;
       };
-      if (fits(together, 1)) return { stages, slices: 1, together: true, reorder };
+      if (together && fits(together, 1)) return { stages, slices: 1, together: true, reorder };
       let slices = 1;
       while (slices < mostSlices(group) && !fits(alone, slices)) slices++;
       return { stages, slices, together: false, reorder };
     });
     const plan = { groups, passes, stream };
     const layout = applyPlan(this.#flow, plan, this.#rehash);
-    const costs = this.#costs.map(({ alone, together }, i) => (groups[i]!.together ? together : alone));
+    const costs = this.#costs.map(({ alone, together }, i) => (groups[i]!.together ? together! : alone));
     const run = { plan, layout, prediction: predictionOf(layout, costs, this.#overhead) };
     this.#made.set(room, run);
     return run;

@@ -60,9 +60,10 @@ const blockOf = (name: string) => name.split(".").slice(0, 2).join(".") + ".";
 /**
  * What a step does that comes back in after `cut`. Of the features of the way down that are read after it, the first
  * `fresh` are worked out anew, from the latent of this step on; 1, the first convolution alone, unless given. The others
- * are those of the last full step. Throws ArgumentError for a cut that there is not.
+ * are those of the last full step. `half`: for the half of the batch with guidance's condition alone, as pipelines do; the
+ * other follows by `GuidanceDifference`. Throws ArgumentError for a cut that there is not.
  */
-export function rehashAt(flow: Flow, cut: string = defaultCut(flow), fresh = 1): Rehash {
+export function rehashAt(flow: Flow, cut: string = defaultCut(flow), fresh = 1, half = false): Rehash {
   const cuts = rehashCuts(flow);
   if (!cuts.includes(cut)) {
     throw new ArgumentError(`${flow.model.className} cannot be cut after "${cut}"; it can after ${cuts.join(", ")}.`);
@@ -85,7 +86,7 @@ export function rehashAt(flow: Flow, cut: string = defaultCut(flow), fresh = 1):
       open.push(...flow.stages[stage]!.reads.values());
     }
   }
-  return { stages, kept };
+  return { stages, kept, half };
 }
 
 /** Features of the way down that the way up reads, in the order in which they are made. */
@@ -95,7 +96,7 @@ function skipsOf(flow: Flow): string[] {
 }
 
 /** What a rehash step computes, as a share of a full one. */
-export function rehashShare(flow: Flow, { stages, half = false }: Rehash): number {
+export function rehashShare(flow: Flow, { stages, half }: Rehash): number {
   const work = workOf(flow);
   const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
   return (sum(work.filter((_, i) => stages.has(i))) / sum(work)) * (half ? 0.5 : 1);
@@ -131,7 +132,11 @@ export interface Listeners {
 }
 
 /** Every step in full, with the features of all cuts left behind: for measuring how they change. */
-export const allCuts = (flow: Flow): Rehash => ({ stages: new Set(), kept: new Set(rehashCuts(flow)) });
+export const allCuts = (flow: Flow): Rehash => ({
+  stages: new Set(),
+  kept: new Set(rehashCuts(flow)),
+  half: false,
+});
 
 /** Runs a model by a plan, each step as a policy has it. Without one all steps are full. */
 export class StreamlinedDenoiser implements Denoiser {

@@ -7,10 +7,13 @@ import { decodingIn, Streamlined, type StreamlinedOptions } from "../../src/pipe
 import { type TextToVideo, TextToVideoPipeline } from "../../src/pipelines/text-to-video.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { PlainDenoiser } from "../../src/sampling/denoiser.ts";
+import { rows } from "../../src/sampling/guidance.ts";
+import { TorchGenerator } from "../../src/sampling/noise.ts";
 import { OVERHEAD } from "../../src/streamlined/planner.ts";
 import { StreamlinedDenoiser } from "../../src/streamlined/rehash.ts";
 import { RehashDenoiser } from "../../src/streamlined/rehash-steps.ts";
-import type { FloatTensor, Tensor } from "../../src/tensor.ts";
+import { type FloatTensor, floatTensor, type Tensor } from "../../src/tensor.ts";
+import { compare } from "../../src/verify/compare.ts";
 import { recordedVideo, writeVideoPipeline } from "../support/video-pipelines.ts";
 
 const threads = 1;
@@ -86,6 +89,42 @@ describe("videos by a plan, against diffusers' runs", () => {
     expect(await opened({ onFeatures: () => undefined })).toBe(StreamlinedDenoiser.name);
   });
 
+  it.each<StreamlinedOptions>([{}, { memory: "1GB" }])("half of guidance at rehash steps, with %j", async (options) => {
+    const size = { batch: 4, frames: 2, height: 4, width: 4, tokens: 5 };
+    const { unet } = await TextToVideoPipeline.fromFolder(await writeVideoPipeline("animatediff"), nodeRuntime, {
+      threads,
+    });
+    const streamlined = new Streamlined(unet, unetMotion);
+    const { inChannels, crossAttentionDim } = unet.config;
+    const rowsOf = async (guided: boolean, guidanceSteps?: "full" | "all") => {
+      const accelerate = { method: "rehash", ...(guidanceSteps ? { guidanceSteps } : {}) } as const;
+      const denoiser = await streamlined.openDenoiser({ ...size, guided }, { ...options, accelerate });
+      const generator = new TorchGenerator(3);
+      const encoderHiddenStates = generator.randn([4, 5, crossAttentionDim]);
+      const outputs: FloatTensor[] = [];
+      for (const index of [0, 1]) {
+        const feeds = {
+          sample: generator.randn([4, inChannels, 2, 4, 4]),
+          timestep: floatTensor([4], new Float32Array(4).fill(500 - index)),
+          encoderHiddenStates,
+        };
+        // Of 25 steps the eighth is the first that is done in part.
+        outputs.push(await denoiser.run(feeds, { index: 6 + index, steps: 25, timestep: 500 }));
+      }
+      expect(denoiser.actions).toEqual(["full", "rehash"]);
+      const [first, second] = outputs as [FloatTensor, FloatTensor];
+      const [below, above] = [rows(second, 0, 2).data, rows(second, 2, 4).data];
+      const condition = rows(first, 2, 4).data.map((value, i) => value - first.data[i]!);
+      return { below, above, fromAbove: above.map((value, i) => value - condition[i]!) };
+    };
+    const [kept, all, unguided] = [await rowsOf(true), await rowsOf(true, "all"), await rowsOf(false)];
+    expect(compare("with", kept.above, all.above).relative).toBeLessThan(1e-5);
+    expect(compare("kept", kept.below, kept.fromAbove).relative).toBeLessThan(1e-5);
+    expect(compare("worked out", all.below, all.fromAbove).relative).toBeGreaterThan(1e-2);
+    expect(compare("not guided", unguided.below, all.below).relative).toBeLessThan(1e-5);
+    await Promise.all([streamlined.release(), unet.release()]);
+  });
+
   it("Stable Video Diffusion under a budget", async () => {
     const { call, io } = await recordedVideo("svd");
     const { videos } = await image(picture, {
@@ -115,6 +154,19 @@ describe("Step Rehash in pipelines", () => {
     const schedule = ["full", "rehash", "rehash"] as const;
     const moved = await image(picture, { ...small, steps: 3, accelerate: { method: "rehash", schedule } });
     expect([moved.fullSteps, moved.rehashSteps]).toEqual([1, 2]);
+  });
+
+  it.each<[string, (guidance: number, options: object) => Promise<{ videos: Animation[] }>]>([
+    ["text to video", (guidanceScale, options) => text("a cat", { ...options, guidanceScale })],
+    ["image to video", (maxGuidanceScale, options) => image(picture, { ...options, maxGuidanceScale })],
+  ])("%s: leaves out half of guidance where there is any, unless it is told otherwise", async (_, generate) => {
+    const run = async (guidance: number, guidanceSteps?: "full" | "all") => {
+      const accelerate = { method: "rehash", schedule: { every: 2 }, ...(guidanceSteps ? { guidanceSteps } : {}) };
+      return (await generate(guidance, { ...small, steps: 3, accelerate })).videos;
+    };
+    expect(await run(6)).toEqual(await run(6, "full"));
+    expect(await run(6)).not.toEqual(await run(6, "all"));
+    expect(await run(1)).toEqual(await run(1, "all"));
   });
 
   it("with all steps full gives the plain video", async () => {
