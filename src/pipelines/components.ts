@@ -104,7 +104,7 @@ export class Component<Config> {
     return this.#kept.get(JSON.stringify([geometry, cuts, options]), async () => {
       const { weights } = this;
       if (cuts.length > 0) return this.#compile(segmentModel(this.model(geometry), cuts), this.#named(), options);
-      const settings = { ...options, ...this.#sessionOptions };
+      const settings = this.#settings(options);
       return [await loadModel(this.#runtime, this.#architecture, this.config, weights, geometry, settings)];
     });
   }
@@ -135,8 +135,7 @@ export class Component<Config> {
   ): Promise<StagedSession[]> {
     return compileAll(models, (model) => {
       const source = checkpointWeights(weights, describeModel(model));
-      const settings = { ...options, ...this.#sessionOptions };
-      return StagedSession.compile(this.#runtime, model, source, weightLocations(weights), settings);
+      return StagedSession.compile(this.#runtime, model, source, weightLocations(weights), this.#settings(options));
     });
   }
 
@@ -145,8 +144,8 @@ export class Component<Config> {
   }
 
   /** A pipeline's networks run one after the other, and threads of one that still spin would hold up the next. */
-  get #sessionOptions(): StagedOptions {
-    return { takesTurns: true, ...this.#options };
+  #settings(options: SessionOptions): StagedOptions {
+    return { takesTurns: true, ...options, ...this.#options };
   }
 
   release(): Promise<void> {

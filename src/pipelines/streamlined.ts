@@ -145,13 +145,13 @@ export class Streamlined<Config> {
     if (whole) return whole;
     if (isPlanned(options) || large) return withReuse(await this.#planned(size, options), options.accelerate);
     await this.release();
-    const { guided: _, ...geometry } = size;
-    const session = await this.#component.session({ ...geometry, batch: "batch" }, this.#memoryFor(size));
+    const geometry = { ...geometryOf(size), batch: "batch" };
+    const session = await this.#component.session(geometry, this.#memoryFor(size));
     return withReuse(new PlainDenoiser(session), options.accelerate);
   }
 
   #memoryFor(size: NetworkSize): SessionOptions {
-    const key = JSON.stringify(size);
+    const key = JSON.stringify(geometryOf(size));
     if (!this.#small.has(key)) {
       const values = activationBytes(buildModel(this.#component.model(size), costSource().source));
       this.#small.set(key, values <= HELD);
@@ -173,8 +173,7 @@ export class Streamlined<Config> {
     const models = rehashModels(flow, rehash, halfBatch);
     if (bytesTwice(models) > this.#mostTwice) return null;
     await this.release();
-    const { guided: _, ...geometry } = size;
-    const key = JSON.stringify(["rehash", geometry, compiledFor(options, rehash)]);
+    const key = JSON.stringify(["rehash", geometryOf(size), compiledFor(options, rehash)]);
     const assemble = async () => {
       this.#checkedWeights(models.full);
       return { models: [models.full, models.again] };
@@ -189,8 +188,8 @@ export class Streamlined<Config> {
     const policy = chosen ? rehashPolicy(chosen.schedule) : null;
     const run = this.plan(geometry, options);
     const { plan, layout } = run;
-    const { guided: _, ...size } = geometry;
-    const key = JSON.stringify([size, plan, chosen && compiledFor(chosen, layout), Boolean(options.onFeatures)]);
+    const steps = chosen && compiledFor(chosen, layout);
+    const key = JSON.stringify([geometryOf(geometry), plan, steps, Boolean(options.onFeatures)]);
     const [session] = await this.#kept.get(key, async () => [await this.#compile(geometry, options, run)]);
     return new StreamlinedDenoiser(session!, policy, options);
   }
@@ -262,6 +261,9 @@ function rehashFor(
   return rehashAt(flow, cut, fresh, guided && guidanceSteps === "full");
 }
 
+/** What of a size a network is compiled for: guidance is no matter of its own. */
+const geometryOf = ({ guided: _, ...geometry }: NetworkSize) => geometry;
+
 /** What of the options another network has to be compiled for. */
 const compiledFor = ({ cut, fresh }: RehashOptions, { half }: Pick<Rehash, "half">) => [cut, fresh, half];
 
@@ -322,7 +324,8 @@ export interface DecodingSize {
 const SMALLEST_TILE = 16;
 
 /**
- * As many frames as fit into a budget, and pictures in tiles if not even one fits. Throws BudgetError, with the smallest budget, where the smallest tile does not fit.
+ * As many frames as fit into a budget, and pictures in tiles if not even one fits. Throws BudgetError, with the smallest
+ * budget, where the smallest tile does not fit.
  */
 export function decodingIn(
   decoder: Component<unknown>,

@@ -58,10 +58,10 @@ export interface Layout {
   readonly lifetimes: readonly Lifetime[];
   /** Features that stay from step to step. */
   readonly kept: ReadonlySet<string>;
-  /** Whether rehash steps are for the second half of the batch only. */
-  readonly half: boolean;
   /** Their bytes, of all passes. */
   readonly keptBytes: number;
+  /** Whether rehash steps are for the second half of the batch only. */
+  readonly half: boolean;
 }
 
 /** The place in the arena for the copies that a group's parts need. */

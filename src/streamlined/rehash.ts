@@ -104,7 +104,7 @@ export function rehashShare(flow: Flow, { stages, half }: Rehash): number {
 
 /**
  * What guidance goes by, from the last full step: the network's output with the condition less that without. It changes less
- * from step to step than either (FasterCache, Lv et al. 2024, arXiv 2410.19355, section 3.3), so a rehash step works out
+ * from step to step than either (FasterCache, Lv et al. 2024, arXiv 2410.19355), so a rehash step works out
  * the output with the condition and takes this from it for the other.
  */
 export class GuidanceDifference {

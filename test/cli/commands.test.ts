@@ -19,22 +19,12 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
+const draw = (...args: string[]) => halfstep("generate", "a red cat", "--model", model, ...args);
+
 describe("halfstep generate", () => {
   it("writes a picture with its prompt, seed, model and settings", async () => {
     const out = join(folder, "one.png");
-    const { code, stdout } = await halfstep(
-      "generate",
-      "a red cat",
-      "--model",
-      model,
-      "--out",
-      out,
-      "--seed",
-      "7",
-      "--steps",
-      "3",
-      "--json",
-    );
+    const { code, stdout } = await draw("--out", out, "--seed", "7", "--steps", "3", "--json");
     expect(code).toBe(0);
     const report = JSON.parse(stdout) as Record<string, unknown>;
     expect(report).toMatchObject({ prompt: "a red cat", seeds: [7], files: [out], steps: 3, model });
@@ -46,20 +36,7 @@ describe("halfstep generate", () => {
 
   it("makes a contact sheet of several, each the picture of its own seed", async () => {
     const out = join(folder, "many.png");
-    await halfstep(
-      "generate",
-      "a red cat",
-      "--model",
-      model,
-      "--out",
-      out,
-      "--seed",
-      "6",
-      "--count",
-      "3",
-      "--steps",
-      "3",
-    );
+    await draw("--out", out, "--seed", "6", "--count", "3", "--steps", "3");
     const files = (await readdir(folder)).filter((name) => name.startsWith("many")).sort();
     expect(files).toEqual(["many-1.png", "many-2.png", "many-3.png", "many.png"]);
     const second = decode(await readFile(join(folder, "many-2.png")));
