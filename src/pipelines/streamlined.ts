@@ -169,8 +169,7 @@ export class Streamlined<Config> {
     const flow = flowOf(this.#component.model(size));
     const rehash = rehashFor(flow, size, options);
     const policy = rehashPolicy(options.schedule);
-    const halfBatch = rehash.half ? flowOf(this.#component.model({ ...size, batch: size.batch / 2 })) : flow;
-    const models = rehashModels(flow, rehash, halfBatch);
+    const models = rehashModels(flow, rehash);
     if (bytesTwice(models) > this.#mostTwice) return null;
     await this.release();
     const key = JSON.stringify(["rehash", geometryOf(size), compiledFor(options, rehash)]);

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { StagedSession } from "../../src/models/staged.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { scheduled } from "../../src/sampling/step-policy.ts";
-import { flowOf, longestGroups } from "../../src/streamlined/grouping.ts";
+import { longestGroups } from "../../src/streamlined/grouping.ts";
 import { bordersOf } from "../../src/streamlined/planner.ts";
 import { rehashAt, rehashCuts, StreamlinedDenoiser } from "../../src/streamlined/rehash.ts";
 import { bytesTwice, RehashDenoiser, rehashModels } from "../../src/streamlined/rehash-steps.ts";
@@ -14,8 +14,7 @@ const step = (index: number) => ({ index, steps: 6, timestep: 500 });
 
 describe("steps that are a session each", () => {
   it.each(["unet-motion", "unet-motion-adapter", "unet-svd"])("%s: give what those of a plan do", async (name) => {
-    const { compile, flow, feeds, source, locations, architecture, config, geometry } = await streamlinedCase(name);
-    const halfBatch = flowOf(architecture.model(config, { ...geometry, batch: 1 }));
+    const { compile, flow, feeds, source, locations, geometry } = await streamlinedCase(name);
     const cuts = rehashCuts(flow);
     for (const [cut, fresh, half] of [
       // Half of a batch of two, as guidance has it.
@@ -27,7 +26,7 @@ describe("steps that are a session each", () => {
       const policy = scheduled(["full", "rehash", "rehash", "full", "rehash", "full"], "rehash");
       const planned = await compile(planOf(longestGroups(flow, bordersOf(flow, rehash))), rehash);
       const expected = new StreamlinedDenoiser(planned, policy);
-      const models = rehashModels(flow, rehash, half ? halfBatch : flow);
+      const models = rehashModels(flow, rehash);
       const [full, again] = await Promise.all(
         [models.full, models.again].map((model) =>
           StagedSession.compile(nodeRuntime, model, source, locations, { threads: 1 }),
