@@ -4,7 +4,7 @@
  * section 3.1.1). Class and names are diffusers'.
  */
 import { ArgumentError } from "../errors.ts";
-import { add, reshape, silu, transpose, upsampleNearest } from "../graph/operators.ts";
+import { add, reshape, silu, transpose } from "../graph/operators.ts";
 import { input, staticShape, type Value } from "../graph/value.ts";
 import type { Architecture, Geometry, Stage, StagedModel } from "./architecture.ts";
 import {
@@ -18,6 +18,7 @@ import {
 } from "./autoencoder-kl.ts";
 import { conv, groupNorm } from "./layers.ts";
 import { alphaBlender, frameConv } from "./temporal-layers.ts";
+import { upsampleConv } from "./upsample.ts";
 import type { Weights } from "./weights.ts";
 
 const className = "AutoencoderKLTemporalDecoder";
@@ -107,7 +108,7 @@ function upBlock(index: number, config: AutoencoderKLConfig, frames: number): St
   ).flat();
   if (index === config.blockOutChannels.length - 1) return resnets;
   const upsampler = stage(`${name}.upsamplers.0`, "hidden", "hidden", (x, w) =>
-    conv(upsampleNearest(x), w.at(`${name}.upsamplers.0`).at("conv"), out, 3, { padding: 1 }),
+    upsampleConv(x, w.at(`${name}.upsamplers.0`).at("conv"), out),
   );
   return [...resnets, upsampler];
 }

@@ -4,11 +4,12 @@
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ConfigError } from "../errors.ts";
-import { add, clip, exp, mul, pad, reshape, silu, slice, transpose, upsampleNearest } from "../graph/operators.ts";
+import { add, clip, exp, mul, pad, reshape, silu, slice, transpose } from "../graph/operators.ts";
 import { input, staticDim, type Value } from "../graph/value.ts";
 import type { Architecture, Features, Geometry, Stage, StagedModel } from "./architecture.ts";
 import { ConfigReader } from "./config.ts";
 import { attentionLayer, conv, groupNorm } from "./layers.ts";
+import { upsampleConv } from "./upsample.ts";
 import type { Weights } from "./weights.ts";
 
 export interface AutoencoderKLConfig {
@@ -129,7 +130,7 @@ function upBlock(x: Value, w: Weights, index: number, config: AutoencoderKLConfi
   const out = config.blockOutChannels.at(-1 - index)!;
   for (let i = 0; i <= config.layersPerBlock; i++) x = resnet(x, w.at("resnets").at(i), out, config);
   if (index === config.blockOutChannels.length - 1) return x;
-  return conv(upsampleNearest(x), w.at("upsamplers").at(0).at("conv"), out, 3, { padding: 1 });
+  return upsampleConv(x, w.at("upsamplers").at(0).at("conv"), out);
 }
 
 /** One that works on each picture of a batch, or each frame of a video, alone. */
