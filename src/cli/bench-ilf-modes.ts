@@ -44,16 +44,17 @@ export async function modesAtEqualTime(
   for (const rival of rivals) {
     const pipe = await open();
     const choose = await rival(pipe, some, settings);
-    // What a step costs was measured apart from ILF: measure side by side, and correct.
+    // What a step costs was measured apart from ILF: measure side by side, correct, and take what came closest.
     let target = budget;
-    let mode = await choose(target);
-    for (let i = 0; i < 3; i++) {
+    let closest: { mode: Mode; off: number } | null = null;
+    for (let i = 0; i < 4 && (closest?.off ?? 1) >= 0.03; i++) {
+      const mode = await choose(target);
       const ratio = await besides(ilfPipe, pipe, some, settings, ilf, mode);
-      if (Math.abs(ratio - 1) < 0.03) break;
+      const off = Math.abs(Math.log(ratio));
+      if (!closest || off < closest.off) closest = { mode, off };
       target /= ratio;
-      mode = await choose(target);
     }
-    modes.push(mode);
+    modes.push(closest!.mode);
     await pipe.release();
   }
   await ilfPipe.release();
