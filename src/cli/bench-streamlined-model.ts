@@ -68,13 +68,16 @@ export async function benchModel(options: ModelBenchOptions, signal: AbortSignal
   try {
     const made = (pipe: TextToVideo, mode: Mode, sample: number) =>
       timed(pipe, mode, prompts[sample]!, options, sample);
+    const one = { ...full, steps: 1 };
     // The first video of a pipeline compiles it.
     for (const [i, mode] of [full, rehash, reuse].entries()) await made(opened[i]!, mode, 0);
-    const first = await made(opened[0], full, 0);
-    const inPart = await made(opened[1], rehash, 0);
-    const one = await made(opened[0], { ...full, steps: 1 }, 0);
-    const step = (first.seconds - one.seconds) / (steps - 1);
-    const count = Math.max(1, Math.min(steps, Math.floor((inPart.seconds - one.seconds) / step) + 1));
+    const turns: number[][] = [[], [], []];
+    for (let round = 0; round < 5; round++) {
+      const sides = [() => made(opened[0], full, 0), () => made(opened[1], rehash, 0), () => made(opened[0], one, 0)];
+      for (const [i, side] of sides.entries()) turns[i]!.push((await side()).seconds);
+    }
+    const [first, inPart, rest] = turns.map((seconds) => median(seconds)) as [number, number, number];
+    const count = Math.max(1, Math.min(steps, 1 + Math.round(((inPart - rest) * (steps - 1)) / (first - rest))));
     const fewer: Mode = { name: `${count} full steps`, steps: count, accelerate: "none" };
     const contestants = [
       { mode: full, pipe: opened[0] },
