@@ -85,29 +85,31 @@ export class Distiller {
     settings: DistillSettings,
     sessions: IlfSessions,
     trajectories: Trajectories,
+    responses: readonly number[],
   ) {
     this.distillation = distillation;
     this.config = config;
     this.#settings = settings;
     this.#sessions = sessions;
     this.#trajectories = trajectories;
-    const { aim, samplingSteps } = settings;
-    this.#responses = aim > 0 ? responsesOf(trajectories.openScheduler, samplingSteps) : [];
+    this.#responses = responses;
     this.#buffer = new RecordBuffer(settings.memory, distillation.reads);
   }
 
   /**
    * `captions` are what a text-to-image pipeline is asked for; a class-to-image one is asked for its classes. Throws
-   * CheckpointError for a `start` of another backbone, ArgumentError for one of another kind than `config` says.
+   * CheckpointError for a `start` of another backbone, ArgumentError for one of another kind than `config` says and for a solver
+   * that targets cannot be aimed with.
    */
   static async create(
     pipe: TextToImagePipeline | ClassToImagePipeline,
     captions: readonly string[],
     settings: DistillSettings,
   ): Promise<Distiller> {
-    const { batch, guidanceScale, loss, featureLoss, start } = settings;
+    const { batch, guidanceScale, loss, featureLoss, start, aim, samplingSteps } = settings;
     const trajectories =
       "textEncoder" in pipe ? await fromCaptions(pipe, captions, settings) : fromClasses(pipe, settings);
+    const responses = aim > 0 ? responsesOf(trajectories.openScheduler, samplingSteps) : [];
     const transformer = pipe.transformer as TextToImagePipeline["transformer"];
     const { geometry } = trajectories;
     const backbone = transformer.model(geometry);
@@ -136,7 +138,7 @@ export class Distiller {
       ...places,
       feedback: (feeds) => distillation.predict(feeds),
     };
-    return new Distiller(distillation, config, settings, sessions, trajectories);
+    return new Distiller(distillation, config, settings, sessions, trajectories, responses);
   }
 
   /** One update; samples new trajectories first when the ones before were learned from often enough. */
