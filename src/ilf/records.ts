@@ -18,11 +18,6 @@ export interface StepRecord {
   readonly targetFeatures: FloatTensor;
 }
 
-export interface RecordedStep extends StepRecord {
-  /** Of the step in its run. */
-  readonly index: number;
-}
-
 /**
  * Samples as `IlfDenoiser` would and records every inner step beside what a full step gives. After each of them
  * `onOwnOutput` says whether the sampler goes on from the feedback module's output, as it will later, or from the
@@ -30,7 +25,7 @@ export interface RecordedStep extends StepRecord {
  */
 export class RecordingDenoiser implements Denoiser {
   readonly actions: Action[] = [];
-  readonly records: RecordedStep[] = [];
+  readonly records: StepRecord[] = [];
   readonly #sessions: IlfSessions;
   readonly #policy: StepPolicy;
   readonly #onOwnOutput: () => boolean;
@@ -63,7 +58,7 @@ export class RecordingDenoiser implements Denoiser {
       return target;
     }
     const read = feedbackFeeds(entered, carried);
-    this.records.push({ feeds: read, target, targetFeatures: streams[resume - 1]!, index: step.index });
+    this.records.push({ feeds: read, target, targetFeatures: streams[resume - 1]! });
     const predicted = await feedback(read);
     this.#trail.inner(predicted.features, embedding);
     if (!this.#onOwnOutput()) return target;
