@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { median } from "../src/cli/median.ts";
 import { numberBetween } from "../src/cli/options.ts";
+import { takeTurns, timed } from "../src/cli/turns.ts";
 import { toOnnx } from "../src/graph/onnx.ts";
 import { matmul, slice } from "../src/graph/operators.ts";
 import { constant, input } from "../src/graph/value.ts";
@@ -17,7 +18,7 @@ import { TorchGenerator } from "../src/sampling/noise.ts";
 import type { Tensor } from "../src/tensor.ts";
 import { compare } from "../src/verify/compare.ts";
 import { benchFolder, blockFlops, ditFeeds, ditFolder, loadBlocks, loadDiT, openDiT } from "./dit.ts";
-import { spread, takeTurns, timed } from "./measure.ts";
+import { spread } from "./measure.ts";
 import { findPython, TorchPeer } from "./peers/torch.ts";
 import type { Figure } from "./report.ts";
 

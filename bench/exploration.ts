@@ -8,13 +8,14 @@ import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { median } from "../src/cli/median.ts";
 import { numberBetween } from "../src/cli/options.ts";
+import { takeTurns } from "../src/cli/turns.ts";
 import { type CountEntry, Counts } from "../src/exploration/counts.ts";
 import { setUp, Trial } from "../src/exploration/experiment.ts";
 import { type ProblemJson, problemFromJson } from "../src/exploration/problem.ts";
 import { Random } from "../src/exploration/random.ts";
 import { StepMix } from "../src/exploration/stepmix.ts";
 import { benchFolder } from "./dit.ts";
-import { spread, takeTurns } from "./measure.ts";
+import { spread } from "./measure.ts";
 import { findPython } from "./peers/torch.ts";
 import type { Figure } from "./report.ts";
 

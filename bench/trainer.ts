@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { Command } from "commander";
 import { median } from "../src/cli/median.ts";
 import { numberBetween } from "../src/cli/options.ts";
+import { timed } from "../src/cli/turns.ts";
 import { mul, sub } from "../src/graph/operators.ts";
 import { input } from "../src/graph/value.ts";
 import { meanAll } from "../src/graph/vjp.ts";
@@ -19,7 +20,7 @@ import { Parameters } from "../src/training/parameters.ts";
 import { Trainer } from "../src/training/trainer.ts";
 import { startValues } from "../training/initial-values.ts";
 import { transformerConfig } from "../training/model.ts";
-import { spread, timed } from "./measure.ts";
+import { spread } from "./measure.ts";
 import type { Figure } from "./report.ts";
 
 interface Options {

@@ -3,6 +3,7 @@ import type { Acceleration, accelerations } from "../pipelines/acceleration.ts";
 import type { TextToImage, TextToImageOptions } from "../pipelines/text-to-image.ts";
 import type { Action, Schedule } from "../sampling/step-policy.ts";
 import { median } from "./median.ts";
+import { takeTurns, timed } from "./turns.ts";
 
 export interface Mode {
   readonly name: string;
@@ -112,21 +113,20 @@ async function besides(
   mode: Mode,
 ): Promise<number> {
   const { guidanceScale } = settings;
-  const times: [number[], number[]] = [[], []];
-  for (let round = -1; round < ROUNDS; round++) {
-    for (const [seed, prompt] of prompts.entries()) {
-      const contestants = [
-        () => ilfPipe(prompt, { ...settings, seed, accelerate: ilf }),
-        () => pipe(prompt, { steps: mode.steps, guidanceScale, seed, accelerate: mode.acceleration }),
-      ];
-      for (const [i, run] of contestants.entries()) {
-        const start = performance.now();
-        await run();
-        if (round >= 0) times[i]!.push(performance.now() - start);
-      }
-    }
+  const times: Record<"ilf" | "rival", number[]> = { ilf: [], rival: [] };
+  for (const [seed, prompt] of prompts.entries()) {
+    const rival = { steps: mode.steps, guidanceScale, seed, accelerate: mode.acceleration };
+    const turns = await takeTurns(
+      {
+        ilf: () => timed(() => ilfPipe(prompt, { ...settings, seed, accelerate: ilf })),
+        rival: () => timed(() => pipe(prompt, rival)),
+      },
+      { rounds: ROUNDS, pause: 0 },
+    );
+    times.ilf.push(...turns.ilf);
+    times.rival.push(...turns.rival);
   }
-  return median(times[1]) / median(times[0]);
+  return median(times.rival) / median(times.ilf);
 }
 
 /** As many full steps as given, the first three among them, the others spread evenly. */

@@ -11,6 +11,7 @@ import { parseSchedule } from "../sampling/step-policy.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { median } from "./median.ts";
 import { ProgressBar } from "./terminal.ts";
+import { takeTurns } from "./turns.ts";
 
 export interface ModelBenchOptions {
   model: string;
@@ -71,12 +72,10 @@ export async function benchModel(options: ModelBenchOptions, signal: AbortSignal
     const one = { ...full, steps: 1 };
     // The first video of a pipeline compiles it.
     for (const [i, mode] of [full, rehash, reuse].entries()) await made(opened[i]!, mode, 0);
-    const turns: number[][] = [[], [], []];
-    for (let round = 0; round < 5; round++) {
-      const sides = [() => made(opened[0], full, 0), () => made(opened[1], rehash, 0), () => made(opened[0], one, 0)];
-      for (const [i, side] of sides.entries()) turns[i]!.push((await side()).seconds);
-    }
-    const [first, inPart, rest] = turns.map((seconds) => median(seconds)) as [number, number, number];
+    const turn = (pipe: TextToVideo, mode: Mode) => async () => (await made(pipe, mode, 0)).seconds;
+    const sides = { first: turn(opened[0], full), inPart: turn(opened[1], rehash), rest: turn(opened[0], one) };
+    const turns = await takeTurns(sides, { rounds: 5, warmUps: 0, pause: 0 });
+    const [first, inPart, rest] = [median(turns.first), median(turns.inPart), median(turns.rest)];
     const count = Math.max(1, Math.min(steps, 1 + Math.round(((inPart - rest) * (steps - 1)) / (first - rest))));
     const fewer: Mode = { name: `${count} full steps`, steps: count, accelerate: "none" };
     const contestants = [

@@ -18,8 +18,6 @@ export function combine(operation: string, ...terms: readonly [Term, ...Term[]])
   ) as [Row, Row, Row, Row, Row];
   if (used.length <= 2) {
     for (let i = 0; i < out.length; i++) out[i] = a * x[i]! + b * y[i]!;
-  } else if (used.length === 3) {
-    for (let i = 0; i < out.length; i++) out[i] = a * x[i]! + b * y[i]! + c * z[i]!;
   } else {
     for (let i = 0; i < out.length; i++) out[i] = a * x[i]! + b * y[i]! + c * z[i]! + d * u[i]! + e * v[i]!;
   }

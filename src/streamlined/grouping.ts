@@ -171,7 +171,10 @@ export function groupGraph(group: Group, sizes: Flow["sizes"], source: WeightSou
   return toOnnx(buildGroup(group, sizes, source, rows, "slice"));
 }
 
-/** Of a feature, for `rows` of the batch. */
-export function bytesOf(sizes: Sizes, rows: number): number {
-  return 4 * sizeOf(Object.entries(sizes).map(([name, size]) => (name === "batch" ? rows : size)));
+/** A feature's shape, with another batch or an open one. */
+export function shapeWith<Batch extends Dim>(sizes: Sizes, batch: Batch): (number | Batch)[] {
+  return Object.entries(sizes).map(([name, size]) => (name === "batch" ? batch : size));
 }
+
+/** Of a feature, for `rows` of the batch. */
+export const bytesOf = (sizes: Sizes, rows: number): number => 4 * sizeOf(shapeWith(sizes, rows));

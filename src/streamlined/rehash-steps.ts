@@ -2,14 +2,14 @@
  * Step Rehash where memory is no concern: a full step and a rehash step as a session each. Calls of the runtime and copies of
  * features between groups tell in small networks.
  */
-import { type Dim, input } from "../graph/value.ts";
+import { input } from "../graph/value.ts";
 import { alias, type Stage, type StagedModel, weightBytes } from "../models/architecture.ts";
 import type { StagedSession } from "../models/staged.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import { rows, stack } from "../sampling/guidance.ts";
 import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";
 import type { FloatTensor } from "../tensor.ts";
-import type { Flow, FlowStage } from "./grouping.ts";
+import { type Flow, type FlowStage, shapeWith } from "./grouping.ts";
 import type { Rehash } from "./plan.ts";
 import { GuidanceDifference } from "./rehash.ts";
 
@@ -27,10 +27,8 @@ export function rehashModels(flow: Flow, { stages, kept }: Rehash): RehashModels
   const own = new Map([...flow.inputs].map(([name, id]) => [id, name]));
   // Features by what tells them apart, but inputs and outputs by their names.
   const nameOf = (id: string) => own.get(id) ?? id;
-  const shapeOf = (id: string): Dim[] =>
-    Object.entries(sizes.get(id)!).map(([name, size]) => (name === "batch" ? name : size));
   const inputs = (ids: Iterable<string>) =>
-    Object.fromEntries([...ids].map((id) => [nameOf(id), input(nameOf(id), shapeOf(id))]));
+    Object.fromEntries([...ids].map((id) => [nameOf(id), input(nameOf(id), shapeWith(sizes.get(id)!, "batch"))]));
   const all = flow.stages.map((each) => renamed(each, nameOf));
   const outputs = [...flow.outputs].map(([name, id]) => alias(id, name));
   return {

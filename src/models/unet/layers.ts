@@ -134,7 +134,7 @@ export function downsample(net: StageList, x: Field, block: string, padding: 0 |
   });
 }
 
-/** Upsample2D: twice the height and width. */
+/** Upsample2D: twice the height and width. Not `upsampleConv`, whose sums of weights would be memory beyond the mapped files. */
 export function upsample(net: StageList, x: Field, block: string): Field {
   const module = `${block}.upsamplers.0`;
   const size = { height: x.height * 2, width: x.width * 2, channels: x.channels };
