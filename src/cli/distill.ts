@@ -40,6 +40,7 @@ interface Options {
   trend: boolean;
   mixing: boolean;
   ownBlocks: boolean;
+  aim: number;
   seed: number;
   minutes: number;
   threads?: number;
@@ -67,6 +68,7 @@ export function distillCommand(): Command {
     .option("--sampling-steps <n>", "solver steps of the trajectories", whole(2, 1000), 20)
     .option("--guidance <scale>", "guidance of the trajectories (the pipeline's default)", numberBetween(0, 100))
     .option("--feature-loss <weight>", "weight of the features' error beside the output's", numberBetween(0, 1e6), 0)
+    .option("--aim <share>", "lead this share of the way to a run of twice as many steps", numberBetween(0, 1), 0)
     .option("--pictures <n>", "pictures sampled together", whole(1, 65536), 16)
     .option("--reuse <n>", "how often an inner step is learned from, on average", numberBetween(0.01, 1e6), 4)
     .option("--memory <gigabytes>", "recorded steps that are kept", numberBetween(0.001, 10_000), 1)
@@ -114,6 +116,7 @@ async function train(name: string, options: Options, signal: AbortSignal): Promi
       "reuse",
       "loss",
       "seed",
+      "aim",
     ),
   };
   const captions = pipe.kind === "text" ? await readCaptions(name, options.captions) : [];

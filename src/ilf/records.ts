@@ -18,6 +18,11 @@ export interface StepRecord {
   readonly targetFeatures: FloatTensor;
 }
 
+export interface RecordedStep extends StepRecord {
+  /** Of the step in its run. */
+  readonly index: number;
+}
+
 /**
  * Samples as `IlfDenoiser` would and records every inner step beside what a full step gives. After each of them
  * `onOwnOutput` says whether the sampler goes on from the feedback module's output, as it will later, or from the
@@ -25,7 +30,7 @@ export interface StepRecord {
  */
 export class RecordingDenoiser implements Denoiser {
   readonly actions: Action[] = [];
-  readonly records: StepRecord[] = [];
+  readonly records: RecordedStep[] = [];
   readonly #sessions: IlfSessions;
   readonly #policy: StepPolicy;
   readonly #onOwnOutput: () => boolean;
@@ -58,7 +63,7 @@ export class RecordingDenoiser implements Denoiser {
       return target;
     }
     const read = feedbackFeeds(entered, carried);
-    this.records.push({ feeds: read, target, targetFeatures: streams[resume - 1]! });
+    this.records.push({ feeds: read, target, targetFeatures: streams[resume - 1]!, index: step.index });
     const predicted = await feedback(read);
     this.#trail.inner(predicted.features, embedding);
     if (!this.#onOwnOutput()) return target;

@@ -3,15 +3,19 @@ import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { mersenne } from "pure-rand/generator/mersenne";
 import type { WeightFiles } from "../checkpoints/weights.ts";
 import { ArgumentError } from "../errors.ts";
+import { aimed, type Path, responsesOf } from "../ilf/aim.ts";
 import { type Feedback, fingerprint } from "../ilf/checkpoint.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
+import { IlfDenoiser } from "../ilf/denoiser.ts";
 import { Distillation, type LossKind, rowsOf } from "../ilf/distill.ts";
-import { RecordBuffer, RecordingDenoiser } from "../ilf/records.ts";
-import type { IlfSessions } from "../ilf/steps.ts";
+import { RecordBuffer, type RecordedStep, RecordingDenoiser, type StepRecord } from "../ilf/records.ts";
+import { type IlfSessions, StepsInParts } from "../ilf/steps.ts";
 import type { Geometry, StagedModel } from "../models/architecture.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
 import { scheduled } from "../sampling/step-policy.ts";
+import type { Scheduler } from "../schedulers/scheduler.ts";
+import type { FloatTensor } from "../tensor.ts";
 import { warmupCosine } from "../training/adamw.ts";
 import type { ClassToImagePipeline } from "./class-to-image.ts";
 import { pickScheduler } from "./components.ts";
@@ -37,6 +41,8 @@ export interface DistillSettings {
   reuse: number;
   /** Most bytes of recorded steps that are kept. */
   memory: number;
+  /** The share of the way to a run of twice as many solver steps that targets lead (`aimed`); 0 aims at full steps as they are. */
+  aim: number;
   seed: number;
 }
 
@@ -51,7 +57,9 @@ export interface DistillProgress {
 /** Conditions for some pictures, drawn by a number, and how a trajectory with them is sampled. */
 interface Trajectories {
   geometry: Geometry;
-  sample(index: number, denoiser: Denoiser): Promise<void>;
+  /** Gives the latent after each step; as many steps as will be sampled with unless given. */
+  sample(index: number, denoiser: Denoiser, steps?: number): Promise<Path>;
+  openScheduler(): Scheduler;
 }
 
 /**
@@ -65,6 +73,8 @@ export class Distiller {
   readonly #settings: DistillSettings;
   readonly #sessions: IlfSessions;
   readonly #trajectories: Trajectories;
+  /** Of the solver, to what it is given; for targets that are aimed. */
+  readonly #responses: readonly number[];
   readonly #buffer: RecordBuffer;
   /** Inner steps that may still be learned from before more are sampled. */
   #left = 0;
@@ -75,27 +85,31 @@ export class Distiller {
     settings: DistillSettings,
     sessions: IlfSessions,
     trajectories: Trajectories,
+    responses: readonly number[],
   ) {
     this.distillation = distillation;
     this.config = config;
     this.#settings = settings;
     this.#sessions = sessions;
     this.#trajectories = trajectories;
+    this.#responses = responses;
     this.#buffer = new RecordBuffer(settings.memory, distillation.reads);
   }
 
   /**
    * `captions` are what a text-to-image pipeline is asked for; a class-to-image one is asked for its classes. Throws
-   * CheckpointError for a `start` of another backbone, ArgumentError for one of another kind than `config` says.
+   * CheckpointError for a `start` of another backbone, ArgumentError for one of another kind than `config` says and for a solver
+   * that targets cannot be aimed with.
    */
   static async create(
     pipe: TextToImagePipeline | ClassToImagePipeline,
     captions: readonly string[],
     settings: DistillSettings,
   ): Promise<Distiller> {
-    const { batch, guidanceScale, loss, featureLoss, start } = settings;
+    const { batch, guidanceScale, loss, featureLoss, start, aim, samplingSteps } = settings;
     const trajectories =
       "textEncoder" in pipe ? await fromCaptions(pipe, captions, settings) : fromClasses(pipe, settings);
+    const responses = aim > 0 ? responsesOf(trajectories.openScheduler, samplingSteps) : [];
     const transformer = pipe.transformer as TextToImagePipeline["transformer"];
     const { geometry } = trajectories;
     const backbone = transformer.model(geometry);
@@ -124,7 +138,7 @@ export class Distiller {
       ...places,
       feedback: (feeds) => distillation.predict(feeds),
     };
-    return new Distiller(distillation, config, settings, sessions, trajectories);
+    return new Distiller(distillation, config, settings, sessions, trajectories, responses);
   }
 
   /** One update; samples new trajectories first when the ones before were learned from often enough. */
@@ -142,12 +156,22 @@ export class Distiller {
 
   /** The sampler's own trajectory: early on the backbone's, later more and more the module's. */
   async #collect(step: number, random: () => number): Promise<void> {
-    const { steps, pictures, reuse } = this.#settings;
+    const { steps, pictures, reuse, aim } = this.#settings;
     const share = Math.min(1, (4 * step) / steps);
     const recorder = new RecordingDenoiser(this.#sessions, scheduled(this.config.schedule), () => random() < share);
     await this.#trajectories.sample(step, recorder);
-    this.#buffer.add(recorder.records);
+    this.#buffer.add(aim > 0 ? await this.#aimed(step, recorder.records) : recorder.records);
     this.#left += recorder.records.length * pictures * reuse;
+  }
+
+  async #aimed(step: number, records: readonly RecordedStep[]): Promise<StepRecord[]> {
+    const { samplingSteps, aim } = this.#settings;
+    const full = (steps: number) => {
+      const denoiser = new IlfDenoiser(new StepsInParts(this.#sessions), () => "full");
+      return this.#trajectories.sample(step, denoiser, steps);
+    };
+    const [coarse, fine] = [await full(samplingSteps), await full(2 * samplingSteps)];
+    return aimed(records, { coarse, fine, responses: this.#responses, share: aim });
   }
 
   release(): Promise<void> {
@@ -179,42 +203,52 @@ async function fromCaptions(
   const { sampleSize, inChannels } = pipe.transformer.config;
   const { embeddings: empty } = await pipe.embed([""]);
   const tokens = empty.encoderHiddenStates.shape[1]!;
+  const openScheduler = () => pickScheduler(pipe.schedulerConfig);
   return {
     geometry: { batch: "batch", height: sampleSize, width: sampleSize, tokens },
-    async sample(index, denoiser) {
+    openScheduler,
+    async sample(index, denoiser, steps = settings.samplingSteps) {
+      const path: FloatTensor[] = [];
       const random = randomFrom(settings.seed + 31 * index);
       const chosen = Array.from({ length: settings.pictures }, () => captions[Math.floor(random() * captions.length)]!);
       const { embeddings } = await pipe.embed(chosen);
       const noise = new TorchGenerator(settings.seed + 2 ** 20 + index);
       await pipe.sampleLatents({
         denoiser,
-        scheduler: pickScheduler(pipe.schedulerConfig),
-        steps: settings.samplingSteps,
+        scheduler: openScheduler(),
+        steps,
+        onStep: ({ latents }) => void path.push({ ...latents, data: latents.data.slice() }),
         guidanceScale: settings.guidanceScale,
         noise: noise.randn([chosen.length, inChannels, sampleSize, sampleSize]),
         prompt: embeddings,
         negative: settings.guidanceScale > 1 ? repeatPrompt(empty, 0, chosen.length) : null,
       });
+      return path;
     },
   };
 }
 
 function fromClasses(pipe: ClassToImagePipeline, settings: DistillSettings): Trajectories {
   const { sampleSize, inChannels, numClasses } = pipe.transformer.config;
+  const openScheduler = () => pickScheduler(pipe.schedulerConfig);
   return {
     geometry: { batch: "batch", height: sampleSize, width: sampleSize },
-    async sample(index, denoiser) {
+    openScheduler,
+    async sample(index, denoiser, steps = settings.samplingSteps) {
+      const path: FloatTensor[] = [];
       const random = randomFrom(settings.seed + 31 * index);
       const classes = Array.from({ length: settings.pictures }, () => Math.floor(random() * numClasses));
       const noise = new TorchGenerator(settings.seed + 2 ** 20 + index);
       await pipe.sampleLatents({
         denoiser,
-        scheduler: pickScheduler(pipe.schedulerConfig),
-        steps: settings.samplingSteps,
+        scheduler: openScheduler(),
+        steps,
+        onStep: ({ latents }) => void path.push({ ...latents, data: latents.data.slice() }),
         guidanceScale: settings.guidanceScale,
         noise: noise.randn([classes.length, inChannels, sampleSize, sampleSize]),
         classes,
       });
+      return path;
     },
   };
 }

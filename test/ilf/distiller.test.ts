@@ -35,6 +35,7 @@ const settings: DistillSettings = {
   reuse: 4,
   loss: "root",
   memory: 1e6,
+  aim: 0,
   seed: 5,
 };
 
@@ -130,6 +131,18 @@ describe.each(kinds)("distilling a tiny %s", (kind) => {
       cache += compare("latents", await latents("cache", seed), full).relative;
     }
     expect(ilf).toBeLessThan(0.8 * cache);
+  });
+
+  it("aims at a run of twice as many full steps from the same noise", async () => {
+    const { pipe, calls } = watched(await open(kind, await make(kind)));
+    const plain = await Distiller.create(pipe, captions, settings);
+    const { loss } = await plain.step();
+    const aiming = await Distiller.create(pipe, captions, { ...settings, aim: 0.5 });
+    expect((await aiming.step()).loss).not.toBeCloseTo(loss, 4);
+    expect(calls.map(({ steps }) => steps)).toEqual([5, 5, 5, 10]);
+    for (const { noise } of calls) expect(noise).toEqual(calls[0]!.noise);
+    for (const { denoiser } of calls.slice(2)) expect(new Set(denoiser!.actions)).toEqual(new Set(["full"]));
+    await Promise.all([plain.release(), aiming.release()]);
   });
 
   it("goes on from a checkpoint to the last bit where each update has a trajectory of its own", async () => {

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { ArgumentError } from "../../src/errors.ts";
 import { type FeedbackConfig, feedbackCuts } from "../../src/ilf/config.ts";
 import { IlfDenoiser } from "../../src/ilf/denoiser.ts";
-import { RecordBuffer, RecordingDenoiser, type StepRecord } from "../../src/ilf/records.ts";
+import { RecordBuffer, type RecordedStep, RecordingDenoiser, type StepRecord } from "../../src/ilf/records.ts";
 import { type IlfSessions, predictedOf, StepsInParts } from "../../src/ilf/steps.ts";
 import { blockRange } from "../../src/models/segments.ts";
 import { type Action, scheduled } from "../../src/sampling/step-policy.ts";
@@ -59,7 +59,7 @@ describe.each(kinds)("a recorded run of a tiny %s", (kind) => {
         close(targetFeatures, expected[i]!.features);
       }
       // The second inner step in a row goes on from the module's prediction, not from the features of the full step.
-      const [first, second] = records as [StepRecord, StepRecord];
+      const [first, second] = records as [RecordedStep, RecordedStep, ...RecordedStep[]];
       expect(second.feeds["carried"]!.data).toEqual((await feedback(first.feeds)).features.data);
       expect(second.feeds["carriedEmbedding"]).toBe(first.feeds["embedding"]);
     }
