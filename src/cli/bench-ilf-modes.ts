@@ -81,18 +81,21 @@ const cached =
     };
   };
 
-const taylorSeer: Rival = async (pipe, prompts, settings) => {
-  const { steps } = settings;
-  const few: Acceleration = { method: "taylorseer", schedule: { every: steps + 1, warmUp: 3 } };
-  const cost = await costOf(pipe, prompts, settings, { method: "taylorseer", schedule: { every: 1 } }, few);
-  return async (milliseconds) => {
-    const { fixed, full, inner } = cost;
-    const fullSteps = clamp(Math.round((milliseconds - fixed - steps * inner) / (full - inner)), 3, steps);
-    // A first-order forecast: with so few steps in all, higher orders did worse.
-    const acceleration: Acceleration = { method: "taylorseer", schedule: spread(fullSteps, steps), order: 1 };
-    return { name: "taylorseer", steps, acceleration };
+/** Of its published order, or of another: with so few steps in all, lower ones are nearer to full steps. */
+const taylorSeer =
+  (order?: number): Rival =>
+  async (pipe, prompts, settings) => {
+    const { steps } = settings;
+    const seer = { method: "taylorseer" as const, ...(order === undefined ? {} : { order }) };
+    const few: Acceleration = { ...seer, schedule: { every: steps + 1, warmUp: 3 } };
+    const cost = await costOf(pipe, prompts, settings, { ...seer, schedule: { every: 1 } }, few);
+    return async (milliseconds) => {
+      const { fixed, full, inner } = cost;
+      const fullSteps = clamp(Math.round((milliseconds - fixed - steps * inner) / (full - inner)), 3, steps);
+      const name = order === undefined ? seer.method : `${seer.method}, order ${order}`;
+      return { name, steps, acceleration: { ...seer, schedule: spread(fullSteps, steps) } };
+    };
   };
-};
 
 const fewerSteps: Rival = async (pipe, prompts, settings) => {
   const { fixed, full } = await plainCost(pipe, prompts, settings);
@@ -102,7 +105,7 @@ const fewerSteps: Rival = async (pipe, prompts, settings) => {
   };
 };
 
-const rivals: readonly Rival[] = [cached("first-block"), cached("easycache"), taylorSeer, fewerSteps];
+const rivals: readonly Rival[] = [cached("first-block"), cached("easycache"), taylorSeer(), taylorSeer(1), fewerSteps];
 
 /** How much longer a mode takes than ILF, one after the other. */
 async function besides(
