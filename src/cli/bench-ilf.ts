@@ -141,7 +141,7 @@ function table(rows: readonly Row[]): string {
     row.secondsPerImage.toFixed(3),
     `${row.speedup.toFixed(2)}x`,
     ...(["fdData", "fdReference", "psnr", "ssim", "alignment"] as const).map((name) => {
-      const digits = name === "psnr" ? 2 : 4;
+      const digits = name === "psnr" ? 2 : name === "fdReference" ? 5 : 4;
       const [low, high] = row.intervals[name].map((value) => value.toFixed(digits));
       return `${row[name].toFixed(digits)} (${low}-${high})`;
     }),
