@@ -134,14 +134,22 @@ async function writeSheet(file: string, measured: readonly Measured[]): Promise<
   await writeFile(file, encodePng(contactSheet(rows, 8)));
 }
 
+/** Columns of the table, and how many digits they have. */
+const scores = [
+  ["fdData", 4],
+  ["fdReference", 5],
+  ["psnr", 2],
+  ["ssim", 4],
+  ["alignment", 4],
+] as const;
+
 function table(rows: readonly Row[]): string {
   const cells = rows.map((row) => [
     row.mode,
     row.fullSteps.toFixed(1),
     row.secondsPerImage.toFixed(3),
     `${row.speedup.toFixed(2)}x`,
-    ...(["fdData", "fdReference", "psnr", "ssim", "alignment"] as const).map((name) => {
-      const digits = name === "psnr" ? 2 : name === "fdReference" ? 5 : 4;
+    ...scores.map(([name, digits]) => {
       const [low, high] = row.intervals[name].map((value) => value.toFixed(digits));
       return `${row[name].toFixed(digits)} (${low}-${high})`;
     }),

@@ -57,10 +57,13 @@ export interface DistillProgress {
 /** Conditions for some pictures, drawn by a number, and how a trajectory with them is sampled. */
 interface Trajectories {
   geometry: Geometry;
-  /** Gives the latent after each step; as many steps as will be sampled with unless given. */
-  sample(index: number, denoiser: Denoiser, steps?: number): Promise<Path>;
+  /** Runs from the same noise with the same conditions, which are drawn and embedded once. */
+  draw(index: number): Promise<Trajectory>;
   openScheduler(): Scheduler;
 }
+
+/** Gives the latent after each step; as many steps as will be sampled with unless given. */
+type Trajectory = (denoiser: Denoiser, steps?: number) => Promise<Path>;
 
 /**
  * Everything of a training run; `step` is one update. What is random about it follows from its number, but records are
@@ -159,17 +162,15 @@ export class Distiller {
     const { steps, pictures, reuse, aim } = this.#settings;
     const share = Math.min(1, (4 * step) / steps);
     const recorder = new RecordingDenoiser(this.#sessions, scheduled(this.config.schedule), () => random() < share);
-    await this.#trajectories.sample(step, recorder);
-    this.#buffer.add(aim > 0 ? await this.#aimed(step, recorder.records) : recorder.records);
+    const run = await this.#trajectories.draw(step);
+    await run(recorder);
+    this.#buffer.add(aim > 0 ? await this.#aimed(run, recorder.records) : recorder.records);
     this.#left += recorder.records.length * pictures * reuse;
   }
 
-  async #aimed(step: number, records: readonly RecordedStep[]): Promise<StepRecord[]> {
+  async #aimed(run: Trajectory, records: readonly RecordedStep[]): Promise<StepRecord[]> {
     const { samplingSteps, aim } = this.#settings;
-    const full = (steps: number) => {
-      const denoiser = new IlfDenoiser(new StepsInParts(this.#sessions), () => "full");
-      return this.#trajectories.sample(step, denoiser, steps);
-    };
+    const full = (steps: number) => run(new IlfDenoiser(new StepsInParts(this.#sessions), () => "full"), steps);
     const [coarse, fine] = [await full(samplingSteps), await full(2 * samplingSteps)];
     return aimed(records, { coarse, fine, responses: this.#responses, share: aim });
   }
@@ -207,23 +208,14 @@ async function fromCaptions(
   return {
     geometry: { batch: "batch", height: sampleSize, width: sampleSize, tokens },
     openScheduler,
-    async sample(index, denoiser, steps = settings.samplingSteps) {
-      const path: FloatTensor[] = [];
+    async draw(index) {
       const random = randomFrom(settings.seed + 31 * index);
       const chosen = Array.from({ length: settings.pictures }, () => captions[Math.floor(random() * captions.length)]!);
       const { embeddings } = await pipe.embed(chosen);
-      const noise = new TorchGenerator(settings.seed + 2 ** 20 + index);
-      await pipe.sampleLatents({
-        denoiser,
-        scheduler: openScheduler(),
-        steps,
-        onStep: ({ latents }) => void path.push({ ...latents, data: latents.data.slice() }),
-        guidanceScale: settings.guidanceScale,
-        noise: noise.randn([chosen.length, inChannels, sampleSize, sampleSize]),
-        prompt: embeddings,
-        negative: settings.guidanceScale > 1 ? repeatPrompt(empty, 0, chosen.length) : null,
-      });
-      return path;
+      const negative = settings.guidanceScale > 1 ? repeatPrompt(empty, 0, chosen.length) : null;
+      return trajectory(index, settings, { inChannels, sampleSize, openScheduler }, (loop) =>
+        pipe.sampleLatents({ ...loop, prompt: embeddings, negative }),
+      );
     },
   };
 }
@@ -234,24 +226,38 @@ function fromClasses(pipe: ClassToImagePipeline, settings: DistillSettings): Tra
   return {
     geometry: { batch: "batch", height: sampleSize, width: sampleSize },
     openScheduler,
-    async sample(index, denoiser, steps = settings.samplingSteps) {
-      const path: FloatTensor[] = [];
+    async draw(index) {
       const random = randomFrom(settings.seed + 31 * index);
       const classes = Array.from({ length: settings.pictures }, () => Math.floor(random() * numClasses));
-      const noise = new TorchGenerator(settings.seed + 2 ** 20 + index);
-      await pipe.sampleLatents({
-        denoiser,
-        scheduler: openScheduler(),
-        steps,
-        onStep: ({ latents }) => void path.push({ ...latents, data: latents.data.slice() }),
-        guidanceScale: settings.guidanceScale,
-        noise: noise.randn([classes.length, inChannels, sampleSize, sampleSize]),
-        classes,
-      });
-      return path;
+      return trajectory(index, settings, { inChannels, sampleSize, openScheduler }, (loop) =>
+        pipe.sampleLatents({ ...loop, classes }),
+      );
     },
   };
 }
+
+/** Runs of a pipeline's sampler, all from the same noise, with what `sampleLatents` adds to what is the same for all pipelines. */
+function trajectory(
+  index: number,
+  { seed, pictures, guidanceScale, samplingSteps }: DistillSettings,
+  { inChannels, sampleSize, openScheduler }: { inChannels: number; sampleSize: number; openScheduler: () => Scheduler },
+  sampleLatents: (loop: Loop) => Promise<unknown>,
+): Trajectory {
+  return async (denoiser, steps = samplingSteps) => {
+    const path: FloatTensor[] = [];
+    await sampleLatents({
+      denoiser,
+      scheduler: openScheduler(),
+      steps,
+      onStep: ({ latents }) => void path.push({ ...latents, data: latents.data.slice() }),
+      guidanceScale,
+      noise: new TorchGenerator(seed + 2 ** 20 + index).randn([pictures, inChannels, sampleSize, sampleSize]),
+    });
+    return path;
+  };
+}
+
+type Loop = Omit<Parameters<ClassToImagePipeline["sampleLatents"]>[0], "classes">;
 
 /** Mersenne Twister, since its first numbers from seeds in a row have nothing to do with each other. */
 function randomFrom(seed: number): () => number {
