@@ -132,6 +132,7 @@ async function* figures({ python, rounds, seed }: Options): AsyncGenerator<Figur
       delta: 0.05,
       bonusScale: bounds === "paper" ? 0.003 : 1,
       bounds,
+      fallback: bounds === "paper" ? "baseline" : "certified",
       rewards: "known",
       episodes: 20000,
       batch: 1,

@@ -58,6 +58,12 @@ export function runCommand(): Command {
     .option("--delta <p>", "how often a bound may fail", numberBetween(0, 1), 0.05)
     .option("--bonus-scale <c>", "multiplies the bonuses; the theorems need 1", numberBetween(0, 1e6), 1)
     .addOption(new Option("--bounds <name>", "confidence bounds").choices(["paper", "tight"]).default("paper"))
+    .addOption(
+      new Option("--fallback <what>", "what stepmix and epsmix mix with (certified with tight bounds)").choices([
+        "baseline",
+        "certified",
+      ]),
+    )
     .addOption(new Option("--rewards <how>", "rewards").choices(["known", "estimated"]).default("known"))
     .option("--batch <n>", "episodes under one policy", whole(1), 1)
     .option("--lp-batch <n>", "the same for the algorithms that solve linear programs", whole(1), 100)
@@ -91,6 +97,7 @@ async function run({ algorithms, seeds, workers, out, json, ...options }: RunOpt
     delta: options.delta,
     bonusScale: options.bonusScale,
     bounds: options.bounds,
+    fallback: options.fallback ?? (options.bounds === "tight" ? "certified" : "baseline"),
     rewards: options.rewards,
     episodes: options.episodes,
     batch: options.batch,
@@ -125,6 +132,7 @@ async function run({ algorithms, seeds, workers, out, json, ...options }: RunOpt
     delta: settings.delta,
     bonusScale: settings.bonusScale,
     bounds: settings.bounds,
+    fallback: settings.fallback,
     rewards: settings.rewards,
     batch: settings.batch,
     lpBatch: settings.lpBatch,

@@ -1,9 +1,11 @@
 import { Command, Option } from "commander";
 import { ArgumentError } from "../errors.ts";
+import type { CertifiedMixture } from "../exploration/certified.ts";
 import { EpsMix } from "../exploration/epsmix.ts";
 import { type LearnerJson, restoredParts } from "../exploration/learner.ts";
 import { actionsToJson, type ProblemJson } from "../exploration/problem.ts";
 import { StepMix } from "../exploration/stepmix.ts";
+import { TightBounds } from "../exploration/tight-bounds.ts";
 import { runCommand } from "./explore-run.ts";
 import { readJson } from "./read-json.ts";
 
@@ -50,12 +52,19 @@ async function decide({ state, algorithm, allowUnsafeBaseline, json }: DecideOpt
         `${problem.threshold}: it is not safe (--allow-unsafe-baseline decides all the same).`,
     );
   }
-  const optimisticPolicy = actionsToJson(learner.bounds.optimistic, problem);
   if (json) {
-    console.log(JSON.stringify("h0" in decision ? { ...decision, optimisticPolicy } : decision));
+    const { bounds } = learner;
+    const pessimistic =
+      decision.certified && bounds instanceof TightBounds ? bounds.actionsOf("pessimistic") : undefined;
+    const policies = {
+      ...("h0" in decision || pessimistic ? { optimisticPolicy: actionsToJson(bounds.optimistic, problem) } : {}),
+      ...(pessimistic ? { pessimisticPolicy: actionsToJson(pessimistic, problem) } : {}),
+    };
+    console.log(JSON.stringify({ ...decision, ...policies }));
     return;
   }
-  if ("h0" in decision) {
+  if (decision.certified) printCertified(decision.kind, decision.certified);
+  else if ("h0" in decision) {
     const { kind, h0, rho, lowerBounds } = decision;
     console.log(`${kind}: ${h0} of ${problem.horizon} steps by the baseline, one fewer with probability ${rho}`);
     lowerBounds.forEach((lower, i) => {
@@ -68,4 +77,18 @@ async function decide({ state, algorithm, allowUnsafeBaseline, json }: DecideOpt
     console.log(`  baseline: value at least ${lowerBounds.baseline}`);
   }
   console.log(`  threshold ${problem.threshold}, delta ${problem.delta}, bonus scale ${problem.bonusScale}`);
+}
+
+function printCertified(kind: string, { safe, bold, rho }: CertifiedMixture): void {
+  console.log(`${kind} of what the data vouch for:`);
+  for (const [part, weight] of [
+    [safe, 1 - rho],
+    [bold, rho],
+  ] as const) {
+    if (!part) continue;
+    const { h0, rest, lower } = part;
+    console.log(
+      `  with probability ${weight} ${h0} steps by the baseline, then the ${rest} policy: value at least ${lower}`,
+    );
+  }
 }

@@ -20,6 +20,11 @@ export abstract class BoundedLearner extends Learner {
     return { first: this.problem.baseline, switchAt: h0, rest: this.bounds.optimistic.slice() };
   }
 
+  /** The bounds by which policies other than the baseline may be the conservative part; undefined where only it may. */
+  protected get certifying(): TightBounds | undefined {
+    return this.bounds instanceof TightBounds && this.problem.fallback !== "baseline" ? this.bounds : undefined;
+  }
+
   protected override merged(rows: Int32Array, episode: Episode): void {
     for (const row of rows) this.bounds.refresh(row);
     this.bounds.endEpisode(episode);

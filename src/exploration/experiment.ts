@@ -42,6 +42,8 @@ export interface ExperimentSettings {
   readonly delta: number;
   readonly bonusScale: number;
   readonly bounds: "paper" | "tight";
+  /** What StepMix and EpsMix play where optimism is not safe; "certified" needs tight bounds. */
+  readonly fallback: "baseline" | "certified";
   /** Whether the learner is told the mean rewards, or estimates them from draws. */
   readonly rewards: "known" | "estimated";
   readonly episodes: number;
@@ -67,9 +69,19 @@ export function setUp(settings: ExperimentSettings): Experiment {
   const mdp = environment(settings.env);
   const { horizon, states, actions, rewards, initial } = mdp;
   const plan = optimalPlan(mdp);
-  const { delta, bonusScale, bounds } = settings;
+  const { delta, bonusScale, bounds, fallback } = settings;
   const known = settings.rewards === "known" ? { rewards } : {};
-  const told = { horizon, states, actions, initial, ...known, delta, bonusScale, bounds };
+  const told = {
+    horizon,
+    states,
+    actions,
+    initial,
+    ...known,
+    delta,
+    bonusScale,
+    bounds,
+    fallback,
+  };
   const learned = settings.offline ? viLcb({ ...told, threshold: 0 }, readCounts(settings.offline, mdp)) : undefined;
   const baseline = learned?.baseline ?? baselineOf(settings.baseline, plan.actionValues, mdp);
   const baselineValue = policyValue(mdp, always(baseline, mdp));

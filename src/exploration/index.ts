@@ -6,6 +6,7 @@ export { ArgumentError, HalfstepError, NumericError } from "../errors.ts";
 export { type AlgorithmName, algorithmNames, createLearner, restoreLearner } from "./algorithms.ts";
 export type { Bounds } from "./bounds.ts";
 export { BpiUcbvi } from "./bpi-ucbvi.ts";
+export type { Candidate, CertifiedMixture } from "./certified.ts";
 export { ConservativeUcbvi } from "./conservative-ucbvi.ts";
 export { type CountEntry, Counts, type CountsJson, readCounts, writeCounts } from "./counts.ts";
 export { type MdpFile, mdpFromJson } from "./environments/file.ts";
@@ -27,7 +28,7 @@ export { type Episode, Learner, type LearnerJson, type LearnerOptions } from "./
 export { buildMdp, type Mdp, type MdpParts, type Sizes, type Successor } from "./mdp.ts";
 export { PaperBounds } from "./paper-bounds.ts";
 export { type OptimalPlan, occupancy, optimalPlan, policyValue, policyValues } from "./planning.ts";
-export { always, type MixturePolicy, type SwitchingPolicy, softmaxPolicy, uniformPolicy } from "./policy.ts";
+export { always, type MixturePolicy, type Rest, type SwitchingPolicy, softmaxPolicy, uniformPolicy } from "./policy.ts";
 export { type Problem, type ProblemJson, problemFromJson, problemToJson } from "./problem.ts";
 export { Random } from "./random.ts";
 export { playEpisode } from "./simulate.ts";

@@ -13,6 +13,9 @@ export interface SwitchingPolicy {
   readonly rest: Int32Array;
 }
 
+/** What a candidate plays after its steps of the baseline: the policy greedy in its upper bound, or that in its lower one. */
+export type Rest = "optimistic" | "pessimistic";
+
 /** A policy drawn at the start of an episode; the weights sum to one. */
 export interface MixturePolicy {
   /** "custom" for what is neither of the baseline and the optimistic policy, such as the solution of a linear program. */

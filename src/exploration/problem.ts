@@ -16,6 +16,11 @@ export interface Problem extends Sizes {
   readonly bonusScale: number;
   /** Which confidence bounds: those of the paper, or the tighter ones of docs/stepmix.md ("paper"). */
   readonly bounds?: "paper" | "tight";
+  /**
+   * What StepMix and EpsMix play where optimism is not safe: the baseline, as in the paper, or also what the data vouch for
+   * ("certified", which needs tight bounds and is what they have by default).
+   */
+  readonly fallback?: "baseline" | "certified";
   /** V(pi_b), where it is known: conservative UCBVI and the linear programs use it. */
   readonly baselineValue?: number;
 }
@@ -29,12 +34,14 @@ export interface ProblemJson extends Sizes {
   readonly delta: number;
   readonly bonusScale?: number;
   readonly bounds?: "paper" | "tight";
+  readonly fallback?: "baseline" | "certified";
   readonly baselineValue?: number;
 }
 
 export function checkProblem(problem: Problem): Problem {
   checkSizes(problem);
-  const { horizon, states, actions, rewards, threshold, delta, bonusScale, bounds, baselineValue } = problem;
+  const { horizon, states, actions, rewards, threshold, delta, bonusScale, bounds, fallback } = problem;
+  const { baselineValue } = problem;
   if (rewards) {
     if (rewards.length !== horizon * states * actions) {
       throw new ArgumentError(`rewards has ${rewards.length} entries, but needs ${horizon * states * actions}.`);
@@ -52,6 +59,12 @@ export function checkProblem(problem: Problem): Problem {
   }
   if (bounds !== undefined && bounds !== "paper" && bounds !== "tight") {
     throw new ArgumentError(`bounds is ${bounds}; it must be "paper" or "tight".`);
+  }
+  if (fallback !== undefined && fallback !== "baseline" && fallback !== "certified") {
+    throw new ArgumentError(`fallback is ${fallback}; it must be "baseline" or "certified".`);
+  }
+  if (fallback === "certified" && bounds !== "tight") {
+    throw new ArgumentError('fallback is "certified", which needs the bounds "tight".');
   }
   if (baselineValue !== undefined && !(baselineValue >= 0 && baselineValue <= horizon)) {
     throw new ArgumentError(`baselineValue is ${baselineValue}; returns lie between 0 and the horizon, ${horizon}.`);
@@ -86,13 +99,14 @@ export function problemFromJson(json: ProblemJson): Problem {
     delta: json.delta,
     bonusScale: json.bonusScale ?? 1,
     ...(json.bounds === undefined ? {} : { bounds: json.bounds }),
+    ...(json.fallback === undefined ? {} : { fallback: json.fallback }),
     ...(json.baselineValue === undefined ? {} : { baselineValue: json.baselineValue }),
   });
 }
 
 export function problemToJson(problem: Problem): ProblemJson {
   const { horizon, states, actions, rewards, initial, baseline, threshold, delta, bonusScale } = problem;
-  const { bounds, baselineValue } = problem;
+  const { bounds, fallback, baselineValue } = problem;
   return {
     horizon,
     states,
@@ -104,6 +118,7 @@ export function problemToJson(problem: Problem): ProblemJson {
     delta,
     bonusScale,
     ...(bounds === undefined ? {} : { bounds }),
+    ...(fallback === undefined ? {} : { fallback }),
     ...(baselineValue === undefined ? {} : { baselineValue }),
   };
 }

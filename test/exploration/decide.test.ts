@@ -5,8 +5,10 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { exploreCommand } from "../../src/cli/explore.ts";
+import type { Candidate, CertifiedMixture } from "../../src/exploration/certified.ts";
 import { randomMdp } from "../../src/exploration/environments/synthetic.ts";
-import { uniformPolicy } from "../../src/exploration/policy.ts";
+import { optimalPlan, policyValue } from "../../src/exploration/planning.ts";
+import { always, softmaxPolicy, uniformPolicy } from "../../src/exploration/policy.ts";
 import { Random } from "../../src/exploration/random.ts";
 import { playEpisode } from "../../src/exploration/simulate.ts";
 import { StepMix } from "../../src/exploration/stepmix.ts";
@@ -43,6 +45,36 @@ describe("halfstep explore decide", () => {
     const file = join(await mkdtemp(join(tmpdir(), "halfstep-")), "state.json");
     writeFileSync(file, JSON.stringify(learner));
     expect(JSON.parse(await run("--state", file, "--json"))).toMatchObject({ ...learner.decision() });
+  });
+
+  it("says what is mixed where more than the baseline may be fallen back on", async () => {
+    const mdp = randomMdp({ seed: 0 });
+    const { horizon, states, actions, initial, rewards } = mdp;
+    const baseline = softmaxPolicy(optimalPlan(mdp).actionValues, 5, mdp);
+    const threshold = 0.95 * policyValue(mdp, always(baseline, mdp));
+    const sizes = { horizon, states, actions, initial, rewards, baseline };
+    const learner = new StepMix({ ...sizes, threshold, delta: 0.05, bonusScale: 1, bounds: "tight" }, { seed: 1 });
+    const random = Random.seeded(2);
+    for (let k = 0; k < 150; k++) playEpisode(mdp, learner, random);
+    const file = join(await mkdtemp(join(tmpdir(), "halfstep-")), "state.json");
+    writeFileSync(file, JSON.stringify(learner));
+    const words = await run("--state", file);
+    const { certified, ...decision } = JSON.parse(await run("--state", file, "--json"));
+    expect(Object.keys(decision)).toEqual([
+      "kind",
+      "h0",
+      "rho",
+      "lowerBounds",
+      "optimisticPolicy",
+      "pessimisticPolicy",
+    ]);
+    // What it says can be played as it stands: the mixture's true value is above the threshold, and is the learner's.
+    const { safe, bold, rho } = certified as CertifiedMixture;
+    const value = ({ h0, rest }: Candidate) =>
+      policyValue(mdp, { first: baseline, switchAt: h0, rest: Int32Array.from(decision[`${rest}Policy`].flat()) });
+    expect(rho * value(bold!) + (1 - rho) * value(safe)).toBeCloseTo(policyValue(mdp, learner.policy()), 12);
+    expect(policyValue(mdp, learner.policy())).toBeGreaterThan(threshold);
+    expect(words).toContain(`with probability ${rho} ${bold!.h0} steps by the baseline, then the ${bold!.rest} policy`);
   });
 
   it("refuses a baseline that the counts show to be unsafe, and says by how much", async () => {

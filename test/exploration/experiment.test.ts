@@ -18,6 +18,7 @@ const settings: ExperimentSettings = {
   delta: 0.05,
   bonusScale: 0.002,
   bounds: "paper",
+  fallback: "baseline",
   rewards: "known",
   episodes: 800,
   batch: 1,

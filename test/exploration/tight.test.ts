@@ -159,11 +159,16 @@ describe("TightBounds", () => {
       for (let k = 0; k < 40; k++) {
         playEpisode(rewards === "known" ? mdp : { ...mdp, rewardDraws: "bernoulli" }, learner, random);
         if (k % 8 !== 7) continue;
-        learner.bounds.plan();
-        violated ||= learner.bounds.upper < value;
-        for (let h0 = 0; h0 <= problem.horizon; h0++) {
-          const truth = policyValue(mdp, { first: problem.baseline, switchAt: h0, rest: learner.bounds.optimistic });
-          violated ||= learner.bounds.lower(h0) > truth + 1e-12 || learner.bounds.upperOf(h0) < truth - 1e-12;
+        const bounds = learner.bounds as TightBounds;
+        bounds.plan();
+        bounds.planPessimistic();
+        violated ||= bounds.upper < value;
+        for (const rest of ["optimistic", "pessimistic"] as const) {
+          for (let h0 = 0; h0 <= problem.horizon; h0++) {
+            const policy = { first: problem.baseline, switchAt: h0, rest: bounds.actionsOf(rest) };
+            const truth = policyValue(mdp, policy);
+            violated ||= bounds.lower(h0, rest) > truth + 1e-12 || bounds.upperOf(h0, rest) < truth - 1e-12;
+          }
         }
       }
       runs++;
@@ -215,15 +220,20 @@ describe("TightBounds", () => {
       for (let k = 0; k < 300; k++) playEpisode(mdp, learner, random);
       const again = new TightBounds(problem, Counts.fromJSON(learner.counts.toJSON(), problem));
       again.restore(JSON.parse(JSON.stringify(learner.bounds)));
-      learner.bounds.plan();
-      again.plan();
-      expect(again.backups).toBeGreaterThan(0);
-      for (let h0 = 0; h0 <= horizon; h0++) {
-        expect(again.lower(h0)).toBe(learner.bounds.lower(h0));
-        expect(again.upperOf(h0)).toBe(learner.bounds.upperOf(h0));
+      const bounds = learner.bounds as TightBounds;
+      for (const each of [bounds, again]) {
+        each.plan();
+        each.planPessimistic();
       }
-      expect(again.upper).toBe(learner.bounds.upper);
-      expect([...again.optimistic]).toEqual([...learner.bounds.optimistic]);
+      expect(again.backups).toBeGreaterThan(0);
+      for (const rest of ["optimistic", "pessimistic"] as const) {
+        for (let h0 = 0; h0 <= horizon; h0++) {
+          expect(again.lower(h0, rest)).toBe(bounds.lower(h0, rest));
+          expect(again.upperOf(h0, rest)).toBe(bounds.upperOf(h0, rest));
+        }
+        expect([...again.actionsOf(rest)]).toEqual([...bounds.actionsOf(rest)]);
+      }
+      expect(again.upper).toBe(bounds.upper);
     }
   });
 
