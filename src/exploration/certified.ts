@@ -19,7 +19,7 @@ export interface CertifiedMixture {
 }
 
 /**
- * Of all mixtures of two candidates whose lower bound is at least the threshold, the one with the largest upper bound;
+ * Of all mixtures of two candidates whose lower bound is at least the threshold, the one that promises most;
  * undefined if the bounds vouch for no candidate. `starts` are the numbers of the baseline's steps that may be chosen.
  * Call it after `plan`.
  */
@@ -30,26 +30,25 @@ export function certifiedMixture(
 ): CertifiedMixture | undefined {
   bounds.planPessimistic();
   const candidates = starts.flatMap((h0) =>
-    (["optimistic", "pessimistic"] as const).map((rest) => {
-      // No policy is worth more than the best one. The fewer steps of the baseline, the better, if that is all that is known.
-      const upper = Math.min(bounds.upper, bounds.upperOf(h0, rest));
-      return { candidate: { h0, rest, lower: bounds.lower(h0, rest) }, upper };
-    }),
+    (["optimistic", "pessimistic"] as const).map((rest) => ({
+      candidate: { h0, rest, lower: bounds.lower(h0, rest) },
+      promise: bounds.promise(h0, rest),
+    })),
   );
   let best: CertifiedMixture | undefined;
   let most = -Infinity;
-  const offer = (mixture: CertifiedMixture, upper: number) => {
-    if (upper <= most) return;
-    [best, most] = [mixture, upper];
+  const offer = (mixture: CertifiedMixture, promise: number) => {
+    if (promise <= most) return;
+    [best, most] = [mixture, promise];
   };
-  for (const { candidate: safe, upper } of candidates) {
+  for (const { candidate: safe, promise } of candidates) {
     if (safe.lower < threshold) continue;
-    offer({ safe, rho: 0 }, upper);
-    for (const { candidate: bold, upper: more } of candidates) {
-      if (bold.lower >= threshold || more <= upper) continue;
+    offer({ safe, rho: 0 }, promise);
+    for (const { candidate: bold, promise: more } of candidates) {
+      if (bold.lower >= threshold || more <= promise) continue;
       // rho L(bold) + (1 - rho) L(safe) = threshold
       const rho = (safe.lower - threshold) / (safe.lower - bold.lower);
-      offer({ safe, bold, rho }, rho * more + (1 - rho) * upper);
+      offer({ safe, bold, rho }, rho * more + (1 - rho) * promise);
     }
   }
   return best;

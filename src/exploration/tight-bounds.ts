@@ -21,11 +21,13 @@ interface Look {
   readonly leastRest: number;
 }
 
-/** A deterministic policy, [step][state], with bounds on its value, which have one step more than the horizon. */
-interface BoundedPolicy {
+/** A deterministic policy, [step][state], with tables of one step more. */
+interface PlannedPolicy {
   readonly actions: Int32Array;
+  /** Lower bounds on its value. */
   readonly lower: Float64Array;
-  readonly upper: Float64Array;
+  /** Its value if all rows lead where the balls of `optimalRow` allow at best. Of the optimistic policy: an upper bound on V*. */
+  readonly promise: Float64Array;
 }
 
 /**
@@ -55,7 +57,7 @@ export class TightBounds implements Bounds {
   /** Lower bounds on V*; the upper ones are those of the optimistic policy. Tables are [step][state], with one step more. */
   readonly #optimalLower: Float64Array;
   /** The policies that are greedy in their upper and in their lower bound. */
-  readonly #policies: Readonly<Record<Rest, BoundedPolicy>>;
+  readonly #policies: Readonly<Record<Rest, PlannedPolicy>>;
   readonly #episodes: BaselineEpisodes;
   /** Episodes that the counts began with. */
   #before: number;
@@ -75,10 +77,10 @@ export class TightBounds implements Bounds {
     this.#delta = rewards ? delta : delta / 2;
     const rows = counts.visits.length;
     const table = (steps: number) => new Float64Array(steps * states);
-    const policy = (): BoundedPolicy => ({
+    const policy = (): PlannedPolicy => ({
       actions: new Int32Array(horizon * states),
       lower: table(horizon + 1),
-      upper: table(horizon + 1),
+      promise: table(horizon + 1),
     });
     this.#rewardLow = rewards ?? new Float64Array(rows);
     this.#rewardHigh = rewards ?? new Float64Array(rows).fill(1);
@@ -131,7 +133,7 @@ export class TightBounds implements Bounds {
 
   plan(): void {
     const { horizon, states, actions, initial } = this.#problem;
-    const { actions: chosen, lower: policyLower, upper } = this.#policies.optimistic;
+    const { actions: chosen, lower: policyLower, promise: upper } = this.#policies.optimistic;
     const lower = this.#optimalLower;
     const kept = this.#kept;
     const { above, optimal } = kept;
@@ -174,12 +176,12 @@ export class TightBounds implements Bounds {
   planPessimistic(): void {
     const { horizon, states, actions } = this.#problem;
     const { visits } = this.#counts;
-    const { actions: chosen, lower, upper } = this.#policies.pessimistic;
-    const { above, pessimistic } = this.#kept;
+    const { actions: chosen, lower, promise } = this.#policies.pessimistic;
+    const { pessimistic } = this.#kept;
     for (let h = horizon - 1; h >= 0; h--) {
       const from = (h + 1) * states;
       const look = this.#lookKept(pessimistic, h, lower);
-      const highest = most(upper, from, states);
+      const highest = most(promise, from, states);
       for (let at = h * states; at < from; at++) {
         let [best, value] = [at * actions, -Infinity];
         for (let row = at * actions; row < (at + 1) * actions; row++) {
@@ -189,8 +191,8 @@ export class TightBounds implements Bounds {
         }
         chosen[at] = best - at * actions;
         this.#setLower(pessimistic, at, lower, value);
-        const ofPolicy = this.#extreme(best, h, upper, from, highest, this.#anyRadius[best]!, -1);
-        upper[at] = Math.min(above[best]!, this.#rewardHigh[best]! + ofPolicy);
+        const later = this.#extreme(best, h, promise, from, highest, this.#optimalRadius[best]!, -1);
+        promise[at] = this.#rewardHigh[best]! + later;
       }
     }
   }
@@ -236,7 +238,7 @@ export class TightBounds implements Bounds {
     const { states } = this.#problem;
     const later = (h + 1) * states;
     for (let s = 0; s < states; s++) {
-      this.#gap[s] = this.#policies.optimistic.upper[later + s]! - lower[from + s]!;
+      this.#gap[s] = this.#policies.optimistic.promise[later + s]! - lower[from + s]!;
       this.#rest[s] = lower[from + s]! - this.#episodes.certain[later + s]!;
     }
     return {
@@ -292,20 +294,31 @@ export class TightBounds implements Bounds {
     return dot(initial, lower, from);
   }
 
-  upperOf(h0: number, rest: Rest = "optimistic"): number {
-    const { horizon, states, actions, baseline, initial } = this.#problem;
-    let [upper, from] = [this.#policies[rest].upper, h0 * states];
+  upperOf(h0: number): number {
+    return this.#best(h0, this.#policies.optimistic.promise, this.#anyRadius);
+  }
+
+  /** What a candidate is worth where all rows lead where they may at best; never more than `upper`, but no upper bound. */
+  promise(h0: number, rest: Rest): number {
+    return this.#best(h0, this.#policies[rest].promise, this.#optimalRadius);
+  }
+
+  /** Largest value of h0 steps of the baseline over balls of these radii, and then of what has the values `later`. */
+  #best(h0: number, later: Float64Array, radii: Float64Array): number {
+    const { states, actions, baseline, initial } = this.#problem;
+    let [values, from] = [later, h0 * states];
     for (let h = h0 - 1; h >= 0; h--) {
       const here = this.#head[h % 2]!.fill(0);
-      const highest = most(upper, from, states);
+      const highest = most(values, from, states);
       for (let row = h * states * actions; row < (h + 1) * states * actions; row++) {
-        if (baseline[row] === 0) continue;
-        const later = h === horizon - 1 ? 0 : this.#extreme(row, h, upper, from, highest, this.#anyRadius[row]!, -1);
-        here[Math.floor(row / actions) - h * states]! += baseline[row]! * (this.#rewardHigh[row]! + later);
+        const s = Math.floor(row / actions) - h * states;
+        if (baseline[row] === 0 || (h === 0 && initial[s] === 0)) continue;
+        const best = this.#extreme(row, h, values, from, highest, radii[row]!, -1);
+        here[s]! += baseline[row]! * (this.#rewardHigh[row]! + best);
       }
-      [upper, from] = [here, 0];
+      [values, from] = [here, 0];
     }
-    return dot(initial, upper, from);
+    return dot(initial, values, from);
   }
 
   toJSON(): unknown {
