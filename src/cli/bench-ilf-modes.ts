@@ -2,7 +2,7 @@
 import type { Acceleration, accelerations } from "../pipelines/acceleration.ts";
 import type { TextToImage, TextToImageOptions } from "../pipelines/text-to-image.ts";
 import type { Action, Schedule } from "../sampling/step-policy.ts";
-import { median } from "./median.ts";
+import { trimmedMean } from "./median.ts";
 import { takeTurns, timed } from "./turns.ts";
 
 export interface Mode {
@@ -21,9 +21,8 @@ interface Cost {
   readonly inner: number;
 }
 
-/** How many steps a threshold leaves out differs from prompt to prompt: by five, EasyCache took a tenth longer over all. */
-const PROMPTS = 12;
-const ROUNDS = 2;
+/** How many steps a threshold leaves out differs from prompt to prompt: by twelve, EasyCache could take 6% longer over all. */
+const PROMPTS = 48;
 
 /**
  * ILF, plain caching on its schedule, and the others with what they take set so that a picture takes as long as one with
@@ -33,17 +32,19 @@ export async function modesAtEqualTime(
   open: OpenPipeline,
   prompts: readonly string[],
   { steps, guidanceScale, ilf }: { steps: number; guidanceScale: number; ilf: Acceleration },
+  onProgress: (done: number, total: number) => void,
 ): Promise<Mode[]> {
   const some = prompts.filter((_, i) => i % Math.ceil(prompts.length / PROMPTS) === 0).slice(0, PROMPTS);
   const settings = { steps, guidanceScale };
   const ilfPipe = await open();
-  const budget = await millisecondsOf(ilfPipe, some, { ...settings, accelerate: ilf });
+  const { milliseconds: budget } = await typical(ilfPipe, some, { ...settings, accelerate: ilf });
   const modes: Mode[] = [
     { name: `${steps} full steps`, steps, acceleration: { method: "none" } },
     { name: "ILF", steps, acceleration: ilf },
     { name: "cache", steps, acceleration: { ...ilf, method: "cache" } },
   ];
-  for (const rival of rivals) {
+  for (const [i, rival] of rivals.entries()) {
+    onProgress(i, rivals.length);
     const pipe = await open();
     const choose = await rival(pipe, some, settings);
     // What a step costs was measured apart from ILF: measure side by side, correct, and take what came closest.
@@ -96,7 +97,7 @@ const taylorSeer =
   };
 
 const fewerSteps: Rival = async (pipe, prompts, settings) => {
-  const { fixed, full } = await plainCost(pipe, prompts, settings);
+  const { fixed, full } = await fullCost(pipe, prompts, settings, { method: "none" });
   return async (milliseconds) => {
     const steps = clamp(Math.round((milliseconds - fixed) / full), 1, settings.steps);
     return { name: `${steps} full steps`, steps, acceleration: { method: "none" } };
@@ -130,9 +131,9 @@ async function besides(
   };
   const times = await takeTurns(
     { ilf: inTurn(ilfPipe, settings.steps, ilf), rival: inTurn(pipe, mode.steps, mode.acceleration) },
-    { rounds: ROUNDS * prompts.length, pause: 0 },
+    { rounds: prompts.length, pause: 0 },
   );
-  return median(times.rival) / median(times.ilf);
+  return trimmedMean(times.rival) / trimmedMean(times.ilf);
 }
 
 /** As many full steps as given, the first three among them, the others spread evenly. */
@@ -144,74 +145,65 @@ export function spread(full: number, steps: number): Schedule {
   return actions;
 }
 
-/** Milliseconds of a picture: the fastest of some rounds, mean over prompts. */
-async function millisecondsOf(
+/** What a picture takes, by the same mean as the rows of the bench. */
+async function typical(
   pipe: TextToImage,
   prompts: readonly string[],
   options: TextToImageOptions,
-  onActions: (full: number) => void = () => undefined,
-): Promise<number> {
+): Promise<{ milliseconds: number; fullSteps: number }> {
   await pipe(prompts[0]!, { ...options, seed: 0 });
-  let sum = 0;
-  for (const [i, prompt] of prompts.entries()) {
-    let best = Number.POSITIVE_INFINITY;
-    for (let round = 0; round < ROUNDS; round++) {
-      const start = performance.now();
-      const { fullSteps } = await pipe(prompt, { ...options, seed: i });
-      best = Math.min(best, performance.now() - start);
-      if (round === 0) onActions(fullSteps);
-    }
-    sum += best;
+  const milliseconds: number[] = [];
+  const full: number[] = [];
+  for (const [seed, prompt] of prompts.entries()) {
+    milliseconds.push(await timed(async () => full.push((await pipe(prompt, { ...options, seed })).fullSteps)));
   }
-  return sum / prompts.length;
+  return { milliseconds: trimmedMean(milliseconds), fullSteps: trimmedMean(full) };
 }
 
-async function plainCost(pipe: TextToImage, prompts: readonly string[], settings: TextToImageOptions) {
-  const steps = settings.steps!;
-  const one = await millisecondsOf(pipe, prompts, { ...settings, steps: 1, accelerate: "none" });
-  const all = await millisecondsOf(pipe, prompts, { ...settings, accelerate: "none" });
-  const full = (all - one) / (steps - 1);
-  return { fixed: one - full, full };
+/** From a run whose steps are all full, and one of a single step. */
+async function fullCost(
+  pipe: TextToImage,
+  prompts: readonly string[],
+  settings: Settings,
+  allFull: Acceleration,
+): Promise<Omit<Cost, "inner">> {
+  const all = await typical(pipe, prompts, { ...settings, accelerate: allFull });
+  const one = await typical(pipe, prompts, { ...settings, steps: 1, accelerate: allFull });
+  const full = (all.milliseconds - one.milliseconds) / (settings.steps - 1);
+  return { fixed: one.milliseconds - full, full };
 }
 
-/** From a run whose steps are all full, and one with as few as the method allows. */
+/** With one more run, which has as few full steps as the method allows. */
 async function costOf(
   pipe: TextToImage,
   prompts: readonly string[],
-  settings: TextToImageOptions,
+  settings: Settings,
   allFull: Acceleration,
   mostlyInner: Acceleration,
 ): Promise<Cost> {
-  const steps = settings.steps!;
-  const all = await millisecondsOf(pipe, prompts, { ...settings, accelerate: allFull });
-  const one = await millisecondsOf(pipe, prompts, { ...settings, steps: 1, accelerate: allFull });
-  let fullSteps = 0;
-  const few = await millisecondsOf(pipe, prompts, { ...settings, accelerate: mostlyInner }, (count) => {
-    fullSteps += count / prompts.length;
-  });
-  const full = (all - one) / (steps - 1);
-  const fixed = one - full;
-  return { fixed, full, inner: (few - fixed - fullSteps * full) / (steps - fullSteps) };
+  const { fixed, full } = await fullCost(pipe, prompts, settings, allFull);
+  const { milliseconds, fullSteps } = await typical(pipe, prompts, { ...settings, accelerate: mostlyInner });
+  return { fixed, full, inner: (milliseconds - fixed - fullSteps * full) / (settings.steps - fullSteps) };
 }
 
-/** Bisection: a higher threshold leaves out more steps. */
+/** Bisection to a hundredth: a higher threshold leaves out more steps. */
 async function thresholdFor(
   pipe: TextToImage,
   prompts: readonly string[],
-  settings: TextToImageOptions,
+  settings: Settings,
   method: (typeof accelerations)[number],
   { fixed, full, inner }: Cost,
   budget: number,
 ): Promise<number> {
-  let [low, high] = [0, 4];
-  for (let i = 0; i < 12; i++) {
-    const threshold = (low + high) / 2;
-    let sum = 0;
+  let [low, high] = [0.005, 4];
+  while (high > 1.01 * low) {
+    const threshold = Math.sqrt(low * high);
+    const times: number[] = [];
     for (const [seed, prompt] of prompts.entries()) {
-      const result = await pipe(prompt, { ...settings, seed, accelerate: { method, threshold } });
-      sum += fixed + result.fullSteps * full + result.innerSteps * inner;
+      const { fullSteps, innerSteps } = await pipe(prompt, { ...settings, seed, accelerate: { method, threshold } });
+      times.push(fixed + fullSteps * full + innerSteps * inner);
     }
-    if (sum / prompts.length > budget) low = threshold;
+    if (trimmedMean(times) > budget) low = threshold;
     else high = threshold;
   }
   return high;

@@ -9,7 +9,7 @@ import { finitePsnr, ssim } from "../metrics/similarity.ts";
 import type { Picture } from "../pipelines/picture.ts";
 import { pickRows } from "../sampling/guidance.ts";
 import type { Mode } from "./bench-ilf-modes.ts";
-import { median } from "./median.ts";
+import { trimmedMean } from "./median.ts";
 
 /** What is measured of one mode. */
 export interface Measured {
@@ -54,7 +54,7 @@ export async function score(measured: readonly Measured[], judge: Judge, samples
       ssim(picture, plain.pictures[k]!),
     ]);
     const cosines = alignments(embeds, texts);
-    const seconds = bootstrap(samples, (pick) => meanOf(row.seconds, pick));
+    const seconds = bootstrap(samples, (pick) => trimmedMean(pick.map((k) => row.seconds[k]!)));
     const [psnrs, ssims] = [0, 1].map((j) =>
       bootstrap(samples, (pick) =>
         meanOf(
@@ -71,8 +71,8 @@ export async function score(measured: readonly Measured[], judge: Judge, samples
     return {
       mode: row.mode.name,
       fullSteps: row.fullSteps,
-      secondsPerImage: median(row.seconds),
-      speedup: median(plain.seconds) / median(row.seconds),
+      secondsPerImage: seconds[0],
+      speedup: trimmedMean(plain.seconds) / trimmedMean(row.seconds),
       fdData: fds[0][0],
       fdReference: fds[1][0],
       psnr: psnrs[0],

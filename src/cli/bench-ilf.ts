@@ -78,7 +78,10 @@ async function compare(options: Options, signal: AbortSignal): Promise<void> {
   const first = await open();
   const guidanceScale = options.guidance ?? first.guidanceScale;
   await first.release();
-  const modes = await modesAtEqualTime(open, prompts, { steps, guidanceScale, ilf });
+  const setting = new ProgressBar("{bar} setting rivals to the time of ILF, {value} of {total}");
+  const modes = await modesAtEqualTime(open, prompts, { steps, guidanceScale, ilf }, (done, total) => {
+    setting.show(done, total);
+  }).finally(() => setting.stop());
 
   for (const [i, schedule] of also.entries()) {
     modes.push({ name: `ILF ${options.also![i]!}`, steps, acceleration: { method: "ilf", schedule } });

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { median } from "../../src/cli/median.ts";
+import { median, trimmedMean } from "../../src/cli/median.ts";
 
 it.each<[number[], number]>([
   [[3], 3],
@@ -9,4 +9,9 @@ it.each<[number[], number]>([
   const given = [...values];
   expect(median(given)).toBe(expected);
   expect(given).toEqual(values);
+});
+
+it("the trimmed mean leaves out a tenth on either side, and nothing of fewer than ten", () => {
+  expect(trimmedMean([1000, 2, 3, 4, 5, 6, 7, 8, 9, 0])).toBe(5.5); // (2 + ... + 9) / 8
+  expect(trimmedMean([1, 2, 9])).toBe(4);
 });
