@@ -120,7 +120,7 @@ async function* figures({ python, rounds, seed }: Options): AsyncGenerator<Figur
     yield {
       name: "decision, times as fast as NumPy",
       value: null,
-      detail: `${size}\nno NumPy (--python); ${spread(halfstep)}`,
+      detail: `${size}\nThere is no Python environment at ${python}: bench/peers/setup.sh makes it. halfstep ${spread(halfstep)}`,
     };
   }
 
