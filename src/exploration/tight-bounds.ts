@@ -54,7 +54,7 @@ export class TightBounds implements Bounds {
   readonly #anyRadius: Float64Array;
   readonly #optimalRadius: Float64Array;
   readonly #certainRadius: Float64Array;
-  /** Lower bounds on V*; the upper ones are those of the optimistic policy. Tables are [step][state], with one step more. */
+  /** Lower bounds on V*; the upper ones are what the optimistic policy promises. Tables are [step][state], with one step more. */
   readonly #optimalLower: Float64Array;
   /** The policies that are greedy in their upper and in their lower bound. */
   readonly #policies: Readonly<Record<Rest, PlannedPolicy>>;
