@@ -37,13 +37,13 @@ export function sample(
   });
 }
 
-/** Mean and the middle 90% over seeds, at about 200 episodes. */
+/** Mean and the middle 90% over seeds, at about 120 episodes. */
 export function curves(
   trials: readonly TrialJson[],
   { settings, optimalValue }: Experiment,
   quantity: Quantity,
 ): Point[] {
-  const count = Math.min(200, settings.episodes);
+  const count = Math.min(120, settings.episodes);
   const episodes = Array.from({ length: count }, (_, i) => Math.round(((i + 1) * settings.episodes) / count));
   return [...byAlgorithm(trials)].flatMap(([algorithm, list]) => {
     const rows = list.map(({ stretches }) => sample(stretches, episodes, quantity, optimalValue));
