@@ -104,6 +104,7 @@ async function train(name: string, options: Options, signal: AbortSignal): Promi
   const settings: DistillSettings = {
     ...configOf(options, from, pipe.transformer.config.numLayers),
     guidanceScale: options.guidance ?? (pipe.kind === "text" ? pipe.pipeline.guidanceScale : 4),
+    guidanceInterval: pipe.pipeline.guidanceInterval,
     memory: options.memory * 1e9,
     ...pick(
       options,

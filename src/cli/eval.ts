@@ -5,8 +5,9 @@ import { Judge } from "../metrics/judge.ts";
 import { type SchedulerChoice, schedulerChoices } from "../pipelines/components.ts";
 import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import type { Provider } from "../runtime/runtime.ts";
+import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { describeOwnScores, type JudgeOptions, OwnJudges, type OwnScores } from "./eval-judges.ts";
-import { numberBetween, providerOption, threadsOption } from "./options.ts";
+import { guidanceIntervalOption, numberBetween, providerOption, threadsOption } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
 interface EvalOptions extends JudgeOptions {
@@ -14,6 +15,7 @@ interface EvalOptions extends JudgeOptions {
   seed: number;
   steps: number;
   guidance?: number;
+  guidanceInterval?: GuidanceInterval;
   scheduler?: SchedulerChoice;
   batch: number;
   provider: Provider;
@@ -38,6 +40,7 @@ export function evalCommand(): Command {
       "how closely to follow the prompt; 1 turns guidance off (the model's own)",
       numberBetween(0, 100),
     )
+    .addOption(guidanceIntervalOption())
     .addOption(
       new Option("--scheduler <name>", "another solver than the model's own").choices(Object.keys(schedulerChoices)),
     )
@@ -65,13 +68,14 @@ async function evaluateModel(model: string, options: EvalOptions, signal: AbortS
   try {
     const own = await OwnJudges.open(options, session, signal);
     const pipe = await TextToImagePipeline.fromPretrained(model, { ...session, signal });
-    const guidanceScale = options.guidance ?? pipe.guidanceScale;
+    const { guidance: guidanceScale = pipe.guidanceScale, guidanceInterval = pipe.guidanceInterval } = options;
     const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, session);
     const result = await evaluate(pipe, judge, {
       samples,
       seed,
       steps,
       guidanceScale,
+      guidanceInterval,
       batch,
       ...(scheduler ? { scheduler } : {}),
       signal,
@@ -82,11 +86,13 @@ async function evaluateModel(model: string, options: EvalOptions, signal: AbortS
     const scores: OwnScores = own.scores();
     const seconds = +((performance.now() - started) / 1000).toFixed(1);
     if (options.json) {
-      const settings = { model, steps, guidanceScale, scheduler: scheduler ?? "own", seed };
+      const settings = { model, steps, guidanceScale, guidanceInterval, scheduler: scheduler ?? "own", seed };
       console.log(JSON.stringify({ ...result, ...scores, ...settings, seconds, note: distanceNote }));
     } else {
       console.log(table(model, result));
-      console.log(`\n${samples} pictures, ${steps} steps, guidance ${guidanceScale}, seed ${seed}, ${seconds} s.`);
+      console.log(
+        `\n${samples} pictures, ${steps} steps, guidance ${guidanceScale} in ${guidanceInterval.join(" to ")} of them, seed ${seed}, ${seconds} s.`,
+      );
       console.log([distanceNote, ...describeOwnScores(scores, samples)].join("\n"));
     }
     await Promise.all([pipe.release(), judge.release(), own.release()]);

@@ -9,8 +9,9 @@ import { type SchedulerChoice, schedulerChoices } from "../pipelines/components.
 import { contactSheet, encodePng, type Picture } from "../pipelines/picture.ts";
 import { type TextToImage, TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import type { Provider } from "../runtime/runtime.ts";
+import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { parseSchedule } from "../sampling/step-policy.ts";
-import { numberBetween, providerOption, threadsOption } from "./options.ts";
+import { guidanceIntervalOption, numberBetween, providerOption, threadsOption } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
 interface GenerateOptions {
@@ -19,6 +20,7 @@ interface GenerateOptions {
   negative: string;
   steps: number;
   guidance?: number;
+  guidanceInterval?: GuidanceInterval;
   seed?: number;
   count: number;
   scheduler?: SchedulerChoice;
@@ -46,6 +48,7 @@ export function generateCommand(): Command {
       "how closely to follow the prompt; at most 1 is without guidance (the model's own)",
       numberBetween(0, 100),
     )
+    .addOption(guidanceIntervalOption())
     .option("--seed <n>", "same seed, same picture (random unless given)", whole(0, Number.MAX_SAFE_INTEGER - 1024))
     .option("--count <n>", "pictures, with seeds one after the other, and a contact sheet of them", whole(1, 256), 1)
     .addOption(
@@ -82,13 +85,14 @@ async function run(prompt: string, options: GenerateOptions, signal: AbortSignal
   const started = performance.now();
   const { model, steps, count, width, height, seed, scheduler, negative } = options;
   const pipe = await load(options, signal);
-  const guidanceScale = options.guidance ?? pipe.guidanceScale;
+  const { guidance: guidanceScale = pipe.guidanceScale, guidanceInterval = pipe.guidanceInterval } = options;
   const bar = new ProgressBar("{bar} {value}/{total} steps, {eta_formatted} left");
   try {
     let firstStep = started;
     const { images, seeds, warnings, accelerate, fullSteps, innerSteps } = await pipe(prompt, {
       steps,
       guidanceScale,
+      guidanceInterval,
       count,
       negativePrompt: negative,
       ...(width ? { width } : {}),
@@ -105,7 +109,7 @@ async function run(prompt: string, options: GenerateOptions, signal: AbortSignal
     bar.stop();
     for (const warning of warnings) console.error(`Note: ${warning}`);
     const settings = {
-      ...{ model, steps, guidanceScale, scheduler: scheduler ?? "own", negativePrompt: negative },
+      ...{ model, steps, guidanceScale, guidanceInterval, scheduler: scheduler ?? "own", negativePrompt: negative },
       ...{ accelerate, fullSteps, innerSteps },
     };
     const files = await save(images, seeds, options.out, prompt, settings);

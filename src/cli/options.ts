@@ -1,5 +1,6 @@
 /** Options that several commands share, and reading numbers from the command line. */
 import { InvalidArgumentError, Option } from "commander";
+import { checkGuidanceInterval, type GuidanceInterval } from "../sampling/guidance.ts";
 
 /** A number within limits; commander names the option in its error. */
 export function numberBetween(least: number, most: number, { whole = false } = {}): (text: string) => number {
@@ -23,6 +24,20 @@ export const threadsOption = () =>
 
 export const providerOption = () =>
   new Option("--provider <name>", "where to compute").choices(["cpu", "webgpu", "cuda"]).default("cpu");
+
+export const guidanceIntervalOption = () =>
+  new Option(
+    "--guidance-interval <start:stop>",
+    "steps with guidance, as shares of the run: 0:1 is all of them (the model's own)",
+  ).argParser((text): GuidanceInterval => {
+    const shares = text.split(":").map((share) => (share.trim() === "" ? Number.NaN : Number(share)));
+    try {
+      checkGuidanceInterval(shares as unknown as GuidanceInterval);
+    } catch {
+      throw new InvalidArgumentError("It must be two numbers from 0 to 1, the first not above the second: 0.1:1.");
+    }
+    return shares as unknown as GuidanceInterval;
+  });
 
 /** 1234567 -> "1.2 M" */
 export function shortNumber(value: number, unit = ""): string {

@@ -4,6 +4,7 @@
  */
 import { ArgumentError } from "../errors.ts";
 import { type Denoiser, type Feeds, runSegments } from "../sampling/denoiser.ts";
+import { stack } from "../sampling/guidance.ts";
 import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";
 import { type FloatTensor, sizeOf, type Tensor } from "../tensor.ts";
 import { Trail } from "./denoiser.ts";
@@ -30,13 +31,15 @@ export interface RecordedStep extends StepRecord {
  */
 export class RecordingDenoiser implements Denoiser {
   readonly actions: Action[] = [];
-  readonly records: RecordedStep[] = [];
+  readonly records: RecordedStep[];
   readonly #sessions: IlfSessions;
   readonly #policy: StepPolicy;
   readonly #onOwnOutput: () => boolean;
   readonly #trail = new Trail();
 
-  constructor(sessions: IlfSessions, policy: StepPolicy, onOwnOutput: () => boolean) {
+  /** Records go to the end of `records`. */
+  constructor(sessions: IlfSessions, policy: StepPolicy, onOwnOutput: () => boolean, records: RecordedStep[] = []) {
+    this.records = records;
     this.#sessions = sessions;
     this.#policy = policy;
     this.#onOwnOutput = onOwnOutput;
@@ -70,6 +73,15 @@ export class RecordingDenoiser implements Denoiser {
     const { sample } = await runSegments(parts.slice(after), { ...entered, hiddenStates: predicted.hiddenStates });
     return sample as FloatTensor;
   }
+}
+
+/** A record of a step without guidance as one with it: both halves are the condition's. */
+export function inBothHalves({ feeds, target, targetFeatures }: StepRecord): StepRecord {
+  return {
+    feeds: Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, stack(tensor, tensor)])),
+    target: stack(target, target),
+    targetFeatures: stack(targetFeatures, targetFeatures),
+  };
 }
 
 /** The latest records, up to a number of bytes; one is kept in any case. */

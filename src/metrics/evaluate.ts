@@ -5,7 +5,7 @@ import { type Picture, toPictures } from "../pipelines/picture.ts";
 import { repeatPrompt } from "../pipelines/prompts.ts";
 import { seededNoise } from "../pipelines/settings.ts";
 import type { TextToImagePipeline } from "../pipelines/text-to-image.ts";
-import { pickRows, rows, stack } from "../sampling/guidance.ts";
+import { type GuidanceInterval, pickRows, rows, stack } from "../sampling/guidance.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { alignmentScore, retrievalRanks, topAccuracy } from "./alignment.ts";
 import { type FeatureStatistics, featureStatistics, frechetDistance } from "./frechet.ts";
@@ -19,6 +19,8 @@ export interface EvaluateOptions {
   /** As in `generate`: 20 steps and the model's own guidance unless given. */
   steps?: number;
   guidanceScale?: number;
+  /** The model's own unless given. */
+  guidanceInterval?: GuidanceInterval;
   scheduler?: SchedulerChoice;
   /** Pictures that are made together, 8 unless given: no difference in the result, but for rounding. */
   batch?: number;
@@ -144,8 +146,10 @@ async function makePictures(
   pipe: TextToImagePipeline,
   prompts: readonly string[],
   start: number,
-  { seed = 0, steps = 20, guidanceScale = pipe.guidanceScale, scheduler, signal }: EvaluateOptions,
+  options: EvaluateOptions,
 ): Promise<Picture[]> {
+  const { seed = 0, steps = 20, scheduler, signal } = options;
+  const { guidanceScale = pipe.guidanceScale, guidanceInterval = pipe.guidanceInterval } = options;
   const guided = guidanceScale !== 1;
   const { embeddings } = await pipe.embed(guided ? ["", ...prompts] : prompts);
   const first = guided ? 1 : 0;
@@ -156,6 +160,7 @@ async function makePictures(
     scheduler: pickScheduler(pipe.schedulerConfig, scheduler),
     steps,
     guidanceScale,
+    guidanceInterval,
     noise: draw(),
     drawNoise: draw,
     prompt: {

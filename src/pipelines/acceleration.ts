@@ -10,7 +10,7 @@ import { carriedOn, StepsInParts } from "../ilf/steps.ts";
 import type { Geometry } from "../models/architecture.ts";
 import { blockRange } from "../models/segments.ts";
 import type { StagedSession } from "../models/staged.ts";
-import { type Denoiser, PlainDenoiser } from "../sampling/denoiser.ts";
+import { type Denoiser, DenoiserByRows, PlainDenoiser } from "../sampling/denoiser.ts";
 import { type Schedule, scheduled, stretched } from "../sampling/step-policy.ts";
 import type { Component } from "./components.ts";
 import type { FeedbackComponent } from "./feedback.ts";
@@ -77,39 +77,53 @@ export function checkAcceleration(given: Accelerate | undefined, feedback: unkno
 /** The drift alone decides about the others. */
 const ONLY_THE_FIRST: Schedule = { every: Number.MAX_SAFE_INTEGER };
 
-/** A denoiser for one run of the sampler. */
+/** A denoiser for one run of the sampler, in which guidance may begin or end. */
 export async function openDenoiser(
   transformer: Component<unknown>,
   geometry: Geometry,
   acceleration: Acceleration,
   feedback: FeedbackComponent | null,
 ): Promise<Denoiser> {
+  return new DenoiserByRows(await denoisers(transformer, geometry, acceleration, feedback));
+}
+
+/** Compiles what a method needs. Gives what opens a denoiser that knows of no step yet. */
+async function denoisers(
+  transformer: Component<unknown>,
+  geometry: Geometry,
+  acceleration: Acceleration,
+  feedback: FeedbackComponent | null,
+): Promise<() => Denoiser> {
   const { method, threshold, order, schedule } = acceleration;
   const limit = threshold === undefined ? {} : { threshold };
-  if (method === "none") return new PlainDenoiser(await transformer.session(geometry));
-  if (method === "easycache") return new EasyCache(await transformer.session(geometry), limit);
+  if (method === "none" || method === "easycache") {
+    const session = await transformer.session(geometry);
+    return () => (method === "none" ? new PlainDenoiser(session) : new EasyCache(session, limit));
+  }
   const model = transformer.model(geometry);
   const { first, end } = blockRange(model);
   if (method === "first-block") {
     const segments = await transformer.segments(geometry, [first, first + 1, end]);
-    return new FirstBlockCache(segments as [StagedSession, StagedSession, StagedSession, StagedSession], limit);
+    return () => new FirstBlockCache(segments as [StagedSession, StagedSession, StagedSession, StagedSession], limit);
   }
   if (method === "taylorseer") {
     const segments = await transformer.segments(geometry, [first, end]);
-    return new TaylorSeer(segments as [StagedSession, StagedSession, StagedSession], {
-      ...(order === undefined ? {} : { order }),
-      ...(schedule ? { policy: scheduled(schedule) } : {}),
-    });
+    const options = { ...(order === undefined ? {} : { order }), ...(schedule ? { policy: scheduled(schedule) } : {}) };
+    return () => new TaylorSeer(segments as [StagedSession, StagedSession, StagedSession], options);
   }
   // What a user gives is meant for this run; what the module was trained with, for any.
   const own = threshold === undefined ? (feedback?.config.schedule ?? { every: 2 }) : ONLY_THE_FIRST;
   const policy = schedule ? scheduled(schedule) : stretched(own);
-  if (method === "ilf") return new IlfDenoiser(await feedback!.steps(geometry), policy, threshold);
+  if (method === "ilf") {
+    const steps = await feedback!.steps(geometry);
+    return () => new IlfDenoiser(steps, policy, threshold);
+  }
   const allButTwo = Math.max(1, end - first - 2);
   const { feedBlock, resumeBlock } = feedback?.config ?? { feedBlock: allButTwo, resumeBlock: allButTwo };
   const { cuts, ...places } = feedbackCuts(model, { feedBlock, resumeBlock, ...definedBlocks(acceleration) });
   const parts = await transformer.segments(geometry, cuts);
-  return new IlfDenoiser(new StepsInParts({ parts, ...places, feedback: carriedOn }), policy, threshold);
+  const steps = new StepsInParts({ parts, ...places, feedback: carriedOn });
+  return () => new IlfDenoiser(steps, policy, threshold);
 }
 
 function definedBlocks({ feedBlock, resumeBlock }: Acceleration) {

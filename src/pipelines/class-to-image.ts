@@ -10,10 +10,10 @@ import { architectureOf } from "../models/registry.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { firstChannels, guideHalves, stack } from "../sampling/guidance.ts";
+import { checkGuidanceInterval, EVERY_STEP, type GuidanceInterval, guidedDenoise } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
 import type { Scheduler } from "../schedulers/scheduler.ts";
-import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";
+import { type FloatTensor, int64Tensor } from "../tensor.ts";
 import {
   type Acceleration,
   type AccelerationReport,
@@ -22,7 +22,7 @@ import {
   reportOf,
 } from "./acceleration.ts";
 import { callable } from "./callable.ts";
-import { Component, openPipeline, type PipelineOptions, pickScheduler } from "./components.ts";
+import { Component, openPipeline, ownGuidanceInterval, type PipelineOptions, pickScheduler } from "./components.ts";
 import { decodeLatents } from "./decode.ts";
 import { type FeedbackComponent, openFeedback } from "./feedback.ts";
 import { type Picture, toPictures } from "./picture.ts";
@@ -34,6 +34,8 @@ export interface ClassToImageOptions extends SamplingOptions {
   steps?: number;
   /** How far to go from what the null class gives; at most 1 does without it. 4 unless given. */
   guidanceScale?: number;
+  /** Between which shares of the steps, [0, 1] for all. The model's own unless given. */
+  guidanceInterval?: GuidanceInterval;
 }
 
 export interface ClassToImageResult extends AccelerationReport {
@@ -56,19 +58,25 @@ export class ClassToImagePipeline {
   /** For `accelerate: "ilf"`; null in a folder without one. */
   readonly feedback: FeedbackComponent | null;
   readonly schedulerConfig: RawConfig;
+  /** In which of the steps there is guidance: `_guidance_interval` of model_index.json, or in all. */
+  readonly guidanceInterval: GuidanceInterval;
   /** Names of the classes, where the checkpoint has them. */
   readonly labels: Readonly<Record<string, string>>;
 
   readonly #turns = new Turns();
 
   private constructor(
-    parts: Pick<ClassToImagePipeline, "name" | "transformer" | "vae" | "feedback" | "schedulerConfig" | "labels">,
+    parts: Pick<
+      ClassToImagePipeline,
+      "name" | "transformer" | "vae" | "feedback" | "schedulerConfig" | "guidanceInterval" | "labels"
+    >,
   ) {
     this.name = parts.name;
     this.transformer = parts.transformer;
     this.vae = parts.vae;
     this.feedback = parts.feedback;
     this.schedulerConfig = parts.schedulerConfig;
+    this.guidanceInterval = parts.guidanceInterval;
     this.labels = parts.labels;
   }
 
@@ -87,6 +95,7 @@ export class ClassToImagePipeline {
       feedback: await openFeedback(folder, transformer),
       vae: await Component.open(folder.sub("vae"), () => autoencoderKL.decoder, runtime, options),
       schedulerConfig: await readConfig(folder.sub("scheduler")),
+      guidanceInterval: ownGuidanceInterval(folder, index),
       labels: typeof labels === "object" && labels !== null ? (labels as Record<string, string>) : {},
     });
     return callable(pipeline, (classes: readonly number[], settings?: ClassToImageOptions) =>
@@ -122,9 +131,10 @@ export class ClassToImagePipeline {
   }
 
   async #generate(classes: readonly number[], options: ClassToImageOptions): Promise<ClassToImageResult> {
-    const { steps = 50, guidanceScale = 4, signal, onStep } = options;
+    const { steps = 50, guidanceScale = 4, guidanceInterval = this.guidanceInterval, signal, onStep } = options;
     signal?.throwIfAborted();
     checkSettings({ steps, guidanceScale });
+    checkGuidanceInterval(guidanceInterval);
     const { numClasses, inChannels, sampleSize } = this.transformer.config;
     const wrong = classes.find((label) => !Number.isInteger(label) || label < 0 || label >= numClasses);
     if (classes.length === 0 || wrong !== undefined) {
@@ -138,6 +148,7 @@ export class ClassToImagePipeline {
       scheduler: pickScheduler(this.schedulerConfig, options.scheduler),
       steps,
       guidanceScale,
+      guidanceInterval,
       noise: draw(),
       drawNoise: draw,
       classes,
@@ -162,6 +173,8 @@ export class ClassToImagePipeline {
     scheduler: Scheduler;
     steps: number;
     guidanceScale: number;
+    /** [0, 1], all steps, unless given. */
+    guidanceInterval?: GuidanceInterval;
     noise: FloatTensor;
     classes: readonly number[];
     /** All steps in full unless given. */
@@ -170,25 +183,20 @@ export class ClassToImagePipeline {
     signal?: AbortSignal;
     onStep?: (step: SamplerStep) => void | Promise<void>;
   }): Promise<FloatTensor> {
-    const { noise, classes, guidanceScale, ...loop } = options;
+    const { noise, classes, guidanceScale, guidanceInterval = EVERY_STEP, ...loop } = options;
     const [batch, channels, height, width] = noise.shape as [number, number, number, number];
-    const guided = guidanceScale > 1;
-    const labels = guided
-      ? [...new Array<number>(batch).fill(Math.min(NULL_CLASS, this.transformer.config.numClasses)), ...classes]
-      : classes;
+    const conditionsOf = (labels: readonly number[]) => ({ classLabels: int64Tensor([labels.length], labels) });
+    const nullClass = Math.min(NULL_CLASS, this.transformer.config.numClasses);
     const denoiser = options.denoiser ?? (await this.openDenoiser({ height, width }, { method: "none" }));
     return sample({
       ...loop,
       noise,
-      denoise: async (latents, step) => {
-        const feeds = {
-          hiddenStates: guided ? stack(latents, latents) : latents,
-          timestep: floatTensor([labels.length], new Float32Array(labels.length).fill(step.timestep)),
-          classLabels: int64Tensor([labels.length], labels),
-        };
-        const epsilon = firstChannels(await denoiser.run(feeds, step), channels);
-        return guided ? guideHalves(epsilon, guidanceScale) : epsilon;
-      },
+      denoise: guidedDenoise({
+        ...{ denoiser, channels, guidanceScale, guidanceInterval },
+        conditions: conditionsOf(classes),
+        bothConditions:
+          guidanceScale > 1 ? conditionsOf([...new Array<number>(batch).fill(nullClass), ...classes]) : null,
+      }),
     });
   }
 

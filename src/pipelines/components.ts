@@ -8,6 +8,7 @@ import { segmentModel } from "../models/segments.ts";
 import { loadModel, namedWeights, type StagedOptions, StagedSession } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
+import { checkGuidanceInterval, EVERY_STEP, type GuidanceInterval } from "../sampling/guidance.ts";
 import { createScheduler, type Scheduler } from "../schedulers/scheduler.ts";
 import { compileAll, KeptSessions } from "./kept.ts";
 
@@ -167,6 +168,21 @@ export function ownGuidance(folder: Folder, { options }: ModelIndex, usual: numb
   const { _guidance_scale: own = usual } = options;
   if (typeof own === "number") return own;
   throw new ConfigError(`${folder.name}/model_index.json: "_guidance_scale" is not a number.`);
+}
+
+/** In which of the steps there is guidance unless a call says otherwise: `_guidance_interval` of model_index.json, or in all. */
+export function ownGuidanceInterval(folder: Folder, { options }: ModelIndex): GuidanceInterval {
+  const { _guidance_interval: own = EVERY_STEP } = options;
+  const at = `${folder.name}/model_index.json: "_guidance_interval"`;
+  if (!Array.isArray(own) || !own.every((share) => typeof share === "number")) {
+    throw new ConfigError(`${at} is not a list of two numbers.`);
+  }
+  try {
+    checkGuidanceInterval(own as unknown as GuidanceInterval);
+  } catch (cause) {
+    throw new ConfigError(`${at}: ${(cause as Error).message}`, { cause });
+  }
+  return own as unknown as GuidanceInterval;
 }
 
 /** Short names for `--scheduler`, and the settings that make each of them what it is called. */

@@ -8,10 +8,11 @@ import { type Feedback, fingerprint } from "../ilf/checkpoint.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
 import { IlfDenoiser } from "../ilf/denoiser.ts";
 import { Distillation, type LossKind, rowsOf } from "../ilf/distill.ts";
-import { RecordBuffer, type RecordedStep, RecordingDenoiser, type StepRecord } from "../ilf/records.ts";
+import { inBothHalves, RecordBuffer, type RecordedStep, RecordingDenoiser, type StepRecord } from "../ilf/records.ts";
 import { type IlfSessions, StepsInParts } from "../ilf/steps.ts";
 import type { Geometry, StagedModel } from "../models/architecture.ts";
-import type { Denoiser } from "../sampling/denoiser.ts";
+import { type Denoiser, DenoiserByRows } from "../sampling/denoiser.ts";
+import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
 import { scheduled } from "../sampling/step-policy.ts";
 import type { Scheduler } from "../schedulers/scheduler.ts";
@@ -32,6 +33,7 @@ export interface DistillSettings {
   /** Solver steps and guidance of the trajectories: those that will be sampled with. */
   samplingSteps: number;
   guidanceScale: number;
+  guidanceInterval: GuidanceInterval;
   loss: LossKind;
   featureLoss: number;
   /** A module that is trained further, of the same `config` but for the schedule; a new one unless given. */
@@ -159,18 +161,24 @@ export class Distiller {
 
   /** The sampler's own trajectory: early on the backbone's, later more and more the module's. */
   async #collect(step: number, random: () => number): Promise<void> {
-    const { steps, pictures, reuse, aim } = this.#settings;
+    const { steps, pictures, reuse, aim, guidanceScale } = this.#settings;
     const share = Math.min(1, (4 * step) / steps);
-    const recorder = new RecordingDenoiser(this.#sessions, scheduled(this.config.schedule), () => random() < share);
+    const policy = scheduled(this.config.schedule);
+    const records: RecordedStep[] = [];
+    const recorder = () => new RecordingDenoiser(this.#sessions, policy, () => random() < share, records);
     const run = await this.#trajectories.draw(step);
-    await run(recorder);
-    this.#buffer.add(aim > 0 ? await this.#aimed(run, recorder.records) : recorder.records);
-    this.#left += recorder.records.length * pictures * reuse;
+    await run(new DenoiserByRows(recorder));
+    const targeted = aim > 0 ? await this.#aimed(run, records) : records;
+    const rows = rowsOf(pictures, guidanceScale);
+    // Steps before or after guidance have the condition's rows alone.
+    this.#buffer.add(targeted.map((record) => (record.target.shape[0]! < rows ? inBothHalves(record) : record)));
+    this.#left += records.length * pictures * reuse;
   }
 
   async #aimed(run: Trajectory, records: readonly RecordedStep[]): Promise<StepRecord[]> {
     const { samplingSteps, aim } = this.#settings;
-    const full = (steps: number) => run(new IlfDenoiser(new StepsInParts(this.#sessions), () => "full"), steps);
+    const inFull = () => new IlfDenoiser(new StepsInParts(this.#sessions), () => "full");
+    const full = (steps: number) => run(new DenoiserByRows(inFull), steps);
     const [coarse, fine] = [await full(samplingSteps), await full(2 * samplingSteps)];
     return aimed(records, { coarse, fine, responses: this.#responses, share: aim });
   }
@@ -239,7 +247,7 @@ function fromClasses(pipe: ClassToImagePipeline, settings: DistillSettings): Tra
 /** Runs of a pipeline's sampler, all from the same noise, with what `sampleLatents` adds to what is the same for all pipelines. */
 function trajectory(
   index: number,
-  { seed, pictures, guidanceScale, samplingSteps }: DistillSettings,
+  { seed, pictures, guidanceScale, guidanceInterval, samplingSteps }: DistillSettings,
   { inChannels, sampleSize, openScheduler }: { inChannels: number; sampleSize: number; openScheduler: () => Scheduler },
   sampleLatents: (loop: Loop) => Promise<unknown>,
 ): Trajectory {
@@ -251,6 +259,7 @@ function trajectory(
       steps,
       onStep: ({ latents }) => void path.push({ ...latents, data: latents.data.slice() }),
       guidanceScale,
+      guidanceInterval,
       noise: new TorchGenerator(seed + 2 ** 20 + index).randn([pictures, inChannels, sampleSize, sampleSize]),
     });
     return path;

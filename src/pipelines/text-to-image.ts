@@ -14,7 +14,13 @@ import { type T5Config, t5 } from "../models/t5.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { firstChannels, guideHalves, stack } from "../sampling/guidance.ts";
+import {
+  checkGuidanceInterval,
+  EVERY_STEP,
+  type GuidanceInterval,
+  guidedDenoise,
+  stack,
+} from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
 import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
@@ -26,7 +32,14 @@ import {
   reportOf,
 } from "./acceleration.ts";
 import { callable } from "./callable.ts";
-import { Component, openPipeline, ownGuidance, type PipelineOptions, pickScheduler } from "./components.ts";
+import {
+  Component,
+  openPipeline,
+  ownGuidance,
+  ownGuidanceInterval,
+  type PipelineOptions,
+  pickScheduler,
+} from "./components.ts";
 import { decodeLatents } from "./decode.ts";
 import { type FeedbackComponent, openFeedback } from "./feedback.ts";
 import { type Picture, toPictures } from "./picture.ts";
@@ -40,6 +53,8 @@ export interface TextToImageOptions extends SamplingOptions {
   steps?: number;
   /** How far to go from what the negative prompt gives; at most 1 does without it, in half the time. The model's own unless given. */
   guidanceScale?: number;
+  /** Between which shares of the steps, [0, 1] for all. The model's own unless given. */
+  guidanceInterval?: GuidanceInterval;
   /** How many pictures, made together. */
   count?: number;
   /** In pixels; what the model was made for unless given. */
@@ -62,6 +77,8 @@ export interface SampleLatentsOptions {
   scheduler: Scheduler;
   steps: number;
   guidanceScale: number;
+  /** [0, 1], all steps, unless given. */
+  guidanceInterval?: GuidanceInterval;
   /** Standard normal noise [batch, channels, height, width]. */
   noise: FloatTensor;
   /** One row a picture. */
@@ -98,6 +115,8 @@ export class TextToImagePipeline {
   readonly schedulerConfig: RawConfig;
   /** What prompts are followed with unless a call says otherwise: `_guidance_scale` of model_index.json, or PixArt's 4.5. */
   readonly guidanceScale: number;
+  /** In which of the steps: `_guidance_interval` of model_index.json, or in all. */
+  readonly guidanceInterval: GuidanceInterval;
 
   readonly #turns = new Turns();
 
@@ -111,6 +130,7 @@ export class TextToImagePipeline {
     this.tokenizer = parts.tokenizer;
     this.schedulerConfig = parts.schedulerConfig;
     this.guidanceScale = parts.guidanceScale;
+    this.guidanceInterval = parts.guidanceInterval;
   }
 
   /** `model`: the name of an embedded model ("fluent-emoji"), a folder in diffusers' layout, or a Hub id. */
@@ -137,6 +157,7 @@ export class TextToImagePipeline {
       tokenizer: components.has("tokenizer") ? await PromptTokenizer.open(folder.sub("tokenizer")) : null,
       schedulerConfig: await readConfig(folder.sub("scheduler")),
       guidanceScale: ownGuidance(folder, index, 4.5),
+      guidanceInterval: ownGuidanceInterval(folder, index),
     });
     return callable(pipeline, (prompt: string, settings?: TextToImageOptions) => pipeline.generate(prompt, settings));
   }
@@ -151,8 +172,10 @@ export class TextToImagePipeline {
 
   async #generate(prompt: string, options: TextToImageOptions): Promise<TextToImageResult> {
     const { steps = 20, guidanceScale = this.guidanceScale, count = 1, signal, onStep } = options;
+    const { guidanceInterval = this.guidanceInterval } = options;
     signal?.throwIfAborted();
     checkSettings({ steps, guidanceScale });
+    checkGuidanceInterval(guidanceInterval);
     checkWhole("count", count, 1, 1024);
     const acceleration = checkAcceleration(options.accelerate, this.feedback);
     const size = this.#latentSize(options);
@@ -174,6 +197,7 @@ export class TextToImagePipeline {
       scheduler,
       steps,
       guidanceScale,
+      guidanceInterval,
       noise: draw(),
       drawNoise: draw,
       prompt: repeatPrompt(embeddings, embeddings.encoderHiddenStates.shape[0]! - 1, count),
@@ -213,38 +237,28 @@ export class TextToImagePipeline {
 
   /** The sampling loop with guidance: noise to latents (scaled as the denoiser has them). */
   async sampleLatents(options: SampleLatentsOptions): Promise<FloatTensor> {
-    const { prompt, guidanceScale, negative: given, ...loop } = options;
+    const { prompt, guidanceScale, guidanceInterval = EVERY_STEP, negative: given, ...loop } = options;
     const { noise } = loop;
     const negative = guidanceScale > 1 ? given : null;
     const { config } = this.transformer;
-    const [batch, channels, height, width] = noise.shape as [number, number, number, number];
+    const [, channels, height, width] = noise.shape as [number, number, number, number];
     const tokens = prompt.encoderHiddenStates.shape[1]!;
     const denoiser = options.denoiser ?? (await this.openDenoiser({ height, width, tokens }, { method: "none" }));
-    // The negative prompt first, as diffusers has it.
-    const encoderHiddenStates = negative
-      ? stack(negative.encoderHiddenStates, prompt.encoderHiddenStates)
-      : prompt.encoderHiddenStates;
-    const encoderAttentionMask = negative
-      ? stack(negative.encoderAttentionMask, prompt.encoderAttentionMask)
-      : prompt.encoderAttentionMask;
-    const total = negative ? 2 * batch : batch;
-    const sizes = config.useAdditionalConditions
-      ? sizeConditions(total, height, width, spatialFactor(this.vae.config))
-      : {};
-
+    const conditionsOf = ({ encoderHiddenStates, encoderAttentionMask }: PromptEmbeddings) => ({
+      encoderHiddenStates,
+      encoderAttentionMask,
+      ...(config.useAdditionalConditions
+        ? sizeConditions(encoderHiddenStates.shape[0]!, height, width, spatialFactor(this.vae.config))
+        : {}),
+    });
     return sample({
       ...loop,
-      denoise: async (latents, step) => {
-        const feeds = {
-          hiddenStates: negative ? stack(latents, latents) : latents,
-          timestep: floatTensor([total], new Float32Array(total).fill(step.timestep)),
-          encoderHiddenStates,
-          encoderAttentionMask,
-          ...sizes,
-        };
-        const epsilon = firstChannels(await denoiser.run(feeds, step), channels);
-        return negative ? guideHalves(epsilon, guidanceScale) : epsilon;
-      },
+      denoise: guidedDenoise({
+        ...{ denoiser, channels, guidanceScale, guidanceInterval },
+        conditions: conditionsOf(prompt),
+        // The negative prompt first, as diffusers has it.
+        bothConditions: negative ? conditionsOf(stackPrompts(negative, prompt)) : null,
+      }),
     });
   }
 
@@ -284,7 +298,8 @@ type PartName =
   | "textEncoder"
   | "tokenizer"
   | "schedulerConfig"
-  | "guidanceScale";
+  | "guidanceScale"
+  | "guidanceInterval";
 
 function pixartOnly(raw: RawConfig): Architecture<PixArtConfig> {
   const architecture = architectureOf(raw);
@@ -293,6 +308,11 @@ function pixartOnly(raw: RawConfig): Architecture<PixArtConfig> {
     `A text-to-image pipeline needs a ${pixart.className}; this one has a ${architecture.className}.`,
   );
 }
+
+const stackPrompts = (first: PromptEmbeddings, second: PromptEmbeddings): PromptEmbeddings => ({
+  encoderHiddenStates: stack(first.encoderHiddenStates, second.encoderHiddenStates),
+  encoderAttentionMask: stack(first.encoderAttentionMask, second.encoderAttentionMask),
+});
 
 /** PixArt-alpha's micro-conditions: height and width in pixels, and their ratio (section 2.4 of its appendix). */
 function sizeConditions(batch: number, height: number, width: number, factor: number): Record<string, FloatTensor> {

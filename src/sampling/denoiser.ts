@@ -29,6 +29,31 @@ export class PlainDenoiser implements Denoiser {
 }
 
 /**
+ * Starts anew with a denoiser of its own where the number of rows changes: where guidance begins or ends within a run, what the
+ * steps before left is of other rows.
+ */
+export class DenoiserByRows implements Denoiser {
+  readonly #open: () => Denoiser;
+  readonly #denoisers: Denoiser[] = [];
+  #rows = 0;
+
+  constructor(open: () => Denoiser) {
+    this.#open = open;
+  }
+
+  get actions(): readonly Action[] {
+    return this.#denoisers.flatMap(({ actions }) => actions);
+  }
+
+  run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
+    const rows = feeds["hiddenStates"]!.shape[0]!;
+    if (rows !== this.#rows) this.#denoisers.push(this.#open());
+    this.#rows = rows;
+    return this.#denoisers.at(-1)!.run(feeds, step);
+  }
+}
+
+/**
  * Runs parts of a model one after the other (`segmentModel`) and gives all features at the end: what was fed, and what
  * was written last.
  */

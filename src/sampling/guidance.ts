@@ -1,5 +1,59 @@
 /** Classifier-free guidance (Ho & Salimans 2022): away from what the model predicts without the condition. */
-import { type FloatTensor, floatTensor, sizeOf } from "../tensor.ts";
+import { ArgumentError } from "../errors.ts";
+import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../tensor.ts";
+import type { Denoiser, Feeds } from "./denoiser.ts";
+import type { SampleOptions } from "./sampler.ts";
+import type { StepContext } from "./step-policy.ts";
+
+/**
+ * Between which shares of a run's steps there is guidance: from `start` on, before `stop` (as diffusers' guiders count). At the
+ * highest noise levels it costs variety, at the lowest it changes little (Kynkäänniemi et al. 2024, arXiv 2404.07724); steps
+ * without it need the condition's half of the rows alone.
+ */
+export type GuidanceInterval = readonly [start: number, stop: number];
+
+export const EVERY_STEP: GuidanceInterval = [0, 1];
+
+/** Throws ArgumentError for what is no interval within 0 to 1. */
+export function checkGuidanceInterval(interval: GuidanceInterval): void {
+  const [start, stop] = interval;
+  if (interval.length === 2 && start >= 0 && start <= stop && stop <= 1) return;
+  throw new ArgumentError(
+    `guidanceInterval must be two shares of the steps from 0 to 1, the first not above the second, not [${interval.join(", ")}].`,
+  );
+}
+
+/** As diffusers has it, start and stop are rounded down to whole steps; a share such as 0.29 of 100 is 29 steps all the same. */
+export function isGuided({ index, steps }: StepContext, [start, stop]: GuidanceInterval): boolean {
+  const stepsTo = (share: number) => Math.floor(share * steps + 1e-6);
+  return index >= stepsTo(start) && index < stepsTo(stop);
+}
+
+export interface GuidedDenoise {
+  denoiser: Denoiser;
+  /** Of the latent: a variance that the network predicts too is dropped. */
+  channels: number;
+  guidanceScale: number;
+  guidanceInterval: GuidanceInterval;
+  /** What the network reads beside latents and timestep, one row a picture. */
+  conditions: Feeds;
+  /** The same for guidance: rows without the condition, then those with it. Null without guidance. */
+  bothConditions: Feeds | null;
+}
+
+/** What the sampling loop calls: one run of the denoiser a step, with twice the rows where there is guidance. */
+export function guidedDenoise(options: GuidedDenoise): SampleOptions["denoise"] {
+  const { denoiser, channels, guidanceScale, guidanceInterval, conditions, bothConditions } = options;
+  return async (latents, step) => {
+    const both = bothConditions && isGuided(step, guidanceInterval) ? bothConditions : null;
+    const hiddenStates = both ? stack(latents, latents) : latents;
+    const rows = hiddenStates.shape[0]!;
+    const timestep = floatTensor([rows], new Float32Array(rows).fill(step.timestep));
+    const output = await denoiser.run({ hiddenStates, timestep, ...(both ?? conditions) }, step);
+    const prediction = firstChannels(output, channels);
+    return both ? guideHalves(prediction, guidanceScale) : prediction;
+  };
+}
 
 /** unconditional + scale * (conditional - unconditional), element by element. */
 export function guide(unconditional: Float32Array, conditional: Float32Array, scale: number): Float32Array {
@@ -16,11 +70,11 @@ export function guideHalves(both: FloatTensor, scale: number): FloatTensor {
 }
 
 /** Two batches one after the other. */
-export function stack(first: FloatTensor, second: FloatTensor): FloatTensor {
-  const data = new Float32Array(first.data.length + second.data.length);
-  data.set(first.data);
-  data.set(second.data, first.data.length);
-  return { dtype: "float32", shape: [first.shape[0]! + second.shape[0]!, ...first.shape.slice(1)], data };
+export function stack<T extends Tensor>(first: T, second: T): T {
+  const data = new (first.data.constructor as Float32ArrayConstructor)(first.data.length + second.data.length);
+  data.set(first.data as Float32Array);
+  data.set(second.data as Float32Array, first.data.length);
+  return { ...first, shape: [first.shape[0]! + second.shape[0]!, ...first.shape.slice(1)], data };
 }
 
 /** Rows start..end of a batch, as a view. */

@@ -34,6 +34,21 @@ describe("halfstep generate", () => {
     expect(JSON.parse(text["settings"]!)).toMatchObject({ model, steps: 3, guidanceScale: 4.5 });
   });
 
+  it("guides in the steps that it is told, and writes which they were", async () => {
+    const files = await Promise.all(
+      ["0:1", "0.5:1", "1:1"].map(async (interval) => {
+        const out = join(folder, `interval-${interval.replace(":", "-")}.png`);
+        const { code } = await draw("--out", out, "--seed", "7", "--steps", "4", "--guidance-interval", interval);
+        expect(code).toBe(0);
+        const { data, text } = decode(await readFile(out));
+        expect(JSON.parse(text["settings"]!)).toMatchObject({ guidanceInterval: interval.split(":").map(Number) });
+        return data;
+      }),
+    );
+    expect(files[1]).not.toEqual(files[0]);
+    expect(files[2]).not.toEqual(files[1]);
+  });
+
   it("makes a contact sheet of several, each the picture of its own seed", async () => {
     const out = join(folder, "many.png");
     await draw("--out", out, "--seed", "6", "--count", "3", "--steps", "3");
@@ -52,6 +67,8 @@ describe("halfstep generate", () => {
     [["--out", "/no/such/folder/a.png"], "there is no folder"],
     [["--model", "no-such-model"], "no Hub id (owner/name)"],
     [["--width", "33"], "multiple of"],
+    [["--guidance-interval", "0.5"], "must be two numbers from 0 to 1"],
+    [["--guidance-interval", "0.5:2"], "must be two numbers from 0 to 1"],
     [["--scheduler", "magic"], "Allowed choices are ddim"],
   ])("refuses %j in one line that says why", async (args, reason) => {
     const { code, stderr } = await halfstep(

@@ -10,6 +10,7 @@ import type { Component } from "../../src/pipelines/components.ts";
 import { openFeedback } from "../../src/pipelines/feedback.ts";
 import { TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
+import type { GuidanceInterval } from "../../src/sampling/guidance.ts";
 import type { Action } from "../../src/sampling/step-policy.ts";
 import type { FloatTensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
@@ -28,18 +29,21 @@ async function open(kind: Kind, folder: NodeFolder) {
   const options = { threads: 1 };
   const text = kind === "pixart" ? await TextToImagePipeline.fromFolder(folder, nodeRuntime, options) : null;
   const classes = text ? null : await ClassToImagePipeline.fromFolder(folder, nodeRuntime, options);
-  return async (accelerate?: Accelerate, guidanceScale = 3) => {
+  return async (accelerate?: Accelerate, guidanceScale = 3, guidanceInterval?: GuidanceInterval) => {
     let latents: FloatTensor | undefined;
+    const path: Float32Array[] = [];
     const settings = {
       ...{ steps: STEPS, seed: 7, guidanceScale },
+      ...(guidanceInterval ? { guidanceInterval } : {}),
       ...(accelerate === undefined ? {} : { accelerate }),
       onStep: (step: { latents: FloatTensor }) => {
         latents = step.latents;
+        path.push(step.latents.data.slice());
       },
     };
     const result = text ? await text("a red cat", settings) : await classes!([3], settings);
     const { fullSteps, innerSteps } = result;
-    return { latents: latents!, pictures: result.images, counts: [result.accelerate, fullSteps, innerSteps] };
+    return { latents: latents!, path, pictures: result.images, counts: [result.accelerate, fullSteps, innerSteps] };
   };
 }
 
@@ -121,6 +125,26 @@ describe.each(kinds)("a pipeline with a tiny %s", (kind) => {
     const given = await generate({ method: "cache", schedule: { every: 2 }, ...blocks });
     expect(given.latents.data).toEqual(cache.latents.data);
     expect((await withModule({ method: "ilf", schedule: { every: 3 } })).counts).toEqual(["ilf", 2, 4]);
+  });
+
+  it.each<[Accelerate, fullSteps: number]>([
+    ["none", STEPS],
+    [{ method: "cache", schedule: { every: 2 } }, 4],
+    [{ method: "first-block", threshold: 1e6 }, 2],
+    [{ method: "easycache", threshold: 1e6 }, 5],
+    [{ method: "taylorseer", schedule: { every: 6 } }, 2],
+  ])("without guidance in its first half, %j has a full step where guidance begins", async (accelerate, fullSteps) => {
+    const [half, never, always] = [
+      await generate(accelerate, 3, [0.5, 1]),
+      await generate(accelerate, 1),
+      await generate(accelerate, 3, [0, 1]),
+    ];
+    expect(half.counts.slice(1)).toEqual([fullSteps, STEPS - fullSteps]);
+    expect(half.path.slice(0, 3)).toEqual(never.path.slice(0, 3));
+    expect(half.path[3]).not.toEqual(never.path[3]);
+    expect(half.path[0]).not.toEqual(always.path[0]);
+    expect((await generate(accelerate, 3, [1, 1])).pictures).toEqual(never.pictures);
+    expect((await generate(accelerate)).pictures).toEqual(always.pictures);
   });
 
   it("follows a list that its module was trained with in its own number of steps, and its share in others", async () => {

@@ -62,6 +62,24 @@ describe("a text-to-image pipeline", () => {
       [{}, { guidanceScale: 2.5 }].map(async (more) => (await own("a red cat", { ...settings, ...more })).images),
     );
     expect(unless).toEqual(told);
+    await writeFile(path, JSON.stringify({ ...index, _guidance_interval: [0.4, 1] }));
+    const late = await open(folder);
+    expect([pipe.guidanceInterval, late.guidanceInterval]).toEqual([
+      [0, 1],
+      [0.4, 1],
+    ]);
+    expect((await late("a red cat", settings)).images).toEqual(
+      (await pipe("a red cat", { ...settings, guidanceInterval: [0.4, 1] })).images,
+    );
+    for (const [wrong, why] of [
+      ["late", '"_guidance_interval" is not a list of two numbers'],
+      [[0, "all"], '"_guidance_interval" is not a list of two numbers'],
+      [[0.5, 2], "must be two shares of the steps from 0 to 1, the first not above the second, not [0.5, 2]"],
+    ]) {
+      await writeFile(path, JSON.stringify({ ...index, _guidance_interval: wrong }));
+      await expect(open(folder)).rejects.toThrow(ConfigError);
+      await expect(open(folder)).rejects.toThrow(why as string);
+    }
     await writeFile(path, JSON.stringify({ ...index, _guidance_scale: "much" }));
     await expect(open(folder)).rejects.toThrow(ConfigError);
     await expect(open(folder)).rejects.toThrow('model_index.json: "_guidance_scale" is not a number');
