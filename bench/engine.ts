@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { median } from "../src/cli/median.ts";
-import { numberBetween } from "../src/cli/options.ts";
+import { numberBetween } from "../src/cli/numbers.ts";
 import { takeTurns, timed } from "../src/cli/turns.ts";
 import { toOnnx } from "../src/graph/onnx.ts";
 import { matmul, slice } from "../src/graph/operators.ts";

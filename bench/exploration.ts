@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { median } from "../src/cli/median.ts";
-import { numberBetween } from "../src/cli/options.ts";
+import { numberBetween } from "../src/cli/numbers.ts";
 import { takeTurns } from "../src/cli/turns.ts";
 import { type CountEntry, Counts } from "../src/exploration/counts.ts";
 import { setUp, Trial } from "../src/exploration/experiment.ts";

@@ -4,7 +4,7 @@ import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command } from "commander";
 import { median } from "../src/cli/median.ts";
-import { numberBetween } from "../src/cli/options.ts";
+import { numberBetween } from "../src/cli/numbers.ts";
 import { timed } from "../src/cli/turns.ts";
 import { mul, sub } from "../src/graph/operators.ts";
 import { input } from "../src/graph/value.ts";

@@ -15,7 +15,8 @@ import { parseSchedule, type StepContext } from "../sampling/step-policy.ts";
 import { describeBytes, parseBytes } from "../streamlined/bytes.ts";
 import type { GroupProgress } from "../streamlined/session.ts";
 import { hasSteadyAllocator } from "./memory.ts";
-import { numberBetween, providerOption, threadsOption } from "./options.ts";
+import { numberBetween } from "./numbers.ts";
+import { providerOption, threadsOption } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
 interface AnimateOptions {

@@ -11,7 +11,8 @@ import { benchGeometry, benchTraining, geometries } from "./bench-ilf-geometry.t
 import { type Mode, modesAtEqualTime } from "./bench-ilf-modes.ts";
 import { type Measured, type Row, score } from "./bench-ilf-scores.ts";
 import { machine, printMachine } from "./machine.ts";
-import { numberBetween, threadsOption } from "./options.ts";
+import { numberBetween } from "./numbers.ts";
+import { threadsOption } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
 interface Options {

@@ -8,7 +8,8 @@ import {
 } from "./bench-streamlined-geometry.ts";
 import { benchModel, type ModelBenchOptions, rehashRowText } from "./bench-streamlined-model.ts";
 import { machine, printMachine } from "./machine.ts";
-import { numberBetween, threadsOption } from "./options.ts";
+import { numberBetween } from "./numbers.ts";
+import { threadsOption } from "./options.ts";
 import { interruptible } from "./terminal.ts";
 
 interface Options extends MemoryBenchOptions, Omit<ModelBenchOptions, "model"> {

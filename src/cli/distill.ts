@@ -16,7 +16,8 @@ import { Distiller, type DistillProgress, type DistillSettings } from "../pipeli
 import { TextToImagePipeline, textToImageClasses } from "../pipelines/text-to-image.ts";
 import { defaultSchedule, parseSchedule } from "../sampling/step-policy.ts";
 import { resumeTraining, saveTraining } from "../training/checkpoint-node.ts";
-import { numberBetween, threadsOption } from "./options.ts";
+import { numberBetween } from "./numbers.ts";
+import { threadsOption } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
 interface Options {

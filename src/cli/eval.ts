@@ -7,7 +7,8 @@ import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import type { Provider } from "../runtime/runtime.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { describeOwnScores, type JudgeOptions, OwnJudges, type OwnScores } from "./eval-judges.ts";
-import { guidanceIntervalOption, numberBetween, providerOption, threadsOption } from "./options.ts";
+import { numberBetween } from "./numbers.ts";
+import { guidanceIntervalOption, providerOption, threadsOption } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
 interface EvalOptions extends JudgeOptions {

@@ -23,7 +23,7 @@ import type { Sizes } from "../exploration/mdp.ts";
 import { readEpisodes } from "../exploration/vi-lcb.ts";
 import { writePlots } from "./explore-plots.ts";
 import { runTask, type Task } from "./explore-worker.ts";
-import { numberBetween } from "./options.ts";
+import { numberBetween } from "./numbers.ts";
 import { readJson } from "./read-json.ts";
 
 interface RunOptions extends Omit<ExperimentSettings, "env" | "baseline" | "allowUnsafeBaseline" | "offline"> {

@@ -11,7 +11,8 @@ import { type TextToImage, TextToImagePipeline } from "../pipelines/text-to-imag
 import type { Provider } from "../runtime/runtime.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { parseSchedule } from "../sampling/step-policy.ts";
-import { guidanceIntervalOption, numberBetween, providerOption, threadsOption } from "./options.ts";
+import { numberBetween } from "./numbers.ts";
+import { guidanceIntervalOption, providerOption, threadsOption } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
 interface GenerateOptions {

@@ -1,7 +1,8 @@
 import { Command, Option } from "commander";
 import { initModel, presets } from "../checkpoints/init-node.ts";
 import { ArgumentError } from "../errors.ts";
-import { numberBetween, shortNumber } from "./options.ts";
+import { numberBetween } from "./numbers.ts";
+import { shortNumber } from "./options.ts";
 
 const storage = { fp32: "F32", fp16: "F16", bf16: "BF16" } as const;
 

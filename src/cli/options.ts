@@ -1,23 +1,8 @@
-/** Options that several commands share, and reading numbers from the command line. */
+/** Options that several commands share. */
 import { InvalidArgumentError, Option } from "commander";
+import { readDecimal } from "../checks.ts";
 import { checkGuidanceInterval, type GuidanceInterval } from "../sampling/guidance.ts";
-
-/** A number within limits; commander names the option in its error. */
-export function numberBetween(least: number, most: number, { whole = false } = {}): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (
-      text.trim() === "" ||
-      !Number.isFinite(value) ||
-      value < least ||
-      value > most ||
-      (whole && !Number.isInteger(value))
-    ) {
-      throw new InvalidArgumentError(`It must be a ${whole ? "whole " : ""}number from ${least} to ${most}.`);
-    }
-    return value;
-  };
-}
+import { numberBetween } from "./numbers.ts";
 
 export const threadsOption = () =>
   new Option("--threads <n>", "CPU threads (all cores)").argParser(numberBetween(1, 256, { whole: true }));
@@ -30,7 +15,7 @@ export const guidanceIntervalOption = () =>
     "--guidance-interval <start:stop>",
     "steps with guidance, as shares of the run: 0:1 is all of them (the model's own)",
   ).argParser((text): GuidanceInterval => {
-    const shares = text.split(":").map((share) => (share.trim() === "" ? Number.NaN : Number(share)));
+    const shares = text.split(":").map(readDecimal);
     try {
       checkGuidanceInterval(shares as unknown as GuidanceInterval);
     } catch {

@@ -9,7 +9,8 @@ import { ImageToVideoPipeline, imageToVideoClass } from "../pipelines/image-to-v
 import { readPicture } from "../pipelines/picture-node.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
 import { type Change, type Proposal, propose, RehashProfile } from "../streamlined/profile.ts";
-import { numberBetween, threadsOption } from "./options.ts";
+import { numberBetween } from "./numbers.ts";
+import { threadsOption } from "./options.ts";
 import { writePlot } from "./plot.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 

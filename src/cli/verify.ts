@@ -4,7 +4,8 @@ import { NodeFolder } from "../checkpoints/node.ts";
 import { nodeRuntime } from "../runtime/node.ts";
 import type { Provider } from "../runtime/runtime.ts";
 import { verifyFolder } from "../verify/verify-folder.ts";
-import { numberBetween, providerOption, threadsOption } from "./options.ts";
+import { numberBetween } from "./numbers.ts";
+import { providerOption, threadsOption } from "./options.ts";
 
 interface VerifyCommandOptions {
   tolerance?: number;
