@@ -4,73 +4,64 @@ import { version } from "../../package.json";
 import { ArgumentError } from "../errors.ts";
 import type { Animation } from "../pipelines/animation.ts";
 import { checkDestination, writeAnimation } from "../pipelines/animation-node.ts";
-import { type SchedulerChoice, schedulerChoices } from "../pipelines/components.ts";
 import { ImageToVideoPipeline } from "../pipelines/image-to-video.ts";
 import { readPicture } from "../pipelines/picture-node.ts";
 import { guidanceStepsChoices, type VideoAccelerate, videoAccelerations } from "../pipelines/streamlined.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
-import type { Provider } from "../runtime/runtime.ts";
 import type { SamplerStep } from "../sampling/sampler.ts";
 import { parseSchedule, type StepContext } from "../sampling/step-policy.ts";
 import { describeBytes, parseBytes } from "../streamlined/bytes.ts";
 import type { GroupProgress } from "../streamlined/session.ts";
 import { hasSteadyAllocator } from "./memory.ts";
-import { numberBetween } from "./numbers.ts";
-import { providerOption, threadsOption } from "./options.ts";
+import { countBetween, numberBetween } from "./numbers.ts";
+import {
+  addOptions,
+  defined,
+  deviceOptions,
+  type LoadingOptions,
+  loadingOf,
+  modelOption,
+  type SamplerOptions,
+  type SizeOptions,
+  samplerOf,
+  samplerOptions,
+  sizeOptions,
+} from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
-interface AnimateOptions {
+interface AnimateOptions extends LoadingOptions, SamplerOptions, SizeOptions {
   out: string;
-  model: string;
   adapter?: string;
   image?: string;
   negative: string;
   frames?: number;
   fps?: number;
-  steps: number;
-  guidance?: number;
   motion?: number;
   noise?: number;
-  seed?: number;
-  scheduler?: SchedulerChoice;
-  width?: number;
-  height?: number;
   memory?: string;
   accelerate: (typeof videoAccelerations)[number];
   schedule?: string;
   cut?: string;
   guidanceSteps?: (typeof guidanceStepsChoices)[number];
-  provider: Provider;
-  threads?: number;
   json?: boolean;
 }
 
 export function animateCommand(): Command {
-  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
-  return new Command("animate")
+  const command = new Command("animate")
     .description("a moving picture from text, or from a picture")
     .argument("[prompt]", "what it shows (AnimateDiff)")
     .option("-o, --out <name>", "file to write, .gif, .webp or .mp4, or a folder (frames/) for PNG files", "out.gif")
-    .option("-m, --model <name>", "embedded model, folder in diffusers' layout, or Hub id", "fluent-emoji-motion")
+    .addOption(modelOption("fluent-emoji-motion"))
     .option("--adapter <name>", "motion adapter that makes a Stable Diffusion model one of videos: folder or Hub id")
     .option("--image <file>", "the picture that it begins at, instead of a prompt (Stable Video Diffusion)")
     .option("--negative <prompt>", "what it should not show", "")
-    .option("--frames <n>", "how many (16; of a picture what the model was trained with)", whole(1, 1024))
-    .option("--fps <n>", "frames a second (8; of a picture 7, and the model is told)", numberBetween(0.1, 50))
-    .option("--steps <n>", "solver steps", whole(1, 1000), 25)
-    .option(
-      "--guidance <scale>",
-      "how closely to follow the prompt (the model's own, or 7.5), or the picture at the end (3)",
-      numberBetween(0, 100),
-    )
-    .option("--motion <bucket>", "of a picture: how much is to move (127)", whole(0, 1023))
-    .option("--noise <strength>", "of a picture: how far the video may go from it (0.02)", numberBetween(0, 10))
-    .option("--seed <n>", "same seed, same video (random unless given)", whole(0, Number.MAX_SAFE_INTEGER - 1024))
-    .addOption(
-      new Option("--scheduler <name>", "another solver than the model's own").choices(Object.keys(schedulerChoices)),
-    )
-    .option("--width <pixels>", "width (the model's own)", whole(8, 8192))
-    .option("--height <pixels>", "height (the model's own)", whole(8, 8192))
+    .option("--frames <n>", "how many (16; of a picture what the model was trained with)", countBetween(1, 1024))
+    .option("--fps <n>", "frames a second (8; of a picture 7, and the model is told)", numberBetween(0.1, 50));
+  const guidance = "how closely to follow the prompt (the model's own, or 7.5), or the picture at the end (3)";
+  addOptions(command, samplerOptions(25, guidance))
+    .option("--motion <bucket>", "of a picture: how much is to move (127)", countBetween(0, 1023))
+    .option("--noise <strength>", "of a picture: how far the video may go from it (0.02)", numberBetween(0, 10));
+  addOptions(command, sizeOptions())
     .option("--memory <amount>", 'what it may take in all: "6GB", "800MB" (as much as it likes)')
     .addOption(
       new Option("--accelerate <method>", "do steps in part: Step Rehash")
@@ -87,11 +78,8 @@ export function animateCommand(): Command {
         "--guidance-steps <which>",
         "with rehash: work out both halves of guidance at full steps only, or at all (full; the others then cost half)",
       ).choices([...guidanceStepsChoices]),
-    )
-    .addOption(providerOption())
-    .addOption(threadsOption())
-    .option("--json", "print what was made as JSON")
-    .action(animate);
+    );
+  return addOptions(command, deviceOptions()).option("--json", "print what was made as JSON").action(animate);
 }
 
 async function animate(prompt: string | undefined, options: AnimateOptions): Promise<void> {
@@ -168,7 +156,6 @@ async function fromText(prompt: string, options: AnimateOptions, bars: Bars, sig
     const { guidance: guidanceScale = pipe.guidanceScale } = options;
     const { videos, seeds, warnings, fullSteps, rehashSteps } = await pipe(prompt, {
       ...common(options, bars, signal),
-      steps,
       frames,
       fps,
       guidanceScale,
@@ -197,7 +184,6 @@ async function fromPicture(options: AnimateOptions, bars: Bars, signal: AbortSig
   try {
     const { videos, seeds, fullSteps, rehashSteps } = await pipe(picture, {
       ...common(options, bars, signal),
-      steps,
       fps,
       minGuidanceScale: Math.min(1, maxGuidanceScale),
       maxGuidanceScale,
@@ -225,13 +211,13 @@ function chosen({ memory, accelerate }: AnimateOptions, fullSteps: number, rehas
   };
 }
 
-function loading({ provider, threads }: AnimateOptions, bars: Bars, signal: AbortSignal) {
-  return { provider, ...(threads ? { threads } : {}), signal, onDownload: bars.onDownload };
+function loading(options: AnimateOptions, bars: Bars, signal: AbortSignal) {
+  return { ...loadingOf(options), signal, onDownload: bars.onDownload };
 }
 
 /** What both pipelines are asked in the same words. */
 function common(options: AnimateOptions, bars: Bars, signal: AbortSignal) {
-  const { width, height, seed, scheduler, memory, accelerate: method } = options;
+  const { width, height, memory, accelerate: method } = options;
   const { schedule, cut, guidanceSteps } = options;
   const accelerate: VideoAccelerate =
     method === "rehash"
@@ -243,13 +229,10 @@ function common(options: AnimateOptions, bars: Bars, signal: AbortSignal) {
         }
       : method;
   return {
-    ...(memory === undefined ? {} : { memory }),
+    ...samplerOf(options),
+    ...defined({ width, height, memory }),
     accelerate,
     onGroup: bars.onGroup,
-    ...(width ? { width } : {}),
-    ...(height ? { height } : {}),
-    ...(seed === undefined ? {} : { seed }),
-    ...(scheduler ? { scheduler } : {}),
     signal,
     onStep: bars.onStep,
     onDecode: bars.onDecode,

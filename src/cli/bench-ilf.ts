@@ -11,7 +11,7 @@ import { benchGeometry, benchTraining, geometries } from "./bench-ilf-geometry.t
 import { type Mode, modesAtEqualTime } from "./bench-ilf-modes.ts";
 import { type Measured, type Row, score } from "./bench-ilf-scores.ts";
 import { machine, printMachine } from "./machine.ts";
-import { numberBetween } from "./numbers.ts";
+import { countBetween, numberBetween } from "./numbers.ts";
 import { threadsOption } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
@@ -32,21 +32,20 @@ interface Options {
 }
 
 export function benchIlfCommand(): Command {
-  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
   return new Command("ilf")
     .description("Inner Loop Feedback beside fewer steps and training-free caches, at equal time")
     .option("-m, --model <name>", "model with a feedback module", "fluent-emoji")
-    .option("--samples <n>", "pictures of each mode", whole(2, 100_000), 512)
-    .option("--steps <n>", "solver steps", whole(2, 1000), 20)
+    .option("--samples <n>", "pictures of each mode", countBetween(2, 100_000), 512)
+    .option("--steps <n>", "solver steps", countBetween(2, 1000), 20)
     .option("--guidance <scale>", "how closely to follow the prompt (the model's own)", numberBetween(0, 100))
     .option("--schedule <steps>", "ILF's full steps (its own)")
     .option("--also <schedules...>", "ILF with these schedules too")
-    .option("--seed <n>", "of the first picture", whole(0, 2 ** 31), 0)
+    .option("--seed <n>", "of the first picture", countBetween(0, 2 ** 31), 0)
     .addOption(
       new Option("--geometry <name>", "time alone, of a network of this size with random weights").choices(geometries),
     )
     .option("--train", "with --geometry: one update of a feedback module instead")
-    .option("--rounds <n>", "with --geometry: how often each kind of step is timed", whole(1, 1000), 5)
+    .option("--rounds <n>", "with --geometry: how often each kind of step is timed", countBetween(1, 1000), 5)
     .option("--sheet <file>", "PNG of the first 8 prompts in all modes")
     .addOption(threadsOption())
     .option("--json", "print the rows as JSON")

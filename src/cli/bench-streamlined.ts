@@ -8,7 +8,7 @@ import {
 } from "./bench-streamlined-geometry.ts";
 import { benchModel, type ModelBenchOptions, rehashRowText } from "./bench-streamlined-model.ts";
 import { machine, printMachine } from "./machine.ts";
-import { numberBetween } from "./numbers.ts";
+import { countBetween, numberBetween } from "./numbers.ts";
 import { threadsOption } from "./options.ts";
 import { interruptible } from "./terminal.ts";
 
@@ -20,7 +20,6 @@ interface Options extends MemoryBenchOptions, Omit<ModelBenchOptions, "model"> {
 }
 
 export function benchStreamlinedCommand(): Command {
-  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
   return new Command("streamlined")
     .description("peak memory and time of video networks by budget; Step Rehash beside fewer steps")
     .addOption(
@@ -33,13 +32,13 @@ export function benchStreamlinedCommand(): Command {
       "-m, --model <name>",
       "Step Rehash beside fewer steps and noise that is used again, on a text-to-video model",
     )
-    .option("--samples <n>", "with --model: videos of each mode", whole(2, 100_000), 64)
-    .option("--steps <n>", "with --model: solver steps", whole(2, 1000), 25)
-    .option("--frames <n>", "with --model: of a video", whole(1, 1024), 16)
+    .option("--samples <n>", "with --model: videos of each mode", countBetween(2, 100_000), 64)
+    .option("--steps <n>", "with --model: solver steps", countBetween(2, 1000), 25)
+    .option("--frames <n>", "with --model: of a video", countBetween(1, 1024), 16)
     .option("--guidance <scale>", "with --model: how closely to follow the prompt (its own)", numberBetween(0, 100))
     .option("--schedule <steps...>", "with --model: which steps are full; a row each (animate's)")
     .option("--cut <feature>", "with --model: where rehash steps come back in")
-    .option("--seed <n>", "of weights and inputs, or of the first video", whole(0, 2 ** 31), 0)
+    .option("--seed <n>", "of weights and inputs, or of the first video", countBetween(0, 2 ** 31), 0)
     .addOption(threadsOption())
     .addOption(new Option("--only <mode>", "one mode, in this process").hideHelp())
     .addOption(new Option("--out <file>", "where that puts what the network gave").hideHelp())

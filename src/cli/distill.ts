@@ -16,7 +16,7 @@ import { Distiller, type DistillProgress, type DistillSettings } from "../pipeli
 import { TextToImagePipeline, textToImageClasses } from "../pipelines/text-to-image.ts";
 import { defaultSchedule, parseSchedule } from "../sampling/step-policy.ts";
 import { resumeTraining, saveTraining } from "../training/checkpoint-node.ts";
-import { numberBetween } from "./numbers.ts";
+import { countBetween, numberBetween } from "./numbers.ts";
 import { threadsOption } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
@@ -50,27 +50,26 @@ interface Options {
 }
 
 export function distillCommand(): Command {
-  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
   return new Command("distill")
     .description("train a feedback module (ILF) for a DiT or PixArt model, which makes half of its steps cheap")
     .argument("[model]", "embedded model, folder in diffusers' layout, or Hub id", "fluent-emoji")
-    .option("--feed-block <b>", "features are taken after so many blocks (all but two)", whole(1, 10_000))
-    .option("--resume-block <r>", "and come back in after so many (the same)", whole(1, 10_000))
+    .option("--feed-block <b>", "features are taken after so many blocks (all but two)", countBetween(1, 10_000))
+    .option("--resume-block <r>", "and come back in after so many (the same)", countBetween(1, 10_000))
     .option(
       "--schedule <steps>",
       `which steps are full: "2" every second, "2:3:1" and the first 3 and last 1, "fif" these (${defaultSchedule})`,
     )
     .option("--from <folder>", "train this module further: its blocks and what it reads stay, and its schedule")
-    .option("--steps <n>", "updates of the module's weights", whole(1, 10_000_000), 2000)
+    .option("--steps <n>", "updates of the module's weights", countBetween(1, 10_000_000), 2000)
     .option("--out <folder>", "where the module goes (the folder ilf in the model's own)")
     .option("--captions <file>", "text file, a prompt a line, that trajectories are sampled for")
     .option("--learning-rate <rate>", "highest rate of AdamW", numberBetween(0, 1), 1e-3)
-    .option("--batch <n>", "inner steps in a batch", whole(1, 65536), 32)
-    .option("--sampling-steps <n>", "solver steps of the trajectories", whole(2, 1000), 20)
+    .option("--batch <n>", "inner steps in a batch", countBetween(1, 65536), 32)
+    .option("--sampling-steps <n>", "solver steps of the trajectories", countBetween(2, 1000), 20)
     .option("--guidance <scale>", "guidance of the trajectories (the pipeline's default)", numberBetween(0, 100))
     .option("--feature-loss <weight>", "weight of the features' error beside the output's", numberBetween(0, 1e6), 0)
     .option("--aim <share>", "lead this share of the way to a run of twice as many steps", numberBetween(0, 1), 0)
-    .option("--pictures <n>", "pictures sampled together", whole(1, 65536), 16)
+    .option("--pictures <n>", "pictures sampled together", countBetween(1, 65536), 16)
     .option("--reuse <n>", "how often an inner step is learned from, on average", numberBetween(0.01, 1e6), 4)
     .option("--memory <gigabytes>", "recorded steps that are kept", numberBetween(0.001, 10_000), 1)
     .addOption(
@@ -86,7 +85,7 @@ export function distillCommand(): Command {
       "leave the blocks after the module as they are in the backbone, instead of training copies",
     )
     .option("--minutes <n>", "stop after so long, with a checkpoint to go on from", numberBetween(0, 1e6), 1e6)
-    .option("--seed <n>", "of trajectories and batches", whole(0, 2 ** 31), 0)
+    .option("--seed <n>", "of trajectories and batches", countBetween(0, 2 ** 31), 0)
     .option("--fresh", "start anew even if there is a checkpoint")
     .addOption(threadsOption())
     .option("--json", "print progress and result as lines of JSON")

@@ -1,26 +1,28 @@
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { platform } from "#platform";
 import { type Evaluation, evaluate, type Scores } from "../metrics/evaluate.ts";
 import { Judge } from "../metrics/judge.ts";
-import { type SchedulerChoice, schedulerChoices } from "../pipelines/components.ts";
 import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
-import type { Provider } from "../runtime/runtime.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { describeOwnScores, type JudgeOptions, OwnJudges, type OwnScores } from "./eval-judges.ts";
-import { numberBetween } from "./numbers.ts";
-import { guidanceIntervalOption, providerOption, threadsOption } from "./options.ts";
+import { countBetween } from "./numbers.ts";
+import {
+  addOptions,
+  defined,
+  deviceOptions,
+  guidanceIntervalOption,
+  type LoadingOptions,
+  loadingOf,
+  type SamplerOptions,
+  samplerOptions,
+} from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
-interface EvalOptions extends JudgeOptions {
+interface EvalOptions extends JudgeOptions, Omit<LoadingOptions, "model">, SamplerOptions {
   samples: number;
   seed: number;
-  steps: number;
-  guidance?: number;
   guidanceInterval?: GuidanceInterval;
-  scheduler?: SchedulerChoice;
   batch: number;
-  provider: Provider;
-  threads?: number;
   json?: boolean;
 }
 
@@ -29,30 +31,17 @@ export const distanceNote =
   "published FIDs, which are of another network's features.";
 
 export function evalCommand(): Command {
-  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
-  return new Command("eval")
+  const command = new Command("eval")
     .description("measure the pictures that a text-to-image model makes, beside the best that they could be")
     .argument("[model]", "embedded model, folder in diffusers' layout, or Hub id", "fluent-emoji")
-    .option("--samples <n>", "pictures, each of another caption", whole(2, 100_000), 512)
-    .option("--seed <n>", "of the first picture; the next has the next", whole(0, Number.MAX_SAFE_INTEGER - 2 ** 20), 0)
-    .option("--steps <n>", "solver steps", whole(1, 1000), 20)
-    .option(
-      "--guidance <scale>",
-      "how closely to follow the prompt; 1 turns guidance off (the model's own)",
-      numberBetween(0, 100),
-    )
+    .option("--samples <n>", "pictures, each of another caption", countBetween(2, 100_000), 512);
+  addOptions(command, samplerOptions(20, "how closely to follow the prompt; 1 turns guidance off (the model's own)", 0))
     .addOption(guidanceIntervalOption())
-    .addOption(
-      new Option("--scheduler <name>", "another solver than the model's own").choices(Object.keys(schedulerChoices)),
-    )
-    .option("--batch <n>", "pictures that are made together", whole(1, 1024), 8)
+    .option("--batch <n>", "pictures that are made together", countBetween(1, 1024), 8)
     .option("--clip <name>", "CLIP score too, with this CLIPModel: folder or Hub id (openai/clip-vit-base-patch32)")
     .option("--inception <name>", "FID too: folder with pytorch-fid's weights as model.safetensors")
-    .option("--real <folder>", "pictures that FID holds the model's against")
-    .addOption(providerOption())
-    .addOption(threadsOption())
-    .option("--json", "print the figures as JSON")
-    .action(run);
+    .option("--real <folder>", "pictures that FID holds the model's against");
+  return addOptions(command, deviceOptions()).option("--json", "print the figures as JSON").action(run);
 }
 
 async function run(model: string, options: EvalOptions): Promise<void> {
@@ -63,8 +52,8 @@ async function run(model: string, options: EvalOptions): Promise<void> {
 
 async function evaluateModel(model: string, options: EvalOptions, signal: AbortSignal): Promise<void> {
   const started = performance.now();
-  const { samples, seed, steps, scheduler, batch, provider, threads } = options;
-  const session = { provider, ...(threads ? { threads } : {}) };
+  const { samples, seed, steps, scheduler, batch } = options;
+  const session = loadingOf(options);
   const bar = new ProgressBar("{bar} {value}/{total} pictures, {eta_formatted} left");
   try {
     const own = await OwnJudges.open(options, session, signal);
@@ -73,12 +62,8 @@ async function evaluateModel(model: string, options: EvalOptions, signal: AbortS
     const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, session);
     const result = await evaluate(pipe, judge, {
       samples,
-      seed,
-      steps,
-      guidanceScale,
-      guidanceInterval,
-      batch,
-      ...(scheduler ? { scheduler } : {}),
+      ...{ seed, steps, guidanceScale, guidanceInterval, batch },
+      ...defined({ scheduler }),
       signal,
       onProgress: ({ done, total }) => bar.show(done, total),
       onPictures: own.see,

@@ -5,56 +5,56 @@ import { Command, Option } from "commander";
 import { version } from "../../package.json";
 import { ArgumentError } from "../errors.ts";
 import { type Accelerate, type AccelerationMethod, accelerations } from "../pipelines/acceleration.ts";
-import { type SchedulerChoice, schedulerChoices } from "../pipelines/components.ts";
 import { contactSheet, encodePng, type Picture } from "../pipelines/picture.ts";
 import { type TextToImage, TextToImagePipeline } from "../pipelines/text-to-image.ts";
-import type { Provider } from "../runtime/runtime.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { parseSchedule } from "../sampling/step-policy.ts";
-import { numberBetween } from "./numbers.ts";
-import { guidanceIntervalOption, providerOption, threadsOption } from "./options.ts";
+import { countBetween, numberBetween } from "./numbers.ts";
+import {
+  addOptions,
+  defined,
+  deviceOptions,
+  guidanceIntervalOption,
+  type LoadingOptions,
+  loadingOf,
+  modelOption,
+  type SamplerOptions,
+  type SizeOptions,
+  samplerOf,
+  samplerOptions,
+  sizeOptions,
+} from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
-interface GenerateOptions {
+interface GenerateOptions extends LoadingOptions, SamplerOptions, SizeOptions {
   out: string;
-  model: string;
   negative: string;
-  steps: number;
-  guidance?: number;
   guidanceInterval?: GuidanceInterval;
-  seed?: number;
   count: number;
-  scheduler?: SchedulerChoice;
-  width?: number;
-  height?: number;
   accelerate?: AccelerationMethod;
   schedule?: string;
   threshold?: number;
-  provider: Provider;
-  threads?: number;
   json?: boolean;
 }
 
 export function generateCommand(): Command {
-  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
-  return new Command("generate")
+  const command = new Command("generate")
     .description("a picture from text")
     .argument("<prompt>", "what the picture shows")
     .option("-o, --out <file>", "PNG file to write", "out.png")
-    .option("-m, --model <name>", "embedded model, folder in diffusers' layout, or Hub id", "fluent-emoji")
+    .addOption(modelOption("fluent-emoji"))
     .option("--negative <prompt>", "what the picture should not show", "")
-    .option("--steps <n>", "solver steps", whole(1, 1000), 20)
     .option(
-      "--guidance <scale>",
-      "how closely to follow the prompt; at most 1 is without guidance (the model's own)",
-      numberBetween(0, 100),
-    )
+      "--count <n>",
+      "pictures, with seeds one after the other, and a contact sheet of them",
+      countBetween(1, 256),
+      1,
+    );
+  addOptions(
+    command,
+    samplerOptions(20, "how closely to follow the prompt; at most 1 is without guidance (the model's own)"),
+  )
     .addOption(guidanceIntervalOption())
-    .option("--seed <n>", "same seed, same picture (random unless given)", whole(0, Number.MAX_SAFE_INTEGER - 1024))
-    .option("--count <n>", "pictures, with seeds one after the other, and a contact sheet of them", whole(1, 256), 1)
-    .addOption(
-      new Option("--scheduler <name>", "another solver than the model's own").choices(Object.keys(schedulerChoices)),
-    )
     .addOption(
       new Option("--accelerate <method>", "do steps in part (ilf where the model has a feedback module)").choices(
         accelerations,
@@ -64,11 +64,8 @@ export function generateCommand(): Command {
       "--schedule <steps>",
       'ilf, cache, taylorseer: full steps; "2" every second, "2:3:1" and 3 first and 1 last',
     )
-    .option("--threshold <change>", "ilf, first-block, easycache: change that is let pass", numberBetween(0, 1e6))
-    .option("--width <pixels>", "width (the model's own)", whole(8, 8192))
-    .option("--height <pixels>", "height (the model's own)", whole(8, 8192))
-    .addOption(providerOption())
-    .addOption(threadsOption())
+    .option("--threshold <change>", "ilf, first-block, easycache: change that is let pass", numberBetween(0, 1e6));
+  return addOptions(command, [...sizeOptions(), ...deviceOptions()])
     .option("--json", "print what was made as JSON")
     .action(generate);
 }
@@ -84,22 +81,19 @@ async function generate(prompt: string, options: GenerateOptions): Promise<void>
 
 async function run(prompt: string, options: GenerateOptions, signal: AbortSignal): Promise<void> {
   const started = performance.now();
-  const { model, steps, count, width, height, seed, scheduler, negative } = options;
+  const { model, steps, count, width, height, scheduler, negative } = options;
   const pipe = await load(options, signal);
   const { guidance: guidanceScale = pipe.guidanceScale, guidanceInterval = pipe.guidanceInterval } = options;
   const bar = new ProgressBar("{bar} {value}/{total} steps, {eta_formatted} left");
   try {
     let firstStep = started;
     const { images, seeds, warnings, accelerate, fullSteps, innerSteps } = await pipe(prompt, {
-      steps,
+      ...samplerOf(options),
+      ...defined({ width, height }),
       guidanceScale,
       guidanceInterval,
       count,
       negativePrompt: negative,
-      ...(width ? { width } : {}),
-      ...(height ? { height } : {}),
-      ...(seed === undefined ? {} : { seed }),
-      ...(scheduler ? { scheduler } : {}),
       ...accelerationOf(options),
       signal,
       onStep: ({ index, steps: total }) => {
@@ -140,17 +134,16 @@ function accelerationOf({ accelerate, schedule, threshold }: GenerateOptions): {
     accelerate: {
       method: accelerate,
       ...(schedule === undefined ? {} : { schedule: parseSchedule(schedule) }),
-      ...(threshold === undefined ? {} : { threshold }),
+      ...defined({ threshold }),
     },
   };
 }
 
-async function load({ model, provider, threads }: GenerateOptions, signal: AbortSignal): Promise<TextToImage> {
+async function load(options: GenerateOptions, signal: AbortSignal): Promise<TextToImage> {
   const bar = new ProgressBar("downloading {bar} {percentage} %, {eta_formatted} left");
   try {
-    return await TextToImagePipeline.fromPretrained(model, {
-      provider,
-      ...(threads ? { threads } : {}),
+    return await TextToImagePipeline.fromPretrained(options.model, {
+      ...loadingOf(options),
       signal,
       // What is there already is told of too, at once.
       onDownload: ({ loaded, total }) => {

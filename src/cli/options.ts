@@ -1,11 +1,84 @@
-/** Options that several commands share. */
-import { InvalidArgumentError, Option } from "commander";
+/** Options that several commands share, and what pipelines are told of them. */
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { readDecimal } from "../checks.ts";
+import { type SchedulerChoice, schedulerChoices } from "../pipelines/components.ts";
+import type { Provider } from "../runtime/runtime.ts";
 import { checkGuidanceInterval, type GuidanceInterval } from "../sampling/guidance.ts";
-import { numberBetween } from "./numbers.ts";
+import { countBetween, numberBetween } from "./numbers.ts";
+
+/** Which model, and where it runs: of every command that opens one. */
+export interface LoadingOptions {
+  model: string;
+  provider: Provider;
+  threads?: number;
+}
+
+/** How the sampler runs: of every command that makes pictures or videos. */
+export interface SamplerOptions {
+  steps: number;
+  guidance?: number;
+  seed?: number;
+  scheduler?: SchedulerChoice;
+}
+
+export interface SizeOptions {
+  width?: number;
+  height?: number;
+}
+
+export function addOptions(command: Command, options: readonly Option[]): Command {
+  for (const option of options) command.addOption(option);
+  return command;
+}
+
+/** `LoadingOptions` without the model, which is an argument in some commands. */
+export const deviceOptions = (): Option[] => [providerOption(), threadsOption()];
+
+/** What a pipeline is opened with. */
+export const loadingOf = ({ provider, threads }: Omit<LoadingOptions, "model">) => ({
+  provider,
+  ...defined({ threads }),
+});
+
+/** `SamplerOptions`; `guidance` is what --guidance says. The seed is random unless given, or `seed`. */
+export const samplerOptions = (steps: number, guidance: string, seed?: number): Option[] => [
+  new Option("--steps <n>", "inference steps").argParser(countBetween(1, 1000)).default(steps),
+  new Option("--guidance <scale>", guidance).argParser(numberBetween(0, 100)),
+  seedOption(seed),
+  new Option("--scheduler <name>", "another solver than the model's own").choices(Object.keys(schedulerChoices)),
+];
+
+/** What a pipeline is asked for, but for the guidance, whose default is the pipeline's. */
+export const samplerOf = ({ steps, seed, scheduler }: SamplerOptions) => ({ steps, ...defined({ seed, scheduler }) });
+
+/** `SizeOptions`. */
+export const sizeOptions = (): Option[] => [
+  new Option("--width <pixels>", "width (the model's own)").argParser(countBetween(8, 8192)),
+  new Option("--height <pixels>", "height (the model's own)").argParser(countBetween(8, 8192)),
+];
+
+/** With room for the seeds of pictures after the first. */
+const seedOption = (seed?: number): Option => {
+  const parse = countBetween(0, Number.MAX_SAFE_INTEGER - 2 ** 20);
+  if (seed !== undefined)
+    return new Option("--seed <n>", "of the first; the next has the next").argParser(parse).default(seed);
+  return new Option("--seed <n>", "same seed, same result (random unless given)").argParser(parse);
+};
+
+export const modelOption = (model?: string): Option => {
+  const option = new Option("-m, --model <name>", "embedded model, folder in diffusers' layout, or Hub id");
+  return model === undefined ? option : option.default(model);
+};
+
+type Defined<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
+
+/** An object without the keys whose value is undefined: pipelines tell an option that is left out from one that is not. */
+export function defined<T extends object>(options: T): Defined<T> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Defined<T>;
+}
 
 export const threadsOption = () =>
-  new Option("--threads <n>", "CPU threads (all cores)").argParser(numberBetween(1, 256, { whole: true }));
+  new Option("--threads <n>", "CPU threads (all cores)").argParser(countBetween(1, 256));
 
 export const providerOption = () =>
   new Option("--provider <name>", "where to compute").choices(["cpu", "webgpu", "cuda"]).default("cpu");

@@ -9,7 +9,7 @@ import { ImageToVideoPipeline, imageToVideoClass } from "../pipelines/image-to-v
 import { readPicture } from "../pipelines/picture-node.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
 import { type Change, type Proposal, propose, RehashProfile } from "../streamlined/profile.ts";
-import { numberBetween } from "./numbers.ts";
+import { countBetween, numberBetween } from "./numbers.ts";
 import { threadsOption } from "./options.ts";
 import { writePlot } from "./plot.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
@@ -31,20 +31,19 @@ interface Options {
 }
 
 export function rehashProfileCommand(): Command {
-  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
   return new Command("rehash-profile")
     .description("how much a video model's features change from step to step, and the cut and schedule to use")
     .argument("<model>", "embedded model, folder in diffusers' layout, or Hub id")
     .option("--prompt <text...>", "what to measure on; each is a video", ["a person walking", "a burning candle"])
     .option("--image <file>", "the picture to measure on (Stable Video Diffusion)")
     .option("--adapter <name>", "motion adapter that makes a Stable Diffusion model one of videos")
-    .option("--steps <n>", "solver steps", whole(2, 1000), 25)
-    .option("--full <n>", "how many of them are to be full", whole(1, 1000), 13)
+    .option("--steps <n>", "solver steps", countBetween(2, 1000), 25)
+    .option("--full <n>", "how many of them are to be full", countBetween(1, 1000), 13)
     .option("--speedup <times>", "at least as much faster than full steps alone", numberBetween(1, 100), 1.6)
-    .option("--frames <n>", "of a video", whole(1, 1024))
-    .option("--width <pixels>", "width (the model's own)", whole(8, 8192))
-    .option("--height <pixels>", "height (the model's own)", whole(8, 8192))
-    .option("--seed <n>", "of the first video", whole(0, 2 ** 31), 0)
+    .option("--frames <n>", "of a video", countBetween(1, 1024))
+    .option("--width <pixels>", "width (the model's own)", countBetween(8, 8192))
+    .option("--height <pixels>", "height (the model's own)", countBetween(8, 8192))
+    .option("--seed <n>", "of the first video", countBetween(0, 2 ** 31), 0)
     .option("-o, --out <folder>", "where to write profile.json and the map", "rehash-profile")
     .addOption(threadsOption())
     .option("--json", "print the proposal as JSON")
