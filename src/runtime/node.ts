@@ -1,21 +1,31 @@
 /** ONNX Runtime in Node. Weights are mapped from the checkpoint's own files. */
 import { readFileSync, realpathSync } from "node:fs";
 import { basename, sep } from "node:path";
-import * as ort from "onnxruntime-node";
+import { env as common } from "onnxruntime-common";
 import { ArgumentError } from "../errors.ts";
 import type { OnnxModel } from "../graph/onnx.ts";
 import { commonOptions, OrtSession } from "./ort-session.ts";
 import type { Runtime, SessionOptions, WeightLocations } from "./runtime.ts";
+import { disableTelemetry } from "./telemetry-node.ts";
+
+let loaded: Promise<typeof import("onnxruntime-node")> | undefined;
+
+/** ONNX Runtime decides about telemetry once, when it starts: so it is loaded when first used and not before. */
+function load(): Promise<typeof import("onnxruntime-node")> {
+  loaded ??= disableTelemetry().then(() => import("onnxruntime-node"));
+  return loaded;
+}
 
 async function compile(model: OnnxModel, weights: WeightLocations = new Map(), options: SessionOptions = {}) {
   const folder = weightFolder(model, weights);
-  const common = commonOptions(options);
+  const shared = commonOptions(options);
+  const ort = await load();
   const session = await ort.InferenceSession.create(model.bytes, {
-    ...common,
+    ...shared,
     executionProviders: [options.provider ?? "cpu"],
     extra: {
       session: {
-        ...(common.extra as { session: object }).session,
+        ...(shared.extra as { session: object }).session,
         ...(folder ? { model_external_initializers_file_folder_path: folder } : {}),
       },
     },
@@ -54,7 +64,7 @@ function peakMemory(): number {
 
 export const nodeRuntime: Runtime = {
   name: "onnxruntime-node",
-  version: ort.env.versions.node ?? "",
+  version: common.versions.common,
   compile,
   peakMemory,
   residentMemory: () => process.memoryUsage.rss(),

@@ -1,0 +1,33 @@
+/**
+ * ONNX Runtime's native builds for Linux and macOS send telemetry from version 1.29 on: the first session writes a database
+ * and a device identifier into the user's home and looks for a server. `ORT_DISABLE_TELEMETRY=1` turns all of it off, if it
+ * is in the environment of the process before ONNX Runtime starts.
+ */
+import { isMainThread } from "node:worker_threads";
+
+const VARIABLE = "ORT_DISABLE_TELEMETRY";
+
+/** Turns telemetry off for this process, unless its environment has a value for the variable already. */
+export async function disableTelemetry(): Promise<void> {
+  // Jest gives its tests a copy of `process`, whose environment is not that of the process.
+  const { env } = process.getBuiltinModule("node:process");
+  env[VARIABLE] ??= "1";
+  if (!isMainThread) await setInMainThread(env[VARIABLE]);
+}
+
+/** A worker thread's `process.env` is a copy too. The main thread's is what native code sees; the inspector reaches it. */
+async function setInMainThread(value: string): Promise<void> {
+  try {
+    const { Session } = await import("node:inspector/promises");
+    const session = new Session();
+    session.connectToMainThread();
+    const expression = `process.env[${JSON.stringify(VARIABLE)}] ??= ${JSON.stringify(value)}`;
+    await session.post("Runtime.evaluate", { expression });
+    session.disconnect();
+  } catch (error) {
+    process.emitWarning(
+      `ONNX Runtime's telemetry cannot be turned off from this worker thread (${(error as Error).message}). ` +
+        `Start the process with ${VARIABLE}=1 in its environment.`,
+    );
+  }
+}
