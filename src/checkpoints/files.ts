@@ -1,4 +1,7 @@
 import { CheckpointError } from "../errors.ts";
+import { limitsOf, maxTextBytes, parseJson, quote } from "./json.ts";
+
+export { describe, expectObject, parseJson, quote } from "./json.ts";
 
 /** A file that can be read in parts: on disk, behind a URL, in memory. */
 export interface ByteSource {
@@ -24,15 +27,16 @@ export abstract class Folder {
     return undefined;
   }
 
-  /** A whole file as UTF-8 text. */
+  /** A whole file as UTF-8 text. Throws CheckpointError if it is not, or is larger than any such file of a checkpoint. */
   async text(path: string): Promise<string> {
-    return decode(await this.source(path));
+    return decode(await this.source(path), maxTextBytes);
   }
 
-  /** A whole file as JSON, with the infinities that Python writes. */
+  /** A whole file as JSON, with the infinities that Python writes, within the limits for its name. */
   async json(path: string): Promise<unknown> {
     const source = await this.source(path);
-    return parseJson(await decode(source), source.name);
+    const limits = limitsOf(path);
+    return parseJson(await decode(source, limits.bytes), source.name, limits);
   }
 
   /** The folder of this name that lies where this one does; null where there is no such place. Nothing is read. */
@@ -75,57 +79,18 @@ class SubFolder extends Folder {
   }
 }
 
-async function decode(source: ByteSource): Promise<string> {
+async function decode(source: ByteSource, limit: number): Promise<string> {
+  if (source.size > limit) {
+    throw new CheckpointError(
+      `${source.name}: has ${source.size} bytes; the limit for a file of this name is ${limit} (${limit / 2 ** 20} MiB).`,
+    );
+  }
   const bytes = await source.read(0, source.size);
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (cause) {
     throw new CheckpointError(`${source.name}: expected UTF-8 text, found bytes that are not.`, { cause });
   }
-}
-
-/**
- * JSON as Python's json module writes it: schedulers' configs hold a bare `-Infinity` (`lambda_min_clipped`), which
- * is not JSON. Throws CheckpointError that names the file.
- */
-export function parseJson(text: string, name: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    try {
-      if (text.length < 1 << 20 && text.includes("Infinity")) return JSON.parse(withInfinities(text));
-    } catch {
-      // the first error is about the file as it is
-    }
-    throw new CheckpointError(`${name}: not valid JSON: ${(cause as Error).message}`, { cause });
-  }
-}
-
-/** 1e999 is valid JSON and parses to Infinity. Strings are matched first, so that nothing inside one is replaced. */
-function withInfinities(text: string): string {
-  return text.replace(/"(?:[^"\\]|\\.)*"|Infinity/g, (match) => (match === "Infinity" ? "1e999" : match));
-}
-
-/** `value` if it is a JSON object. Throws CheckpointError that says what is there instead. */
-export function expectObject(value: unknown, name: string): Record<string, unknown> {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-  throw new CheckpointError(`${name}: expected a JSON object, found ${describe(value)}.`);
-}
-
-/** A JSON value as an error message shows it: its kind, and the value itself where it is short. */
-export function describe(value: unknown): string {
-  if (Array.isArray(value)) return value.length <= 8 ? clip(JSON.stringify(value)) : `an array of ${value.length}`;
-  if (typeof value === "object" && value !== null) return "an object";
-  return clip(JSON.stringify(value) ?? String(value));
-}
-
-/** A name from a file, quoted, and no longer than an error message can bear. */
-export function quote(name: string): string {
-  return clip(JSON.stringify(name));
-}
-
-function clip(text: string, limit = 120): string {
-  return text.length <= limit ? text : `${text.slice(0, limit)}... (${text.length} characters)`;
 }
 
 /**

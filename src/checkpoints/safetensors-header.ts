@@ -1,5 +1,5 @@
 import { CheckpointError } from "../errors.ts";
-import { describe, expectObject, quote } from "./files.ts";
+import { checkJson, describe, expectObject, type JsonLimits, quote } from "./json.ts";
 
 /** Bytes an element takes, for each element type that halfstep reads. */
 export const storedBytes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, BOOL: 1 } as const;
@@ -29,8 +29,13 @@ export interface Header {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** The reference reader's limit, so that a header cannot ask for an absurd allocation. */
-export const maxHeaderBytes = 100_000_000;
+/**
+ * Bytes of a header. The format allows 100 MB, of which a hostile file makes gigabytes; published checkpoints have at most
+ * about 1 MB (100 bytes a tensor), and some trainers put a few MB about their data into the metadata.
+ */
+export const maxHeaderBytes = 16 * 2 ** 20;
+/** Tensors lie at depth 2, their shapes at 3. 48 MiB of values are about 50,000 tensors; a large model has 3,000. */
+const headerLimits: JsonLimits = { bytes: maxHeaderBytes, depth: 8, keys: 60_000, memory: 48 * 2 ** 20 };
 /** The file starts with the header's length as a little-endian uint64. */
 export const lengthBytes = 8;
 
@@ -52,7 +57,9 @@ export function headerLength(start: Uint8Array, fileSize: number, fileName: stri
     );
   }
   if (length > BigInt(maxHeaderBytes)) {
-    throw new CheckpointError(`${fileName}: its header should have ${length} bytes; the limit is ${maxHeaderBytes}.`);
+    throw new CheckpointError(
+      `${fileName}: its header should have ${length} bytes; the limit is ${maxHeaderBytes} (16 MiB).`,
+    );
   }
   return Number(length);
 }
@@ -86,18 +93,29 @@ function parseObject(bytes: Uint8Array, fileName: string): Record<string, unknow
     throw new CheckpointError(`${fileName}: not a safetensors file: its header does not start with "{".`);
   }
   let text: string;
+  let keys: number;
   let json: unknown;
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    keys = checkJson(text, `${fileName}: header`, headerLimits);
     json = JSON.parse(text);
   } catch (cause) {
+    if (cause instanceof CheckpointError) throw cause;
     throw new CheckpointError(`${fileName}: its header is not valid JSON: ${(cause as Error).message}`, { cause });
   }
-  const duplicate = duplicateKey(text);
-  if (duplicate !== undefined) {
-    throw new CheckpointError(`${fileName}: its header has the name ${quote(duplicate)} more than once.`);
+  if (countKeys(json) !== keys) {
+    throw new CheckpointError(
+      `${fileName}: its header has the name ${quote(duplicateKey(text) ?? "")} more than once.`,
+    );
   }
   return expectObject(json, `${fileName}: header`);
+}
+
+/** Keys of a value and of all within it; fewer than the text has where one is repeated. */
+function countKeys(value: unknown): number {
+  if (typeof value !== "object" || value === null) return 0;
+  const inside: unknown[] = Object.values(value);
+  return inside.reduce((sum: number, child) => sum + countKeys(child), Array.isArray(value) ? 0 : inside.length);
 }
 
 /**

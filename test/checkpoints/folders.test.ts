@@ -12,7 +12,14 @@ import {
   readConfig,
   readModelIndex,
 } from "../../src/checkpoints/diffusers-folder.ts";
-import { blobSource, type Folder, insidePath, MemoryFolder, parseJson } from "../../src/checkpoints/files.ts";
+import {
+  blobSource,
+  describe as describeValue,
+  type Folder,
+  insidePath,
+  MemoryFolder,
+  parseJson,
+} from "../../src/checkpoints/files.ts";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
 import { SafetensorsFile } from "../../src/checkpoints/safetensors.ts";
 import { encodeSafetensors } from "../../src/checkpoints/safetensors-writer.ts";
@@ -132,6 +139,46 @@ describe("configurations", () => {
     expect(parseJson(text, "x")).toEqual({ lambda_min_clipped: -Infinity, a: [Infinity], b: '-Infinity " Infinity' });
     expect(() => parseJson('{"a": Infinity', "x.json")).toThrow(/^x.json: not valid JSON/);
   });
+
+  it("have limits in size, depth and number of values, and errors show no more than is readable", async () => {
+    const nested = (depth: number) => "[".repeat(depth) + "]".repeat(depth);
+    const keys = (count: number) => `{${Array.from({ length: count }, (_, i) => `"k${i}":0`).join(",")}}`;
+    const files = new Map<string, string | Blob>([
+      ["deep/config.json", nested(1e5)],
+      ["just/config.json", nested(64)],
+      ["wide/config.json", `[${"{},".repeat(1e6)}1]`],
+      ["keys/config.json", keys(200_001)],
+      ["vocab.json", keys(300_000)],
+      ["large/config.json", new Blob([new Uint8Array(2 ** 24 + 1)])],
+      ["strings/config.json", JSON.stringify(["x".repeat(1e6), null, 1])],
+    ]);
+    const folder = new MemoryFolder("m", files);
+    const refused = (name: string) => expect(readConfig(folder.sub(name))).rejects;
+    await refused("deep").toThrow(
+      new CheckpointError("deep/config.json: its JSON is nested more than 64 deep, which is the limit here."),
+    );
+    await refused("just").toThrow(
+      new CheckpointError("m/just/config.json: expected a JSON object, found an array of 1."),
+    );
+    await refused("wide").toThrow(/^wide\/config.json: its JSON has so many values .* the limit is 64\.$/);
+    await refused("keys").toThrow(/^keys\/config.json: an object in its JSON has more than 200000 names/);
+    expect(Object.keys((await folder.json("vocab.json")) as object).length).toBe(300_000);
+    await refused("large").toThrow(/^large\/config.json: has 16777217 bytes; the limit .* is 16777216 \(16 MiB\)/);
+    await refused("strings").toThrow(/found \["x{100,}\.\.\. \(\d+ characters\)\.$/);
+  });
+
+  it.each([
+    [Number.NaN, "NaN"],
+    [Number.NEGATIVE_INFINITY, "-Infinity"],
+    [5n, "5"],
+    ["a\n", '"a\\n"'],
+    [undefined, "undefined"],
+    [() => 1, "a function"],
+    [[1, null, "a"], '[1,null,"a"]'],
+    [[[1]], "an array of 1"],
+    [Array(9).fill(0), "an array of 9"],
+    [{ a: 1 }, "an object"],
+  ])("describes %s as %s", (value, text) => expect(describeValue(value)).toBe(text));
 
   it("are found under the name that the component's kind has", async () => {
     const folder = folderOf({
