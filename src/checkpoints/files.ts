@@ -22,6 +22,11 @@ export abstract class Folder {
   abstract has(path: string): Promise<boolean>;
   /** Opens a file. Throws CheckpointError if it is not there or the path leaves the folder. */
   abstract source(path: string): Promise<ByteSource>;
+  /** Names of what lies directly in this folder, or in the folder `path` of it; undefined where nobody can tell. */
+  async list(_path = ""): Promise<string[] | undefined> {
+    return undefined;
+  }
+
   /** Where the file is on this machine's disk; undefined for folders that are elsewhere. */
   nativePath(_path: string): string | undefined {
     return undefined;
@@ -68,6 +73,10 @@ class SubFolder extends Folder {
 
   override async source(path: string): Promise<ByteSource> {
     return this.parent.source(this.inside(path));
+  }
+
+  override async list(path = ""): Promise<string[] | undefined> {
+    return this.parent.list(path === "" ? this.prefix : this.inside(path));
   }
 
   override nativePath(path: string): string | undefined {
@@ -156,6 +165,12 @@ export class MemoryFolder extends Folder {
 
   override async has(path: string): Promise<boolean> {
     return this.files.has(insidePath(path, this.name));
+  }
+
+  override async list(path = ""): Promise<string[]> {
+    const prefix = path === "" ? "" : `${insidePath(path, this.name)}/`;
+    const inside = [...this.files.keys()].filter((file) => file.startsWith(prefix));
+    return [...new Set(inside.map((file) => file.slice(prefix.length).split("/")[0]!))];
   }
 
   override async source(path: string): Promise<ByteSource> {

@@ -1,6 +1,6 @@
 import { HubError } from "../errors.ts";
 import type { ModelIndex } from "./diffusers-folder.ts";
-import { weightNames } from "./weights.ts";
+import { chooseWeights, isPickle, requireVariant, whyNoWeights } from "./weight-names.ts";
 
 export interface Selection {
   /** Weights' variant to prefer, such as "fp16"; full precision unless given. */
@@ -11,14 +11,13 @@ export interface Selection {
 
 /** What tokenizers have beside JSON: vocabularies and SentencePiece models. */
 const tokenizerFile = /(^|\/)(merges\.txt|vocab\.txt|spiece\.model|tokenizer\.model|sentencepiece\.bpe\.model)$/;
-const pickle = /^(diffusion_pytorch_model|pytorch_model)([.-].*)?\.bin$/;
 
 /**
  * Which of a repository's files a pipeline needs: configurations, tokenizers, and each component's weights once, as
  * safetensors. Repositories have them several times over, in formats and precisions that would never be opened.
  *
  * `index` is the repository's model_index.json; a repository without one is a single component. Throws HubError if a
- * component's weights are there only as Python pickles.
+ * component's weights are there only as Python pickles, CheckpointError if the variant is not there or has to be chosen.
  */
 export function selectFiles(
   paths: readonly string[],
@@ -29,6 +28,14 @@ export function selectFiles(
   const wanted = named.filter((name) => (components ? components.includes(name) : name !== "safety_checker"));
   // Beside a model_index.json lie the same weights again in one file for other programs.
   const root = filesIn(paths, "").filter(isSmall);
+  if (variant !== undefined) {
+    const folders = index ? wanted.map((name) => `${name}/`) : [""];
+    requireVariant(
+      variant,
+      folders.map((folder) => filesIn(paths, folder)),
+      "The repository",
+    );
+  }
   if (!index) return [...root, ...selectWeights(filesIn(paths, ""), variant, "the repository")];
   const inFolders = wanted.flatMap((name) => {
     const files = filesIn(paths, `${name}/`);
@@ -49,24 +56,10 @@ function isSmall(file: string): boolean {
   return (file.endsWith(".json") && !/\.index\.([^.]+\.)?json$/.test(file)) || tokenizerFile.test(file);
 }
 
-/** The first of the names that `openWeights` would look for, and the shards of that name. */
+/** What `openWeights` would open, with its shards. */
 function selectWeights(files: readonly string[], variant: string | undefined, where: string): string[] {
-  for (const [file, index] of weightNames(variant)) {
-    if (files.includes(file)) return [file];
-    if (!files.includes(index)) continue;
-    const [stem, infix] = [index.slice(0, index.indexOf(".")), /\.index\.(.+)\.json$/.exec(index)?.[1]];
-    const shards = files.filter((name) => {
-      const [, shardStem, before, after] =
-        /^([^.-]+)(?:\.([^-]+))?-\d+-of-\d+(?:\.(.+))?\.safetensors$/.exec(name) ?? [];
-      return shardStem === stem && (before ?? after) === infix;
-    });
-    return [index, ...shards];
-  }
-  if (files.some((file) => pickle.test(file))) {
-    throw new HubError(
-      `${where} has its weights only as Python pickles (.bin), which can run code and are not read. Look for a ` +
-        'revision with safetensors (often a pull request, as revision "refs/pr/1"), or convert the model.',
-    );
-  }
+  const choice = chooseWeights(files, variant, where);
+  if (choice) return [choice.file, ...choice.shards];
+  if (files.some(isPickle)) throw new HubError(`${where}: ${whyNoWeights(files)}`);
   return [];
 }

@@ -1,4 +1,4 @@
-import { type FileHandle, open, realpath, stat } from "node:fs/promises";
+import { type FileHandle, open, readdir, realpath, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { CheckpointError } from "../errors.ts";
 import { type ByteSource, checkRange, Folder, insidePath } from "./files.ts";
@@ -67,6 +67,15 @@ export class NodeFolder extends Folder {
     } catch (cause) {
       if (isMissing(cause)) return false;
       throw cause;
+    }
+  }
+
+  override async list(path = ""): Promise<string[]> {
+    try {
+      return await readdir(path === "" ? this.path : this.nativePath(path));
+    } catch (cause) {
+      if (isMissing(cause)) return [];
+      throw new CheckpointError(`${this.name}: ${(cause as Error).message}.`, { cause });
     }
   }
 

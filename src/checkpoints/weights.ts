@@ -2,6 +2,7 @@ import { CheckpointError } from "../errors.ts";
 import type { FloatTensor, Tensor } from "../tensor.ts";
 import { describe, expectObject, type Folder, insidePath, quote } from "./files.ts";
 import { memoryDType, readTensor, SafetensorsFile, type TensorEntry } from "./safetensors.ts";
+import { chooseWeights, requireVariant, usualNames, whyNoWeights } from "./weight-names.ts";
 
 /** The tensors of one model, whether in one file or in several shards. */
 export class WeightFiles {
@@ -72,42 +73,31 @@ export class WeightFiles {
   }
 }
 
-/** What diffusers and what transformers call a model's weights. */
-const stems = ["diffusion_pytorch_model", "model"];
-
 /**
- * Names that a folder's weights may have, in the order in which they are looked for: `[file, its shard index]`.
- * The variant that was asked for comes first, then full precision, then "fp16", which some checkpoints have alone.
+ * Opens the weights in a component's folder: `diffusion_pytorch_model` or `model`, whole or in shards, of a variant
+ * such as "fp16" where there is one (`chooseWeights` says which). Only headers are read. Throws CheckpointError if there
+ * are none, or if they are malformed.
  */
-export function weightNames(variant?: string): [string, string][] {
-  const variants = [...new Set([variant ?? "", "", "fp16"])].map((name) => (name === "" ? "" : `.${name}`));
-  return variants.flatMap((infix) =>
-    stems.map((stem): [string, string] => [
-      `${stem}${infix}.safetensors`,
-      `${stem}.safetensors.index${infix}.json`, // where diffusers and transformers put the variant
-    ]),
-  );
+export async function openWeights(folder: Folder, variant?: string): Promise<WeightFiles> {
+  const names = (await folder.list()) ?? (await firstOf(folder, usualNames(variant)));
+  const choice = chooseWeights(names, variant, folder.name);
+  if (!choice) throw new CheckpointError(`${folder.name}: ${whyNoWeights(names)}`);
+  if (choice.sharded) return openShards(folder, choice.file);
+  return WeightFiles.of(await SafetensorsFile.open(await folder.source(choice.file)));
+}
+
+async function firstOf(folder: Folder, names: readonly string[]): Promise<string[]> {
+  for (const name of names) if (await folder.has(name)) return [name];
+  return [];
 }
 
 /**
- * Opens the weights in a component's folder: `diffusion_pytorch_model` or `model`, whole or in shards, of a variant
- * such as "fp16" where there is one. Only headers are read. Throws CheckpointError if there are none, or if they are
- * malformed.
+ * Checks that a variant that was asked for is there: of a pipeline at least one component must have it, as in diffusers.
+ * Folders that cannot be listed are not checked. Throws CheckpointError that names the variants that are there.
  */
-export async function openWeights(folder: Folder, variant?: string): Promise<WeightFiles> {
-  const names = weightNames(variant);
-  for (const [file, index] of names) {
-    if (await folder.has(file)) return WeightFiles.of(await SafetensorsFile.open(await folder.source(file)));
-    if (await folder.has(index)) return openShards(folder, index);
-  }
-  for (const pickle of ["diffusion_pytorch_model.bin", "pytorch_model.bin"]) {
-    if (!(await folder.has(pickle))) continue;
-    throw new CheckpointError(
-      `${folder.name}: has ${pickle}, a Python pickle, which can run code and is not read; convert it to safetensors ` +
-        "(save_pretrained with safe_serialization=True).",
-    );
-  }
-  throw new CheckpointError(`${folder.name}: has no weights; looked for ${names.flat().join(", ")}.`);
+export async function checkVariant(folder: Folder, components: readonly string[], variant: string): Promise<void> {
+  const lists = await Promise.all(["", ...components].map((name) => folder.sub(name).list()));
+  if (lists.every((names) => names !== undefined)) requireVariant(variant, lists, folder.name);
 }
 
 /** The index says which shard has which tensor; it is checked against the shards' headers. */

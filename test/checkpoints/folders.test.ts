@@ -24,7 +24,8 @@ import { NodeFolder } from "../../src/checkpoints/node.ts";
 import { SafetensorsFile } from "../../src/checkpoints/safetensors.ts";
 import { encodeSafetensors } from "../../src/checkpoints/safetensors-writer.ts";
 import { HttpFolder } from "../../src/checkpoints/web.ts";
-import { checkWeights, openWeights, WeightFiles } from "../../src/checkpoints/weights.ts";
+import { chooseWeights } from "../../src/checkpoints/weight-names.ts";
+import { checkVariant, checkWeights, openWeights, WeightFiles } from "../../src/checkpoints/weights.ts";
 import { CheckpointError, HubError } from "../../src/errors.ts";
 import { floatTensor, int64Tensor, type Tensor } from "../../src/tensor.ts";
 import { concat, file } from "./support.ts";
@@ -218,6 +219,44 @@ describe("weights in a folder", () => {
     expect(await first(folderOf({ "model.fp16.safetensors": await weights({ a: 3 }) }))).toBe(3);
   });
 
+  it("are the only variant that is there, and are named where there are several", async () => {
+    // What save_pretrained(variant="bf16") of diffusers 0.39 writes
+    const single = folderOf({ "unet/diffusion_pytorch_model.bf16.safetensors": await weights({ a: 4 }) }).sub("unet");
+    expect([await first(single), await first(single, "bf16"), await first(single, "fp16")]).toEqual([4, 4, 4]);
+    const several = folderOf({
+      "model.bf16.safetensors": await weights({ a: 5 }),
+      "model.fp32.safetensors": await weights({ a: 6 }),
+    });
+    expect(await first(several, "fp32")).toBe(6);
+    await expect(openWeights(several)).rejects.toThrow(/^m: .*variants bf16, fp32 .* \(--variant bf16\)\.$/);
+  });
+
+  it("have the variant that is asked for in one component at least", async () => {
+    const folder = folderOf({ "unet/model.fp16.safetensors": "", "vae/model.safetensors": "" });
+    await checkVariant(folder, ["unet", "vae", "scheduler"], "fp16");
+    await expect(checkVariant(folder, ["unet", "vae"], "bf16")).rejects.toThrow(
+      new CheckpointError('m: has no weights of variant "bf16"; there is "fp16", full precision (no variant).'),
+    );
+  });
+
+  // Names in use since shards came: diffusers before and after 0.31, transformers
+  it.each([
+    ["diffusion_pytorch_model.safetensors.index.fp16.json", "diffusion_pytorch_model.fp16-00001-of-00002.safetensors"],
+    ["diffusion_pytorch_model.safetensors.fp16.index.json", "diffusion_pytorch_model-00001-of-00002.fp16.safetensors"],
+    ["diffusion_pytorch_model.fp16.safetensors.index.json", "diffusion_pytorch_model.fp16-00001-of-00002.safetensors"],
+    ["model.safetensors.index.fp16.json", "model.fp16-00001-of-00002.safetensors"],
+    ["model.safetensors.index.json", "model-00001-of-00002.safetensors"],
+  ])("may be in shards with the index %s", async (index, shard) => {
+    const folder = folderOf({
+      [index]: JSON.stringify({ weight_map: { a: shard } }),
+      [shard]: await weights({ a: 7 }),
+    });
+    expect(await first(folder)).toBe(7);
+    expect(await first(folder, "fp16")).toBe(7);
+    const names = (await folder.list())!;
+    expect(chooseWeights(names, undefined, "m")).toMatchObject({ file: index, sharded: true, shards: [shard] });
+  });
+
   it("may be in shards", async () => {
     const folder = folderOf({
       "unet/diffusion_pytorch_model.safetensors.index.json": JSON.stringify({
@@ -258,8 +297,23 @@ describe("weights in a folder", () => {
 
   it("are missed with what was looked for, and pickles are named", async () => {
     await expect(openWeights(folderOf({}))).rejects.toThrow(/looked for diffusion_pytorch_model.safetensors, /);
-    await expect(openWeights(folderOf({ "pytorch_model.bin": "" }))).rejects.toThrow(
-      /Python pickle.*not read; convert/,
+    for (const pickle of [
+      "pytorch_model.bin",
+      "diffusion_pytorch_model.fp16.bin",
+      "pytorch_model-00001-of-00002.bin",
+      "pytorch_model.bin.index.json",
+      "v1-5-pruned.ckpt",
+    ]) {
+      await expect(openWeights(folderOf({ [pickle]: "" }))).rejects.toThrow(
+        new RegExp(`^m: has its weights only as "${pickle}": Python pickles.*not read. Convert`),
+      );
+    }
+    await expect(openWeights(folderOf({ "optimizer.bin": "" }))).rejects.toThrow(/m: has no weights; looked for/);
+    await expect(openWeights(folderOf({ "lora.safetensors": "" }))).rejects.toThrow(
+      /m: has "lora.safetensors", but no weights by a name that is known; looked for/,
+    );
+    await expect(openWeights(folderOf({ "model-00001-of-00002.safetensors": "" }))).rejects.toThrow(
+      /m: has "model-00001-of-00002.safetensors" without their index \(model.safetensors.index.json\)/,
     );
     const index = folderOf({ "model.safetensors.index.json": "{}" });
     await expect(openWeights(index)).rejects.toThrow(/weight_map: expected a JSON object, found undefined/);

@@ -312,7 +312,7 @@ describe("selectFiles", () => {
   it("refuses weights that are only pickles", () => {
     const paths = ["model_index.json", "transformer/config.json", "transformer/diffusion_pytorch_model.bin"];
     expect(() => selectFiles(paths, index("transformer"))).toThrow(
-      /transformer has its weights only as Python pickles/,
+      /transformer: has its weights only as "diffusion_pytorch_model.bin": Python pickles/,
     );
   });
 });
