@@ -12,7 +12,8 @@ export type ConfigOf<F extends Fields> = { readonly [K in keyof F]: F[K] extends
 
 /** A finite number in [min, max]. */
 export function real(fallback: number, min = -Infinity, max = Infinity): Field<number> {
-  const expected = min > -Infinity || max < Infinity ? `a number from ${min} to ${max}` : "a finite number";
+  const above = min === Number.MIN_VALUE ? "a number above 0" : `a number of at least ${min}`;
+  const expected = min === -Infinity ? "a finite number" : max === Infinity ? above : `a number from ${min} to ${max}`;
   return {
     fallback,
     expected,
@@ -20,10 +21,14 @@ export function real(fallback: number, min = -Infinity, max = Infinity): Field<n
   };
 }
 
-/** A whole number, at least `min`. */
-export function whole(fallback: number, min = 0): Field<number> {
-  const expected = `a whole number, at least ${min}`;
-  return { fallback, expected, read: (v) => (Number.isSafeInteger(v) && (v as number) >= min ? Number(v) : undefined) };
+/** A whole number in [min, max]. */
+export function whole(fallback: number, min: number, max: number): Field<number> {
+  const expected = `a whole number from ${min} to ${max}`;
+  return {
+    fallback,
+    expected,
+    read: (v) => (Number.isInteger(v) && inside(v as number, min, max) ? Number(v) : undefined),
+  };
 }
 
 export function flag(fallback: boolean): Field<boolean> {
@@ -39,7 +44,9 @@ export function oneOf<const T extends string>(
   return {
     fallback,
     expected: values.map((value) => JSON.stringify(value)).join(", "),
-    read: (v) => values.find((value) => value === v) ?? (typeof v === "string" ? aliases[v] : undefined),
+    read: (v) =>
+      values.find((value) => value === v) ??
+      (typeof v === "string" && Object.hasOwn(aliases, v) ? aliases[v] : undefined),
   };
 }
 
@@ -48,20 +55,25 @@ export function optional<T>(field: Field<T>): Field<T | null> {
   return { ...field, fallback: null };
 }
 
-/** A list of numbers in [min, max]; null where the configuration does not say. */
-export function list(min: number, max: number): Field<readonly number[] | null> {
+/** At most `most` numbers in [min, max]; null where the configuration does not say. */
+export function list(min: number, max: number, most: number): Field<readonly number[] | null> {
+  const fits = (v: unknown): v is number[] =>
+    Array.isArray(v) &&
+    v.length > 0 &&
+    v.length <= most &&
+    v.every((x) => typeof x === "number" && inside(x, min, max));
   return {
     fallback: null,
-    expected: `null or a list of numbers from ${min} to ${max}`,
-    read: (v) =>
-      Array.isArray(v) && v.length > 0 && v.every((x) => typeof x === "number" && inside(x, min, max)) ? v : undefined,
+    expected: `null or a list of at most ${most} numbers from ${min} to ${max}`,
+    read: (v) => (fits(v) ? v : undefined),
   };
 }
 
 /**
- * A scheduler's configuration as `scheduler_config.json` has it. Missing keys and nulls take the field's default, keys
- * that begin with `_` are about the file, and keys of other diffusers schedulers have no effect here (diffusers writes
- * them along when a configuration moves from one class to another). Throws ConfigError that names key and value.
+ * A scheduler's configuration as `scheduler_config.json` has it. `fields` has every key that the class has in diffusers.
+ * Missing keys and nulls take the field's default, keys that begin with `_` are about the file, and keys of other
+ * diffusers schedulers have no effect (diffusers writes them along when a configuration moves from one class to
+ * another). Any other key might change the result: throws ConfigError that names it, as for values out of range.
  */
 export function readConfig<const F extends Fields>(
   className: string,
@@ -70,7 +82,7 @@ export function readConfig<const F extends Fields>(
 ): ConfigOf<F> {
   const config: Record<string, unknown> = {};
   for (const [key, field] of Object.entries(fields)) {
-    const value = given[key] ?? field.fallback;
+    const value = (Object.hasOwn(given, key) ? given[key] : null) ?? field.fallback;
     const read = value === field.fallback ? value : field.read(value);
     if (read === undefined) {
       throw new ConfigError(`${className}: ${key} is ${show(value)}, but this scheduler supports ${field.expected}.`);
@@ -78,42 +90,27 @@ export function readConfig<const F extends Fields>(
     config[key] = read;
   }
   for (const [key, value] of Object.entries(given)) {
-    if (key.startsWith("_") || Object.hasOwn(fields, key)) continue;
-    if (otherKeys.has(key)) continue;
-    if (!newerKeys.has(key)) {
-      throw new ConfigError(
-        `${className}: unknown configuration key ${show(key)} (its value is ${show(value)}). ` +
-          `Supported: ${Object.keys(fields).join(", ")}.`,
-      );
-    }
-    if (value) {
-      throw new ConfigError(`${className}: ${key} is ${show(value)}, but this scheduler supports only false or null.`);
-    }
+    if (key.startsWith("_") || Object.hasOwn(fields, key) || otherKeys.has(key)) continue;
+    throw new ConfigError(
+      `${className}: unknown configuration key ${show(key)} (its value is ${show(value)}). ` +
+        `Supported: ${Object.keys(fields).join(", ")}.`,
+    );
   }
   return config as ConfigOf<F>;
 }
 
-/** Keys of diffusers' schedulers that mean nothing to classes that do not list them. */
+/** Keys of diffusers' schedulers, which mean nothing to classes that do not list them. */
 const otherKeys = new Set(
   `num_train_timesteps beta_start beta_end beta_schedule trained_betas clip_sample clip_sample_range set_alpha_to_one
   steps_offset prediction_type thresholding dynamic_thresholding_ratio sample_max_value timestep_spacing timestep_type
   rescale_betas_zero_snr variance_type solver_order algorithm_type solver_type solver_p lower_order_final euler_at_final
-  use_karras_sigmas use_lu_lambdas final_sigmas_type lambda_min_clipped sigma_min sigma_max sigma_data sigma_schedule rho
-  interpolation_type skip_prk_steps shift use_dynamic_shifting base_shift max_shift base_image_seq_len
-  max_image_seq_len time_shift_type flow_shift predict_x0 disable_corrector predictor_order corrector_order tau_func
-  original_inference_steps timestep_scaling snr_shift_scale timestep_values tensor_format noise_sampler_seed eta s_noise
-  clip_denoised scaler`.split(/\s+/),
+  use_karras_sigmas use_exponential_sigmas use_beta_sigmas use_lu_lambdas use_flow_sigmas flow_shift final_sigmas_type
+  lambda_min_clipped sigma_min sigma_max sigma_data sigma_schedule rho interpolation_type skip_prk_steps
+  shift use_dynamic_shifting base_shift max_shift base_image_seq_len max_image_seq_len time_shift_type invert_sigmas
+  shift_terminal stochastic_sampling scale_factors upscale_mode predict_x0 disable_corrector predictor_order
+  corrector_order tau_func original_inference_steps timestep_scaling snr_shift_scale timestep_values tensor_format
+  noise_sampler_seed eta s_noise clip_denoised scaler`.split(/\s+/),
 );
-
-/** Keys that newer diffusers versions obey in the classes that we have: to ignore them would change the pictures. */
-const newerKeys = new Set([
-  "use_exponential_sigmas",
-  "use_beta_sigmas",
-  "use_flow_sigmas",
-  "invert_sigmas",
-  "shift_terminal",
-  "stochastic_sampling",
-]);
 
 function inside(value: number, min: number, max: number): boolean {
   return value >= min && value <= max;

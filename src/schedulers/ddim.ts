@@ -1,8 +1,9 @@
 import { NumericError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { clampInPlace, combine, drawNoise, thresholdInPlace } from "./arithmetic.ts";
-import { type ConfigOf, flag, readConfig, real, whole } from "./config.ts";
-import { alphasCumprod, betaFields, DiffusionProcess } from "./noise-schedule.ts";
+import { type ConfigOf, flag, readConfig, real } from "./config.ts";
+import { type CustomSchedule, stepsOf } from "./custom-schedule.ts";
+import { alphasCumprod, betaFields, DiffusionProcess, stepsOffsetField } from "./noise-schedule.ts";
 import { predicted, predictionField } from "./prediction.ts";
 import type { Scheduler, StepOptions, StepResult } from "./scheduler.ts";
 import { requireSteps, spacedTimesteps, spacingField } from "./spacing.ts";
@@ -12,7 +13,7 @@ const fields = {
   clip_sample: flag(true),
   clip_sample_range: real(1, 0),
   set_alpha_to_one: flag(true),
-  steps_offset: whole(0),
+  steps_offset: stepsOffsetField,
   prediction_type: predictionField,
   thresholding: flag(false),
   dynamic_thresholding_ratio: real(0.995, 0, 1),
@@ -28,6 +29,7 @@ export type DDIMConfig = ConfigOf<typeof fields>;
  */
 export class DDIMScheduler extends DiffusionProcess<DDIMConfig> implements Scheduler {
   readonly className = "DDIMScheduler";
+  readonly takes = ["eta"] as const;
   private stride: number | undefined;
 
   /** Throws ConfigError for keys and values that are not supported. */
@@ -36,7 +38,8 @@ export class DDIMScheduler extends DiffusionProcess<DDIMConfig> implements Sched
     super(read, alphasCumprod(read, read.rescale_betas_zero_snr));
   }
 
-  setTimesteps(numInferenceSteps: number): void {
+  setTimesteps(plan: number | CustomSchedule): void {
+    const numInferenceSteps = stepsOf(this.className, plan);
     const { timestep_spacing: spacing, steps_offset: offset } = this.config;
     const total = this.trainTimesteps;
     this.timesteps = spacedTimesteps(this.className, numInferenceSteps, { spacing, total, offset });

@@ -1,14 +1,15 @@
-import { NumericError, ShapeError } from "../errors.ts";
+import { ArgumentError, NumericError, ShapeError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { clampInPlace, combine, drawNoise, splitVariance, thresholdInPlace } from "./arithmetic.ts";
-import { type ConfigOf, flag, oneOf, readConfig, real, whole } from "./config.ts";
-import { alphasCumprod, betaFieldsWithSigmoid, DiffusionProcess } from "./noise-schedule.ts";
+import { type ConfigOf, flag, oneOf, readConfig, real } from "./config.ts";
+import { type CustomSchedule, checkDescending, readPlan } from "./custom-schedule.ts";
+import { alphasCumprod, DiffusionProcess, ddpmBetaFields, stepsOffsetField } from "./noise-schedule.ts";
 import { predicted, predictionField } from "./prediction.ts";
 import type { Scheduler, StepOptions, StepResult } from "./scheduler.ts";
-import { requireSteps, spacedTimesteps, spacingField } from "./spacing.ts";
+import { indexOfTimestep, spacedTimesteps, spacingField } from "./spacing.ts";
 
 const fields = {
-  ...betaFieldsWithSigmoid,
+  ...ddpmBetaFields,
   // The reference's fixed_large_log takes the root of a negative logarithm and gives NaN, so it is not offered.
   variance_type: oneOf("fixed_small", ["fixed_small", "fixed_small_log", "fixed_large", "learned", "learned_range"]),
   clip_sample: flag(true),
@@ -18,18 +19,20 @@ const fields = {
   dynamic_thresholding_ratio: real(0.995, 0, 1),
   sample_max_value: real(1, 0),
   timestep_spacing: spacingField("leading"),
-  steps_offset: whole(0),
+  steps_offset: stepsOffsetField,
   rescale_betas_zero_snr: flag(false),
 };
 export type DDPMConfig = ConfigOf<typeof fields>;
 
 /**
  * Ancestral sampling (Ho et al. 2020, algorithm 2). With a learned variance (Nichol & Dhariwal 2021, section 3.1) the
- * model output has twice the sample's channels. Steps back by floor(trainTimesteps / steps), as the reference does.
+ * model output has twice the sample's channels. Each step goes to the next timestep of the schedule, the last one to the
+ * clean sample.
  */
 export class DDPMScheduler extends DiffusionProcess<DDPMConfig> implements Scheduler {
   readonly className = "DDPMScheduler";
-  private stride: number | undefined;
+  readonly takes = ["timesteps"] as const;
+  private planned = false;
 
   /** Throws ConfigError for keys and values that are not supported. */
   constructor(config: Readonly<Record<string, unknown>> = {}) {
@@ -37,18 +40,23 @@ export class DDPMScheduler extends DiffusionProcess<DDPMConfig> implements Sched
     super(read, alphasCumprod(read, read.rescale_betas_zero_snr));
   }
 
-  setTimesteps(numInferenceSteps: number): void {
+  setTimesteps(plan: number | CustomSchedule): void {
     const { timestep_spacing: spacing, steps_offset: offset } = this.config;
     const total = this.trainTimesteps;
-    this.timesteps = spacedTimesteps(this.className, numInferenceSteps, { spacing, total, offset });
-    this.stride = Math.floor(total / numInferenceSteps);
+    const chosen = readPlan(this.className, plan, this.takes, total);
+    if (chosen.timesteps) {
+      checkDescending(this.className, "timesteps", chosen.timesteps, { least: 0, most: total - 1, whole: true });
+    }
+    this.timesteps = chosen.timesteps ?? spacedTimesteps(this.className, chosen.steps!, { spacing, total, offset });
+    this.planned = true;
   }
 
   step(modelOutput: FloatTensor, timestep: number, sample: FloatTensor, options: StepOptions = {}): StepResult {
     const { config } = this;
-    const previous = timestep - requireSteps(this.className, this.stride);
+    if (!this.planned) throw new ArgumentError(`${this.className}: call setTimesteps before step.`);
+    const next = this.timesteps[indexOfTimestep(this.className, this.timesteps, timestep) + 1];
     const kept = this.alphaAt(timestep);
-    const keptNext = previous >= 0 ? this.alphaAt(previous) : 1;
+    const keptNext = next === undefined ? 1 : this.alphaAt(next);
     const beta = 1 - kept / keptNext;
     if (kept === 0 && config.prediction_type === "epsilon") {
       throw new NumericError(`${this.className}: timestep ${timestep} is pure noise, which epsilon cannot denoise.`);

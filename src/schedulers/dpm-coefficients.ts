@@ -8,31 +8,45 @@ export interface DpmCoefficients {
   readonly noise: number;
 }
 
+/** A place on the way: the sample is alpha times the clean one and sigma times noise. */
+export interface Level {
+  readonly alpha: number;
+  readonly sigma: number;
+}
+
+/** Of a variance-preserving process (alpha^2 + sigma^2 = 1), from sigma / alpha. */
+export function preservingLevel(ratio: number): Level {
+  const alpha = 1 / Math.sqrt(ratio ** 2 + 1);
+  return { alpha, sigma: ratio * alpha };
+}
+
+/** Of a rectified flow: alpha + sigma = 1. */
+export function flowLevel(sigma: number): Level {
+  return { alpha: 1 - sigma, sigma };
+}
+
 /**
- * One DPM-Solver step as a sum of the sample, the newest converted outputs and noise. `levels` are noise levels sigma:
+ * One DPM-Solver step as a sum of the sample, the newest converted outputs and noise. `levels` are
  * where the step ends, where it starts, and those of the one or two steps before; the order is their number less one.
  * Written with D0, D1, D2, finite differences of the outputs in lambda = log(alpha / sigma), which stand for the
  * derivatives in the expansions of Lu et al. 2022 (arXiv 2206.00927, appendix B) and arXiv 2211.01095, appendix A.
  */
-export function dpmCoefficients(algorithm: Algorithm, solver: SolverType, levels: readonly number[]): DpmCoefficients {
+export function dpmCoefficients(algorithm: Algorithm, solver: SolverType, levels: readonly Level[]): DpmCoefficients {
   const order = levels.length - 1;
   const [end, start] = [levels[0]!, levels[1]!];
-  const [alpha, alphaStart] = [alphaOf(end), alphaOf(start)];
-  const [sigma, sigmaStart] = [alpha * end, alphaStart * start];
-  // lambda = -log(level), since level = sigma / alpha.
-  const h = Math.log(start) - Math.log(end);
+  const lambda = levels.map(({ alpha, sigma }) => Math.log(alpha) - Math.log(sigma));
+  const h = lambda[0]! - lambda[1]!;
   const { sample, d0, d1, d2, noise } = expansion(algorithm, order === 3 ? "heun" : solver, h, {
-    alpha,
-    sigma,
-    alphaRatio: alpha / alphaStart,
-    sigmaRatio: sigma / sigmaStart,
+    ...end,
+    alphaRatio: end.alpha / start.alpha,
+    sigmaRatio: end.sigma / start.sigma,
   });
   if (order === 1) return { sample, outputs: [d0], noise };
 
-  const r0 = (Math.log(levels[2]!) - Math.log(start)) / h;
+  const r0 = (lambda[1]! - lambda[2]!) / h;
   if (order === 2) return { sample, outputs: [d0 + d1 / r0, -d1 / r0], noise };
 
-  const r1 = (Math.log(levels[3]!) - Math.log(levels[2]!)) / h;
+  const r1 = (lambda[2]! - lambda[3]!) / h;
   // D1 = d + r0 / (r0 + r1) (d - e), D2 = (d - e) / (r0 + r1), d = (m0 - m1) / r0, e = (m1 - m2) / r1.
   const second = (d1 * r0 + d2) / (r0 + r1);
   const newer = (d1 + second) / r0;
@@ -40,16 +54,14 @@ export function dpmCoefficients(algorithm: Algorithm, solver: SolverType, levels
   return { sample, outputs: [d0 + newer, older - newer, -older], noise };
 }
 
-interface Levels {
-  alpha: number;
-  sigma: number;
+interface Ends extends Level {
   alphaRatio: number;
   sigmaRatio: number;
 }
 
 /** Coefficients of the sample, of D0, D1 and D2, and of the noise, for a step of length h in lambda. */
-function expansion(algorithm: Algorithm, solver: SolverType, h: number, levels: Levels) {
-  const { alpha, sigma, alphaRatio, sigmaRatio } = levels;
+function expansion(algorithm: Algorithm, solver: SolverType, h: number, ends: Ends) {
+  const { alpha, sigma, alphaRatio, sigmaRatio } = ends;
   const midpoint = solver === "midpoint";
   switch (algorithm) {
     case "dpmsolver++": {
@@ -65,7 +77,8 @@ function expansion(algorithm: Algorithm, solver: SolverType, h: number, levels: 
     case "sde-dpmsolver++": {
       const p = -Math.expm1(-2 * h);
       const d1 = midpoint ? 0.5 * alpha * p : alpha * (1 - p / (2 * h));
-      return { sample: sigmaRatio * Math.exp(-h), d0: alpha * p, d1, d2: 0, noise: sigma * Math.sqrt(p) };
+      const d2 = alpha * ((p - 2 * h) / (2 * h) ** 2 - 0.5);
+      return { sample: sigmaRatio * Math.exp(-h), d0: alpha * p, d1, d2, noise: sigma * Math.sqrt(p) };
     }
     case "sde-dpmsolver": {
       const p = Math.expm1(h);
@@ -73,8 +86,4 @@ function expansion(algorithm: Algorithm, solver: SolverType, h: number, levels: 
       return { sample: alphaRatio, d0: -2 * sigma * p, d1, d2: 0, noise: sigma * Math.sqrt(Math.expm1(2 * h)) };
     }
   }
-}
-
-function alphaOf(level: number): number {
-  return 1 / Math.sqrt(level ** 2 + 1);
 }

@@ -1,26 +1,24 @@
-import { ArgumentError, ConfigError } from "../errors.ts";
+import { ConfigError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { combine, drawNoise, mix, splitVariance, type Term, thresholdInPlace } from "./arithmetic.ts";
-import { type ConfigOf, type Field, flag, oneOf, optional, readConfig, real, whole } from "./config.ts";
+import { type ConfigOf, type Field, flag, oneOf, optional, readConfig, real } from "./config.ts";
+import type { CustomSchedule } from "./custom-schedule.ts";
 import { type Algorithm, dpmCoefficients, type SolverType } from "./dpm-coefficients.ts";
-import { alphasCumprod, betaFields } from "./noise-schedule.ts";
-import { predicted, predictionField } from "./prediction.ts";
+import { dpmScheduleFields, levelOf, planDpm } from "./dpm-schedule.ts";
+import { alphasCumprod, betaFields, stepsOffsetField } from "./noise-schedule.ts";
+import { type Mixture, type PredictionType, predicted } from "./prediction.ts";
 import type { Scheduler, StepOptions, StepResult } from "./scheduler.ts";
-import { boundLastSigma, evenly, interpolate, karrasSigmas, sigmaToTimestep, trainingSigmas } from "./sigmas.ts";
-import { checkSteps, indexOfTimestep, roundHalfToEven, spacedTimesteps, spacingField } from "./spacing.ts";
+import { checkSigmaSpacing } from "./sigma-spacing.ts";
+import { boundLastSigma, trainingSigmas } from "./sigmas.ts";
+import { indexOfTimestep, spacingField } from "./spacing.ts";
 
-const lambdaField: Field<number> = {
-  fallback: -Infinity,
-  expected: "a number, or -Infinity",
-  read: (v) => (typeof v === "number" && v < Infinity ? v : undefined),
-};
 const algorithms: readonly Algorithm[] = ["dpmsolver++", "sde-dpmsolver++", "dpmsolver", "sde-dpmsolver"];
 const solverTypes: readonly SolverType[] = ["midpoint", "heun"];
 
 const fields = {
   ...betaFields,
   solver_order: oneOfNumbers(2, [1, 2, 3]),
-  prediction_type: predictionField,
+  prediction_type: oneOf("epsilon", ["epsilon", "sample", "v_prediction", "flow_prediction"]),
   thresholding: flag(false),
   dynamic_thresholding_ratio: real(0.995, 0, 1),
   sample_max_value: real(1, 0),
@@ -29,15 +27,13 @@ const fields = {
   solver_type: oneOf("midpoint", solverTypes, { logrho: "midpoint", bh1: "midpoint", bh2: "midpoint" }),
   lower_order_final: flag(true),
   euler_at_final: flag(false),
-  use_karras_sigmas: flag(false),
+  ...dpmScheduleFields,
   use_lu_lambdas: flag(false),
-  final_sigmas_type: oneOf("zero", ["zero", "sigma_min"]),
-  lambda_min_clipped: lambdaField,
   variance_type: optional(
     oneOf("learned", ["learned", "learned_range", "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"]),
   ),
   timestep_spacing: spacingField("linspace"),
-  steps_offset: whole(0),
+  steps_offset: stepsOffsetField,
   rescale_betas_zero_snr: flag(false),
 };
 export type DPMSolverMultistepConfig = ConfigOf<typeof fields>;
@@ -51,6 +47,7 @@ export class DPMSolverMultistepScheduler implements Scheduler {
   readonly className = "DPMSolverMultistepScheduler";
   readonly config: DPMSolverMultistepConfig;
   readonly alphasCumprod: Float32Array;
+  readonly takes = ["timesteps"] as const;
   readonly initNoiseSigma = 1;
   timesteps: readonly number[];
   sigmas: readonly number[];
@@ -69,9 +66,15 @@ export class DPMSolverMultistepScheduler implements Scheduler {
         `${this.className}: final_sigmas_type is "zero", but algorithm_type "${algorithm}" supports only "sigma_min".`,
       );
     }
-    if (algorithm.startsWith("sde") && order === 3) {
+    if (algorithm === "sde-dpmsolver" && order === 3) {
       throw new ConfigError(`${this.className}: solver_order is 3, but algorithm_type "${algorithm}" supports 1, 2.`);
     }
+    if (!algorithm.endsWith("++") && this.config.prediction_type === "flow_prediction") {
+      throw new ConfigError(
+        `${this.className}: prediction_type "flow_prediction" needs algorithm_type "dpmsolver++" or "sde-dpmsolver++".`,
+      );
+    }
+    checkSigmaSpacing(this.className, this.config);
     const kept = alphasCumprod(this.config, this.config.rescale_betas_zero_snr);
     this.alphasCumprod = this.config.rescale_betas_zero_snr ? boundLastSigma(kept) : kept;
     this.trained = trainingSigmas(this.alphasCumprod);
@@ -79,47 +82,23 @@ export class DPMSolverMultistepScheduler implements Scheduler {
     this.timesteps = Array.from(this.trained, (_, i) => this.trainTimesteps - 1 - i);
   }
 
-  get predictionType() {
-    return this.config.prediction_type;
+  get predictionType(): PredictionType {
+    const { prediction_type: type } = this.config;
+    return type === "flow_prediction" ? "flow" : type;
   }
 
   get trainTimesteps(): number {
     return this.config.num_train_timesteps;
   }
 
-  /** Also forgets the outputs of earlier steps. With `lambda_min_clipped` trailing spacing may give fewer steps. */
-  setTimesteps(numInferenceSteps: number): void {
-    const { config, trained } = this;
-    const total = this.trainTimesteps;
-    const logSigmas = trained.map(Math.log);
-    let sigmas: number[];
-    if (config.use_karras_sigmas || config.use_lu_lambdas) {
-      checkSteps(this.className, numInferenceSteps, total);
-      const [min, max] = [trained[0]!, trained.at(-1)!];
-      sigmas = config.use_karras_sigmas
-        ? karrasSigmas(min, max, numInferenceSteps)
-        : // Lu et al. 2022, section 4.1: even in lambda = -log(sigma).
-          evenly(logSigmas.at(-1)!, logSigmas[0]!, numInferenceSteps).map(Math.exp);
-      this.timesteps = sigmas.map((sigma) => roundHalfToEven(sigmaToTimestep(sigma, logSigmas)));
-    } else {
-      const { timestep_spacing: spacing, steps_offset: offset } = config;
-      // The noisiest timesteps, whose log signal-to-noise ratio is below the bound, are left out.
-      const clipped = logSigmas.findIndex((logSigma) => -logSigma < config.lambda_min_clipped);
-      const last = clipped < 0 ? total : clipped;
-      const extraPoint = spacing !== "trailing";
-      this.timesteps = spacedTimesteps(this.className, numInferenceSteps, { spacing, total, offset, last, extraPoint });
-      sigmas = this.timesteps.map((t) => interpolate(trained, t));
-    }
-    const planned = [...sigmas, config.final_sigmas_type === "zero" ? 0 : trained[0]!].map(Math.fround);
-    // A step between equal noise levels divides by the zero between them.
-    const repeated = planned.slice(0, -1).findIndex((sigma, i) => i > 0 && sigma === planned[i - 1]);
-    if (repeated > 0) {
-      throw new ArgumentError(
-        `${this.className}: ${numInferenceSteps} steps are too many, steps ${repeated} and ${repeated + 1} would have the ` +
-          `same noise level. Take fewer than ${this.timesteps.length}.`,
-      );
-    }
-    this.sigmas = planned;
+  /**
+   * Also forgets the outputs of earlier steps. With `lambda_min_clipped` trailing spacing may give fewer steps. `mu` is
+   * the logarithm of the shift with `use_flow_sigmas` and `use_dynamic_shifting`.
+   */
+  setTimesteps(plan: number | CustomSchedule, mu?: number): void {
+    const { timesteps, sigmas } = planDpm(this.className, this.config, this.trained, plan, mu);
+    this.timesteps = timesteps;
+    this.sigmas = sigmas;
     this.next = 0;
     this.history = [];
   }
@@ -134,8 +113,8 @@ export class DPMSolverMultistepScheduler implements Scheduler {
     if (i !== this.next) this.history = [];
     const converted = this.convert(modelOutput, sample, this.sigmas[i]!);
     const outputs = [converted, ...this.history].slice(0, this.orderAt(i, this.history.length + 1));
-    const levels = [this.sigmas[i + 1]!, ...outputs.map((_, back) => this.sigmas[i - back]!)];
-
+    const sigmas = [this.sigmas[i + 1]!, ...outputs.map((_, back) => this.sigmas[i - back]!)];
+    const levels = sigmas.map((sigma) => levelOf(this.config, sigma));
     const coefficients = dpmCoefficients(algorithm, solver, levels);
     const prevSample = combine(
       "DPM-Solver step",
@@ -149,16 +128,17 @@ export class DPMSolverMultistepScheduler implements Scheduler {
     return algorithm.endsWith("++") ? { prevSample, predOriginalSample: converted } : { prevSample };
   }
 
-  /** sqrt(1 / (1 + sigma^2)) (original + sigma * noise), for timesteps of the schedule, or of training before it. */
+  /** alpha * original + sigma * noise, for timesteps of the schedule, or of training before it. */
   addNoise(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor {
-    const sigmas = timesteps.map((t) => this.sigmas[indexOfTimestep(this.className, this.timesteps, t)]!);
-    const alphas = sigmas.map((sigma) => 1 / Math.sqrt(sigma ** 2 + 1));
+    const levels = timesteps.map((t) =>
+      levelOf(this.config, this.sigmas[indexOfTimestep(this.className, this.timesteps, t)]!),
+    );
     return mix(
       "addNoise",
       original,
-      alphas,
+      levels.map(({ alpha }) => alpha),
       noise,
-      alphas.map((alpha, i) => alpha * sigmas[i]!),
+      levels.map(({ sigma }) => sigma),
     );
   }
 
@@ -176,9 +156,9 @@ export class DPMSolverMultistepScheduler implements Scheduler {
   /** What the solver integrates: the clean sample (DPM-Solver++) or the noise (DPM-Solver); always a new tensor. */
   private convert(modelOutput: FloatTensor, sample: FloatTensor, level: number): FloatTensor {
     const { config } = this;
-    const alpha = 1 / Math.sqrt(level ** 2 + 1);
-    const sigma = level * alpha;
-    const { x0: clean, epsilon } = predicted(config.prediction_type, alpha, sigma);
+    const { alpha, sigma } = levelOf(config, level);
+    const type = config.prediction_type;
+    const { x0: clean, epsilon } = type === "flow_prediction" ? flowPredicted(level) : predicted(type, alpha, sigma);
     // The reference keeps the first three channels; a latent has four, so keep as many as the sample has.
     const learned = config.variance_type?.startsWith("learned") && modelOutput.data.length !== sample.data.length;
     const output = learned ? splitVariance(modelOutput, sample).mean : modelOutput;
@@ -190,6 +170,11 @@ export class DPMSolverMultistepScheduler implements Scheduler {
     if (config.thresholding) thresholdInPlace(x0, config.dynamic_thresholding_ratio, config.sample_max_value);
     return wantsClean ? x0 : combine("DPM-Solver step", [1 / sigma, sample], [-alpha / sigma, x0]);
   }
+}
+
+/** A flow's velocity is noise - x0. Only the clean sample is ever asked for. */
+function flowPredicted(sigma: number): { x0: Mixture; epsilon: Mixture } {
+  return { x0: { sample: 1, output: -sigma }, epsilon: { sample: 1, output: 1 - sigma } };
 }
 
 function oneOfNumbers<const T extends number>(fallback: NoInfer<T>, values: readonly T[]): Field<T> {

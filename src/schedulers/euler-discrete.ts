@@ -1,22 +1,23 @@
+import { ArgumentError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { combine, drawNoise, mix } from "./arithmetic.ts";
-import { type ConfigOf, flag, oneOf, optional, readConfig, real, whole } from "./config.ts";
-import { alphasCumprod, betaFields } from "./noise-schedule.ts";
+import { type ConfigOf, flag, oneOf, readConfig } from "./config.ts";
+import { type CustomSchedule, checkDescending, readPlan } from "./custom-schedule.ts";
+import { alphasCumprod, betaFields, stepsOffsetField } from "./noise-schedule.ts";
 import type { DiffusionPrediction, Mixture } from "./prediction.ts";
 import type { Scheduler, StepOptions, StepResult } from "./scheduler.ts";
-import { boundLastSigma, evenly, interpolate, karrasSigmas, sigmaToTimestep, trainingSigmas } from "./sigmas.ts";
+import { checkSigmaSpacing, respaced, sigmaSpacingFields, sigmaSpacingOf } from "./sigma-spacing.ts";
+import { boundLastSigma, evenly, interpolate, sigmaToTimestep, trainingSigmas } from "./sigmas.ts";
 import { indexOfTimestep, spacedTimesteps, spacingField } from "./spacing.ts";
 
 const fields = {
   ...betaFields,
   prediction_type: oneOf("epsilon", ["epsilon", "sample", "v_prediction"], { original_sample: "sample" }),
   interpolation_type: oneOf("linear", ["linear", "log_linear"]),
-  use_karras_sigmas: flag(false),
-  sigma_min: optional(real(0, 0)),
-  sigma_max: optional(real(0, 0)),
+  ...sigmaSpacingFields,
   timestep_spacing: spacingField("linspace"),
   timestep_type: oneOf("discrete", ["discrete", "continuous"]),
-  steps_offset: whole(0),
+  steps_offset: stepsOffsetField,
   rescale_betas_zero_snr: flag(false),
   final_sigmas_type: oneOf("zero", ["zero", "sigma_min"]),
 };
@@ -28,6 +29,7 @@ export type EulerDiscreteConfig = ConfigOf<typeof fields>;
  */
 export class EulerDiscreteScheduler implements Scheduler {
   readonly className = "EulerDiscreteScheduler";
+  readonly takes = ["timesteps", "sigmas"] as const;
   readonly config: EulerDiscreteConfig;
   readonly alphasCumprod: Float32Array;
   timesteps: readonly number[];
@@ -39,6 +41,7 @@ export class EulerDiscreteScheduler implements Scheduler {
   /** Throws ConfigError for keys and values that are not supported. */
   constructor(config: Readonly<Record<string, unknown>> = {}) {
     this.config = readConfig(this.className, fields, config);
+    checkSigmaSpacing(this.className, this.config);
     const kept = alphasCumprod(this.config, this.config.rescale_betas_zero_snr);
     this.alphasCumprod = this.config.rescale_betas_zero_snr ? boundLastSigma(kept) : kept;
     this.trained = trainingSigmas(this.alphasCumprod);
@@ -67,28 +70,51 @@ export class EulerDiscreteScheduler implements Scheduler {
     return this.config.timestep_type === "continuous" && this.config.prediction_type === "v_prediction";
   }
 
-  setTimesteps(numInferenceSteps: number): void {
-    const { config, trained } = this;
-    const { timestep_spacing: spacing, steps_offset: offset } = config;
-    const total = this.trainTimesteps;
-    let timesteps = spacedTimesteps(this.className, numInferenceSteps, { spacing, total, offset, fractional: true });
-    const logSigmas = trained.map(Math.log);
-    let sigmas =
-      config.interpolation_type === "linear"
-        ? timesteps.map((t) => interpolate(trained, t))
-        : // One more than there are timesteps, as in the reference: the last step ends at the smallest sigma.
-          evenly(logSigmas.at(-1)!, logSigmas[0]!, numInferenceSteps + 1).map(Math.exp);
-    if (config.use_karras_sigmas) {
-      const [min, max] = [config.sigma_min ?? sigmas.at(-1)!, config.sigma_max ?? sigmas[0]!];
-      sigmas = karrasSigmas(min, max, numInferenceSteps);
-      timesteps = sigmas.map((sigma) => sigmaToTimestep(sigma, logSigmas));
-    }
-    sigmas.push(config.final_sigmas_type === "zero" ? 0 : trained[0]!);
+  /** Sigmas of the caller's own take the place of everything that the configuration says of them. */
+  setTimesteps(plan: number | CustomSchedule): void {
+    const { timesteps, sigmas } = this.plan(plan);
     this.sigmas = sigmas.map(Math.fround);
     this.timesteps = this.continuous
       ? this.sigmas.slice(0, timesteps.length).map(continuousTimestep)
       : timesteps.map(Math.fround);
     this.next = 0;
+  }
+
+  private plan(plan: number | CustomSchedule): { timesteps: number[]; sigmas: number[] } {
+    const { config, trained } = this;
+    const total = this.trainTimesteps;
+    const chosen = readPlan(this.className, plan, this.takes, total + 1);
+    const logSigmas = trained.map(Math.log);
+    const toTimestep = (sigma: number) => sigmaToTimestep(sigma, logSigmas);
+    if (chosen.sigmas) {
+      checkDescending(this.className, "sigmas", chosen.sigmas, { least: 0, most: Number.MAX_VALUE });
+      if (chosen.sigmas.length < 2) {
+        throw new ArgumentError(`${this.className}: sigmas must have one value more than there are steps, at least 2.`);
+      }
+      return { timesteps: chosen.sigmas.slice(0, -1).map(toTimestep), sigmas: [...chosen.sigmas] };
+    }
+    const timesteps = chosen.timesteps ? this.ownTimesteps(chosen.timesteps) : this.spaced(chosen.steps);
+    const interpolated =
+      config.interpolation_type === "linear"
+        ? timesteps.map((t) => interpolate(trained, t))
+        : // One more than there are timesteps, as in the reference: the last step ends at the smallest sigma.
+          evenly(logSigmas.at(-1)!, logSigmas[0]!, timesteps.length + 1).map(Math.exp);
+    const sigmas = respaced(config, interpolated[0]!, interpolated.at(-1)!, timesteps.length);
+    const end = config.final_sigmas_type === "zero" ? 0 : trained[0]!;
+    if (sigmas) return { timesteps: sigmas.map(toTimestep), sigmas: [...sigmas, end] };
+    return { timesteps, sigmas: [...interpolated, end] };
+  }
+
+  private spaced(steps: number): number[] {
+    const { timestep_spacing: spacing, steps_offset: offset } = this.config;
+    return spacedTimesteps(this.className, steps, { spacing, total: this.trainTimesteps, offset, fractional: true });
+  }
+
+  private ownTimesteps(timesteps: readonly number[]): number[] {
+    const fixed = this.continuous ? "continuous timesteps" : sigmaSpacingOf(this.config);
+    if (fixed) throw new ArgumentError(`${this.className}: it does not take timesteps of your own with ${fixed}.`);
+    checkDescending(this.className, "timesteps", timesteps, { least: 0, most: this.trainTimesteps - 1 });
+    return [...timesteps];
   }
 
   /** sample / sqrt(sigma^2 + 1): unit variance, as in training. */

@@ -4,22 +4,28 @@ import { mix } from "./arithmetic.ts";
 import { type ConfigOf, list, oneOf, real, whole } from "./config.ts";
 import type { DiffusionPrediction } from "./prediction.ts";
 
+/** More than any model was trained with. Tables of this length are made at once. */
+export const MOST_TIMESTEPS = 100_000;
+
+export const trainTimestepsField = whole(1000, 1, MOST_TIMESTEPS);
+export const stepsOffsetField = whole(0, 0, MOST_TIMESTEPS);
+
 /** The keys by which a variance-preserving diffusion process is given, with diffusers' defaults. */
 export const betaFields = {
-  num_train_timesteps: whole(1000, 1),
+  num_train_timesteps: trainTimestepsField,
   beta_start: real(0.0001, 0, 1),
   beta_end: real(0.02, 0, 1),
   beta_schedule: oneOf("linear", ["linear", "scaled_linear", "squaredcos_cap_v2"]),
-  trained_betas: list(0, 1),
+  trained_betas: list(0, 1, MOST_TIMESTEPS),
 };
 
-/** DDPM alone also knows the sigmoid schedule. */
-export const betaFieldsWithSigmoid = {
+/** DDPM alone also knows these two schedules. */
+export const ddpmBetaFields = {
   ...betaFields,
-  beta_schedule: oneOf("linear", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"]),
+  beta_schedule: oneOf("linear", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace"]),
 };
 
-type BetaConfig = ConfigOf<typeof betaFieldsWithSigmoid>;
+type BetaConfig = ConfigOf<typeof ddpmBetaFields>;
 
 /**
  * Noise variance added at each training timestep, each rounded to float32 as in the reference: with float64 the last
@@ -43,6 +49,8 @@ export function betas(config: BetaConfig): Float32Array {
     scaled_linear: (i) => Math.fround(line(Math.sqrt(start), Math.sqrt(end), i)) ** 2,
     // Nichol & Dhariwal 2021, section 3.2, capped at 0.999 against a singularity at the end.
     squaredcos_cap_v2: (i) => Math.min(1 - cosineAlphaBar((i + 1) / count) / cosineAlphaBar(i / count), 0.999),
+    // Hang et al. 2024 (arXiv 2407.03297): the log signal-to-noise ratio has a Laplace distribution.
+    laplace: (i) => Math.min(1 - laplaceAlphaBar((i + 1) / count) / laplaceAlphaBar(i / count), 0.999),
     // Xu et al. 2022 (GeoDiff).
     sigmoid: (i) => start + (end - start) / (1 + Math.exp(-line(-6, 6, i))),
   };
@@ -51,6 +59,12 @@ export function betas(config: BetaConfig): Float32Array {
 
 function cosineAlphaBar(t: number): number {
   return Math.cos((((t + 0.008) / 1.008) * Math.PI) / 2) ** 2;
+}
+
+function laplaceAlphaBar(t: number): number {
+  const logSnr = (t > 0.5 ? 0.5 : -0.5) * Math.log(1 - 2 * Math.abs(0.5 - t) + 1e-6);
+  const snr = Math.exp(logSnr);
+  return Math.sqrt(snr / (1 + snr));
 }
 
 /** Signal variance kept up to and including each training timestep: the running product of 1 - beta, as float32. */

@@ -1,8 +1,9 @@
 import { ArgumentError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { combine, type Term } from "./arithmetic.ts";
-import { type ConfigOf, flag, oneOf, readConfig, whole } from "./config.ts";
-import { alphasCumprod, betaFields, DiffusionProcess } from "./noise-schedule.ts";
+import { type ConfigOf, flag, oneOf, readConfig } from "./config.ts";
+import { type CustomSchedule, stepsOf } from "./custom-schedule.ts";
+import { alphasCumprod, betaFields, DiffusionProcess, stepsOffsetField } from "./noise-schedule.ts";
 import { predicted } from "./prediction.ts";
 import type { Scheduler, StepResult } from "./scheduler.ts";
 import { requireSteps, spacedTimesteps, spacingField } from "./spacing.ts";
@@ -13,7 +14,7 @@ const fields = {
   set_alpha_to_one: flag(false),
   prediction_type: oneOf("epsilon", ["epsilon", "v_prediction"]),
   timestep_spacing: spacingField("leading"),
-  steps_offset: whole(0),
+  steps_offset: stepsOffsetField,
 };
 export type PNDMConfig = ConfigOf<typeof fields>;
 
@@ -29,6 +30,7 @@ const rungeKutta = [1 / 6, 1 / 3, 1 / 3, 1 / 6];
  */
 export class PNDMScheduler extends DiffusionProcess<PNDMConfig> implements Scheduler {
   readonly className = "PNDMScheduler";
+  readonly takes = [] as const;
   private stride: number | undefined;
   /** How many of `timesteps` belong to Runge-Kutta steps. */
   private rungeKuttaCount = 0;
@@ -46,7 +48,8 @@ export class PNDMScheduler extends DiffusionProcess<PNDMConfig> implements Sched
   }
 
   /** Also forgets the outputs of earlier steps. Runge-Kutta steps need at least 4 steps in all. */
-  setTimesteps(numInferenceSteps: number): void {
+  setTimesteps(plan: number | CustomSchedule): void {
+    const numInferenceSteps = stepsOf(this.className, plan);
     const { timestep_spacing: spacing, steps_offset: offset, skip_prk_steps: skip } = this.config;
     const total = this.trainTimesteps;
     const plain = spacedTimesteps(this.className, numInferenceSteps, { spacing, total, offset });

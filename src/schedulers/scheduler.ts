@@ -1,5 +1,6 @@
 import { ConfigError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
+import type { CustomSchedule } from "./custom-schedule.ts";
 import { DDIMScheduler } from "./ddim.ts";
 import { DDPMScheduler } from "./ddpm.ts";
 import { DPMSolverMultistepScheduler } from "./dpm-solver-multistep.ts";
@@ -8,6 +9,7 @@ import { FlowMatchEulerDiscreteScheduler } from "./flow-match-euler-discrete.ts"
 import { PNDMScheduler } from "./pndm.ts";
 import type { PredictionType } from "./prediction.ts";
 
+export type { CustomSchedule } from "./custom-schedule.ts";
 export type { PredictionType } from "./prediction.ts";
 
 export interface StepOptions {
@@ -51,8 +53,14 @@ export interface Scheduler {
   readonly trainTimesteps: number;
   /** Signal variance at each training timestep; flow matching has none. */
   readonly alphasCumprod?: Float32Array;
-  /** Plans that many steps and forgets earlier ones. Throws ArgumentError if there are not that many timesteps. */
-  setTimesteps(numInferenceSteps: number): void;
+  /** What a caller may choose beside the number of steps, in diffusers' terms. */
+  readonly takes: readonly ("eta" | "timesteps" | "sigmas")[];
+  /**
+   * Plans that many steps, or those that are listed, and forgets earlier ones. Throws ArgumentError if there are not
+   * that many timesteps, or for a list that the class does not take. `mu` is for configurations with
+   * use_dynamic_shifting, where the schedule depends on the size of the picture.
+   */
+  setTimesteps(plan: number | CustomSchedule, mu?: number): void;
   /** The model's input for a sample; the sample itself where the solver does not scale. */
   scaleModelInput(sample: FloatTensor, timestep: number): FloatTensor;
   /**

@@ -23,15 +23,10 @@ export function interpolate(table: ArrayLike<number>, place: number): number {
   return table[low]! + (at - low) * (table[high]! - table[low]!);
 }
 
-/** `steps` noise levels from `max` down to `min`, even in sigma^(1/7) (Karras et al. 2022, equation 5). */
-export function karrasSigmas(min: number, max: number, steps: number): number[] {
-  const rho = 7;
-  return evenly(max ** (1 / rho), min ** (1 / rho), steps).map((x) => x ** rho);
-}
-
-/** `count` numbers from `from` to `to`; `from` alone if count is 1. */
+/** `count` numbers from `from` to `to`; `from` alone if count is 1. Rounded as numpy's linspace rounds. */
 export function evenly(from: number, to: number, count: number): number[] {
-  return Array.from({ length: count }, (_, i) => (count === 1 ? from : from + ((to - from) * i) / (count - 1)));
+  const gap = (to - from) / (count - 1);
+  return Array.from({ length: count }, (_, i) => (i === 0 ? from : i === count - 1 ? to : i * gap + from));
 }
 
 /** The fractional training timestep whose noise level is `sigma`; `logSigmas` ascend by timestep, natural logarithms. */

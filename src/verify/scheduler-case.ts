@@ -1,5 +1,6 @@
+import { expectObject } from "../checkpoints/files.ts";
 import { ArgumentError } from "../errors.ts";
-import { createScheduler, type Scheduler, type StepOptions } from "../schedulers/scheduler.ts";
+import { type CustomSchedule, createScheduler, type Scheduler, type StepOptions } from "../schedulers/scheduler.ts";
 import type { FloatTensor, Tensor } from "../tensor.ts";
 import { compare, entry, type OutputError, reference, worst } from "./compare.ts";
 
@@ -8,7 +9,8 @@ type Io = ReadonlyMap<string, Tensor>;
 /**
  * A scheduler against reference vectors, driven with model outputs that are fixed in advance: its tables, each step
  * from the stored state, and the whole trajectory from the first state on. `config` is `scheduler_config.json`,
- * `call` has `num_inference_steps` and the arguments of `step` under diffusers' names. One entry for each output; for
+ * `call` has `num_inference_steps` (or `set_timesteps`, arguments of that function) and the arguments of `step` under
+ * diffusers' names. One entry for each output; for
  * outputs with one tensor a step, the step that is furthest off, relative to that step's standard deviation.
  * Throws ConfigError for a scheduler that is not supported, ArgumentError if tensors or arguments are missing.
  */
@@ -18,7 +20,7 @@ export function verifyScheduler(
   io: Io,
 ): OutputError[] {
   const scheduler = createScheduler(config);
-  const steps = Number(call["num_inference_steps"]);
+  const [plan, mu] = planOf(call);
   const options = stepOptions(call["step"]);
   const errors: OutputError[] = [];
   const check = (name: string, actual: () => ArrayLike<number>) => {
@@ -27,7 +29,7 @@ export function verifyScheduler(
   };
 
   check("output.alphas_cumprod", () => scheduler.alphasCumprod ?? []);
-  scheduler.setTimesteps(steps);
+  scheduler.setTimesteps(plan, mu);
   check("output.timesteps", () => scheduler.timesteps);
   check("output.sigmas", () => scheduler.sigmas ?? []);
   check("output.init_noise_sigma", () => [scheduler.initNoiseSigma]);
@@ -38,9 +40,25 @@ export function verifyScheduler(
     return scheduler.addNoise(original, reference(io, "input.add_noise.noise", "float32"), timesteps).data;
   });
 
-  scheduler.setTimesteps(steps);
+  scheduler.setTimesteps(plan, mu);
   errors.push(trajectory(scheduler, options, io));
   return errors;
+}
+
+function planOf(call: Readonly<Record<string, unknown>>): [plan: number | CustomSchedule, mu: number | undefined] {
+  const where = "call.json: set_timesteps";
+  const {
+    num_inference_steps: steps = call["num_inference_steps"],
+    timesteps,
+    sigmas,
+    mu,
+  } = expectObject(call["set_timesteps"] ?? {}, where);
+  if (mu !== undefined && typeof mu !== "number") throw new ArgumentError(`${where}: mu is no number.`);
+  if (timesteps === undefined && sigmas === undefined) {
+    if (typeof steps !== "number") throw new ArgumentError("call.json: num_inference_steps is no number.");
+    return [steps, mu];
+  }
+  return [{ ...(timesteps ? { timesteps } : {}), ...(sigmas ? { sigmas } : {}) } as CustomSchedule, mu];
 }
 
 /** Each step from the state that the reference had there. */

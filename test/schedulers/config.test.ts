@@ -20,9 +20,38 @@ describe("createScheduler", () => {
     expect(dpm.config).toMatchObject({ lambda_min_clipped: -Infinity, solver_order: 2, algorithm_type: "dpmsolver++" });
   });
 
-  it("ignores keys of other diffusers schedulers, and newer keys that are off", () => {
-    const config = { _class_name: "EulerDiscreteScheduler", skip_prk_steps: true, use_beta_sigmas: false };
-    expect(createScheduler(config).config).not.toHaveProperty("skip_prk_steps");
+  it("ignores keys of other diffusers schedulers", () => {
+    const config = { _class_name: "DDIMScheduler", skip_prk_steps: true, use_beta_sigmas: true, sigma_min: 0.1 };
+    expect(createScheduler(config).config).toEqual(createScheduler({ _class_name: "DDIMScheduler" }).config);
+  });
+
+  // Each is a property of every object; a look-up by name must not find it.
+  const inherited = ["__proto__", "constructor", "toString", "hasOwnProperty", "valueOf"];
+  it.each(schedulerNames)("refuses names that every object has as values of a %s", (name) => {
+    const { config } = createScheduler({ _class_name: name });
+    for (const [key, value] of Object.entries(config)) {
+      if (typeof value !== "string" && value !== null) continue;
+      for (const wrong of inherited) {
+        expect(() => createScheduler({ _class_name: name, [key]: wrong }), `${key} ${wrong}`).toThrow(ConfigError);
+      }
+    }
+  });
+
+  it.each(inherited)("refuses %s as a class and as a key, also as JSON's own", (wrong) => {
+    expect(() => createScheduler({ _class_name: wrong })).toThrow(ConfigError);
+    const config = JSON.parse(`{"_class_name": "DDIMScheduler", "${wrong}": 1}`) as Record<string, unknown>;
+    if (!wrong.startsWith("_")) expect(() => createScheduler(config)).toThrow(/unknown configuration key/);
+    else expect(createScheduler(config).trainTimesteps).toBe(1000);
+  });
+
+  it.each(schedulerNames)("refuses sizes of a %s that would take minutes", (name) => {
+    const wrong = [1e9, 100_001, 1e308, "1000", [1000], true, 0.5];
+    for (const num_train_timesteps of wrong) {
+      expect(() => createScheduler({ _class_name: name, num_train_timesteps })).toThrow(/num_train_timesteps.*100000/);
+    }
+    if (name.startsWith("FlowMatch")) return;
+    const trained_betas = new Array<number>(100_001).fill(0.01);
+    expect(() => createScheduler({ _class_name: name, trained_betas })).toThrow(/trained_betas.*at most 100000/);
   });
 
   it.each([
@@ -30,7 +59,7 @@ describe("createScheduler", () => {
     [{}, /_class_name is undefined/],
     [{ _class_name: "DDIMScheduler", beta_schedule: "sigmoid" }, /beta_schedule is "sigmoid".*"squaredcos_cap_v2"/],
     [{ _class_name: "DDIMScheduler", prediction_type: "flow" }, /prediction_type is "flow".*"v_prediction"/],
-    [{ _class_name: "DDIMScheduler", num_train_timesteps: 0 }, /num_train_timesteps is 0.*at least 1/],
+    [{ _class_name: "DDIMScheduler", num_train_timesteps: 0 }, /num_train_timesteps is 0.*from 1 to 100000/],
     [{ _class_name: "DDIMScheduler", clip_sample: "yes" }, /clip_sample is "yes".*true or false/],
     [{ _class_name: "DDIMScheduler", beta_start: -1 }, /beta_start is -1.*from 0 to 1/],
     [{ _class_name: "DDIMScheduler", trained_betas: [0.1, 0.2] }, /trained_betas has 2 values/],
@@ -39,10 +68,31 @@ describe("createScheduler", () => {
     [{ _class_name: "DPMSolverMultistepScheduler", solver_order: 4 }, /solver_order is 4.*1, 2, 3/],
     [{ _class_name: "DPMSolverMultistepScheduler", algorithm_type: "dpmsolver" }, /final_sigmas_type is "zero"/],
     [
-      { _class_name: "DPMSolverMultistepScheduler", algorithm_type: "sde-dpmsolver++", solver_order: 3 },
+      {
+        _class_name: "DPMSolverMultistepScheduler",
+        algorithm_type: "sde-dpmsolver",
+        solver_order: 3,
+        final_sigmas_type: "sigma_min",
+      },
       /solver_order is 3/,
     ],
-    [{ _class_name: "EulerDiscreteScheduler", use_beta_sigmas: true }, /use_beta_sigmas is true/],
+    [
+      {
+        _class_name: "DPMSolverMultistepScheduler",
+        algorithm_type: "dpmsolver",
+        final_sigmas_type: "sigma_min",
+        prediction_type: "flow_prediction",
+      },
+      /flow_prediction.*dpmsolver\+\+/,
+    ],
+    [{ _class_name: "DPMSolverMultistepScheduler", steps_offset: 1e9 }, /steps_offset.*from 0 to 100000/],
+    [
+      { _class_name: "EulerDiscreteScheduler", use_beta_sigmas: true, use_karras_sigmas: true },
+      /only one of use_karras_sigmas, use_beta_sigmas/,
+    ],
+    [{ _class_name: "EulerDiscreteScheduler", use_exponential_sigmas: true, sigma_min: 0 }, /must be above 0/],
+    [{ _class_name: "FlowMatchEulerDiscreteScheduler", shift_terminal: 1 }, /shift_terminal is 1/],
+    [{ _class_name: "FlowMatchEulerDiscreteScheduler", time_shift_type: "cubic" }, /"exponential", "linear"/],
     [{ _class_name: "FlowMatchEulerDiscreteScheduler", shift: 0 }, /shift is 0/],
     [{ _class_name: "toString" }, /_class_name is "toString"/],
   ])("refuses %j", (config, message) => {

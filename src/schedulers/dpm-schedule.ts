@@ -1,0 +1,124 @@
+import { ArgumentError } from "../errors.ts";
+import { type ConfigOf, type Field, flag, oneOf, real } from "./config.ts";
+import { type CustomSchedule, checkDescending, readPlan } from "./custom-schedule.ts";
+import { flowLevel, type Level, preservingLevel } from "./dpm-coefficients.ts";
+import { respaced, sigmaSpacingFields, sigmaSpacingOf } from "./sigma-spacing.ts";
+import { evenly, interpolate, sigmaToTimestep } from "./sigmas.ts";
+import { checkSteps, roundHalfToEven, spacedTimesteps, type TimestepSpacing } from "./spacing.ts";
+
+const lambdaField: Field<number> = {
+  fallback: -Infinity,
+  expected: "a number, or -Infinity",
+  read: (v) => (typeof v === "number" && v < Infinity ? v : undefined),
+};
+
+/** Keys of the DPM-Solver classes that say which noise levels there are. */
+export const dpmScheduleFields = {
+  ...sigmaSpacingFields,
+  use_flow_sigmas: flag(false),
+  flow_shift: real(1, Number.MIN_VALUE),
+  // The caller's mu takes the place of flow_shift then.
+  use_dynamic_shifting: flag(false),
+  time_shift_type: oneOf("exponential", ["exponential"]),
+  final_sigmas_type: oneOf("zero", ["zero", "sigma_min"]),
+  lambda_min_clipped: lambdaField,
+};
+
+export interface DpmScheduleConfig extends ConfigOf<typeof dpmScheduleFields> {
+  readonly num_train_timesteps: number;
+  readonly beta_schedule: string;
+  readonly use_lu_lambdas?: boolean;
+  readonly timestep_spacing?: TimestepSpacing;
+  readonly steps_offset?: number;
+}
+
+/** Timesteps, and noise levels of which there is one more, for the end. */
+export interface DpmSchedule {
+  readonly timesteps: readonly number[];
+  readonly sigmas: readonly number[];
+}
+
+/** The place that a noise level of the schedule stands for. */
+export function levelOf(config: DpmScheduleConfig, sigma: number): Level {
+  return config.use_flow_sigmas ? flowLevel(sigma) : preservingLevel(sigma);
+}
+
+/**
+ * Plans the steps. `trained` has the noise level of each training timestep, ascending. Timesteps between two that the
+ * model was trained on are rounded with Karras' levels and Lu's, but cut off with a cosine schedule and with
+ * exponential, beta and flow levels, as the reference does. Throws ArgumentError for steps that cannot be planned.
+ */
+export function planDpm(
+  className: string,
+  config: DpmScheduleConfig,
+  trained: Float32Array,
+  plan: number | CustomSchedule,
+  mu?: number,
+): DpmSchedule {
+  if (mu !== undefined && !config.use_dynamic_shifting) {
+    throw new ArgumentError(`${className}: it takes mu only if its configuration has use_dynamic_shifting.`);
+  }
+  const { timesteps, sigmas } = chosenLevels(className, config, trained, plan, mu);
+  const all = [...sigmas, config.final_sigmas_type === "zero" ? 0 : trained[0]!].map(Math.fround);
+  // A step between equal noise levels divides by the zero between them.
+  const repeated = all.slice(0, -1).findIndex((sigma, i) => i > 0 && sigma === all[i - 1]);
+  if (repeated > 0) {
+    throw new ArgumentError(
+      `${className}: ${timesteps.length} steps are too many, steps ${repeated} and ${repeated + 1} would have the ` +
+        `same noise level. Take fewer than ${timesteps.length}.`,
+    );
+  }
+  return { timesteps, sigmas: all };
+}
+
+function chosenLevels(
+  className: string,
+  config: DpmScheduleConfig,
+  trained: Float32Array,
+  plan: number | CustomSchedule,
+  mu: number | undefined,
+): { timesteps: number[]; sigmas: number[] } {
+  const total = config.num_train_timesteps;
+  const { steps, timesteps } = readPlan(className, plan, ["timesteps"], total);
+  const logSigmas = trained.map(Math.log);
+  const fixed = sigmaSpacingOf(config) ?? (["use_lu_lambdas", "use_flow_sigmas"] as const).find((key) => config[key]);
+  if (timesteps) {
+    if (fixed) throw new ArgumentError(`${className}: it does not take timesteps of your own with ${fixed}.`);
+    checkDescending(className, "timesteps", timesteps, { least: 0, most: total - 1, whole: true });
+    return { timesteps: [...timesteps], sigmas: timesteps.map((t) => interpolate(trained, t)) };
+  }
+  const count = steps!;
+  if (fixed) checkSteps(className, count, total);
+  switch (fixed) {
+    case undefined: {
+      const spaced = spacedAbove(className, config, logSigmas, count);
+      return { timesteps: spaced, sigmas: spaced.map((t) => interpolate(trained, t)) };
+    }
+    case "use_flow_sigmas": {
+      const shift = mu === undefined ? config.flow_shift : Math.exp(mu);
+      const sigmas = evenly(1, 1 / total, count + 1)
+        .map((alpha) => 1 - alpha)
+        .map((sigma) => (shift * sigma) / (1 + (shift - 1) * sigma))
+        .reverse()
+        .slice(0, -1);
+      return { timesteps: sigmas.map((sigma) => Math.trunc(sigma * total)), sigmas };
+    }
+    default: {
+      const [first, last] = [trained.at(-1)!, trained[0]!];
+      // Lu et al. 2022, section 4.1: even in lambda = -log(sigma).
+      const lu = () => evenly(logSigmas.at(-1)!, logSigmas[0]!, count).map(Math.exp);
+      const sigmas = respaced(config, first, last, count) ?? lu();
+      const rounded = fixed === "use_karras_sigmas" || fixed === "use_lu_lambdas";
+      const round = rounded && config.beta_schedule !== "squaredcos_cap_v2" ? roundHalfToEven : Math.trunc;
+      return { timesteps: sigmas.map((sigma) => round(sigmaToTimestep(sigma, logSigmas))), sigmas };
+    }
+  }
+}
+
+/** Without the noisiest timesteps, whose log signal-to-noise ratio is below `lambda_min_clipped`. */
+function spacedAbove(className: string, config: DpmScheduleConfig, logSigmas: Float32Array, steps: number): number[] {
+  const { num_train_timesteps: total, timestep_spacing: spacing = "linspace", steps_offset: offset = 0 } = config;
+  const clipped = logSigmas.findIndex((logSigma) => -logSigma < config.lambda_min_clipped);
+  const last = clipped < 0 ? total : clipped;
+  return spacedTimesteps(className, steps, { spacing, total, offset, last, extraPoint: spacing !== "trailing" });
+}
