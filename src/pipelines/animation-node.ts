@@ -1,9 +1,8 @@
 /** Animations to files: GIF and WebP with sharp, MP4 with ffmpeg where it is installed, or a folder of PNG files. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
-import { mkdir, readdir, rename, rm, rmdir, stat, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { ArgumentError, ToolError } from "../errors.ts";
@@ -12,10 +11,17 @@ import {
   animationFormat,
   asciiOnly,
   checkAnimation,
+  checkRate,
   frameDelays,
   withGifComment,
 } from "./animation.ts";
+import { checkFile, checkParent, isFreeFolder, namesAfter, place, temporaryBeside } from "./output-node.ts";
 import { encodePng } from "./picture.ts";
+import { describedIn } from "./picture-node.ts";
+import { loadSharp } from "./sharp-node.ts";
+
+/** Well under what systems allow in one argument of a program. */
+const MOST_COMMENT = 20_000;
 
 export interface WriteAnimationOptions {
   /** What is kept with the pictures where the format has a place for it: prompt, seed, settings. */
@@ -24,56 +30,62 @@ export interface WriteAnimationOptions {
   signal?: AbortSignal;
   /** The program that makes MP4 files; "ffmpeg", as the system finds it, unless given. */
   ffmpeg?: string;
+  /** False takes the next free name (a.gif, a-2.gif, ...) where there is a file already, instead of replacing it. */
+  overwrite?: boolean;
 }
 
 /**
- * Writes an animation; the name says the format (`animationFormat`). A file of that name is replaced, a folder must be new or
- * empty. The name comes into being when all of it is written, by renaming. Returns the files. Throws ArgumentError for
- * frames and names that cannot be, ToolError where ffmpeg or sharp's binary is missing or fails, and the system's errors.
+ * Writes an animation; the name says the format (`animationFormat`). A file of that name is replaced unless `overwrite` is
+ * false; a folder must be new or empty. The name comes into being when all of it is written. Returns the files. Throws
+ * ArgumentError for frames and names that cannot be, and where they cannot be written, ToolError where ffmpeg or sharp's
+ * binary is missing or fails.
  */
 export async function writeAnimation(
   out: string,
   animation: Animation,
-  { text = {}, signal, ffmpeg = "ffmpeg" }: WriteAnimationOptions = {},
+  { text = {}, signal, ffmpeg = "ffmpeg", overwrite = true }: WriteAnimationOptions = {},
 ): Promise<string[]> {
   const format = animationFormat(out);
   checkAnimation(animation, format);
-  await checkDestination(out, ffmpeg);
-  const name = out.replace(/[\\/]+$/, "");
-  const temporary = `${name}.${process.pid}.tmp`;
+  await checkDestination(out, { ffmpeg, overwrite });
+  const temporary = temporaryBeside(out.replace(/[\\/]+$/, ""));
   try {
     signal?.throwIfAborted();
-    let files = [out];
-    if (format === "frames") files = await writeFrames(temporary, name, animation, text);
+    let frames: string[] | undefined;
+    if (format === "frames") frames = await writeFrames(temporary, animation, text);
     else if (format === "mp4") await runFfmpeg(ffmpeg, temporary, animation, text, signal);
-    else await writeFile(temporary, await encode(format, animation, text));
+    else await writeFile(temporary, await encodeAnimation(format, animation, text), { flag: "wx" });
     signal?.throwIfAborted();
-    // A folder takes the place of an empty one only where that is gone.
-    if (format === "frames" && existsSync(name)) await rmdir(name);
-    await rename(temporary, name);
-    return files;
-  } catch (error) {
+    const name = await place(temporary, namesAfter(out), overwrite);
+    return frames?.map((file) => join(name, file)) ?? [name];
+  } finally {
     await rm(temporary, { recursive: true, force: true });
-    throw error;
   }
 }
 
 /**
  * What would keep an animation from being written, before hours are spent on it. Throws ArgumentError for a name or a folder
- * that cannot be, ToolError if MP4 is asked for and there is no ffmpeg.
+ * that cannot be, and for a rate that the format does not have, ToolError if what makes the format is missing.
  */
-export async function checkDestination(out: string, ffmpeg = "ffmpeg"): Promise<void> {
+export async function checkDestination(
+  out: string,
+  { ffmpeg = "ffmpeg", overwrite = true, fps }: { ffmpeg?: string; overwrite?: boolean; fps?: number } = {},
+): Promise<void> {
   const format = animationFormat(out);
-  const folder = dirname(out);
-  if (!existsSync(folder)) throw new ArgumentError(`${out}: there is no folder ${folder}.`);
-  if (format === "frames" && existsSync(out)) {
-    const isFolder = (await stat(out)).isDirectory();
-    if (!isFolder) throw new ArgumentError(`${out}: it is a file; frames need a folder of their own.`);
-    if ((await readdir(out)).length > 0) {
-      throw new ArgumentError(`${out}: the folder is not empty, and frames need one of their own.`);
+  if (fps !== undefined) checkRate(fps, format);
+  if (format === "frames") {
+    await checkParent(out);
+    if (overwrite && !(await isFreeFolder(out))) {
+      throw new ArgumentError(`${out}: frames need a folder of their own, which is new or empty.`);
     }
-  }
-  if (format !== "mp4") return;
+  } else await checkFile(out);
+  if (format === "mp4") await checkFfmpeg(out, ffmpeg);
+  else if (format !== "frames") await loadSharp(`${out}: the format`, NO_SHARP);
+}
+
+const NO_SHARP = "A folder of PNG files needs nothing.";
+
+async function checkFfmpeg(out: string, ffmpeg: string): Promise<void> {
   const probe = spawn(ffmpeg, ["-version"], { stdio: "ignore" });
   await once(probe, "close").catch((cause) => {
     throw new ToolError(
@@ -84,41 +96,35 @@ export async function checkDestination(out: string, ffmpeg = "ffmpeg"): Promise<
   });
 }
 
+/** Their names, within the folder. */
 async function writeFrames(
-  temporary: string,
-  name: string,
+  folder: string,
   { frames }: Animation,
   text: Readonly<Record<string, string>>,
 ): Promise<string[]> {
-  await mkdir(temporary);
+  await mkdir(folder);
   const digits = Math.max(4, String(frames.length).length);
   const names = frames.map((_, i) => `${String(i + 1).padStart(digits, "0")}.png`);
-  for (const [i, frame] of frames.entries()) await writeFile(join(temporary, names[i]!), encodePng(frame, text));
-  return names.map((file) => join(name, file));
+  for (const [i, frame] of frames.entries()) await writeFile(join(folder, names[i]!), encodePng(frame, text));
+  return names;
 }
 
-/** GIF and WebP, repeated without end. */
-async function encode(
+/** The bytes of a GIF or WebP file, which repeats without end. Throws ToolError where sharp's binary is missing. */
+export async function encodeAnimation(
   format: "gif" | "webp",
   { frames, fps }: Animation,
   text: Readonly<Record<string, string>>,
 ): Promise<Uint8Array> {
-  const { default: sharp } = await import("sharp").catch((cause) => {
-    throw new ToolError(
-      `${format} files need the binary of sharp for this system, which npm installs unless optional packages are left ` +
-        "out: npm install --include=optional sharp. A folder of PNG files needs nothing.",
-      { cause },
-    );
-  });
+  const sharp = await loadSharp(`${format} files`, NO_SHARP);
   const { width, height } = frames[0]!;
   // One tall picture, of which sharp is told where a frame ends.
   const tall = new Uint8Array(3 * width * height * frames.length);
   for (const [i, { data }] of frames.entries()) tall.set(data, i * data.length);
   const raw = { width, height: height * frames.length, channels: 3 as const, pageHeight: height };
   const image = sharp(tall, { raw, limitInputPixels: false });
-  const comment = Object.keys(text).length > 0 ? JSON.stringify(text) : "";
+  const comment = Object.keys(text).length > 0 ? asciiOnly(JSON.stringify(text)) : "";
   if (format === "webp") {
-    if (comment) image.withExif({ IFD0: { ImageDescription: asciiOnly(comment) } });
+    if (comment) image.withExif({ IFD0: { ImageDescription: comment } });
     return image
       .webp({ delay: frameDelays(frames.length, fps), loop: 0, quality: 90, smartSubsample: true })
       .toBuffer();
@@ -139,9 +145,10 @@ async function runFfmpeg(
   const bt709 = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"];
   const filters = "pad=ceil(iw/2)*2:ceil(ih/2)*2,scale=out_color_matrix=bt709:out_range=tv,format=yuv420p";
   const input = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", `${width}x${height}`, "-r", String(fps), "-i", "-"];
-  const comment = Object.keys(text).length > 0 ? ["-metadata", `comment=${JSON.stringify(text)}`] : [];
+  const comment = Object.keys(text).length > 0 ? ["-metadata", `comment=${describedIn(text, MOST_COMMENT)}`] : [];
   const output = ["-vf", filters, ...bt709, "-c:v", "libx264", "-crf", "18", "-movflags", "+faststart", ...comment];
-  const args = ["-hide_banner", "-loglevel", "error", "-y", ...input, ...output, "-f", "mp4", out];
+  // "file:", since a name may look like an option or like the address of another computer.
+  const args = ["-hide_banner", "-loglevel", "error", "-y", ...input, ...output, "-f", "mp4", `file:${resolve(out)}`];
   const child = spawn(ffmpeg, args, { stdio: ["pipe", "ignore", "pipe"], ...(signal ? { signal } : {}) });
   let said = "";
   child.stderr.setEncoding("utf8").on("data", (part: string) => {

@@ -32,6 +32,9 @@ export function toFrames({ shape, data }: FloatTensor): Picture[][] {
 /** "frames" is a folder of numbered PNG files. */
 export type AnimationFormat = "gif" | "webp" | "mp4" | "frames";
 
+/** GIF's longest pause is 655 seconds. */
+const LEAST_FPS = 0.01;
+
 /** GIF counts hundredths of a second, and browsers take a pause of fewer than two of them for ten. */
 const GIF_FPS = 50;
 
@@ -59,9 +62,22 @@ export function checkAnimation({ frames, fps }: Animation, format: AnimationForm
       `The frames of an animation have one size; these are ${first.width}x${first.height} and ${odd.width}x${odd.height}.`,
     );
   }
+  checkRate(fps, format);
+  const side = sides[format];
+  if (Math.max(first.width, first.height) <= side) return;
+  throw new ArgumentError(
+    `${format} has at most ${side} pixels a side; these frames have ${first.width}x${first.height}.`,
+  );
+}
+
+/** Longest side. H.264 has no such number of its own; this is its highest level's. */
+const sides = { gif: 65_535, webp: 16_383, mp4: 16_384, frames: 2 ** 31 - 1 } as const;
+
+/** Throws ArgumentError for frames a second that a format does not have. */
+export function checkRate(fps: number, format: AnimationFormat): void {
   const most = format === "gif" ? GIF_FPS : 1000;
-  if (Number.isFinite(fps) && fps > 0 && fps <= most) return;
-  throw new ArgumentError(`fps must be a number above 0 and up to ${most} for ${format}, not ${fps}.`);
+  if (Number.isFinite(fps) && fps >= LEAST_FPS && fps <= most) return;
+  throw new ArgumentError(`fps must be a number from ${LEAST_FPS} to ${most} for ${format}, not ${fps}.`);
 }
 
 /**

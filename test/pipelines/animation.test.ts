@@ -51,7 +51,7 @@ let bytes = [];
 process.stdin.on("data", (part) => bytes.push(part));
 process.stdin.on("end", () => {
   const data = Buffer.concat(bytes);
-  writeFileSync(process.argv.at(-1), JSON.stringify({ args: process.argv.slice(2), length: data.length, last: [...data.subarray(-3)] }));
+  writeFileSync(process.argv.at(-1).replace("file:", ""), JSON.stringify({ args: process.argv.slice(2), length: data.length, last: [...data.subarray(-3)] }));
 });`;
 
 describe("names", () => {
@@ -125,7 +125,7 @@ describe("writing", () => {
       const { data } = await decoded(files[3]!);
       expect([...data]).toEqual([...animation.frames[3]!.data]);
       expect(pngText(await readFile(files[0]!))).toMatchObject({ seed: "7" });
-      await expect(writeAnimation(out, animation)).rejects.toThrow("the folder is not empty");
+      await expect(writeAnimation(out, animation)).rejects.toThrow("frames need a folder of their own");
     }
     expect((await readdir(folder)).sort()).toEqual(["empty", "frames"]);
   });
@@ -146,7 +146,9 @@ describe("writing", () => {
 describe("nothing half-written", () => {
   it("where ffmpeg is missing: said before anything is made, with what to do", async () => {
     const folder = await temporaryFolder();
-    const error = await checkDestination(join(folder, "a.mp4"), join(folder, "none")).catch((thrown) => thrown);
+    const error = await checkDestination(join(folder, "a.mp4"), { ffmpeg: join(folder, "none") }).catch(
+      (thrown) => thrown,
+    );
     expect(error).toBeInstanceOf(ToolError);
     expect(error.message).toMatch(/MP4 needs ffmpeg, .*apt install ffmpeg.*or ask for a \.gif, a \.webp or a folder/s);
     expect(await readdir(folder)).toEqual([]);
@@ -156,7 +158,7 @@ describe("nothing half-written", () => {
     const folder = await temporaryFolder();
     const ffmpeg = await standIn(`
       if (process.argv[2] === "-version") process.exit(0);
-      require("node:fs").writeFileSync(process.argv.at(-1), "half");
+      require("node:fs").writeFileSync(process.argv.at(-1).replace("file:", ""), "half");
       process.stderr.write("Unknown encoder 'libx264'\\n", () => process.exit(8));`);
     const error = await writeAnimation(join(folder, "a.mp4"), animation, { ffmpeg }).catch((thrown) => thrown);
     expect(error).toBeInstanceOf(ToolError);
@@ -174,7 +176,7 @@ describe("nothing half-written", () => {
     const abort = new AbortController();
     const ffmpeg = await standIn(`
       if (process.argv[2] === "-version") process.exit(0);
-      require("node:fs").writeFileSync(process.argv.at(-1), "half");
+      require("node:fs").writeFileSync(process.argv.at(-1).replace("file:", ""), "half");
       setInterval(() => {}, 1000);`);
     const written = writeAnimation(join(folder, "a.mp4"), animation, { ffmpeg, signal: abort.signal });
     setTimeout(() => abort.abort(reason), 300);
@@ -197,7 +199,7 @@ describe("nothing half-written", () => {
 it.each<[string, Partial<Animation>, string]>([
   ["a.gif", { frames: [] }, "at least one frame"],
   ["a.gif", { frames: [frame(0), frame(1, 13)] }, "12x8 and 13x8"],
-  ["a.gif", { fps: 60 }, "fps must be a number above 0 and up to 50 for gif, not 60."],
+  ["a.gif", { fps: 60 }, "fps must be a number from 0.01 to 50 for gif, not 60."],
   ["a.webp", { fps: Number.NaN }, "not NaN"],
   ["none/a.gif", {}, "there is no folder"],
 ])("%s with %o is refused", async (name, change, message) => {
