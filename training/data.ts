@@ -8,6 +8,8 @@ import type { Random } from "./random.ts";
 /** Width and height of the training pictures. */
 export const imageSize = 64;
 const pixels = imageSize * imageSize;
+/** Width and height of the sources, and of what the large decoder makes. */
+export const largeSize = 256;
 
 /** One emoji as captions.json has it; its number in that list is its number in images.u8. */
 export interface EmojiEntry {
@@ -47,6 +49,26 @@ export async function loadEmojiData(folder: string, { rung = 3 }: { rung?: numbe
   }
   return { count: kept.length, images: some, entries: kept.map((i) => all[i]!) };
 }
+
+/**
+ * The same pictures in their full size, as prepare-data.ts wrote them: count x 256 x 256 x 3, sRGB on white. Throws
+ * ArgumentError for a file of another length.
+ */
+export async function loadLargeImages(folder: string, count: number): Promise<Uint8Array> {
+  const file = path.join(folder, "images-256.u8");
+  const images = new Uint8Array(await readFile(file));
+  const needed = count * largeSize * largeSize * 3;
+  if (images.length === needed) return images;
+  throw new ArgumentError(
+    `${file} has ${images.length} bytes, but ${count} pictures need ${needed}. Run training/prepare-data.ts again.`,
+  );
+}
+
+/**
+ * Every sixteenth emoji is never shown to the large decoder: 86 of 1,383. The autoencoder that makes the latents, the
+ * transformer and the judge have seen them.
+ */
+export const isHeldOutPicture = (index: number): boolean => index % 16 === 15;
 
 /** One of the emoji's captions, by their weights. */
 export function drawCaption({ captions }: Pick<EmojiEntry, "captions">, random: Random): string {
@@ -113,13 +135,18 @@ export function drawAugmentation(random: Random, range: AugmentationRange = auto
   };
 }
 
-/** Writes picture `index` to `out` (3 x 64 x 64 values in [-1, 1]), augmented if `augmentation` is given. */
+/**
+ * Writes picture `index` to `out` (3 x size x size values in [-1, 1]), augmented if `augmentation` is given, whose shifts
+ * are in pixels of the picture.
+ */
 export function writeImage(
   { images, count }: Pick<EmojiData, "images" | "count">,
   index: number,
   out: Float32Array,
   augmentation?: Augmentation,
+  size: number = imageSize,
 ): void {
+  const pixels = size * size;
   if (!(index >= 0 && index < count)) throw new ArgumentError(`picture ${index} of ${count}`);
   if (out.length !== 3 * pixels)
     throw new ArgumentError(`a picture is ${3 * pixels} values, the buffer has ${out.length}`);
@@ -131,10 +158,10 @@ export function writeImage(
     return;
   }
   const m = colourMatrix(augmentation);
-  for (let y = 0; y < imageSize; y++) {
-    for (let x = 0; x < imageSize; x++) {
-      const i = y * imageSize + x;
-      const from = sourcePixel(x, y, augmentation);
+  for (let y = 0; y < size; y++) {
+    for (let x = 0; x < size; x++) {
+      const i = y * size + x;
+      const from = sourcePixel(x, y, augmentation, size);
       // Distances from white, so that white is the fixed point of every linear colour change
       const r = from < 0 ? 0 : 1 - rgb[3 * from]! / 255;
       const g = from < 0 ? 0 : 1 - rgb[3 * from + 1]! / 255;
@@ -148,13 +175,13 @@ export function writeImage(
 }
 
 /** The pixel that comes to (x, y), or -1 for the white outside. */
-function sourcePixel(x: number, y: number, { flip, turns, shiftX, shiftY }: Augmentation): number {
+function sourcePixel(x: number, y: number, { flip, turns, shiftX, shiftY }: Augmentation, size: number): number {
   let u = x - shiftX;
   let v = y - shiftY;
-  if (u < 0 || v < 0 || u >= imageSize || v >= imageSize) return -1;
-  for (let turn = 0; turn < turns; turn++) [u, v] = [v, imageSize - 1 - u];
-  if (flip) u = imageSize - 1 - u;
-  return v * imageSize + u;
+  if (u < 0 || v < 0 || u >= size || v >= size) return -1;
+  for (let turn = 0; turn < turns; turn++) [u, v] = [v, size - 1 - u];
+  if (flip) u = size - 1 - u;
+  return v * size + u;
 }
 
 /** Hue rotation about the grey axis, then saturation around the mean, then ink: one 3 x 3 matrix. */

@@ -10,6 +10,7 @@ import { buildModel, weightShapes } from "../src/models/architecture.ts";
 import * as vae from "../src/models/autoencoder-kl.ts";
 import { parameterWeights } from "../src/models/weights.ts";
 import { nodeRuntime } from "../src/runtime/node.ts";
+import type { SessionOptions } from "../src/runtime/runtime.ts";
 import { type FloatTensor, floatTensor } from "../src/tensor.ts";
 import { Parameters } from "../src/training/parameters.ts";
 import { type EmojiData, imageSize, writeImage } from "./data.ts";
@@ -30,15 +31,29 @@ export async function readAutoencoder(folder: string) {
   return { raw, config: vae.parseConfig(raw), file };
 }
 
-/** Codes every picture and its mirror image. */
-export async function encodeAll(folder: string, data: EmojiData): Promise<Latents> {
+async function compileEncoder(folder: string, options: SessionOptions = {}) {
   const { config, file } = await readAutoencoder(folder);
-  const batch = 32;
   const encoder = vae.encoder(config, { batch: "batch", height: imageSize, width: imageSize });
   const parameters = new Parameters(weightShapes(encoder));
   await parameters.load((name) => file.read(name));
   const { mean, std } = buildModel(encoder, parameterWeights().source);
-  const session = await nodeRuntime.compile(toOnnx({ mean: mean!, std: std! }));
+  const session = await nodeRuntime.compile(toOnnx({ mean: mean!, std: std! }), new Map(), options);
+  return { config, parameters, session };
+}
+
+/** An encoder of pictures [batch, 3, 64, 64] to the posterior's mean and standard deviation, [batch, channels, 8, 8]. */
+export async function openEncoder(folder: string, options: SessionOptions) {
+  const { parameters, session } = await compileEncoder(folder, options);
+  return async (image: FloatTensor) => {
+    const outputs = await session.run({ ...parameters.tensors(), image });
+    return { mean: outputs["mean"] as FloatTensor, std: outputs["std"] as FloatTensor };
+  };
+}
+
+/** Codes every picture and its mirror image. */
+export async function encodeAll(folder: string, data: EmojiData): Promise<Latents> {
+  const { config, parameters, session } = await compileEncoder(folder);
+  const batch = 32;
   const size = imageSize / vae.spatialFactor(config);
   const shape = [data.count, config.latentChannels, size, size];
   const each = config.latentChannels * size * size;

@@ -1,23 +1,31 @@
 /** Reading the data packages' pictures. Uses sharp, which only training/node_modules has. */
 import sharp from "sharp";
-import { imageSize } from "./data.ts";
+import { imageSize, largeSize } from "./data.ts";
+
+export interface EmojiPicture {
+  /** 64 x 64 x 3, and the same in the source's 256 x 256. */
+  rgb: Uint8Array;
+  large: Uint8Array;
+  /** 64 x 64. */
+  alpha: Uint8Array;
+}
 
 const square = { fit: "contain", kernel: "lanczos3", fastShrinkOnLoad: false } as const;
 
 /**
- * One picture on white, and its alpha. Compositing is at full size, then Lanczos at exactly a quarter, both on sRGB
+ * One picture on white, in both sizes, and the alpha of the small one. Compositing is at full size, then Lanczos at exactly a quarter, both on sRGB
  * values: that is what a browser does with an emoji, and averaging linear light instead thins the dark lines (mouths,
  * eyes, outlines) that a 64-pixel face is recognised by. A few files are 256x264; they are fitted into the square.
  * `page` is the frame of an animated file.
  */
-export async function readEmoji(file: string | Buffer, page = 0): Promise<{ rgb: Uint8Array; alpha: Uint8Array }> {
+export async function readEmoji(file: string | Buffer, page = 0): Promise<EmojiPicture> {
   const clear = { r: 255, g: 255, b: 255, alpha: 0 };
   const fitted = await sharp(file, { page })
     .ensureAlpha()
-    .resize(256, 256, { ...square, background: clear })
+    .resize(largeSize, largeSize, { ...square, background: clear })
     .raw()
     .toBuffer();
-  return reduced(fitted);
+  return { ...(await reduced(fitted)), large: await onWhite(fitted).raw().toBuffer() };
 }
 
 /** The same of some frames of an animated file, which is decoded once; and how long each of its frames lasts. */
@@ -37,9 +45,11 @@ export async function readFrames(
   return frames;
 }
 
-async function reduced(rgba: Buffer): Promise<{ rgb: Uint8Array; alpha: Uint8Array }> {
-  const raw = () => sharp(rgba, { raw: { width: 256, height: 256, channels: 4 } });
-  const rgb = await raw().flatten({ background: "#ffffff" }).resize(imageSize, imageSize, square).raw().toBuffer();
-  const alpha = await raw().extractChannel(3).resize(imageSize, imageSize, square).raw().toBuffer();
+const fullSize = (rgba: Buffer) => sharp(rgba, { raw: { width: largeSize, height: largeSize, channels: 4 } });
+const onWhite = (rgba: Buffer) => fullSize(rgba).flatten({ background: "#ffffff" });
+
+async function reduced(rgba: Buffer): Promise<Omit<EmojiPicture, "large">> {
+  const rgb = await onWhite(rgba).resize(imageSize, imageSize, square).raw().toBuffer();
+  const alpha = await fullSize(rgba).extractChannel(3).resize(imageSize, imageSize, square).raw().toBuffer();
   return { rgb, alpha };
 }

@@ -1,5 +1,5 @@
 /**
- * Fluent emoji and their names -> training/data/images.u8 and training/data/captions.json.
+ * Fluent emoji and their names -> training/data/images.u8, images-256.u8 and training/data/captions.json.
  * Run by `npm run data` in training/, or `npx tsx training/prepare-data.ts` in the root. Same input, same output.
  */
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
@@ -8,7 +8,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { captionsOf, usefulTags } from "./captions.ts";
 import { dominantColour } from "./colour.ts";
-import { type EmojiEntry, imageSize } from "./data.ts";
+import { type EmojiEntry, imageSize, largeSize } from "./data.ts";
 import { type EmojiRecord, type GroupNames, rungOf, selectEmoji } from "./emoji.ts";
 import { readEmoji } from "./picture.ts";
 import { seededRandom, seedOf } from "./random.ts";
@@ -23,14 +23,16 @@ const names = await json<GroupNames>("emojibase-data/meta/groups.json");
 const { kept, leftOut, unmatched } = selectEmoji(records, names, await readdir(pictures));
 
 const images = new Uint8Array(kept.length * imageSize * imageSize * 3);
+const largeImages = new Uint8Array(kept.length * largeSize * largeSize * 3);
 const tagLists = usefulTags(
   kept.map(({ tags }) => tags ?? []),
   kept.map(({ label }) => label),
 );
 const entries: EmojiEntry[] = [];
 for (const [i, { label, hexcode, emoji, group, subgroup, file }] of kept.entries()) {
-  const { rgb, alpha } = await readEmoji(path.join(pictures, file));
+  const { rgb, large, alpha } = await readEmoji(path.join(pictures, file));
   images.set(rgb, i * rgb.length);
+  largeImages.set(large, i * large.length);
   const subject = {
     label,
     subgroup: names.subgroups[String(subgroup)] ?? "",
@@ -50,6 +52,7 @@ for (const [i, { label, hexcode, emoji, group, subgroup, file }] of kept.entries
 }
 await mkdir(target, { recursive: true });
 await writeFile(path.join(target, "images.u8"), images);
+await writeFile(path.join(target, "images-256.u8"), largeImages);
 await writeFile(
   path.join(target, "captions.json"),
   `[\n${entries.map((entry) => JSON.stringify(entry)).join(",\n")}\n]\n`,

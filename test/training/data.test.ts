@@ -53,6 +53,16 @@ describe("pictures for training", () => {
     expect(largest).toBeLessThan(1e-6);
   });
 
+  it("move in their full size by as many of its pixels", () => {
+    const images = new Uint8Array(256 * 256 * 3).fill(255);
+    images.set([0, 0, 0], 3 * (20 * 256 + 12));
+    const out = new Float32Array(3 * 256 * 256);
+    writeImage({ images, count: 1 }, 0, out, { ...none, flip: true, shiftX: 8, shiftY: -4 }, 256);
+    const found = out.findIndex((value) => value < 0.99);
+    // Mirrored in place, then moved.
+    expect([found % 256, Math.floor(found / 256)]).toEqual([255 - 12 + 8, 16]);
+  });
+
   it("move by whole pixels", () => {
     const black = dot(3, 5, [0, 0, 0]);
     expect(placeOf(augmented(black, { shiftX: 2, shiftY: -4 }))).toEqual([5, 1]);
