@@ -35,6 +35,8 @@ export interface HubOptions extends Selection {
   files?: readonly string[];
   signal?: AbortSignal;
   onProgress?: (progress: DownloadProgress) => void;
+  /** Told in a sentence what a person should know meanwhile: that the Hub asks to wait, and for how long. */
+  onNotice?: (notice: string) => void;
   /** Attempts in a row that may fail for one file, and milliseconds before the first repetition; 5 and 500. */
   retries?: number;
   retryDelay?: number;

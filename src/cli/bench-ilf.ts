@@ -12,10 +12,10 @@ import { type Mode, modesAtEqualTime } from "./bench-ilf-modes.ts";
 import { type Measured, type Row, score } from "./bench-ilf-scores.ts";
 import { machine, printMachine } from "./machine.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
-import { threadsOption } from "./options.ts";
+import { revisionOption, type SourceOptions, sourceOf, threadsOption, variantOption } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
-interface Options {
+interface Options extends SourceOptions {
   model: string;
   samples: number;
   steps: number;
@@ -47,6 +47,8 @@ export function benchIlfCommand(): Command {
     .option("--train", "with --geometry: one update of a feedback module instead")
     .option("--rounds <n>", "with --geometry: how often each kind of step is timed", countBetween(1, 1000), 5)
     .option("--sheet <file>", "PNG of the first 8 prompts in all modes")
+    .addOption(variantOption())
+    .addOption(revisionOption())
     .addOption(threadsOption())
     .option("--json", "print the rows as JSON")
     .action(run);
@@ -67,7 +69,7 @@ async function compare(options: Options, signal: AbortSignal): Promise<void> {
   const session = threads ? { threads } : {};
   // Before minutes are spent on setting the others' thresholds.
   const also = (options.also ?? []).map((text) => scheduleFor(text, steps));
-  const open = () => TextToImagePipeline.fromPretrained(options.model, session);
+  const open = () => TextToImagePipeline.fromPretrained(options.model, { ...session, ...sourceOf(options) });
   const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, session);
   const reference = await judge.reference();
   const prompts = captionsFor(reference, samples).map((caption) => reference.captions[caption]!.text);

@@ -10,10 +10,11 @@ import { type TextToVideo, TextToVideoPipeline } from "../pipelines/text-to-vide
 import { parseSchedule } from "../sampling/step-policy.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { median } from "./median.ts";
+import { type SourceOptions, sourceOf } from "./options.ts";
 import { ProgressBar } from "./terminal.ts";
 import { takeTurns } from "./turns.ts";
 
-export interface ModelBenchOptions {
+export interface ModelBenchOptions extends SourceOptions {
   model: string;
   samples: number;
   steps: number;
@@ -64,7 +65,7 @@ export async function benchModel(options: ModelBenchOptions, signal: AbortSignal
   const rehash = rehashes[0]!;
   const reuse: Mode = { name: "noise again", steps, accelerate: { method: "reuse", ...schedules[0]! } };
   // A pipeline keeps what it compiled for one way of running.
-  const open = () => TextToVideoPipeline.fromPretrained(model, session);
+  const open = () => TextToVideoPipeline.fromPretrained(model, { ...session, ...sourceOf(options) });
   const opened = [await open(), await open(), await open()] as const;
   try {
     const made = (pipe: TextToVideo, mode: Mode, sample: number) =>

@@ -9,7 +9,7 @@ import {
 import { benchModel, type ModelBenchOptions, rehashRowText } from "./bench-streamlined-model.ts";
 import { machine, printMachine } from "./machine.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
-import { threadsOption } from "./options.ts";
+import { revisionOption, threadsOption, variantOption } from "./options.ts";
 import { interruptible } from "./terminal.ts";
 
 interface Options extends MemoryBenchOptions, Omit<ModelBenchOptions, "model"> {
@@ -39,6 +39,8 @@ export function benchStreamlinedCommand(): Command {
     .option("--schedule <steps...>", "with --model: which steps are full; a row each (animate's)")
     .option("--cut <feature>", "with --model: where rehash steps come back in")
     .option("--seed <n>", "of weights and inputs, or of the first video", countBetween(0, 2 ** 31), 0)
+    .addOption(variantOption())
+    .addOption(revisionOption())
     .addOption(threadsOption())
     .addOption(new Option("--only <mode>", "one mode, in this process").hideHelp())
     .addOption(new Option("--out <file>", "where that puts what the network gave").hideHelp())

@@ -17,10 +17,10 @@ import { TextToImagePipeline, textToImageClasses } from "../pipelines/text-to-im
 import { defaultSchedule, parseSchedule } from "../sampling/step-policy.ts";
 import { resumeTraining, saveTraining } from "../training/checkpoint-node.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
-import { threadsOption } from "./options.ts";
+import { defined, revisionOption, type SourceOptions, sourceOf, threadsOption, variantOption } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
-interface Options {
+interface Options extends SourceOptions {
   feedBlock?: number;
   resumeBlock?: number;
   schedule?: string;
@@ -87,6 +87,8 @@ export function distillCommand(): Command {
     .option("--minutes <n>", "stop after so long, with a checkpoint to go on from", numberBetween(0, 1e6), 1e6)
     .option("--seed <n>", "of trajectories and batches", countBetween(0, 2 ** 31), 0)
     .option("--fresh", "start anew even if there is a checkpoint")
+    .addOption(variantOption())
+    .addOption(revisionOption())
     .addOption(threadsOption())
     .option("--json", "print progress and result as lines of JSON")
     .action(run);
@@ -97,7 +99,7 @@ async function run(name: string, options: Options): Promise<void> {
 }
 
 async function train(name: string, options: Options, signal: AbortSignal): Promise<void> {
-  const model = await platform.resolveModel(name, { signal });
+  const model = await platform.resolveModel(name, { ...sourceOf(options), signal });
   const out = options.out ?? ownFolder(model);
   const pipe = await openPipeline(model, options);
   const from = options.from === undefined ? null : await openModule(options.from);
@@ -213,10 +215,10 @@ function ownFolder(model: Folder): string {
   throw new ArgumentError(`${model.name}: is not a folder on this machine. Say where the module goes with --out.`);
 }
 
-async function openPipeline(model: Folder, { threads }: Options) {
+async function openPipeline(model: Folder, { threads, variant }: Options) {
   const { className } = await readModelIndex(model);
   // Training goes on beside other work.
-  const options = { spin: false, ...(threads ? { threads } : {}) };
+  const options = { spin: false, ...defined({ threads, variant }) };
   if (className === "DiTPipeline") {
     const pipeline = await ClassToImagePipeline.fromFolder(model, platform.runtime, options);
     return { kind: "class" as const, pipeline, transformer: pipeline.transformer };

@@ -9,6 +9,7 @@ import { countBetween } from "./numbers.ts";
 import {
   addOptions,
   defined,
+  deviceOf,
   deviceOptions,
   guidanceIntervalOption,
   type LoadingOptions,
@@ -53,11 +54,11 @@ async function run(model: string, options: EvalOptions): Promise<void> {
 async function evaluateModel(model: string, options: EvalOptions, signal: AbortSignal): Promise<void> {
   const started = performance.now();
   const { samples, seed, steps, scheduler, batch } = options;
-  const session = loadingOf(options);
+  const session = deviceOf(options);
   const bar = new ProgressBar("{bar} {value}/{total} pictures, {eta_formatted} left");
   try {
     const own = await OwnJudges.open(options, session, signal);
-    const pipe = await TextToImagePipeline.fromPretrained(model, { ...session, signal });
+    const pipe = await TextToImagePipeline.fromPretrained(model, { ...loadingOf(options), signal });
     const { guidance: guidanceScale = pipe.guidanceScale, guidanceInterval = pipe.guidanceInterval } = options;
     const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, session);
     const result = await evaluate(pipe, judge, {

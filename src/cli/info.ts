@@ -14,7 +14,7 @@ import { networksOf } from "../models/registry.ts";
 import { motionAdapterClass } from "../models/unet-motion-adapter.ts";
 import { platform } from "../platform/node.ts";
 import { schedulerNames } from "../schedulers/scheduler.ts";
-import { shortNumber } from "./options.ts";
+import { addOptions, type SourceOptions, shortNumber, sourceOf, sourceOptions } from "./options.ts";
 
 interface ComponentInfo {
   name: string;
@@ -31,21 +31,20 @@ interface ComponentInfo {
 }
 
 export function infoCommand(): Command {
-  return new Command("info")
+  const command = new Command("info")
     .description("what a checkpoint is, how large it is, and the memory it will need")
-    .argument("<model>", "embedded model, folder or Hub id")
-    .option("--json", "print it as JSON")
-    .action(info);
+    .argument("<model>", "embedded model, folder or Hub id");
+  return addOptions(command, sourceOptions()).option("--json", "print it as JSON").action(info);
 }
 
-async function info(model: string, { json }: { json?: boolean }): Promise<void> {
-  const folder = await platform.resolveModel(model);
+async function info(model: string, { json, ...source }: SourceOptions & { json?: boolean }): Promise<void> {
+  const folder = await platform.resolveModel(model, sourceOf(source));
   const pipeline = await isPipeline(folder);
   const index = pipeline ? await readModelIndex(folder) : null;
   const components: ComponentInfo[] = [];
   for (const name of index?.components.keys() ?? [""]) {
     const part = name ? componentFolder(folder, index!, name) : folder;
-    if (!name || (await hasConfig(part))) components.push(await describeComponent(part, name));
+    if (!name || (await hasConfig(part))) components.push(await describeComponent(part, name, source.variant));
   }
   const className = index?.className ?? components[0]?.class ?? "unknown";
   const memory = components.reduce((sum, component) => sum + component.memory, 0);
@@ -65,14 +64,14 @@ async function info(model: string, { json }: { json?: boolean }): Promise<void> 
   console.log(`  weights in memory: ${shortNumber(memory, "B")} (float32), activations on top`);
 }
 
-async function describeComponent(folder: Folder, name: string): Promise<ComponentInfo> {
+async function describeComponent(folder: Folder, name: string, variant?: string): Promise<ComponentInfo> {
   const config = await readConfig(folder);
   const className = String(
     config["_class_name"] ?? (config["architectures"] as string[] | undefined)?.[0] ?? "tokenizer",
   );
   const isNetwork =
     !className.includes("Scheduler") && !className.includes("okenizer") && config["tokenizer_class"] === undefined;
-  const weights = isNetwork ? await openWeights(folder) : null;
+  const weights = isNetwork ? await openWeights(folder, variant) : null;
   return {
     name,
     class: config["tokenizer_class"] ? String(config["tokenizer_class"]) : className,

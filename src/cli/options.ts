@@ -6,8 +6,14 @@ import type { Provider } from "../runtime/runtime.ts";
 import { checkGuidanceInterval, type GuidanceInterval } from "../sampling/guidance.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
 
+/** Which of a model's weights: of every command that opens one. */
+export interface SourceOptions {
+  variant?: string;
+  revision?: string;
+}
+
 /** Which model, and where it runs: of every command that opens one. */
-export interface LoadingOptions {
+export interface LoadingOptions extends SourceOptions {
   model: string;
   provider: Provider;
   threads?: number;
@@ -31,11 +37,28 @@ export function addOptions(command: Command, options: readonly Option[]): Comman
   return command;
 }
 
+/** `SourceOptions`. */
+export const sourceOptions = (): Option[] => [variantOption(), revisionOption()];
+
+export const variantOption = () =>
+  new Option("--variant <name>", "which weights, where there are several: fp16, bf16 (full precision)");
+
+export const revisionOption = () => new Option("--revision <name>", "branch, tag or commit on the Hub (main)");
+
+/** Where a model comes from; notes of the Hub, such as that it asks to wait, go to the terminal. */
+export const sourceOf = ({ variant, revision }: SourceOptions) => ({
+  ...defined({ variant, revision }),
+  onNotice: (notice: string) => console.error(`Note: ${notice}`),
+});
+
 /** `LoadingOptions` without the model, which is an argument in some commands. */
-export const deviceOptions = (): Option[] => [providerOption(), threadsOption()];
+export const deviceOptions = (): Option[] => [...sourceOptions(), providerOption(), threadsOption()];
 
 /** What a pipeline is opened with. */
-export const loadingOf = ({ provider, threads }: Omit<LoadingOptions, "model">) => ({
+export const loadingOf = (options: Omit<LoadingOptions, "model">) => ({ ...sourceOf(options), ...deviceOf(options) });
+
+/** Where anything runs. */
+export const deviceOf = ({ provider, threads }: Pick<LoadingOptions, "provider" | "threads">) => ({
   provider,
   ...defined({ threads }),
 });

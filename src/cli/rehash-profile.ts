@@ -10,11 +10,11 @@ import { readPicture } from "../pipelines/picture-node.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
 import { type Change, type Proposal, propose, RehashProfile } from "../streamlined/profile.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
-import { threadsOption } from "./options.ts";
+import { defined, revisionOption, type SourceOptions, sourceOf, threadsOption, variantOption } from "./options.ts";
 import { writePlot } from "./plot.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
-interface Options {
+interface Options extends SourceOptions {
   prompt: string[];
   image?: string;
   adapter?: string;
@@ -45,6 +45,8 @@ export function rehashProfileCommand(): Command {
     .option("--height <pixels>", "height (the model's own)", countBetween(8, 8192))
     .option("--seed <n>", "of the first video", countBetween(0, 2 ** 31), 0)
     .option("-o, --out <folder>", "where to write profile.json and the map", "rehash-profile")
+    .addOption(variantOption())
+    .addOption(revisionOption())
     .addOption(threadsOption())
     .option("--json", "print the proposal as JSON")
     .action((model: string, options: Options) =>
@@ -78,8 +80,8 @@ async function measure(model: string, options: Options, signal: AbortSignal) {
     ...(width ? { width } : {}),
     ...(height ? { height } : {}),
   };
-  const folder = await platform.resolveModel(model, { signal });
-  const opening = threads ? { threads } : {};
+  const folder = await platform.resolveModel(model, { ...sourceOf(options), signal });
+  const opening = defined({ threads, variant: options.variant });
   const bar = new ProgressBar("{bar} {value}/{total} steps, {eta_formatted} left");
   const fromPicture = (await readModelIndex(folder)).className === imageToVideoClass;
   const count = fromPicture ? 1 : options.prompt.length;

@@ -5,11 +5,12 @@ import { nodeRuntime } from "../runtime/node.ts";
 import type { Provider } from "../runtime/runtime.ts";
 import { verifyFolder } from "../verify/verify-folder.ts";
 import { numberBetween } from "./numbers.ts";
-import { providerOption, threadsOption } from "./options.ts";
+import { providerOption, threadsOption, variantOption } from "./options.ts";
 
 interface VerifyCommandOptions {
   tolerance?: number;
   blocks?: boolean;
+  variant?: string;
   provider: Provider;
   threads?: number;
   json?: boolean;
@@ -25,6 +26,7 @@ export function verifyCommand(): Command {
       numberBetween(0, 1e6),
     )
     .option("--blocks", "show states in between too, to find where two implementations part")
+    .addOption(variantOption())
     .addOption(providerOption())
     .addOption(threadsOption())
     .option("--json", "print one JSON object a folder")
@@ -33,12 +35,13 @@ export function verifyCommand(): Command {
 
 async function verify(folders: string[], options: VerifyCommandOptions): Promise<void> {
   for (const path of folders) {
-    const { tolerance, blocks, threads, provider } = options;
+    const { tolerance, blocks, threads, provider, variant } = options;
     const result = await verifyFolder(new NodeFolder(path), nodeRuntime, {
       provider,
       beside: (other) => new NodeFolder(join(path, other)),
       ...(tolerance === undefined ? {} : { tolerance }),
       ...(blocks ? { blocks } : {}),
+      ...(variant === undefined ? {} : { variant }),
       ...(threads ? { threads } : {}),
     });
     if (!result.pass) process.exitCode = 1;

@@ -127,7 +127,8 @@ export class TextToVideoPipeline {
     { motionAdapter, ...options }: TextToVideoSource<string> & ResolveOptions = {},
   ): Promise<TextToVideo> {
     const folder = await platform.resolveModel(model, options);
-    const { revision: _, ...forAdapter } = options;
+    // They are of `model`; an adapter need not have them.
+    const { revision: _, variant: __, ...forAdapter } = options;
     const adapter = motionAdapter === undefined ? undefined : await platform.resolveModel(motionAdapter, forAdapter);
     return TextToVideoPipeline.fromFolder(folder, platform.runtime, {
       ...options,

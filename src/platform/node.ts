@@ -1,31 +1,49 @@
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { downloadModel } from "../checkpoints/hub.ts";
+import { downloadModel, type HubOptions } from "../checkpoints/hub.ts";
+import { checkLocal, localModel } from "../checkpoints/local-model-node.ts";
 import { NodeFolder } from "../checkpoints/node.ts";
-import { ArgumentError } from "../errors.ts";
+import { ArgumentError, HubError } from "../errors.ts";
 import { nodeRuntime } from "../runtime/node.ts";
 import type { Platform, ResolveOptions } from "./platform.ts";
 
 /** Models that come with the package, in its folder `checkpoints`, seen from src/platform/ and from dist/. */
 const embedded = ["../../checkpoints/", "../checkpoints/"].map((path) => fileURLToPath(new URL(path, import.meta.url)));
 
-async function resolveModel(name: string, { revision, variant, signal, onDownload }: ResolveOptions = {}) {
-  for (const folder of embedded) {
-    if (/^[\w.-]+$/.test(name) && existsSync(`${folder}${name}/model_index.json`))
-      return new NodeFolder(folder + name, name);
+async function resolveModel(name: string, options: ResolveOptions = {}): Promise<NodeFolder> {
+  const local = embeddedModel(name) ?? (await localModel(name));
+  if (local) {
+    await checkLocal(local, options);
+    return local;
   }
-  if (existsSync(name)) return new NodeFolder(name);
-  if (/^[\w.-]+\/[\w.-]+$/.test(name)) {
-    return downloadModel(name, {
-      ...(revision ? { revision } : {}),
-      ...(variant ? { variant } : {}),
-      ...(signal ? { signal } : {}),
-      ...(onDownload ? { onProgress: onDownload } : {}),
-    });
-  }
+  if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(name)) return fromHub(name, options);
   throw new ArgumentError(
     `There is no model "${name}": it is not an embedded model (fluent-emoji), no folder on disk, and no Hub id (owner/name).`,
   );
+}
+
+function embeddedModel(name: string): NodeFolder | undefined {
+  const at = embedded.find((folder) => /^[\w.-]+$/.test(name) && existsSync(`${folder}${name}/model_index.json`));
+  return at === undefined ? undefined : new NodeFolder(at + name, name);
+}
+
+async function fromHub(name: string, { onDownload, ...options }: ResolveOptions): Promise<NodeFolder> {
+  try {
+    return await downloadModel(name, { ...hubOptions(options), ...(onDownload ? { onProgress: onDownload } : {}) });
+  } catch (error) {
+    if (!(error instanceof HubError)) throw error;
+    throw new HubError(`${error.message} There is no folder "${name}" in ${process.cwd()} either.`, { cause: error });
+  }
+}
+
+/** Pipelines hand on all of their options. */
+function hubOptions({ revision, variant, signal, onNotice }: ResolveOptions): HubOptions {
+  return {
+    ...(revision === undefined ? {} : { revision }),
+    ...(variant === undefined ? {} : { variant }),
+    ...(signal ? { signal } : {}),
+    ...(onNotice ? { onNotice } : {}),
+  };
 }
 
 export const platform: Platform = { runtime: nodeRuntime, resolveModel };

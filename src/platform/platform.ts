@@ -7,9 +7,12 @@ import type { Runtime } from "../runtime/runtime.ts";
 export interface ResolveOptions {
   /** Branch, tag or commit on the Hub. */
   revision?: string;
+  /** Which weights of a checkpoint with several precisions: "fp16", "bf16", ... */
   variant?: string;
   signal?: AbortSignal;
   onDownload?: (progress: DownloadProgress) => void;
+  /** Told in a sentence what a person should know while a model is fetched: that the Hub asks to wait, and for how long. */
+  onNotice?: (notice: string) => void;
 }
 
 export interface Platform {

@@ -1,0 +1,60 @@
+import { stat } from "node:fs/promises";
+import { extname } from "node:path";
+import { ArgumentError, CheckpointError } from "../errors.ts";
+import { isPipeline, readModelIndex } from "./diffusers-folder.ts";
+import { fileSource, NodeFolder } from "./node.ts";
+import { SafetensorsFile } from "./safetensors.ts";
+import { describeSingleFile } from "./single-file.ts";
+import { checkVariant } from "./weights.ts";
+
+/**
+ * The model's folder on this machine; undefined if nothing is there by that name and it could be one of the Hub. What can
+ * only be meant as a path, and is a file or is not there, is an error that says so.
+ */
+export async function localModel(name: string): Promise<NodeFolder | undefined> {
+  const found = await stat(name).catch(() => undefined);
+  if (found?.isDirectory()) return new NodeFolder(name);
+  if (found) throw new CheckpointError(`${name}: ${await describeFile(name)}`);
+  if (!isPath(name)) return undefined;
+  const home = name.startsWith("~") ? " The shell replaces ~ only where it is not quoted." : "";
+  throw new ArgumentError(`There is no folder "${name}" (looked in ${process.cwd()}).${home}`);
+}
+
+const fileTypes: Readonly<Record<string, string>> = {
+  ".ckpt": "Python pickle, which can run code and is not read; convert it to safetensors with diffusers",
+  ".gguf": "GGUF file, which is not read yet",
+  ".onnx": "ONNX file; graphs are built here from safetensors",
+};
+for (const pickle of [".bin", ".pt", ".pth", ".pkl"]) Object.assign(fileTypes, { [pickle]: fileTypes[".ckpt"] });
+
+/** Whether a name can be nothing but a path: Hub ids are `owner/name`, and end in none of these. */
+function isPath(name: string): boolean {
+  const parts = name.split("/").length;
+  const extension = extname(name).toLowerCase();
+  return /^[./~]|[\\]|^[a-z]:|\/$/i.test(name) || parts > 2 || extension === ".safetensors" || isKnown(extension);
+}
+
+const isKnown = (extension: string) => Object.hasOwn(fileTypes, extension);
+
+async function describeFile(path: string): Promise<string> {
+  const extension = extname(path).toLowerCase();
+  if (isKnown(extension)) return `is a ${fileTypes[extension]}.`;
+  if (extension === ".safetensors") {
+    const { entries } = await SafetensorsFile.open(await fileSource(path));
+    return describeSingleFile(path, entries.keys());
+  }
+  return "is a file, and a model is a folder in diffusers' layout.";
+}
+
+/** What `variant` and `revision` ask of a folder on this machine. Throws ArgumentError and CheckpointError. */
+export async function checkLocal(
+  folder: NodeFolder,
+  { variant, revision }: { variant?: string | undefined; revision?: string | undefined },
+): Promise<void> {
+  if (revision !== undefined) {
+    throw new ArgumentError(`${folder.name}: is on this machine and has no revisions; only models on the Hub have.`);
+  }
+  if (variant === undefined) return;
+  const index = (await isPipeline(folder)) ? await readModelIndex(folder) : undefined;
+  await checkVariant(folder, [...(index?.components.keys() ?? [])], variant);
+}

@@ -1,0 +1,63 @@
+/** Checkpoints in one file, as other programs use them: told by the names of their tensors, and how to convert them. */
+
+interface SingleFile {
+  readonly is: string;
+  /** Names of tensors that this kind has; every pattern must match one. */
+  readonly has: readonly RegExp[];
+  /** diffusers' class that reads it, where there is one. */
+  readonly reader?: string;
+}
+
+const unet = /^model\.diffusion_model\.input_blocks\./;
+const kinds: readonly SingleFile[] = [
+  { is: "LoRA weights", has: [/\.lora_(A|B|up|down)\.|\.lora\.(up|down)\.|^lora_(unet|te\d?|transformer)_/] },
+  { is: "a ControlNet", has: [/^control_model\.|controlnet_cond_embedding\./], reader: "ControlNetModel" },
+  { is: "a motion module of AnimateDiff", has: [/\.motion_modules\./], reader: "MotionAdapter" },
+  { is: "a Stable Diffusion 3 checkpoint", has: [/(^|\.)joint_blocks\.\d/], reader: "StableDiffusion3Pipeline" },
+  { is: "a FLUX checkpoint", has: [/(^|\.)double_blocks\.\d/], reader: "FluxPipeline" },
+  {
+    is: "a Stable Video Diffusion checkpoint",
+    has: [unet, /\.time_stack\.|\.time_mixer\./],
+    reader: "StableVideoDiffusionPipeline",
+  },
+  {
+    is: "a Stable Diffusion XL checkpoint",
+    has: [unet, /^conditioner\.embedders\./],
+    reader: "StableDiffusionXLPipeline",
+  },
+  {
+    is: "a Stable Diffusion 2 checkpoint",
+    has: [unet, /^cond_stage_model\.model\./],
+    reader: "StableDiffusionPipeline",
+  },
+  {
+    is: "a Stable Diffusion 1 checkpoint",
+    has: [unet, /^cond_stage_model\.transformer\./],
+    reader: "StableDiffusionPipeline",
+  },
+  { is: "a UNet of Stable Diffusion", has: [unet], reader: "UNet2DConditionModel" },
+  {
+    is: "an autoencoder of Stable Diffusion",
+    has: [/^(first_stage_model\.)?decoder\.up\.\d+\.block\./],
+    reader: "AutoencoderKL",
+  },
+  { is: "a PixArt transformer in its authors' layout", has: [/^t_block\.1\./, /^blocks\.0\.scale_shift_table$/] },
+  { is: "a DiT in its authors' layout", has: [/^blocks\.0\.adaLN_modulation\./] },
+];
+const component = /^(transformer_blocks|down_blocks|encoder\.(block|down_blocks)|text_model|shared)\./;
+
+/** What a safetensors file with tensors of these names is, and how to come to something that can be opened. */
+export function describeSingleFile(path: string, names: Iterable<string>): string {
+  const all = [...names];
+  const kind = kinds.find(({ has }) => has.every((pattern) => all.some((name) => pattern.test(name))));
+  if (kind?.reader) {
+    return (
+      `is ${kind.is} in one file. Only diffusers' layout, a folder, is read yet. Convert it once in Python: ` +
+      `diffusers.${kind.reader}.from_single_file(${JSON.stringify(path)}).save_pretrained("FOLDER"), then give FOLDER.`
+    );
+  }
+  if (kind) return `is ${kind.is} in one file, which is not read yet; a model is a folder in diffusers' layout.`;
+  const alone = "is a file, and a model is a folder in diffusers' layout";
+  if (!all.some((name) => component.test(name))) return `${alone}; what this file holds is not known.`;
+  return `${alone}. It seems to hold the weights of one component: give the folder that it lies in, with its config.json.`;
+}

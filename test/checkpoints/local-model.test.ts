@@ -1,0 +1,128 @@
+import { mkdir, mkdtemp, realpath, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { describeSingleFile } from "../../src/checkpoints/single-file.ts";
+import { ArgumentError, CheckpointError, HubError } from "../../src/errors.ts";
+import { platform } from "../../src/platform/node.ts";
+import { FakeHub } from "./hub-server.ts";
+import { file } from "./support.ts";
+
+let folder: string;
+let hub: FakeHub;
+const refusal = (name: string, options = {}): Promise<Error> =>
+  platform.resolveModel(name, options).then(
+    () => expect.fail("it should have been refused"),
+    (error: Error) => error,
+  );
+
+beforeAll(async () => {
+  folder = await realpath(await mkdtemp(join(tmpdir(), "halfstep-")));
+  hub = new FakeHub();
+  await hub.start();
+  vi.stubEnv("HF_ENDPOINT", hub.endpoint);
+  vi.stubEnv("HALFSTEP_CACHE", join(folder, "cache"));
+});
+afterAll(async () => {
+  vi.unstubAllEnvs();
+  await hub.stop();
+  await rm(folder, { recursive: true });
+});
+
+describe("a model's name", () => {
+  it.each([
+    "./models/x",
+    "../x",
+    "/nowhere/x",
+    "a/b/c",
+    "~/x",
+    "models\\x",
+    "C:x",
+    "x/",
+    "x.safetensors",
+    "owner/x.ckpt",
+  ])("%s is a path, and nobody is asked for it", async (name) => {
+    const error = await refusal(name);
+    expect(error).toBeInstanceOf(ArgumentError);
+    expect(error.message).toContain(
+      `There is no folder ${JSON.stringify(name).replace("\\\\", "\\")} (looked in ${process.cwd()})`,
+    );
+    expect(hub.log).toEqual([]);
+  });
+
+  it("that could be both is looked for in both places, and both are named", async () => {
+    const error = await refusal("models/my-pixart");
+    expect(error).toBeInstanceOf(HubError);
+    expect(error.message).toMatch(/HTTP 404 .*no such repository/);
+    expect(error.message).toContain(`There is no folder "models/my-pixart" in ${process.cwd()} either.`);
+  });
+
+  it("that is a folder's has no revision, and the variant must be there", async () => {
+    await mkdir(join(folder, "model/unet"), { recursive: true });
+    const index = { _class_name: "P", unet: ["diffusers", "X"] };
+    await writeFile(join(folder, "model/model_index.json"), JSON.stringify(index));
+    await writeFile(join(folder, "model/unet/diffusion_pytorch_model.bf16.safetensors"), "");
+    const path = join(folder, "model");
+    expect((await platform.resolveModel(path, { variant: "bf16" })).name).toBe(path);
+    expect((await refusal(path, { variant: "fp16" })).message).toMatch(/no weights of variant "fp16"; there is "bf16"/);
+    expect((await refusal(path, { revision: "main" })).message).toMatch(/is on this machine and has no revisions/);
+    expect((await refusal("fluent-emoji", { revision: "v2" })).message).toMatch(/has no revisions/);
+  });
+});
+
+describe("a file where a model is expected", () => {
+  it("is said to be what it is, with the way to convert it", async () => {
+    // The head of a Stable Diffusion 1 checkpoint as its authors publish it
+    const names = [
+      "cond_stage_model.transformer.text_model.embeddings.position_ids",
+      "first_stage_model.decoder.conv_in.weight",
+      "model.diffusion_model.input_blocks.0.0.weight",
+    ];
+    const header = Object.fromEntries(
+      names.map((name, i) => [name, { dtype: "F32", shape: [1], data_offsets: [4 * i, 4 * i + 4] }]),
+    );
+    const path = join(folder, "model.safetensors");
+    await writeFile(path, file(header, 12));
+    const error = await refusal(path);
+    expect(error).toBeInstanceOf(CheckpointError);
+    expect(error.message).toBe(
+      `${path}: is a Stable Diffusion 1 checkpoint in one file. Only diffusers' layout, a folder, is read yet. Convert it ` +
+        `once in Python: diffusers.StableDiffusionPipeline.from_single_file("${path}").save_pretrained("FOLDER"), then ` +
+        "give FOLDER.",
+    );
+  });
+
+  it.each([
+    ["model.ckpt", /is a Python pickle.*not read; convert it/],
+    ["model.gguf", /is a GGUF file/],
+    ["broken.safetensors", /broken.safetensors: not a safetensors file, or truncated/],
+    ["notes.txt", /is a file, and a model is a folder/],
+  ])("is refused by its kind: %s", async (name, message) => {
+    await writeFile(join(folder, name), "x");
+    const error = await refusal(join(folder, name));
+    expect(error).toBeInstanceOf(CheckpointError);
+    expect(error.message).toMatch(message);
+  });
+
+  // Names of tensors in published checkpoints
+  it.each([
+    ["conditioner.embedders.1.model.ln_final.bias", "a Stable Diffusion XL checkpoint"],
+    ["cond_stage_model.model.ln_final.bias", "a Stable Diffusion 2 checkpoint"],
+    ["model.diffusion_model.input_blocks.1.1.time_stack.0.ff.net.0.proj.weight", "a Stable Video Diffusion checkpoint"],
+    ["model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", "a Stable Diffusion 3 checkpoint"],
+    ["lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight", "LoRA weights"],
+    ["unet.down_blocks.0.attentions.0.proj_in.lora_A.weight", "LoRA weights"],
+  ])("%s tells what it is", (name, kind) => {
+    const names = ["model.diffusion_model.input_blocks.0.0.weight", name];
+    expect(describeSingleFile("x", names)).toContain(`is ${kind} in one file`);
+  });
+
+  it.each([
+    ["double_blocks.0.img_attn.qkv.weight", "a FLUX checkpoint"],
+    ["down_blocks.0.motion_modules.0.temporal_transformer.norm.weight", "a motion module of AnimateDiff"],
+    ["decoder.up.0.block.0.conv1.weight", "an autoencoder of Stable Diffusion"],
+    ["blocks.0.adaLN_modulation.1.weight", "a DiT in its authors' layout"],
+    ["transformer_blocks.0.attn1.to_q.weight", "the weights of one component"],
+    ["anything", "what this file holds is not known"],
+  ])("%s alone tells what it is", (name, kind) => expect(describeSingleFile("x", [name])).toContain(kind));
+});
