@@ -3,11 +3,17 @@ import { builtinModules } from "node:module";
 import { defineConfig } from "vite";
 import packageJson from "./package.json" with { type: "json" };
 
-/** Dependencies stay imports; everything of ours that an entry needs comes with it. */
+/**
+ * What a user's install has beside halfstep stays an import. Everything else that an entry needs comes with it, ours and
+ * devDependencies alike: those bring many packages of their own or are needed in part only (docs/install.md).
+ */
+const { dependencies, optionalDependencies, peerDependencies } = packageJson;
 const external = [
   /^node:/,
   ...builtinModules,
-  ...Object.keys(packageJson.dependencies).map((name) => new RegExp(`^${name}(/|$)`)),
+  ...Object.keys({ ...dependencies, ...optionalDependencies, ...peerDependencies }).map(
+    (name) => new RegExp(`^${name}(/|$)`),
+  ),
 ];
 const files = { entryFileNames: "[name].js", chunkFileNames: "shared-[hash].js" };
 const cli = "src/cli/main.ts";
@@ -29,6 +35,7 @@ export default defineConfig({
         ssr: true,
         outDir: "dist",
         emptyOutDir: true,
+        license: { fileName: "licenses.md" },
         rolldownOptions: {
           input: {
             index: "src/index.ts",

@@ -1,16 +1,22 @@
 /** Plots for the command line: a Vega-Lite specification as SVG and PNG. */
 import { writeFile } from "node:fs/promises";
 import type { TopLevelSpec } from "vega-lite";
+import { loadSharp } from "../pipelines/sharp-node.ts";
 
 /** Writes `file`.svg and `file`.png and gives their names. The libraries are loaded here: little else needs them. */
 export async function writePlot(file: string, specification: TopLevelSpec): Promise<string[]> {
-  const [{ compile }, { parse, View }, { Resvg }] = await Promise.all([
+  const [{ compile }, { parse, View }, sharp] = await Promise.all([
     import("vega-lite"),
     import("vega"),
-    import("@resvg/resvg-js"),
+    loadSharp("A plot as PNG"),
   ]);
   const svg = await new View(parse(compile(specification).spec), { renderer: "none" }).toSVG();
   await writeFile(`${file}.svg`, svg);
-  await writeFile(`${file}.png`, new Resvg(svg, { fitTo: { mode: "zoom", value: 2 } }).render().asPng());
+  await writeFile(
+    `${file}.png`,
+    await sharp(Buffer.from(svg), { density: 2 * 72 })
+      .png()
+      .toBuffer(),
+  );
   return [`${file}.svg`, `${file}.png`];
 }

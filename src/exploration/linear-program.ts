@@ -1,9 +1,8 @@
 /** Linear programs over occupancy measures, solved by HiGHS (WebAssembly, so it runs in Node and in browsers). */
-import loadHighs from "highs";
-import { NumericError } from "../errors.ts";
+import { NumericError, ToolError } from "../errors.ts";
 import type { Sizes } from "./mdp.ts";
 
-type Highs = Awaited<ReturnType<typeof loadHighs>>;
+type Highs = Awaited<ReturnType<typeof import("highs")["default"]>>;
 
 /** Maximise costs x over x >= 0 under rows lower <= values x[indices] <= upper. */
 export class LinearProgram {
@@ -60,9 +59,15 @@ export type { Highs };
 
 let loaded: Promise<Highs> | undefined;
 
-/** HiGHS, loaded once. */
+/** HiGHS, loaded once. Throws ToolError where the package `highs` is not installed, which nothing else needs. */
 export function loadSolver(): Promise<Highs> {
-  loaded ??= loadHighs();
+  loaded ??= import("highs").then(
+    ({ default: load }) => load(),
+    (cause) => {
+      loaded = undefined;
+      throw new ToolError("Algorithms that solve linear programs need the package highs: npm install highs", { cause });
+    },
+  );
   return loaded;
 }
 

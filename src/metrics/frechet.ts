@@ -1,14 +1,15 @@
 /** Fréchet distance between two sets of features, each taken for a Gaussian (Heusel et al. 2017, arXiv 1706.08500). */
-import { EigenvalueDecomposition, Matrix } from "ml-matrix";
+import { Matrix } from "ml-matrix";
 import { ArgumentError, NumericError, ShapeError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
+import { eigen, symmetricRoot } from "./symmetric.ts";
 
 /** What the distance knows of a set of features. */
 export interface FeatureStatistics {
   readonly count: number;
   readonly mean: Float64Array;
-  /** width x width, divided by count - 1. */
-  readonly covariance: Matrix;
+  /** width rows of width values, divided by count - 1. */
+  readonly covariance: readonly (readonly number[])[];
 }
 
 /** Mean and covariance of the rows of [count, width], in double precision. Throws ArgumentError for fewer than two. */
@@ -26,14 +27,9 @@ export function featureStatistics({ shape, data }: FloatTensor): FeatureStatisti
     for (let i = 0; i < width; i++) centred[i] = data[row * width + i]! - mean[i]!;
     for (let i = 0; i < width; i++) for (let j = 0; j <= i; j++) sums[i * width + j]! += centred[i]! * centred[j]!;
   }
-  const covariance = Matrix.zeros(width, width);
-  for (let i = 0; i < width; i++) {
-    for (let j = 0; j <= i; j++) {
-      const value = sums[i * width + j]! / (count - 1);
-      covariance.set(i, j, value);
-      covariance.set(j, i, value);
-    }
-  }
+  const covariance = Array.from({ length: width }, (_, i) =>
+    Array.from({ length: width }, (_, j) => sums[Math.max(i, j) * width + Math.min(i, j)]! / (count - 1)),
+  );
   return { count, mean, covariance };
 }
 
@@ -46,26 +42,15 @@ export function frechetDistance(a: FeatureStatistics, b: FeatureStatistics): num
     throw new ShapeError(`features of width ${a.mean.length} and ${b.mean.length} cannot be compared`);
   }
   const means = a.mean.reduce((sum, value, i) => sum + (value - b.mean[i]!) ** 2, 0);
-  const root = symmetricRoot(a.covariance);
-  const both = root.mmul(b.covariance).mmul(root);
+  const [first, second] = [a, b].map(({ covariance }) => new Matrix(covariance.map((row) => [...row]))) as [
+    Matrix,
+    Matrix,
+  ];
+  const root = symmetricRoot(first);
+  const both = root.mmul(second).mmul(root);
   const overlap = eigen(both).values.reduce((sum, value) => sum + Math.sqrt(Math.max(0, value)), 0);
   // Rounding can leave a hair less than nothing.
-  return Math.max(0, means + a.covariance.trace() + b.covariance.trace() - 2 * overlap);
-}
-
-/** V sqrt(D) V^T of a symmetric matrix without negative eigenvalues; those that rounding left below zero count as zero. */
-export function symmetricRoot(matrix: Matrix): Matrix {
-  const { values, vectors } = eigen(matrix);
-  const scaled = vectors.clone();
-  values.forEach((value, column) => {
-    scaled.mulColumn(column, Math.sqrt(Math.max(0, value)));
-  });
-  return scaled.mmul(vectors.transpose());
-}
-
-function eigen(matrix: Matrix): { values: number[]; vectors: Matrix } {
-  const { realEigenvalues, eigenvectorMatrix } = new EigenvalueDecomposition(matrix, { assumeSymmetric: true });
-  return { values: realEigenvalues, vectors: eigenvectorMatrix };
+  return Math.max(0, means + first.trace() + second.trace() - 2 * overlap);
 }
 
 /**

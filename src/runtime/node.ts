@@ -2,24 +2,51 @@
 import { readFileSync, realpathSync } from "node:fs";
 import { basename, sep } from "node:path";
 import { env as common } from "onnxruntime-common";
-import { ArgumentError } from "../errors.ts";
+import { ArgumentError, ToolError } from "../errors.ts";
 import type { OnnxModel } from "../graph/onnx.ts";
 import { commonOptions, OrtSession } from "./ort-session.ts";
 import type { Runtime, SessionOptions, WeightLocations } from "./runtime.ts";
 import { disableTelemetry } from "./telemetry-node.ts";
+import { compileInWebAssembly, INSTALL } from "./wasm-node.ts";
 
-let loaded: Promise<typeof import("onnxruntime-node")> | undefined;
+type Native = typeof import("onnxruntime-node");
 
-/** ONNX Runtime decides about telemetry once, when it starts: so it is loaded when first used and not before. */
-function load(): Promise<typeof import("onnxruntime-node")> {
-  loaded ??= disableTelemetry().then(() => import("onnxruntime-node"));
+let loaded: Promise<Native | undefined> | undefined;
+let inWebAssembly = false;
+
+/**
+ * ONNX Runtime decides about telemetry once, when it starts: so it is loaded when first used and not before. It is an optional
+ * dependency: undefined where it is missing or has no binary for this system.
+ */
+function load(): Promise<Native | undefined> {
+  loaded ??= disableTelemetry()
+    .then(() => import("onnxruntime-node"))
+    .catch((cause: Error) => {
+      inWebAssembly = true;
+      process.emitWarning(
+        `onnxruntime-node cannot be loaded (${cause.message.split("\n")[0]}); halfstep computes with WebAssembly, which is ` +
+          `slower and has 4 GB of memory. Install it: ${INSTALL}`,
+      );
+      return undefined;
+    });
   return loaded;
 }
 
 async function compile(model: OnnxModel, weights: WeightLocations = new Map(), options: SessionOptions = {}) {
+  if (options.provider === "wasm") return compileInWebAssembly(model, weights, options);
+  const ort = await load();
+  if (!ort) {
+    if ((options.provider ?? "cpu") === "cpu") return compileInWebAssembly(model, weights, options);
+    throw new ToolError(
+      `provider "${options.provider}" needs onnxruntime-node, which cannot be loaded here: ${INSTALL}`,
+    );
+  }
+  return compileNatively(ort, model, weights, options);
+}
+
+async function compileNatively(ort: Native, model: OnnxModel, weights: WeightLocations, options: SessionOptions) {
   const folder = weightFolder(model, weights);
   const shared = commonOptions(options);
-  const ort = await load();
   const session = await ort.InferenceSession.create(model.bytes, {
     ...shared,
     executionProviders: [options.provider ?? "cpu"],
@@ -63,7 +90,9 @@ function peakMemory(): number {
 }
 
 export const nodeRuntime: Runtime = {
-  name: "onnxruntime-node",
+  get name() {
+    return inWebAssembly ? "onnxruntime-web" : "onnxruntime-node";
+  },
   version: common.versions.common,
   compile,
   peakMemory,

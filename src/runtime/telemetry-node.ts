@@ -17,6 +17,8 @@ export async function disableTelemetry(): Promise<void> {
 
 /** A worker thread's `process.env` is a copy too. The main thread's is what native code sees; the inspector reaches it. */
 async function setInMainThread(value: string): Promise<void> {
+  // The answer of another thread keeps nothing alive: a thread with nothing else to do would end before it comes.
+  const alive = setInterval(() => undefined, 1000);
   try {
     const { Session } = await import("node:inspector/promises");
     const session = new Session();
@@ -29,5 +31,7 @@ async function setInMainThread(value: string): Promise<void> {
       `ONNX Runtime's telemetry cannot be turned off from this worker thread (${(error as Error).message}). ` +
         `Start the process with ${VARIABLE}=1 in its environment.`,
     );
+  } finally {
+    clearInterval(alive);
   }
 }

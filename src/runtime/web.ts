@@ -68,13 +68,22 @@ async function compile(model: OnnxModel, weights: WeightLocations = new Map(), o
   if (provider !== "wasm" && provider !== "webgpu") {
     throw new ArgumentError(`provider "${provider}" does not exist in a browser; there are "wasm" and "webgpu".`);
   }
-  const ort = await build(provider, options.threads);
+  return createWebSession(await build(provider, options.threads), model, weights, { ...rest, provider });
+}
+
+/** The part that Node shares (wasm-node.ts), with a build of onnxruntime-web that is loaded and set up. */
+export async function createWebSession(
+  ort: Pick<Build, "InferenceSession" | "Tensor">,
+  model: OnnxModel,
+  weights: WeightLocations,
+  { provider = "wasm", ...options }: SessionOptions,
+): Promise<OrtSession> {
   const externalData = await Promise.all(
     model.weightFiles.map(async (path) => ({ path, data: await contents(path, weights) })),
   );
   const session = await oneAtATime(() =>
     ort.InferenceSession.create(model.bytes, {
-      ...commonOptions(rest),
+      ...commonOptions(options),
       executionProviders: [provider],
       externalData,
     }),
