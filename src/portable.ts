@@ -36,12 +36,9 @@ export {
   ClassToImagePipeline,
   type ClassToImageResult,
 } from "./pipelines/class-to-image.ts";
-export {
-  type Component,
-  type PipelineOptions,
-  pickScheduler,
-  type SchedulerChoice,
-  schedulerChoices,
+export type {
+  Component,
+  PipelineOptions,
 } from "./pipelines/components.ts";
 export type { DecodeOptions } from "./pipelines/decode-video.ts";
 export {
@@ -53,6 +50,7 @@ export {
 } from "./pipelines/image-to-video.ts";
 export { contactSheet, encodePng, type Picture, pngText, toPictures } from "./pipelines/picture.ts";
 export type { PromptEmbeddings } from "./pipelines/prompts.ts";
+export { pickScheduler, type SchedulerChoice, type SolverOptions, schedulerChoices } from "./pipelines/solver.ts";
 export {
   guidanceStepsChoices,
   type RehashOptions,

@@ -62,4 +62,7 @@ export const schedulerConfig = {
   final_sigmas_type: "zero",
   lower_order_final: true,
   lambda_min_clipped: -5.1,
+  // For other solvers: latents go beyond [-1, 1], and PNDM need not begin with Runge-Kutta steps.
+  clip_sample: false,
+  skip_prk_steps: true,
 };

@@ -26,6 +26,7 @@ import {
   samplerOf,
   samplerOptions,
   sizeOptions,
+  solverSettings,
 } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
@@ -147,7 +148,7 @@ async function run(prompt: string | undefined, options: AnimateOptions, signal: 
 }
 
 async function fromText(prompt: string, options: AnimateOptions, bars: Bars, signal: AbortSignal): Promise<Made> {
-  const { model, steps, frames = 16, fps = 8, negative: negativePrompt } = options;
+  const { model, frames = 16, fps = 8, negative: negativePrompt } = options;
   const pipe = await TextToVideoPipeline.fromPretrained(model, {
     ...loading(options, bars, signal),
     ...(options.adapter ? { motionAdapter: options.adapter } : {}),
@@ -163,11 +164,10 @@ async function fromText(prompt: string, options: AnimateOptions, bars: Bars, sig
     });
     const settings = {
       model,
-      steps,
+      ...solverSettings(options),
       frames,
       fps,
       guidanceScale,
-      scheduler: options.scheduler ?? "own",
       negativePrompt,
       ...chosen(options, fullSteps, rehashSteps),
     };
@@ -178,7 +178,7 @@ async function fromText(prompt: string, options: AnimateOptions, bars: Bars, sig
 }
 
 async function fromPicture(options: AnimateOptions, bars: Bars, signal: AbortSignal): Promise<Made> {
-  const { model, steps, fps = 7, guidance: maxGuidanceScale = 3, motion = 127, noise = 0.02 } = options;
+  const { model, fps = 7, guidance: maxGuidanceScale = 3, motion = 127, noise = 0.02 } = options;
   const picture = await readPicture(options.image!);
   const pipe = await ImageToVideoPipeline.fromPretrained(model, loading(options, bars, signal));
   try {
@@ -193,8 +193,7 @@ async function fromPicture(options: AnimateOptions, bars: Bars, signal: AbortSig
     });
     const [video] = videos as [Animation];
     const settings = {
-      ...{ model, steps, frames: video.frames.length, fps, maxGuidanceScale, motion, noise },
-      scheduler: options.scheduler ?? "own",
+      ...{ model, ...solverSettings(options), frames: video.frames.length, fps, maxGuidanceScale, motion, noise },
       ...chosen(options, fullSteps, rehashSteps),
     };
     return { video, seed: seeds[0]!, warnings: [], settings };

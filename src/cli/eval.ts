@@ -8,14 +8,15 @@ import { describeOwnScores, type JudgeOptions, OwnJudges, type OwnScores } from 
 import { countBetween } from "./numbers.ts";
 import {
   addOptions,
-  defined,
   deviceOf,
   deviceOptions,
   guidanceIntervalOption,
   type LoadingOptions,
   loadingOf,
   type SamplerOptions,
+  samplerOf,
   samplerOptions,
+  solverSettings,
 } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
@@ -53,7 +54,7 @@ async function run(model: string, options: EvalOptions): Promise<void> {
 
 async function evaluateModel(model: string, options: EvalOptions, signal: AbortSignal): Promise<void> {
   const started = performance.now();
-  const { samples, seed, steps, scheduler, batch } = options;
+  const { samples, seed, batch } = options;
   const session = deviceOf(options);
   const bar = new ProgressBar("{bar} {value}/{total} pictures, {eta_formatted} left");
   try {
@@ -63,8 +64,8 @@ async function evaluateModel(model: string, options: EvalOptions, signal: AbortS
     const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, session);
     const result = await evaluate(pipe, judge, {
       samples,
-      ...{ seed, steps, guidanceScale, guidanceInterval, batch },
-      ...defined({ scheduler }),
+      ...samplerOf(options),
+      ...{ guidanceScale, guidanceInterval, batch },
       signal,
       onProgress: ({ done, total }) => bar.show(done, total),
       onPictures: own.see,
@@ -73,12 +74,12 @@ async function evaluateModel(model: string, options: EvalOptions, signal: AbortS
     const scores: OwnScores = own.scores();
     const seconds = +((performance.now() - started) / 1000).toFixed(1);
     if (options.json) {
-      const settings = { model, steps, guidanceScale, guidanceInterval, scheduler: scheduler ?? "own", seed };
+      const settings = { model, ...solverSettings(options), guidanceScale, guidanceInterval, seed };
       console.log(JSON.stringify({ ...result, ...scores, ...settings, seconds, note: distanceNote }));
     } else {
       console.log(table(model, result));
       console.log(
-        `\n${samples} pictures, ${steps} steps, guidance ${guidanceScale} in ${guidanceInterval.join(" to ")} of them, seed ${seed}, ${seconds} s.`,
+        `\n${samples} pictures, ${stepCount(options)} steps, guidance ${guidanceScale} in ${guidanceInterval.join(" to ")} of them, seed ${seed}, ${seconds} s.`,
       );
       console.log([distanceNote, ...describeOwnScores(scores, samples)].join("\n"));
     }
@@ -105,4 +106,9 @@ function table(model: string, { real, roundTrip, ...scores }: Evaluation): strin
   return lines
     .map((line) => line.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join("  "))
     .join("\n");
+}
+
+/** A list of noise levels has one more, for the end. */
+function stepCount({ steps, timesteps, sigmas }: EvalOptions): number {
+  return timesteps?.length ?? (sigmas ? sigmas.length - 1 : steps);
 }

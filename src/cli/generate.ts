@@ -23,6 +23,7 @@ import {
   samplerOf,
   samplerOptions,
   sizeOptions,
+  solverSettings,
 } from "./options.ts";
 import { interruptible, ProgressBar } from "./terminal.ts";
 
@@ -81,7 +82,7 @@ async function generate(prompt: string, options: GenerateOptions): Promise<void>
 
 async function run(prompt: string, options: GenerateOptions, signal: AbortSignal): Promise<void> {
   const started = performance.now();
-  const { model, steps, count, width, height, scheduler, negative } = options;
+  const { model, count, width, height, negative } = options;
   const pipe = await load(options, signal);
   const { guidance: guidanceScale = pipe.guidanceScale, guidanceInterval = pipe.guidanceInterval } = options;
   const bar = new ProgressBar("{bar} {value}/{total} steps, {eta_formatted} left");
@@ -104,7 +105,7 @@ async function run(prompt: string, options: GenerateOptions, signal: AbortSignal
     bar.stop();
     for (const warning of warnings) console.error(`Note: ${warning}`);
     const settings = {
-      ...{ model, steps, guidanceScale, guidanceInterval, scheduler: scheduler ?? "own", negativePrompt: negative },
+      ...{ model, ...solverSettings(options), guidanceScale, guidanceInterval, negativePrompt: negative },
       ...{ accelerate, fullSteps, innerSteps },
     };
     const files = await save(images, seeds, options.out, prompt, settings);

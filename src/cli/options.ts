@@ -1,7 +1,7 @@
 /** Options that several commands share, and what pipelines are told of them. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { readDecimal } from "../checks.ts";
-import { type SchedulerChoice, schedulerChoices } from "../pipelines/components.ts";
+import { type SchedulerChoice, schedulerChoices } from "../pipelines/solver.ts";
 import type { Provider } from "../runtime/runtime.ts";
 import { checkGuidanceInterval, type GuidanceInterval } from "../sampling/guidance.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
@@ -25,6 +25,9 @@ export interface SamplerOptions {
   guidance?: number;
   seed?: number;
   scheduler?: SchedulerChoice;
+  eta?: number;
+  timesteps?: number[];
+  sigmas?: number[];
 }
 
 export interface SizeOptions {
@@ -69,10 +72,35 @@ export const samplerOptions = (steps: number, guidance: string, seed?: number): 
   new Option("--guidance <scale>", guidance).argParser(numberBetween(0, 100)),
   seedOption(seed),
   new Option("--scheduler <name>", "another solver than the model's own").choices(Object.keys(schedulerChoices)),
+  new Option("--eta <share>", "DDIM: how much noise each step adds (0), up to ancestral sampling's (1)").argParser(
+    numberBetween(0, 1),
+  ),
+  new Option("--timesteps <list>", "timesteps of your own instead of --steps: 999,850,736,...")
+    .argParser(numberList)
+    .conflicts(["steps", "sigmas"]),
+  new Option("--sigmas <list>", "noise levels of your own instead of --steps: 14.615,6.475,...,0")
+    .argParser(numberList)
+    .conflicts(["steps", "timesteps"]),
 ];
 
+/** Numbers with commas between them. */
+function numberList(text: string): number[] {
+  const values = text.split(",").map((part) => readDecimal(part.trim()));
+  if (values.every(Number.isFinite)) return values;
+  throw new InvalidArgumentError("It must be numbers with commas between them.");
+}
+
 /** What a pipeline is asked for, but for the guidance, whose default is the pipeline's. */
-export const samplerOf = ({ steps, seed, scheduler }: SamplerOptions) => ({ steps, ...defined({ seed, scheduler }) });
+export const samplerOf = ({ steps, seed, scheduler, eta, timesteps, sigmas }: SamplerOptions) => ({
+  ...(timesteps || sigmas ? {} : { steps }),
+  ...defined({ seed, scheduler, eta, timesteps, sigmas }),
+});
+
+/** What is told of the solver with a result. */
+export const solverSettings = (options: SamplerOptions) => {
+  const { seed: _, ...solver } = samplerOf(options);
+  return { ...solver, scheduler: options.scheduler ?? "own" };
+};
 
 /** `SizeOptions`. */
 export const sizeOptions = (): Option[] => [

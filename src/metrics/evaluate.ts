@@ -1,9 +1,9 @@
 /** How good a text-to-image model's pictures are: fixed captions, one picture each, judged by emoji-align. */
 import { ArgumentError } from "../errors.ts";
-import { pickScheduler, type SchedulerChoice } from "../pipelines/components.ts";
 import { type Picture, toPictures } from "../pipelines/picture.ts";
 import { repeatPrompt } from "../pipelines/prompts.ts";
 import { seededNoise } from "../pipelines/settings.ts";
+import { type SolverOptions, solverOf } from "../pipelines/solver.ts";
 import type { TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import { type GuidanceInterval, pickRows, rows, stack } from "../sampling/guidance.ts";
 import type { FloatTensor } from "../tensor.ts";
@@ -11,17 +11,15 @@ import { alignmentScore, retrievalRanks, topAccuracy } from "./alignment.ts";
 import { type FeatureStatistics, featureStatistics, frechetDistance } from "./frechet.ts";
 import type { Judge, JudgedPictures, Reference } from "./judge.ts";
 
-export interface EvaluateOptions {
+export interface EvaluateOptions extends SolverOptions {
   /** How many pictures, 512 unless given; their captions are spread evenly over the judge's list. */
   samples?: number;
   /** Picture i has seed + i; 0 unless given. */
   seed?: number;
-  /** As in `generate`: 20 steps and the model's own guidance unless given. */
-  steps?: number;
+  /** The model's own unless given, as in `generate`; 20 steps likewise. */
   guidanceScale?: number;
   /** The model's own unless given. */
   guidanceInterval?: GuidanceInterval;
-  scheduler?: SchedulerChoice;
   /** Pictures that are made together, 8 unless given: no difference in the result, but for rounding. */
   batch?: number;
   signal?: AbortSignal;
@@ -148,7 +146,7 @@ async function makePictures(
   start: number,
   options: EvaluateOptions,
 ): Promise<Picture[]> {
-  const { seed = 0, steps = 20, scheduler, signal } = options;
+  const { seed = 0, signal } = options;
   const { guidanceScale = pipe.guidanceScale, guidanceInterval = pipe.guidanceInterval } = options;
   const guided = guidanceScale !== 1;
   const { embeddings } = await pipe.embed(guided ? ["", ...prompts] : prompts);
@@ -157,8 +155,7 @@ async function makePictures(
   const { inChannels, sampleSize } = pipe.transformer.config;
   const { draw } = seededNoise(prompts.length, [1, inChannels, sampleSize, sampleSize], seed + start);
   const latents = await pipe.sampleLatents({
-    scheduler: pickScheduler(pipe.schedulerConfig, scheduler),
-    steps,
+    ...solverOf(pipe.schedulerConfig, options, 20),
     guidanceScale,
     guidanceInterval,
     noise: draw(),

@@ -1,6 +1,6 @@
 /** Class to pictures with DiT (Peebles & Xie 2023), after diffusers' DiTPipeline. */
 import { platform } from "#platform";
-import { type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
 import type { Architecture } from "../models/architecture.ts";
@@ -12,7 +12,6 @@ import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import { checkGuidanceInterval, EVERY_STEP, type GuidanceInterval, guidedDenoise } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
-import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, int64Tensor } from "../tensor.ts";
 import {
   type Acceleration,
@@ -22,11 +21,12 @@ import {
   reportOf,
 } from "./acceleration.ts";
 import { callable } from "./callable.ts";
-import { Component, openPipeline, ownGuidanceInterval, type PipelineOptions, pickScheduler } from "./components.ts";
+import { Component, openPipeline, ownGuidanceInterval, type PipelineOptions } from "./components.ts";
 import { decodeLatents } from "./decode.ts";
 import { type FeedbackComponent, openFeedback } from "./feedback.ts";
 import { type Picture, toPictures } from "./picture.ts";
 import { checkSettings, type SamplingOptions, seededNoise } from "./settings.ts";
+import { readSchedulerConfig, type Solver, solverOf } from "./solver.ts";
 import { Turns } from "./turns.ts";
 
 export interface ClassToImageOptions extends SamplingOptions {
@@ -42,6 +42,19 @@ export interface ClassToImageResult extends AccelerationReport {
   images: Picture[];
   /** Of each picture. */
   seeds: number[];
+}
+
+export interface SampleClassLatentsOptions extends Solver {
+  guidanceScale: number;
+  /** [0, 1], all steps, unless given. */
+  guidanceInterval?: GuidanceInterval;
+  noise: FloatTensor;
+  classes: readonly number[];
+  /** All steps in full unless given. */
+  denoiser?: Denoiser;
+  drawNoise?: () => FloatTensor;
+  signal?: AbortSignal;
+  onStep?: (step: SamplerStep) => void | Promise<void>;
 }
 
 /** `const { images } = await pipe([207])` is short for `pipe.generate([207])`. */
@@ -94,7 +107,7 @@ export class ClassToImagePipeline {
       transformer,
       feedback: await openFeedback(folder, transformer),
       vae: await Component.open(folder.sub("vae"), () => autoencoderKL.decoder, runtime, options),
-      schedulerConfig: await readConfig(folder.sub("scheduler")),
+      schedulerConfig: await readSchedulerConfig(folder, index),
       guidanceInterval: ownGuidanceInterval(folder, index),
       labels: typeof labels === "object" && labels !== null ? (labels as Record<string, string>) : {},
     });
@@ -131,10 +144,11 @@ export class ClassToImagePipeline {
   }
 
   async #generate(classes: readonly number[], options: ClassToImageOptions): Promise<ClassToImageResult> {
-    const { steps = 50, guidanceScale = 4, guidanceInterval = this.guidanceInterval, signal, onStep } = options;
+    const { guidanceScale = 4, guidanceInterval = this.guidanceInterval, signal, onStep } = options;
     signal?.throwIfAborted();
-    checkSettings({ steps, guidanceScale });
+    checkSettings({ guidanceScale });
     checkGuidanceInterval(guidanceInterval);
+    const solver = solverOf(this.schedulerConfig, options, 50);
     const { numClasses, inChannels, sampleSize } = this.transformer.config;
     const wrong = classes.find((label) => !Number.isInteger(label) || label < 0 || label >= numClasses);
     if (classes.length === 0 || wrong !== undefined) {
@@ -144,9 +158,8 @@ export class ClassToImagePipeline {
     const acceleration = checkAcceleration(options.accelerate, this.feedback);
     const denoiser = await this.openDenoiser({ height: sampleSize, width: sampleSize }, acceleration);
     const latents = await this.sampleLatents({
+      ...solver,
       denoiser,
-      scheduler: pickScheduler(this.schedulerConfig, options.scheduler),
-      steps,
       guidanceScale,
       guidanceInterval,
       noise: draw(),
@@ -169,20 +182,7 @@ export class ClassToImagePipeline {
    * The sampling loop, with guidance on the latent's channels: a variance is dropped. The null class comes first, as the
    * negative prompt does in text-to-image (DiTPipeline has it second), since distillation tells the halves apart.
    */
-  async sampleLatents(options: {
-    scheduler: Scheduler;
-    steps: number;
-    guidanceScale: number;
-    /** [0, 1], all steps, unless given. */
-    guidanceInterval?: GuidanceInterval;
-    noise: FloatTensor;
-    classes: readonly number[];
-    /** All steps in full unless given. */
-    denoiser?: Denoiser;
-    drawNoise?: () => FloatTensor;
-    signal?: AbortSignal;
-    onStep?: (step: SamplerStep) => void | Promise<void>;
-  }): Promise<FloatTensor> {
+  async sampleLatents(options: SampleClassLatentsOptions): Promise<FloatTensor> {
     const { noise, classes, guidanceScale, guidanceInterval = EVERY_STEP, ...loop } = options;
     const [batch, channels, height, width] = noise.shape as [number, number, number, number];
     const conditionsOf = (labels: readonly number[]) => ({ classLabels: int64Tensor([labels.length], labels) });

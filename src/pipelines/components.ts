@@ -9,7 +9,6 @@ import { loadModel, namedWeights, type StagedOptions, StagedSession } from "../m
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
 import { checkGuidanceInterval, EVERY_STEP, type GuidanceInterval } from "../sampling/guidance.ts";
-import { createScheduler, type Scheduler } from "../schedulers/scheduler.ts";
 import { compileAll, KeptSessions } from "./kept.ts";
 
 export interface PipelineOptions extends SessionOptions {
@@ -183,45 +182,4 @@ export function ownGuidanceInterval(folder: Folder, { options }: ModelIndex): Gu
     throw new ConfigError(`${at}: ${(cause as Error).message}`, { cause });
   }
   return own as unknown as GuidanceInterval;
-}
-
-/** Short names for `--scheduler`, and the settings that make each of them what it is called. */
-export const schedulerChoices = {
-  ddim: { _class_name: "DDIMScheduler", clip_sample: false, set_alpha_to_one: true },
-  ddpm: { _class_name: "DDPMScheduler", clip_sample: false },
-  "dpm-solver++": { _class_name: "DPMSolverMultistepScheduler", algorithm_type: "dpmsolver++", solver_order: 2 },
-  "sde-dpm-solver++": {
-    _class_name: "DPMSolverMultistepScheduler",
-    algorithm_type: "sde-dpmsolver++",
-    solver_order: 2,
-  },
-  euler: { _class_name: "EulerDiscreteScheduler" },
-  pndm: { _class_name: "PNDMScheduler", skip_prk_steps: true },
-} as const;
-export type SchedulerChoice = keyof typeof schedulerChoices;
-
-/** What a schedule of noise levels is, whichever solver walks down it. */
-const shared = [
-  "beta_start",
-  "beta_end",
-  "beta_schedule",
-  "trained_betas",
-  "num_train_timesteps",
-  "prediction_type",
-  "rescale_betas_zero_snr",
-];
-
-/** The pipeline's own scheduler, or another solver for the noise schedule that the model was trained with. */
-export function pickScheduler(own: RawConfig, choice?: SchedulerChoice): Scheduler {
-  if (!choice) return createScheduler(own);
-  if (!Object.hasOwn(schedulerChoices, choice)) {
-    throw new ConfigError(`Scheduler "${choice}" is not known; there are ${Object.keys(schedulerChoices).join(", ")}.`);
-  }
-  const settings = schedulerChoices[choice];
-  if (own["_class_name"] === settings._class_name) return createScheduler({ ...own, ...settings });
-  if (own["_class_name"] === "FlowMatchEulerDiscreteScheduler") {
-    throw new ConfigError(`This model was trained with flow matching; scheduler "${choice}" cannot sample from it.`);
-  }
-  const kept = Object.fromEntries(shared.filter((key) => own[key] !== undefined).map((key) => [key, own[key]]));
-  return createScheduler({ ...kept, ...settings });
 }

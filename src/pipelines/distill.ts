@@ -19,8 +19,8 @@ import type { Scheduler } from "../schedulers/scheduler.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { warmupCosine } from "../training/adamw.ts";
 import type { ClassToImagePipeline } from "./class-to-image.ts";
-import { pickScheduler } from "./components.ts";
 import { repeatPrompt } from "./prompts.ts";
+import { pickScheduler } from "./solver.ts";
 import type { TextToImagePipeline } from "./text-to-image.ts";
 
 export interface DistillSettings {

@@ -4,7 +4,7 @@
  * frame, a solver over all frames, a decoder that looks along time.
  */
 import { platform } from "#platform";
-import { type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
 import type { Architecture } from "../models/architecture.ts";
@@ -18,16 +18,16 @@ import type { Denoiser } from "../sampling/denoiser.ts";
 import { guideFrames, joinChannels, repeatRow, rows, stack } from "../sampling/guidance.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
 import { checkFinite, type SamplerStep, sample } from "../sampling/sampler.ts";
-import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { type Animation, toFrames } from "./animation.ts";
 import { callable } from "./callable.ts";
-import { Component, openPipeline, type PipelineOptions, pickScheduler } from "./components.ts";
+import { Component, openPipeline, type PipelineOptions } from "./components.ts";
 import { type DecodeOptions, decodeFrames } from "./decode-video.ts";
 import { ImageEncoder } from "./image-encoder.ts";
 import type { Picture } from "./picture.ts";
 import { resample } from "./resample.ts";
 import { checkSettings, checkSide, checkWhole, type SamplingOptions } from "./settings.ts";
+import { readSchedulerConfig, type Solver, solverOf } from "./solver.ts";
 import {
   abortable,
   decodingIn,
@@ -71,9 +71,7 @@ export interface ImageToVideoResult extends VideoActions {
 }
 
 /** What the loop needs, once the picture is coded; tensors as in diffusers' calls. */
-export interface SampleImageVideoOptions {
-  scheduler: Scheduler;
-  steps: number;
+export interface SampleImageVideoOptions extends Solver {
   minGuidanceScale: number;
   maxGuidanceScale: number;
   /** Standard normal noise [batch, frames, channels, height, width]. */
@@ -136,8 +134,10 @@ export class ImageToVideoPipeline {
 
   /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
   static async fromFolder(folder: Folder, runtime: Runtime, options: PipelineOptions = {}): Promise<ImageToVideo> {
-    const { className, components } = await openPipeline(folder, [imageToVideoClass]);
-    const parts = { unet: folder.sub("unet"), vae: folder.sub("vae"), scheduler: folder.sub("scheduler") };
+    const index = await openPipeline(folder, [imageToVideoClass]);
+    const { className, components } = index;
+    const scheduler = await readSchedulerConfig(folder, index);
+    const parts = { unet: folder.sub("unet"), vae: folder.sub("vae"), scheduler };
     const imageEncoder = components.has("image_encoder") ? await ImageEncoder.open(folder, runtime, options) : null;
     return ImageToVideoPipeline.fromParts(folder.name, className, parts, imageEncoder, runtime, options);
   }
@@ -146,7 +146,7 @@ export class ImageToVideoPipeline {
   static async fromParts(
     name: string,
     className: string,
-    parts: Readonly<Record<"unet" | "vae" | "scheduler", Folder>>,
+    parts: Readonly<Record<"unet" | "vae", Folder>> & { readonly scheduler: RawConfig },
     imageEncoder: ImageEncoder | null,
     runtime: Runtime,
     options: PipelineOptions = {},
@@ -160,7 +160,7 @@ export class ImageToVideoPipeline {
       encoder: await vae("encoder"),
       decoder: await vae("decoder"),
       imageEncoder,
-      schedulerConfig: await readConfig(parts.scheduler),
+      schedulerConfig: parts.scheduler,
     });
     return callable(pipeline, (picture: Picture, settings?: ImageToVideoOptions) =>
       pipeline.generate(picture, settings),
@@ -178,13 +178,13 @@ export class ImageToVideoPipeline {
 
   async #generate(picture: Picture, options: ImageToVideoOptions): Promise<ImageToVideoResult> {
     const settings = this.#settings(options);
-    const { steps, count, frames, fps, height, width, noiseAugStrength, decodeChunkSize } = settings;
+    const { count, frames, fps, height, width, noiseAugStrength, decodeChunkSize } = settings;
     const { signal, onStep, onDecode } = options;
     signal?.throwIfAborted();
     if (!this.imageEncoder) {
       throw new ConfigError(`${this.name}: has no image encoder, which shows the model the picture that it begins at.`);
     }
-    const scheduler = pickScheduler(this.schedulerConfig, options.scheduler);
+    const solver = solverOf(this.schedulerConfig, options, 25);
     const seeds = Array.from({ length: count }, (_, i) => settings.seed + i);
     // As in diffusers each video's generator gives the picture's noise first, then that of the latents.
     const generators = seeds.map((seed) => new TorchGenerator(seed));
@@ -217,8 +217,7 @@ export class ImageToVideoPipeline {
     const shape = [1, frames, channels, high, wide];
     const latents = await this.sampleLatents({
       ...settings,
-      scheduler,
-      steps,
+      ...solver,
       noise: draw(shape),
       drawNoise: () => draw(shape),
       imageEmbeds,
@@ -311,7 +310,6 @@ export class ImageToVideoPipeline {
     // Stable Video Diffusion's configuration says 96, a square that it was not trained on.
     const [wide, high] = sampleSize === 96 ? [1024, 576] : [sampleSize * factor, sampleSize * factor];
     const {
-      steps = 25,
       minGuidanceScale = 1,
       maxGuidanceScale = 3,
       count = 1,
@@ -324,8 +322,8 @@ export class ImageToVideoPipeline {
       height = high,
       seed = Math.floor(Math.random() * 2 ** 32),
     } = options;
-    checkSettings({ steps, guidanceScale: minGuidanceScale });
-    checkSettings({ steps, guidanceScale: maxGuidanceScale });
+    checkSettings({ guidanceScale: minGuidanceScale });
+    checkSettings({ guidanceScale: maxGuidanceScale });
     checkWhole("count", count, 1, 1024);
     checkWhole("frames", frames, 1, 1024);
     checkWhole("fps", fps, 1, 1000);
@@ -338,7 +336,6 @@ export class ImageToVideoPipeline {
     const unit = factor * 2 ** (levels.length - 1);
     for (const [name, pixels] of Object.entries({ width, height })) checkSide(name, pixels, unit);
     return {
-      steps,
       minGuidanceScale,
       maxGuidanceScale,
       count,

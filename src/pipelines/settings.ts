@@ -5,13 +5,11 @@ import { TorchGenerator } from "../sampling/noise.ts";
 import type { SamplerStep } from "../sampling/sampler.ts";
 import type { FloatTensor } from "../tensor.ts";
 import type { Accelerate } from "./acceleration.ts";
-import type { SchedulerChoice } from "./components.ts";
+import type { SolverOptions } from "./solver.ts";
 
-export interface SamplingOptions {
+export interface SamplingOptions extends Omit<SolverOptions, "steps"> {
   /** A whole number; picture i of several is the one of seed + i alone. Drawn at random unless given. */
   seed?: number;
-  /** Another solver than the model's own. */
-  scheduler?: SchedulerChoice;
   /** Do steps in part: a method, or it with settings. ILF where the model has a feedback module, none elsewhere. */
   accelerate?: Accelerate;
   /** Stops before the next step; what is thrown is the signal's reason. */
@@ -32,8 +30,7 @@ export function checkSide(name: string, pixels: number, unit: number): void {
 }
 
 /** Throws ArgumentError for settings outside their range. */
-export function checkSettings({ steps, guidanceScale }: { steps: number; guidanceScale: number }): void {
-  checkWhole("steps", steps, 1, 1000);
+export function checkSettings({ guidanceScale }: { guidanceScale: number }): void {
   if (!Number.isFinite(guidanceScale)) throw new ArgumentError(`guidanceScale must be a number, not ${guidanceScale}.`);
 }
 

@@ -3,7 +3,7 @@
  * prompt embeddings from T5, guidance between the negative prompt and the prompt, a solver, the autoencoder's decoder.
  */
 import { platform } from "#platform";
-import { type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { ConfigError } from "../errors.ts";
 import type { Architecture } from "../models/architecture.ts";
@@ -22,7 +22,6 @@ import {
   stack,
 } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
-import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import {
   type Acceleration,
@@ -32,19 +31,13 @@ import {
   reportOf,
 } from "./acceleration.ts";
 import { callable } from "./callable.ts";
-import {
-  Component,
-  openPipeline,
-  ownGuidance,
-  ownGuidanceInterval,
-  type PipelineOptions,
-  pickScheduler,
-} from "./components.ts";
+import { Component, openPipeline, ownGuidance, ownGuidanceInterval, type PipelineOptions } from "./components.ts";
 import { decodeLatents } from "./decode.ts";
 import { type FeedbackComponent, openFeedback } from "./feedback.ts";
 import { type Picture, toPictures } from "./picture.ts";
 import { encodePrompts, type PromptEmbeddings, PromptTokenizer, repeatPrompt } from "./prompts.ts";
 import { checkSettings, checkSide, checkWhole, type SamplingOptions, seededNoise } from "./settings.ts";
+import { clippingNotes, readSchedulerConfig, type Solver, solverOf } from "./solver.ts";
 import { Turns } from "./turns.ts";
 
 export interface TextToImageOptions extends SamplingOptions {
@@ -73,9 +66,7 @@ export interface TextToImageResult extends AccelerationReport {
 }
 
 /** What the loop needs, once prompts are embedded; tensors as in diffusers' calls. */
-export interface SampleLatentsOptions {
-  scheduler: Scheduler;
-  steps: number;
+export interface SampleLatentsOptions extends Solver {
   guidanceScale: number;
   /** [0, 1], all steps, unless given. */
   guidanceInterval?: GuidanceInterval;
@@ -155,7 +146,7 @@ export class TextToImagePipeline {
         ? await open("text_encoder", () => t5, { streamAbove: STREAM_ABOVE })
         : null,
       tokenizer: components.has("tokenizer") ? await PromptTokenizer.open(folder.sub("tokenizer")) : null,
-      schedulerConfig: await readConfig(folder.sub("scheduler")),
+      schedulerConfig: await readSchedulerConfig(folder, index),
       guidanceScale: ownGuidance(folder, index, 4.5),
       guidanceInterval: ownGuidanceInterval(folder, index),
     });
@@ -171,15 +162,15 @@ export class TextToImagePipeline {
   }
 
   async #generate(prompt: string, options: TextToImageOptions): Promise<TextToImageResult> {
-    const { steps = 20, guidanceScale = this.guidanceScale, count = 1, signal, onStep } = options;
+    const { guidanceScale = this.guidanceScale, count = 1, signal, onStep } = options;
     const { guidanceInterval = this.guidanceInterval } = options;
     signal?.throwIfAborted();
-    checkSettings({ steps, guidanceScale });
+    checkSettings({ guidanceScale });
     checkGuidanceInterval(guidanceInterval);
     checkWhole("count", count, 1, 1024);
     const acceleration = checkAcceleration(options.accelerate, this.feedback);
     const size = this.#latentSize(options);
-    const scheduler = pickScheduler(this.schedulerConfig, options.scheduler);
+    const solver = solverOf(this.schedulerConfig, options, 20);
     const { seeds, draw } = seededNoise(
       count,
       [1, this.transformer.config.inChannels, size.height, size.width],
@@ -193,9 +184,8 @@ export class TextToImagePipeline {
     const tokens = embeddings.encoderHiddenStates.shape[1]!;
     const denoiser = await this.openDenoiser({ ...size, tokens }, acceleration);
     const latents = await this.sampleLatents({
+      ...solver,
       denoiser,
-      scheduler,
-      steps,
       guidanceScale,
       guidanceInterval,
       noise: draw(),
@@ -207,6 +197,7 @@ export class TextToImagePipeline {
     });
     const images = toPictures(await this.decode(latents));
     signal?.throwIfAborted();
+    warnings.push(...clippingNotes(this.schedulerConfig, options.scheduler, solver.scheduler));
     return { images, seeds, warnings, ...reportOf(acceleration.method, denoiser) };
   }
 

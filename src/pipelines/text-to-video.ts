@@ -3,7 +3,7 @@
  * from CLIP, guidance between the negative prompt and the prompt, a solver over all frames, the autoencoder frame by frame.
  */
 import { platform } from "#platform";
-import { componentFolder, type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
+import { componentFolder, type RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
@@ -13,14 +13,14 @@ import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import { guideHalves, repeatRow, stack } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
-import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { type Animation, toFrames } from "./animation.ts";
 import { callable } from "./callable.ts";
-import { Component, openPipeline, ownGuidance, type PipelineOptions, pickScheduler } from "./components.ts";
+import { Component, openPipeline, ownGuidance, type PipelineOptions } from "./components.ts";
 import { type DecodeOptions, decodeFrames, exchangeFrames } from "./decode-video.ts";
 import { openPromptEncoder, type PromptEncoder } from "./prompt-encoder.ts";
 import { checkSettings, checkSide, checkWhole, type SamplingOptions, seededNoise } from "./settings.ts";
+import { clippingNotes, readSchedulerConfig, type Solver, solverOf } from "./solver.ts";
 import {
   abortable,
   decodingIn,
@@ -61,9 +61,7 @@ export interface TextToVideoResult extends VideoActions {
 }
 
 /** What the loop needs, once prompts are embedded; tensors as in diffusers' calls. */
-export interface SampleVideoOptions {
-  scheduler: Scheduler;
-  steps: number;
+export interface SampleVideoOptions extends Solver {
   guidanceScale: number;
   /** Standard normal noise [batch, channels, frames, height, width]. */
   noise: FloatTensor;
@@ -149,7 +147,7 @@ export class TextToVideoPipeline {
       unet: await openMotionUNet(folder, index, motionAdapter, runtime, options),
       vae: await Component.open(componentFolder(folder, index, "vae"), () => autoencoderKL.decoder, runtime, options),
       prompts: await openPromptEncoder(folder, index, runtime, options),
-      schedulerConfig: forMotion(index.className, await readConfig(folder.sub("scheduler"))),
+      schedulerConfig: forMotion(index.className, await readSchedulerConfig(folder, index)),
       guidanceScale: ownGuidance(folder, index, 7.5),
     });
     return callable(pipeline, (prompt: string, settings?: TextToVideoOptions) => pipeline.generate(prompt, settings));
@@ -165,16 +163,16 @@ export class TextToVideoPipeline {
   }
 
   async #generate(prompt: string, options: TextToVideoOptions): Promise<TextToVideoResult> {
-    const { steps = 25, guidanceScale = this.guidanceScale, count = 1, frames = 16, fps = 8 } = options;
+    const { guidanceScale = this.guidanceScale, count = 1, frames = 16, fps = 8 } = options;
     const { signal, onStep, onDecode } = options;
     signal?.throwIfAborted();
-    checkSettings({ steps, guidanceScale });
+    checkSettings({ guidanceScale });
     checkWhole("count", count, 1, 1024);
     // More have no place in the motion modules' tables.
     checkWhole("frames", frames, 1, this.unet.config.motionMaxSeqLength);
     if (!(fps > 0 && fps <= 1000)) throw new ArgumentError(`fps must be a number above 0 and up to 1000, not ${fps}.`);
     const { height, width } = this.#latentSize(options);
-    const scheduler = pickScheduler(this.schedulerConfig, options.scheduler);
+    const solver = solverOf(this.schedulerConfig, options, 25);
     const shape = [1, this.unet.config.inChannels, frames, height, width];
     const { seeds, draw } = seededNoise(count, shape, options.seed);
     const guided = guidanceScale > 1;
@@ -188,8 +186,7 @@ export class TextToVideoPipeline {
     if (options.memory !== undefined) await Promise.all([this.prompts?.release(), this.vae.release()]);
     const denoiser = await this.streamlined.openDenoiser({ ...size, tokens: embeddings.shape[1]! }, abortable(options));
     const latents = await this.sampleLatents({
-      scheduler,
-      steps,
+      ...solver,
       guidanceScale,
       noise: draw(),
       drawNoise: draw,
@@ -208,6 +205,7 @@ export class TextToVideoPipeline {
     });
     const videos = toFrames(decoded).map((pictures) => ({ frames: pictures, fps }));
     signal?.throwIfAborted();
+    warnings.push(...clippingNotes(this.schedulerConfig, options.scheduler, solver.scheduler));
     return { videos, seeds, warnings, ...videoActions(denoiser) };
   }
 

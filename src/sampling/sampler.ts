@@ -1,6 +1,6 @@
 /** The sampling loop: from noise to a clean latent, one solver step at a time. */
 import { ArgumentError, NumericError } from "../errors.ts";
-import type { Scheduler } from "../schedulers/scheduler.ts";
+import type { CustomSchedule, Scheduler } from "../schedulers/scheduler.ts";
 import type { FloatTensor } from "../tensor.ts";
 import type { StepContext } from "./step-policy.ts";
 
@@ -13,6 +13,8 @@ export interface SamplerStep extends StepContext {
 export interface SampleOptions {
   scheduler: Scheduler;
   steps: number;
+  /** Instead of that number. */
+  schedule?: CustomSchedule;
   /** Standard normal noise, [batch, channels, height, width]. */
   noise: FloatTensor;
   /** The guided prediction for a latent that the scheduler has scaled. */
@@ -30,10 +32,10 @@ export interface SampleOptions {
  * signal's reason when it is aborted.
  */
 export async function sample(options: SampleOptions): Promise<FloatTensor> {
-  const { scheduler, steps, noise, denoise, drawNoise, eta, onStep, signal } = options;
+  const { scheduler, steps, schedule, noise, denoise, drawNoise, eta, onStep, signal } = options;
   if (!Number.isInteger(steps) || steps < 1)
     throw new ArgumentError(`steps must be a whole number of at least 1, not ${steps}.`);
-  scheduler.setTimesteps(steps);
+  scheduler.setTimesteps(schedule ?? steps);
   const timesteps = [...scheduler.timesteps];
   let latents = scaled(noise, scheduler.initNoiseSigma);
   for (const [index, timestep] of timesteps.entries()) {

@@ -3,6 +3,8 @@ import { ConfigError } from "../errors.ts";
 /** One key of a scheduler's configuration: its default, what it accepts (for the error message), and how it is read. */
 export interface Field<T> {
   readonly fallback: T;
+  /** What null stands for where that is not the default. */
+  readonly whenNull?: T;
   readonly expected: string;
   /** The value, or undefined if it is not supported. */
   read(value: unknown): T | undefined;
@@ -32,7 +34,13 @@ export function whole(fallback: number, min: number, max: number): Field<number>
 }
 
 export function flag(fallback: boolean): Field<boolean> {
-  return { fallback, expected: "true or false", read: (v) => (typeof v === "boolean" ? v : undefined) };
+  // As Python reads it.
+  return {
+    fallback,
+    whenNull: false,
+    expected: "true or false",
+    read: (v) => (typeof v === "boolean" ? v : undefined),
+  };
 }
 
 /** One of `values`, or one of the names in `aliases`, which stand for one of them. */
@@ -71,7 +79,7 @@ export function list(min: number, max: number, most: number): Field<readonly num
 
 /**
  * A scheduler's configuration as `scheduler_config.json` has it. `fields` has every key that the class has in diffusers.
- * Missing keys and nulls take the field's default, keys that begin with `_` are about the file, and keys of other
+ * Missing keys and nulls take the field's default (a null flag is off), keys that begin with `_` are about the file, and keys of other
  * diffusers schedulers have no effect (diffusers writes them along when a configuration moves from one class to
  * another). Any other key might change the result: throws ConfigError that names it, as for values out of range.
  */
@@ -82,7 +90,7 @@ export function readConfig<const F extends Fields>(
 ): ConfigOf<F> {
   const config: Record<string, unknown> = {};
   for (const [key, field] of Object.entries(fields)) {
-    const value = (Object.hasOwn(given, key) ? given[key] : null) ?? field.fallback;
+    const value = (Object.hasOwn(given, key) ? (given[key] ?? field.whenNull) : undefined) ?? field.fallback;
     const read = value === field.fallback ? value : field.read(value);
     if (read === undefined) {
       throw new ConfigError(`${className}: ${key} is ${show(value)}, but this scheduler supports ${field.expected}.`);

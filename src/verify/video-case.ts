@@ -64,10 +64,10 @@ export async function verifyImageToVideo(
       `${folder.name}/call.json: names a folder beside it, "${path}", which cannot be seen from here.`,
     );
   };
-  const parts = { unet: part("unet"), vae: part("vae"), scheduler: part("scheduler") };
+  const parts = { unet: part("unet"), vae: part("vae"), scheduler: await readConfig(part("scheduler")) };
   const pipe = await ImageToVideoPipeline.fromParts(folder.name, imageToVideoClass, parts, null, runtime, options);
   try {
-    const run = recorder(createScheduler(await readConfig(parts.scheduler)), call, io);
+    const run = recorder(createScheduler(parts.scheduler), call, io);
     const strength = numberOf(call, "noise_aug_strength");
     const [image, noise] = ["input.image", "input.image_noise"].map((name) => reference(io, name, "float32"));
     const imageLatents = await pipe.codeImage(image!, noise!, strength);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import type { NodeFolder } from "../../src/checkpoints/node.ts";
 import { ArgumentError, CheckpointError, ConfigError, NumericError } from "../../src/errors.ts";
-import { pickScheduler } from "../../src/pipelines/components.ts";
+import { pickScheduler } from "../../src/pipelines/solver.ts";
 import { type TextToImage, type TextToImageOptions, TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { TorchGenerator } from "../../src/sampling/noise.ts";

@@ -16,6 +16,9 @@ describe("createScheduler", () => {
       steps_offset: 0,
     });
     expect(createScheduler({ _class_name: "PNDMScheduler" }).config).toMatchObject({ set_alpha_to_one: false });
+    expect(createScheduler({ _class_name: "DDIMScheduler", clip_sample: null }).config).toMatchObject({
+      clip_sample: false,
+    });
     const dpm = createScheduler({ _class_name: "DPMSolverMultistepScheduler", lambda_min_clipped: null });
     expect(dpm.config).toMatchObject({ lambda_min_clipped: -Infinity, solver_order: 2, algorithm_type: "dpmsolver++" });
   });

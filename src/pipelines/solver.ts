@@ -1,0 +1,116 @@
+/** How a call's steps are solved: the model's own scheduler or another for it, and what the caller chooses of the steps. */
+import { type ModelIndex, type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
+import { type Folder, quote } from "../checkpoints/files.ts";
+import { ArgumentError, ConfigError } from "../errors.ts";
+import { type CustomSchedule, createScheduler, type Scheduler, schedulerNames } from "../schedulers/scheduler.ts";
+import { checkWhole } from "./settings.ts";
+
+/** Short names for `--scheduler`: a class, and the one key that tells two solvers of a class apart. */
+export const schedulerChoices = {
+  ddim: { _class_name: "DDIMScheduler" },
+  ddpm: { _class_name: "DDPMScheduler" },
+  "dpm-solver++": { _class_name: "DPMSolverMultistepScheduler", algorithm_type: "dpmsolver++" },
+  "sde-dpm-solver++": { _class_name: "DPMSolverMultistepScheduler", algorithm_type: "sde-dpmsolver++" },
+  euler: { _class_name: "EulerDiscreteScheduler" },
+  pndm: { _class_name: "PNDMScheduler" },
+} as const;
+export type SchedulerChoice = keyof typeof schedulerChoices;
+
+/**
+ * The pipeline's own scheduler, or another class for its configuration, as diffusers' `from_config`: keys that the class
+ * has carry over (noise schedule, spacing, offset, prediction type, Karras sigmas, ...), others have no effect, and
+ * missing ones take the class's defaults. Throws ConfigError for what cannot be.
+ */
+export function pickScheduler(own: RawConfig, choice?: SchedulerChoice): Scheduler {
+  if (choice === undefined) return createScheduler(own);
+  if (!Object.hasOwn(schedulerChoices, choice)) {
+    throw new ConfigError(
+      `Scheduler ${quote(String(choice))} is not known; there are ${Object.keys(schedulerChoices).join(", ")}.`,
+    );
+  }
+  if (String(own["_class_name"]).startsWith("FlowMatch")) {
+    throw new ConfigError(`This model was trained with flow matching; scheduler "${choice}" cannot sample from it.`);
+  }
+  return createScheduler({ ...own, ...schedulerChoices[choice] });
+}
+
+/** A note for who picked a scheduler that clips latents only because the model's configuration says nothing of it. */
+export function clippingNotes(own: RawConfig, choice: SchedulerChoice | undefined, scheduler: Scheduler): string[] {
+  if (choice === undefined || scheduler.config["clip_sample"] !== true || Object.hasOwn(own, "clip_sample")) return [];
+  return [
+    `${scheduler.className} clips latents to [-1, 1], since the model's scheduler_config.json says nothing of clip_sample ` +
+      '(diffusers does the same); add "clip_sample": false there for sharper pictures.',
+  ];
+}
+
+/**
+ * A pipeline's scheduler_config.json. model_index.json and the file itself must both name a scheduler; between two
+ * schedulers the file's own class counts, and model_index.json's if the file names none. Throws ConfigError.
+ */
+export async function readSchedulerConfig(folder: Folder, { components }: ModelIndex): Promise<RawConfig> {
+  const listed = components.get("scheduler")?.className;
+  const config = await readConfig(folder.sub("scheduler"));
+  const own = config["_class_name"] ?? listed;
+  const needed = `a pipeline's scheduler is one of ${schedulerNames.join(", ")}`;
+  for (const [name, file] of [
+    [listed, "model_index.json"],
+    [own, "scheduler/scheduler_config.json"],
+  ] as const) {
+    if (name === undefined || (typeof name === "string" && name.endsWith("Scheduler"))) continue;
+    throw new ConfigError(`${folder.name}/${file}: the scheduler is ${JSON.stringify(name)}, but ${needed}.`);
+  }
+  return { ...config, _class_name: own };
+}
+
+export interface SolverOptions {
+  /** Inference steps. */
+  steps?: number;
+  /** Another solver than the model's own. */
+  scheduler?: SchedulerChoice;
+  /** How much of ancestral sampling's noise DDIM adds, from 0 to 1. */
+  eta?: number;
+  /** Timesteps of your own instead of a number of steps, for schedulers that take them. */
+  timesteps?: readonly number[];
+  /** Noise levels of your own, likewise. */
+  sigmas?: readonly number[];
+}
+
+/** What the sampler is told of them. */
+export interface Solver {
+  readonly scheduler: Scheduler;
+  readonly steps: number;
+  readonly schedule?: CustomSchedule;
+  readonly eta?: number;
+}
+
+/** Throws ArgumentError for what the scheduler does not take, and for steps that cannot be planned; ConfigError. */
+export function solverOf(own: RawConfig, options: SolverOptions, usualSteps: number): Solver {
+  const { scheduler: choice, eta, timesteps, sigmas } = options;
+  const scheduler = pickScheduler(own, choice);
+  if (eta !== undefined) checkEta(scheduler, eta);
+  const noise = eta === undefined ? {} : { eta };
+  if (timesteps === undefined && sigmas === undefined) {
+    const { steps = usualSteps } = options;
+    checkWhole("steps", steps, 1, 1000);
+    scheduler.setTimesteps(steps);
+    return { scheduler, steps, ...noise };
+  }
+  const schedule = { ...(timesteps ? { timesteps } : {}), ...(sigmas ? { sigmas } : {}) };
+  scheduler.setTimesteps(schedule);
+  const steps = scheduler.timesteps.length;
+  if (options.steps !== undefined && options.steps !== steps) {
+    throw new ArgumentError(
+      `steps is ${options.steps}, but the ${timesteps ? "timesteps" : "sigmas"} are for ${steps}.`,
+    );
+  }
+  return { scheduler, steps, schedule, ...noise };
+}
+
+function checkEta(scheduler: Scheduler, eta: number): void {
+  if (!scheduler.takes.includes("eta")) {
+    throw new ArgumentError(`eta is for DDIM; ${scheduler.className} does not take it.`);
+  }
+  if (!(typeof eta === "number" && eta >= 0 && eta <= 1)) {
+    throw new ArgumentError(`eta must be a number from 0 to 1, not ${eta}.`);
+  }
+}
