@@ -1,6 +1,6 @@
 /** The large decoder: what it looks like, and how it begins with what a smaller one has learnt. */
 import { concat, slice } from "../src/graph/shapes.ts";
-import type { Value } from "../src/graph/value.ts";
+import { staticDim, type Value } from "../src/graph/value.ts";
 import { buildModel, type StagedModel } from "../src/models/architecture.ts";
 import * as vae from "../src/models/autoencoder-kl.ts";
 import type { WeightSource } from "../src/models/weights.ts";
@@ -88,8 +88,9 @@ export interface CroppedDecoder {
  * A decoder for 256 pixels whose coarse levels work on whole latents [batch, 16, 8, 8], and whose two finest levels, four
  * fifths of the work, on a quarter of each picture: one corner for every picture of four.
  */
-export function croppedDecoder(config: vae.AutoencoderKLConfig, batch: number, source: WeightSource): CroppedDecoder {
-  const model = vae.decoder(config, { batch, height: 8, width: 8 });
+export function croppedDecoder(config: vae.AutoencoderKLConfig, latent: Value, source: WeightSource): CroppedDecoder {
+  const batch = staticDim(latent, 0, "croppedDecoder");
+  const model = { ...vae.decoder(config, { batch, height: 8, width: 8 }), inputs: { latent } };
   const cut = model.stages.findIndex(({ name }) => name === "decoder.up_blocks.3") + 1;
   const coarse: StagedModel = { ...model, outputs: ["hidden"], stages: model.stages.slice(0, cut) };
   const hidden = buildModel(coarse, source)["hidden"]!;

@@ -41,10 +41,16 @@ async function compileEncoder(folder: string, options: SessionOptions = {}) {
   return { config, parameters, session };
 }
 
-/** An encoder of pictures [batch, 3, 64, 64] to the posterior's mean and standard deviation, [batch, channels, 8, 8]. */
+/** Mean and standard deviation, [batch, channels, 8, 8]. */
+export interface Posterior {
+  mean: FloatTensor;
+  std: FloatTensor;
+}
+
+/** The encoder of pictures [batch, 3, 64, 64] in an autoencoder's folder. */
 export async function openEncoder(folder: string, options: SessionOptions) {
   const { parameters, session } = await compileEncoder(folder, options);
-  return async (image: FloatTensor) => {
+  return async (image: FloatTensor): Promise<Posterior> => {
     const outputs = await session.run({ ...parameters.tensors(), image });
     return { mean: outputs["mean"] as FloatTensor, std: outputs["std"] as FloatTensor };
   };

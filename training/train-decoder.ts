@@ -1,6 +1,6 @@
 /**
- * Trains a larger decoder for the embedded model's latents, which stay as they are: docs/training.md, "256 pixels".
- * `npx tsx training/train-decoder.ts --size 64`, then `--size 256 --from training/runs/decoder64`. One thread. A killed run
+ * Trains a larger decoder for the embedded model's latents, and at 64 pixels an encoder that stays near them:
+ * docs/training.md, "256 pixels". `npx tsx training/train-decoder.ts --size 64`, then `--size 256`. One thread. A killed run
  * goes on from its last checkpoint.
  */
 import { appendFile, mkdir, writeFile } from "node:fs/promises";
@@ -36,7 +36,7 @@ import {
 } from "./data.ts";
 import { enlarged, openDecoder, writeSheet } from "./decoder-evaluation.ts";
 import { beginWith, croppedDecoder, decoderConfig } from "./decoder-model.ts";
-import { openEncoder } from "./latents.ts";
+import { openEncoder, type Posterior } from "./latents.ts";
 import { seededRandom } from "./random.ts";
 import { type RoundTripScores, scoreRoundTrip } from "./round-trip.ts";
 
@@ -54,9 +54,14 @@ const { values: options } = parseArgs({
     plain: { type: "string", default: "0.5" },
     seed: { type: "string", default: "0" },
     data: { type: "string", default: "training/data" },
+    /** The autoencoder whose latents the transformer makes. */
     encoder: { type: "string", default: "checkpoints/fluent-emoji/vae" },
-    /** Folder of the autoencoder or decoder to begin with. */
-    from: { type: "string", default: "checkpoints/fluent-emoji/vae" },
+    /** Folder to begin with; at 256 pixels its encoder stays as it is. */
+    from: { type: "string" },
+    /** Share of pictures that are decoded from the latents of --encoder as they are. */
+    old: { type: "string", default: "0.25" },
+    /** How much a new encoder's latents are held to those of --encoder. */
+    agreement: { type: "string", default: "0.1" },
     out: { type: "string" },
     /** Minutes between checkpoints, and between evaluations. */
     save: { type: "string", default: "3" },
@@ -66,23 +71,20 @@ const { values: options } = parseArgs({
 const size = Number(options.size);
 if (size !== imageSize && size !== largeSize) throw new ArgumentError(`--size ${options.size} is neither 64 nor 256`);
 const [steps, decay, batch] = [Number(options.steps), Number(options.decay), Number(options.batch)];
+const from = options.from ?? (size === imageSize ? options.encoder : "training/runs/decoder64");
 const out = options.out ?? `training/runs/decoder${size}`;
 const session = { threads: 1, spin: false };
 const range = { ...autoencoderRange, turns: false, hue: 1 };
 
 const configJson = decoderConfig(size);
 const config = vae.parseConfig(configJson);
+const latentShape = [batch, config.latentChannels, 8, 8];
 const wholeDecoder = vae.decoder(config, { batch, height: 8, width: 8 });
+const newEncoder = vae.encoder(config, { batch, height: imageSize, width: imageSize });
 const { source, parameters: weights } = parameterWeights();
-const parts =
-  size === largeSize && !options.whole
-    ? croppedDecoder(config, batch, source)
-    : {
-        decoded: buildModel(wholeDecoder, source)["decoded"]!,
-        mask: floatTensor([1, 1, 1, 1], Float32Array.of(1)),
-        side: size,
-        corner: () => [0, 0] as const,
-      };
+const oldMean = input("oldMean", latentShape);
+const noise = input("noise", latentShape);
+const parts = size === imageSize ? smallAutoencoder() : largeDecoder();
 const { side } = parts;
 const mask = constant(parts.mask.data, parts.mask.shape, "float32");
 const error = mul(sub(parts.decoded, input("target", [batch, 3, side, side])), mask);
@@ -90,9 +92,11 @@ const pixels = meanAll(abs(error));
 // L1 on pixels and on their differences over the distances that an edge of a 64-pixel picture has here.
 const distances = size === largeSize ? [1, 2, 4] : [1];
 const edges = distances.flatMap((d) => [2, 3].map((axis) => meanAll(abs(difference(error, axis, d))))).reduce(add);
-const loss = add(pixels, edges);
+const loss = add(add(pixels, edges), mul(parts.disagreement, Number(options.agreement)));
 
-const parameters = new Parameters(weightShapes(wholeDecoder));
+const parameters = new Parameters(
+  new Map([...(size === imageSize ? weightShapes(newEncoder) : []), ...weightShapes(wholeDecoder)]),
+);
 initialise(parameters, seededRandom(Number(options.seed)), (name) =>
   name.includes("conv2.weight") ? 0.01 : undefined,
 );
@@ -100,30 +104,32 @@ const trainer = await Trainer.create(nodeRuntime, loss, weights, parameters, {
   emaDecay: 0.998,
   weightDecay: 0.01,
   session,
-  metrics: { pixels, mse: meanAll(mul(error, error)) },
+  metrics: { disagreement: parts.disagreement, mse: meanAll(mul(error, error)) },
 });
 
 await mkdir(out, { recursive: true });
 const statePath = join(out, "state.safetensors");
 if (!(await resumeTraining(statePath, trainer))) {
-  const old = await readTensors(options.from);
+  const old = await readTensors(from);
   const taken = beginWith(parameters, old.tensors, old.levels === config.blockOutChannels.length);
   trainer.optimizer.ema.set(parameters.values);
-  console.log(`${taken.length} of ${parameters.slots.size} tensors begin with ${options.from}`);
+  console.log(`${taken.length} of ${parameters.slots.size} tensors begin with ${from}`);
 }
 
 const data = await loadEmojiData(options.data);
 const images = size === largeSize ? await loadLargeImages(options.data, data.count) : data.images;
 const numbers = Array.from({ length: data.count }, (_, i) => i);
 const [heldOut, shown] = [numbers.filter(isHeldOutPicture), numbers.filter((i) => !isHeldOutPicture(i))];
-const encode = await openEncoder(options.encoder, session);
+const encodeOld = await openEncoder(options.encoder, session);
+const encodeNew = size === largeSize ? await openEncoder(from, session) : null;
 
 const real = heldOut.map((index): Picture => {
   const bytes = 3 * size * size;
   return { width: size, height: size, data: images.subarray(index * bytes, (index + 1) * bytes) };
 });
-const heldOutLatents = (await encode(imagesOf(heldOut))).mean;
-const before = await enlarged(options.encoder, heldOutLatents, size);
+const heldOutImages = imagesOf(heldOut);
+const oldLatents = (await encodeOld(heldOutImages)).mean;
+const before = await enlarged(options.encoder, oldLatents, size);
 const decode = await openDecoder(config);
 
 const image = floatTensor([batch, 3, imageSize, imageSize]);
@@ -134,7 +140,7 @@ console.log(
     `${trainer.optimizer.steps} to ${steps}; held out before: ${JSON.stringify(rounded(scoreRoundTrip(before, real)))}`,
 );
 
-const sums = { loss: 0, mse: 0, pixels: 0, count: 0 };
+const sums = { loss: 0, mse: 0, disagreement: 0, count: 0 };
 let [saved, evaluated, logged] = [Date.now(), 0, Date.now()];
 const since = (time: number) => (Date.now() - time) / 60_000;
 while (trainer.optimizer.steps < steps) {
@@ -143,11 +149,10 @@ while (trainer.optimizer.steps < steps) {
     evaluated = Date.now();
   }
   const step = trainer.optimizer.steps;
-  const latent = await drawBatch(step);
-  const report = await trainer.step({ latent, target }, learningRate(step));
+  const report = await trainer.step({ ...(await drawBatch(step)), image, target }, learningRate(step));
   sums.loss += report.loss;
   sums.mse += report.metrics["mse"]!;
-  sums.pixels += report.metrics["pixels"]!;
+  sums.disagreement += report.metrics["disagreement"]!;
   sums.count++;
   if (since(logged) > 1) await log();
   if (since(saved) > Number(options.save)) {
@@ -158,8 +163,38 @@ while (trainer.optimizer.steps < steps) {
 await save();
 await evaluate();
 
-/** Fills `target` and gives the latents. All that is random follows from the step's number, so that a run can be resumed. */
-async function drawBatch(step: number): Promise<FloatTensor> {
+/** What is decoded, from an encoder that learns beside the decoder or, for some pictures, from the old one. */
+function smallAutoencoder() {
+  const { mean, logvar } = buildModel(newEncoder, source);
+  const moved = sub(mean!, oldMean);
+  const spread = sub(logvar!, input("oldLogvar", latentShape));
+  const latent = add(add(oldMean, mul(moved, input("own", [batch, 1, 1, 1]))), noise);
+  return {
+    decoded: buildModel({ ...wholeDecoder, inputs: { latent } }, source)["decoded"]!,
+    // A deviation that is wrong by a tenth matters as little as a mean that is wrong by a hundredth.
+    disagreement: add(meanAll(mul(moved, moved)), mul(meanAll(mul(spread, spread)), 0.01)),
+    mask: floatTensor([1, 1, 1, 1], Float32Array.of(1)),
+    side: size,
+    corner: () => [0, 0] as const,
+  };
+}
+
+/** What is decoded from latents that are given. */
+function largeDecoder() {
+  const latent = add(oldMean, noise);
+  const disagreement = constant(Float32Array.of(0), [], "float32");
+  if (!options.whole) return { ...croppedDecoder(config, latent, source), disagreement };
+  return {
+    decoded: buildModel({ ...wholeDecoder, inputs: { latent } }, source)["decoded"]!,
+    disagreement,
+    mask: floatTensor([1, 1, 1, 1], Float32Array.of(1)),
+    side: size,
+    corner: () => [0, 0] as const,
+  };
+}
+
+/** Fills `image` and `target` and gives the latents. All that is random follows from the step's number, so that a run can be resumed. */
+async function drawBatch(step: number): Promise<Record<string, FloatTensor>> {
   const random = seededRandom(Number(options.seed) + 7919 * (step + 1));
   const spread: number[] = [];
   for (let i = 0; i < batch; i++) {
@@ -176,11 +211,29 @@ async function drawBatch(step: number): Promise<FloatTensor> {
     // The transformer learnt from samples, a round trip gives means: anything between the two.
     spread.push(random());
   }
-  const { mean, std } = await encode(image);
-  const noise = new TorchGenerator(step).randn(mean.shape).data;
-  const each = mean.data.length / batch;
-  const samples = mean.data.map((value, i) => value + spread[Math.floor(i / each)]! * std.data[i]! * noise[i]!);
-  return { ...mean, data: samples };
+  const isOld = Array.from({ length: batch }, () => random() < Number(options.old));
+  const old = await encodeOld(image);
+  const given = encodeNew ? rowsOf(await encodeNew(image), old, isOld) : old;
+  const draw = new TorchGenerator(step).randn(latentShape).data;
+  const each = draw.length / batch;
+  return {
+    oldMean: given.mean,
+    oldLogvar: { ...given.std, data: given.std.data.map((value) => 2 * Math.log(value)) },
+    noise: { ...given.std, data: given.std.data.map((std, i) => spread[Math.floor(i / each)]! * std * draw[i]!) },
+    own: floatTensor(
+      [batch, 1, 1, 1],
+      Float32Array.from(isOld, (value) => (value ? 0 : 1)),
+    ),
+  };
+}
+
+/** Rows of `second` where it says so, or else of `first`. */
+function rowsOf(first: Posterior, second: Posterior, isSecond: readonly boolean[]): Posterior {
+  const mixed = (a: FloatTensor, b: FloatTensor): FloatTensor => {
+    const each = a.data.length / isSecond.length;
+    return { ...a, data: a.data.map((value, i) => (isSecond[Math.floor(i / each)] ? b.data[i]! : value)) };
+  };
+  return { mean: mixed(first.mean, second.mean), std: mixed(first.std, second.std) };
 }
 
 function cutOut(from: Float32Array, [left, top]: readonly [number, number], to: Float32Array): void {
@@ -227,11 +280,12 @@ async function log(): Promise<void> {
     loss: +(sums.loss / sums.count).toFixed(5),
     // Pictures span [-1, 1]: the peak is 2.
     psnr: +(10 * Math.log10((4 * sums.count) / sums.mse)).toFixed(2),
+    ...(size === imageSize && { moved: +Math.sqrt(sums.disagreement / sums.count).toFixed(3) }),
     picturesPerSecond: +((sums.count * batch) / seconds).toFixed(2),
   };
   console.log(JSON.stringify(line));
   await appendFile(join(out, "log.jsonl"), `${JSON.stringify({ ...line, time: new Date().toISOString() })}\n`);
-  Object.assign(sums, { loss: 0, mse: 0, pixels: 0, count: 0 });
+  Object.assign(sums, { loss: 0, mse: 0, disagreement: 0, count: 0 });
   logged = Date.now();
 }
 
@@ -245,8 +299,12 @@ async function save(): Promise<void> {
 async function evaluate(): Promise<void> {
   const started = Date.now();
   const step = trainer.optimizer.steps;
-  const made = await decode(heldOutLatents, parameters.tensors(trainer.optimizer.ema));
-  const line = { step, ...rounded(scoreRoundTrip(made, real)) };
+  if (!encodeNew) await save();
+  const encode = encodeNew ?? (await openEncoder(out, session));
+  const weights = parameters.tensors(trainer.optimizer.ema);
+  const made = await decode((await encode(heldOutImages)).mean, weights);
+  const old = rounded(scoreRoundTrip(await decode(oldLatents, weights), real));
+  const line = { step, ...rounded(scoreRoundTrip(made, real)), old };
   console.log(`held out: ${JSON.stringify(line)}`);
   await appendFile(join(out, "evaluation.jsonl"), `${JSON.stringify({ ...line, time: new Date().toISOString() })}\n`);
   await writeSheet(join(out, `sheet-${String(step).padStart(6, "0")}.png`), [real, before, made]);

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { input } from "../../src/graph/value.ts";
 import { weightShapes } from "../../src/models/architecture.ts";
 import * as vae from "../../src/models/autoencoder-kl.ts";
 import { parameterWeights } from "../../src/models/weights.ts";
@@ -16,7 +17,11 @@ describe("the large decoder's training", () => {
 
   it("shows every pixel of a picture in one of the four corners", () => {
     const config = vae.parseConfig(decoderConfig(256));
-    const { mask, side, corner, decoded } = croppedDecoder(config, 4, parameterWeights().source);
+    const { mask, side, corner, decoded } = croppedDecoder(
+      config,
+      input("latent", [4, 16, 8, 8]),
+      parameterWeights().source,
+    );
     expect(decoded.shape).toEqual([4, 3, side, side]);
     const shown = new Uint8Array(256 * 256);
     for (let i = 0; i < 4; i++) {
