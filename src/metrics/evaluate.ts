@@ -2,7 +2,7 @@
 import { ArgumentError } from "../errors.ts";
 import { type Picture, toPictures } from "../pipelines/picture.ts";
 import { repeatPrompt } from "../pipelines/prompts.ts";
-import { seededNoise } from "../pipelines/settings.ts";
+import { seededNoise, seedsOf } from "../pipelines/settings.ts";
 import { type SolverOptions, solverOf } from "../pipelines/solver.ts";
 import type { TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import { type GuidanceInterval, pickRows, rows, stack } from "../sampling/guidance.ts";
@@ -153,7 +153,8 @@ async function makePictures(
   const first = guided ? 1 : 0;
   const own = (tensor: FloatTensor) => rows(tensor, first, first + prompts.length);
   const { inChannels, sampleSize } = pipe.transformer.config;
-  const { draw } = seededNoise(prompts.length, [1, inChannels, sampleSize, sampleSize], seed + start);
+  const seeds = seedsOf(prompts.length, { seed: seed + start });
+  const draw = seededNoise(seeds, [1, inChannels, sampleSize, sampleSize]);
   const latents = await pipe.sampleLatents({
     ...solverOf(pipe.schedulerConfig, options, 20),
     guidanceScale,

@@ -3,6 +3,7 @@
 import { EasyCache } from "../caching/easy-cache.ts";
 import { FirstBlockCache } from "../caching/first-block-cache.ts";
 import { TaylorSeer } from "../caching/taylor-seer.ts";
+import { type Check, number, oneOf, textOr, whole } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import { feedbackCuts } from "../ilf/config.ts";
 import { IlfDenoiser } from "../ilf/denoiser.ts";
@@ -10,14 +11,16 @@ import { carriedOn, StepsInParts } from "../ilf/steps.ts";
 import type { Geometry } from "../models/architecture.ts";
 import { blockRange } from "../models/segments.ts";
 import type { StagedSession } from "../models/staged.ts";
+import { type OptionTable, settings } from "../options/options.ts";
 import { type Denoiser, DenoiserByRows, PlainDenoiser } from "../sampling/denoiser.ts";
-import { type Schedule, scheduled, stretched } from "../sampling/step-policy.ts";
+import { type Schedule, scheduleCheck, scheduled, stretched } from "../sampling/step-policy.ts";
 import type { Component } from "./components.ts";
 import type { FeedbackComponent } from "./feedback.ts";
-import { checkWhole } from "./settings.ts";
 
 /** Far more than there are steps to tell them from. */
 const MOST_DERIVATIVES = 16;
+/** More than any transformer has. */
+const MOST_BLOCKS = 4096;
 
 export const accelerations = ["none", "ilf", "cache", "first-block", "easycache", "taylorseer"] as const;
 export type AccelerationMethod = (typeof accelerations)[number];
@@ -56,21 +59,29 @@ export function reportOf(method: AccelerationMethod, { actions }: Denoiser): Acc
   return { accelerate: method, fullSteps, innerSteps: actions.length - fullSteps };
 }
 
+const accelerationTable: OptionTable<Acceleration> = {
+  method: oneOf(accelerations),
+  schedule: scheduleCheck,
+  threshold: number(0),
+  order: whole(0, MOST_DERIVATIVES),
+  feedBlock: whole(0, MOST_BLOCKS),
+  resumeBlock: whole(0, MOST_BLOCKS),
+};
+
+/** A method that exists, or settings of one. */
+export const accelerateCheck: Check = textOr(oneOf(accelerations), settings(accelerationTable));
+
 /** Throws ArgumentError for a method or setting that does not exist, or ILF of a model without a feedback module. */
 export function checkAcceleration(given: Accelerate | undefined, feedback: unknown): Acceleration {
   const acceleration = typeof given === "string" ? { method: given } : (given ?? { method: feedback ? "ilf" : "none" });
-  const { method, threshold = 0, order = 0 } = acceleration;
-  if (!accelerations.includes(method)) {
-    throw new ArgumentError(`accelerate is one of ${accelerations.join(", ")}, not "${method}".`);
-  }
+  const { method } = acceleration;
+  accelerateCheck(acceleration, "accelerate");
   if (method === "ilf" && !feedback) {
     throw new ArgumentError(
       "This model has no feedback module (a folder ilf/ beside its transformer). `halfstep distill` trains one; " +
         `${accelerations.filter((name) => name !== "ilf" && name !== "none").join(", ")} need none.`,
     );
   }
-  if (!(threshold >= 0)) throw new ArgumentError(`threshold must be a number of at least 0, not ${threshold}.`);
-  checkWhole("order", order, 0, MOST_DERIVATIVES);
   return acceleration;
 }
 

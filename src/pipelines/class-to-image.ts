@@ -2,15 +2,16 @@
 import { platform } from "#platform";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
+import { listOf, whole } from "../checks.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
 import type { Architecture } from "../models/architecture.ts";
-import { type AutoencoderKLConfig, autoencoderKL } from "../models/autoencoder-kl.ts";
+import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
 import { type DiTConfig, dit } from "../models/dit.ts";
 import { architectureOf } from "../models/registry.ts";
-import type { ResolveOptions } from "../platform/platform.ts";
+import { type OptionTable, readOptions } from "../options/options.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { checkGuidanceInterval, EVERY_STEP, type GuidanceInterval, guidedDenoise } from "../sampling/guidance.ts";
+import { EVERY_STEP, type GuidanceInterval, guidanceIntervalCheck, guidedDenoise } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
 import { type FloatTensor, int64Tensor } from "../tensor.ts";
 import {
@@ -21,11 +22,29 @@ import {
   reportOf,
 } from "./acceleration.ts";
 import { callable } from "./callable.ts";
-import { Component, openPipeline, ownGuidanceInterval, type PipelineOptions } from "./components.ts";
+import {
+  Component,
+  forNetworks,
+  type LoadingOptions,
+  loadingOptions,
+  openPipeline,
+  ownGuidanceInterval,
+  type PipelineOptions,
+  pipelineOptions,
+} from "./components.ts";
 import { decodeLatents } from "./decode.ts";
 import { type FeedbackComponent, openFeedback } from "./feedback.ts";
 import { type Picture, toPictures } from "./picture.ts";
-import { checkSettings, type SamplingOptions, seededNoise } from "./settings.ts";
+import {
+  checkPixels,
+  guidanceScaleCheck,
+  MOST_PICTURES,
+  type SamplingOptions,
+  samplingOptions,
+  seededNoise,
+  seedsOf,
+  stepsCheck,
+} from "./settings.ts";
 import { readSchedulerConfig, type Solver, solverOf } from "./solver.ts";
 import { Turns } from "./turns.ts";
 
@@ -37,6 +56,13 @@ export interface ClassToImageOptions extends SamplingOptions {
   /** Between which shares of the steps, [0, 1] for all. The model's own unless given. */
   guidanceInterval?: GuidanceInterval;
 }
+
+export const classToImageOptions: OptionTable<ClassToImageOptions> = {
+  ...samplingOptions,
+  steps: stepsCheck,
+  guidanceScale: guidanceScaleCheck,
+  guidanceInterval: guidanceIntervalCheck,
+};
 
 export interface ClassToImageResult extends AccelerationReport {
   images: Picture[];
@@ -94,11 +120,14 @@ export class ClassToImagePipeline {
   }
 
   /** `model`: a folder in diffusers' layout, or a Hub id. */
-  static async fromPretrained(model: string, options: PipelineOptions & ResolveOptions = {}): Promise<ClassToImage> {
-    return ClassToImagePipeline.fromFolder(await platform.resolveModel(model, options), platform.runtime, options);
+  static async fromPretrained(model: string, given: LoadingOptions = {}): Promise<ClassToImage> {
+    const options = readOptions(given, loadingOptions, { of: "ClassToImagePipeline.fromPretrained" });
+    const folder = await platform.resolveModel(model, options);
+    return ClassToImagePipeline.fromFolder(folder, platform.runtime, forNetworks(options));
   }
 
-  static async fromFolder(folder: Folder, runtime: Runtime, options: PipelineOptions = {}): Promise<ClassToImage> {
+  static async fromFolder(folder: Folder, runtime: Runtime, given: PipelineOptions = {}): Promise<ClassToImage> {
+    const options = readOptions(given, pipelineOptions, { of: "ClassToImagePipeline.fromFolder" });
     const index = await openPipeline(folder, ["DiTPipeline"]);
     const labels = index.options["id2label"];
     const transformer = await Component.open(folder.sub("transformer"), ditOnly, runtime, options);
@@ -139,22 +168,21 @@ export class ClassToImagePipeline {
    * outside their range, NumericError if the model gives something that is not a number, and the signal's reason when
    * it is aborted.
    */
-  generate(classes: readonly number[], options: ClassToImageOptions = {}): Promise<ClassToImageResult> {
-    return this.#turns.take(() => this.#generate(classes, options));
+  async generate(classes: readonly number[], options: ClassToImageOptions = {}): Promise<ClassToImageResult> {
+    const read = readOptions(options, classToImageOptions, { of: "ClassToImagePipeline.generate", self: this });
+    return this.#turns.take(() => this.#generate(classes, read));
   }
 
   async #generate(classes: readonly number[], options: ClassToImageOptions): Promise<ClassToImageResult> {
     const { guidanceScale = 4, guidanceInterval = this.guidanceInterval, signal, onStep } = options;
     signal?.throwIfAborted();
-    checkSettings({ guidanceScale });
-    checkGuidanceInterval(guidanceInterval);
     const solver = solverOf(this.schedulerConfig, options, 50);
     const { numClasses, inChannels, sampleSize } = this.transformer.config;
-    const wrong = classes.find((label) => !Number.isInteger(label) || label < 0 || label >= numClasses);
-    if (classes.length === 0 || wrong !== undefined) {
-      throw new ArgumentError(`Classes are numbers from 0 to ${numClasses - 1}, not ${wrong ?? "an empty list"}.`);
-    }
-    const { seeds, draw } = seededNoise(classes.length, [1, inChannels, sampleSize, sampleSize], options.seed);
+    listOf(whole(0, numClasses - 1), { least: 1, most: MOST_PICTURES })(classes, "classes");
+    const side = sampleSize * spatialFactor(this.vae.config);
+    checkPixels(classes.length, side, side);
+    const seeds = seedsOf(classes.length, options, "classes");
+    const draw = seededNoise(seeds, [1, inChannels, sampleSize, sampleSize]);
     const acceleration = checkAcceleration(options.accelerate, this.feedback);
     const denoiser = await this.openDenoiser({ height: sampleSize, width: sampleSize }, acceleration);
     const latents = await this.sampleLatents({

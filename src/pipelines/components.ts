@@ -1,13 +1,17 @@
 /** The parts of a pipeline's folder. */
+
 import { type ModelIndex, type RawConfig, readConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { openWeights, type WeightFiles } from "../checkpoints/weights.ts";
+import { flag, text } from "../checks.ts";
 import { ConfigError } from "../errors.ts";
 import { type Architecture, describeModel, type Geometry, type StagedModel } from "../models/architecture.ts";
 import { segmentModel } from "../models/segments.ts";
 import { loadModel, namedWeights, type StagedOptions, StagedSession } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
-import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
+import type { OptionTable } from "../options/options.ts";
+import { type ResolveOptions, resolveOptions } from "../platform/platform.ts";
+import { type Runtime, type SessionOptions, sessionOptions } from "../runtime/runtime.ts";
 import { checkGuidanceInterval, EVERY_STEP, type GuidanceInterval } from "../sampling/guidance.ts";
 import { compileAll, KeptSessions } from "./kept.ts";
 
@@ -16,6 +20,18 @@ export interface PipelineOptions extends SessionOptions {
   stream?: boolean;
   /** Which files of a checkpoint with several precisions: "fp16", ... */
   variant?: string;
+}
+
+export const pipelineOptions: OptionTable<PipelineOptions> = { ...sessionOptions, stream: flag, variant: text };
+
+/** What `fromPretrained` takes. */
+export type LoadingOptions = PipelineOptions & ResolveOptions;
+export const loadingOptions: OptionTable<LoadingOptions> = { ...pipelineOptions, ...resolveOptions };
+
+/** What of `options` is for the networks, once the model's folder is found. */
+export function forNetworks<O extends LoadingOptions>(options: O): Omit<O, Exclude<keyof ResolveOptions, "variant">> {
+  const isFor = (name: string) => name === "variant" || !Object.hasOwn(resolveOptions, name);
+  return Object.fromEntries(Object.entries(options).filter(([name]) => isFor(name))) as O;
 }
 
 /**

@@ -6,13 +6,14 @@
 import { platform } from "#platform";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
-import { ArgumentError, ConfigError } from "../errors.ts";
+import { callback, number, whole } from "../checks.ts";
+import { ConfigError } from "../errors.ts";
 import type { Architecture } from "../models/architecture.ts";
 import { type AutoencoderKLConfig, spatialFactor } from "../models/autoencoder-kl.ts";
 import { autoencoderKLTemporalDecoder } from "../models/autoencoder-kl-temporal-decoder.ts";
 import { architectureOf } from "../models/registry.ts";
 import { type UNetSpatioTemporalConfig, unetSpatioTemporal } from "../models/unet-spatio-temporal.ts";
-import type { ResolveOptions } from "../platform/platform.ts";
+import { type OptionTable, readOptions } from "../options/options.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import { guideFrames, joinChannels, repeatRow, rows, stack } from "../sampling/guidance.ts";
@@ -21,18 +22,38 @@ import { checkFinite, type SamplerStep, sample } from "../sampling/sampler.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { type Animation, toFrames } from "./animation.ts";
 import { callable } from "./callable.ts";
-import { Component, openPipeline, type PipelineOptions } from "./components.ts";
+import {
+  Component,
+  forNetworks,
+  type LoadingOptions,
+  loadingOptions,
+  openPipeline,
+  type PipelineOptions,
+  pipelineOptions,
+} from "./components.ts";
 import { type DecodeOptions, decodeFrames } from "./decode-video.ts";
 import { ImageEncoder } from "./image-encoder.ts";
-import type { Picture } from "./picture.ts";
+import { checkPicture, type Picture } from "./picture.ts";
 import { resample } from "./resample.ts";
-import { checkSettings, checkSide, checkWhole, type SamplingOptions } from "./settings.ts";
+import {
+  checkPixels,
+  checkSide,
+  countCheck,
+  framesCheck,
+  guidanceScaleCheck,
+  type SamplingOptions,
+  samplingOptions,
+  seedsOf,
+  sideCheck,
+  stepsCheck,
+} from "./settings.ts";
 import { readSchedulerConfig, type Solver, solverOf } from "./solver.ts";
 import {
   abortable,
   decodingIn,
   Streamlined,
   type StreamlinedOptions,
+  streamlinedOptions,
   type VideoActions,
   videoActions,
 } from "./streamlined.ts";
@@ -63,6 +84,23 @@ export interface ImageToVideoOptions
   width?: number;
   height?: number;
 }
+
+export const imageToVideoOptions: OptionTable<ImageToVideoOptions> = {
+  ...samplingOptions,
+  ...streamlinedOptions,
+  onDecode: callback,
+  steps: stepsCheck,
+  minGuidanceScale: guidanceScaleCheck,
+  maxGuidanceScale: guidanceScaleCheck,
+  count: countCheck,
+  frames: framesCheck,
+  fps: whole(1, 1000),
+  motionBucketId: whole(0, 1023),
+  noiseAugStrength: number(0, 10),
+  decodeChunkSize: framesCheck,
+  width: sideCheck,
+  height: sideCheck,
+};
 
 export interface ImageToVideoResult extends VideoActions {
   videos: Animation[];
@@ -128,12 +166,15 @@ export class ImageToVideoPipeline {
   }
 
   /** `model`: a folder in diffusers' layout, or a Hub id. */
-  static async fromPretrained(model: string, options: PipelineOptions & ResolveOptions = {}): Promise<ImageToVideo> {
-    return ImageToVideoPipeline.fromFolder(await platform.resolveModel(model, options), platform.runtime, options);
+  static async fromPretrained(model: string, given: LoadingOptions = {}): Promise<ImageToVideo> {
+    const options = readOptions(given, loadingOptions, { of: "ImageToVideoPipeline.fromPretrained" });
+    const folder = await platform.resolveModel(model, options);
+    return ImageToVideoPipeline.fromFolder(folder, platform.runtime, forNetworks(options));
   }
 
   /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
-  static async fromFolder(folder: Folder, runtime: Runtime, options: PipelineOptions = {}): Promise<ImageToVideo> {
+  static async fromFolder(folder: Folder, runtime: Runtime, given: PipelineOptions = {}): Promise<ImageToVideo> {
+    const options = readOptions(given, pipelineOptions, { of: "ImageToVideoPipeline.fromFolder" });
     const index = await openPipeline(folder, [imageToVideoClass]);
     const { className, components } = index;
     const scheduler = await readSchedulerConfig(folder, index);
@@ -172,8 +213,10 @@ export class ImageToVideoPipeline {
    * BudgetError for a budget of memory that cannot be kept, NumericError if the model gives something that is not a number,
    * and the signal's reason when it is aborted.
    */
-  generate(picture: Picture, options: ImageToVideoOptions = {}): Promise<ImageToVideoResult> {
-    return this.#turns.take(() => this.#generate(picture, options));
+  async generate(picture: Picture, options: ImageToVideoOptions = {}): Promise<ImageToVideoResult> {
+    const read = readOptions(options, imageToVideoOptions, { of: "ImageToVideoPipeline.generate", self: this });
+    checkPicture(picture);
+    return this.#turns.take(() => this.#generate(picture, read));
   }
 
   async #generate(picture: Picture, options: ImageToVideoOptions): Promise<ImageToVideoResult> {
@@ -185,7 +228,7 @@ export class ImageToVideoPipeline {
       throw new ConfigError(`${this.name}: has no image encoder, which shows the model the picture that it begins at.`);
     }
     const solver = solverOf(this.schedulerConfig, options, 25);
-    const seeds = Array.from({ length: count }, (_, i) => settings.seed + i);
+    const seeds = seedsOf(count, options, "videos");
     // As in diffusers each video's generator gives the picture's noise first, then that of the latents.
     const generators = seeds.map((seed) => new TorchGenerator(seed));
     const draw = (shape: readonly number[]) => generators.map((generator) => generator.randn(shape)).reduce(stack);
@@ -320,21 +363,10 @@ export class ImageToVideoPipeline {
       decodeChunkSize,
       width = wide,
       height = high,
-      seed = Math.floor(Math.random() * 2 ** 32),
     } = options;
-    checkSettings({ guidanceScale: minGuidanceScale });
-    checkSettings({ guidanceScale: maxGuidanceScale });
-    checkWhole("count", count, 1, 1024);
-    checkWhole("frames", frames, 1, 1024);
-    checkWhole("fps", fps, 1, 1000);
-    checkWhole("motionBucketId", motionBucketId, 0, 1023);
-    checkWhole("seed", seed, 0, Number.MAX_SAFE_INTEGER - 1024);
-    if (decodeChunkSize !== undefined) checkWhole("decodeChunkSize", decodeChunkSize, 1, 1024);
-    if (!(noiseAugStrength >= 0 && noiseAugStrength <= 10)) {
-      throw new ArgumentError(`noiseAugStrength must be a number from 0 to 10, not ${noiseAugStrength}.`);
-    }
     const unit = factor * 2 ** (levels.length - 1);
     for (const [name, pixels] of Object.entries({ width, height })) checkSide(name, pixels, unit);
+    checkPixels(count * frames, width, height);
     return {
       minGuidanceScale,
       maxGuidanceScale,
@@ -346,7 +378,6 @@ export class ImageToVideoPipeline {
       decodeChunkSize,
       width,
       height,
-      seed,
     };
   }
 }

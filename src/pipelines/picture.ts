@@ -1,5 +1,6 @@
 /** Pictures as pipelines give them: 8 bits a channel, rows from the top. */
 import { decode, encode } from "fast-png";
+import { isObject, shown, whole } from "../checks.ts";
 import { ArgumentError, ShapeError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
 
@@ -8,6 +9,29 @@ export interface Picture {
   readonly height: number;
   /** Red, green, blue of each pixel: width * height * 3 bytes. */
   readonly data: Uint8Array;
+}
+
+/** Most pixels of a side of a picture that is read. */
+const MOST_SIDE = 65535;
+
+/** Throws ArgumentError for what is no picture. */
+export function checkPicture(value: unknown, name = "The picture"): asserts value is Picture {
+  if (!isObject(value)) {
+    throw new ArgumentError(`${name} must be { width, height, data }, as readPicture gives it, not ${shown(value)}.`);
+  }
+  const { width, height, data } = value;
+  whole(1, MOST_SIDE)(width, `${name}'s width`);
+  whole(1, MOST_SIDE)(height, `${name}'s height`);
+  const pixels = (width as number) * (height as number);
+  if (!ArrayBuffer.isView(data) || !(data instanceof Uint8Array || data instanceof Uint8ClampedArray)) {
+    throw new ArgumentError(`${name}'s data must be bytes (Uint8Array), not ${shown(data)}.`);
+  }
+  if (data.length === 3 * pixels) return;
+  const alpha =
+    data.length === 4 * pixels ? " It has four bytes a pixel, as ImageData does: leave out every fourth." : "";
+  throw new ArgumentError(
+    `${name} of ${width} x ${height} has ${data.length} bytes; expected ${3 * pixels}: red, green, blue.${alpha}`,
+  );
 }
 
 /** Decoded values [batch, 3, height, width], where -1 is black and 1 is white, as one picture a row of the batch. */

@@ -4,7 +4,7 @@ import { expectObject, type Folder } from "../checkpoints/files.ts";
 import { ArgumentError, CheckpointError, HalfstepError } from "../errors.ts";
 import type { CLIPTextConfig } from "../models/clip-text.ts";
 import type { T5Config } from "../models/t5.ts";
-import { repeatRow } from "../sampling/guidance.ts";
+import { pickRows } from "../sampling/guidance.ts";
 import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";
 import { clipTokenizer, hasMerges } from "./clip-tokenizer.ts";
 import type { Component } from "./components.ts";
@@ -122,17 +122,20 @@ export interface PromptEmbeddings {
   encoderAttentionMask: FloatTensor;
 }
 
-/** Row `index` of some embeddings, once for each picture. */
-export function repeatPrompt(
+/** Some rows of embeddings, in this order. */
+export function pickPrompts(
   { encoderHiddenStates, encoderAttentionMask }: PromptEmbeddings,
-  index: number,
-  count: number,
+  indices: readonly number[],
 ): PromptEmbeddings {
   return {
-    encoderHiddenStates: repeatRow(encoderHiddenStates, index, count),
-    encoderAttentionMask: repeatRow(encoderAttentionMask, index, count),
+    encoderHiddenStates: pickRows(encoderHiddenStates, indices),
+    encoderAttentionMask: pickRows(encoderAttentionMask, indices),
   };
 }
+
+/** Row `index` of some embeddings, once for each picture. */
+export const repeatPrompt = (embeddings: PromptEmbeddings, index: number, count: number): PromptEmbeddings =>
+  pickPrompts(embeddings, new Array<number>(count).fill(index));
 
 /** Runs the text encoder on a batch of prompts. */
 export async function encodePrompts(

@@ -1,9 +1,10 @@
 /** How a call's steps are solved: the model's own scheduler or another for it, and what the caller chooses of the steps. */
+
 import { type ModelIndex, type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
 import { type Folder, quote } from "../checkpoints/files.ts";
+import { number, whole } from "../checks.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
 import { type CustomSchedule, createScheduler, type Scheduler, schedulerNames } from "../schedulers/scheduler.ts";
-import { checkWhole } from "./settings.ts";
 
 /** Short names for `--scheduler`: a class, and the one key that tells two solvers of a class apart. */
 export const schedulerChoices = {
@@ -91,7 +92,7 @@ export function solverOf(own: RawConfig, options: SolverOptions, usualSteps: num
   const noise = eta === undefined ? {} : { eta };
   if (timesteps === undefined && sigmas === undefined) {
     const { steps = usualSteps } = options;
-    checkWhole("steps", steps, 1, 1000);
+    whole(1, 1000)(steps, "steps");
     scheduler.setTimesteps(steps);
     return { scheduler, steps, ...noise };
   }
@@ -110,7 +111,5 @@ function checkEta(scheduler: Scheduler, eta: number): void {
   if (!scheduler.takes.includes("eta")) {
     throw new ArgumentError(`eta is for DDIM; ${scheduler.className} does not take it.`);
   }
-  if (!(typeof eta === "number" && eta >= 0 && eta <= 1)) {
-    throw new ArgumentError(`eta must be a number from 0 to 1, not ${eta}.`);
-  }
+  number(0, 1)(eta, "eta");
 }

@@ -1,5 +1,7 @@
 /** `memory` and `accelerate` of video pipelines: their denoiser by a plan, and with Step Rehash. */
+
 import { checkWeights, type WeightFiles } from "../checkpoints/weights.ts";
+import { type Check, callback, isObject, oneOf, text, textOr, whole } from "../checks.ts";
 import { ArgumentError, BudgetError } from "../errors.ts";
 import { topologicalOrder, type Value } from "../graph/value.ts";
 import {
@@ -11,9 +13,16 @@ import {
 } from "../models/architecture.ts";
 import { namedWeights } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
+import { type OptionTable, settings } from "../options/options.ts";
 import type { SessionOptions } from "../runtime/runtime.ts";
 import { type Denoiser, type Feeds, PlainDenoiser } from "../sampling/denoiser.ts";
-import type { Action, Schedule, StepContext, StepPolicy } from "../sampling/step-policy.ts";
+import {
+  type Action,
+  type Schedule,
+  type StepContext,
+  type StepPolicy,
+  scheduleCheck,
+} from "../sampling/step-policy.ts";
 import { describeBytes, parseBytes } from "../streamlined/bytes.ts";
 import { activationBytes, costSource } from "../streamlined/cost.ts";
 import { type Flow, flowOf } from "../streamlined/grouping.ts";
@@ -33,7 +42,6 @@ import { StreamlinedSession } from "../streamlined/session.ts";
 import { type FloatTensor, sizeOf } from "../tensor.ts";
 import { type Component, MOST_TWICE } from "./components.ts";
 import { KeptSessions } from "./kept.ts";
-import { checkWhole } from "./settings.ts";
 
 export const guidanceStepsChoices = ["full", "all"] as const;
 
@@ -63,12 +71,33 @@ export const videoAccelerations = ["none", "rehash"] as const;
 /** "none" unless given. */
 export type VideoAccelerate = (typeof videoAccelerations)[number] | RehashOptions | ReuseOptions;
 
+const rehashTable: OptionTable<RehashOptions> = {
+  method: oneOf(["rehash"]),
+  schedule: scheduleCheck,
+  cut: text,
+  fresh: whole(0, 4096),
+  guidanceSteps: oneOf(guidanceStepsChoices),
+};
+const reuseTable: OptionTable<ReuseOptions> = { method: oneOf(["reuse"]), schedule: scheduleCheck };
+
+const videoAccelerateCheck: Check = textOr(oneOf(videoAccelerations), (value, name) => {
+  const reuses = isObject(value) && value["method"] === "reuse";
+  (reuses ? settings(reuseTable) : settings(rehashTable))(value, name);
+});
+
 export interface StreamlinedOptions extends Listeners {
   /** What the whole process may take, as bytes or "6GB"; as much as it likes unless given. */
   memory?: number | string;
   /** With `onFeatures` all steps are full: it is given the features at all places where they could be cut. */
   accelerate?: VideoAccelerate;
 }
+
+export const streamlinedOptions: OptionTable<StreamlinedOptions> = {
+  memory: textOr(text, whole(1, Number.MAX_SAFE_INTEGER)),
+  accelerate: videoAccelerateCheck,
+  onGroup: callback,
+  onFeatures: callback,
+};
 
 /** Of the latent, and of what a network is given beside it. */
 export interface NetworkSize {
@@ -274,7 +303,7 @@ const isPlanned = ({ memory, accelerate, onFeatures }: StreamlinedOptions) =>
 export function memoryBytes(memory: number | string | undefined): number {
   if (memory === undefined) return Number.POSITIVE_INFINITY;
   if (typeof memory === "string") return parseBytes(memory);
-  checkWhole("memory", memory, 1, Number.MAX_SAFE_INTEGER);
+  whole(1, Number.MAX_SAFE_INTEGER)(memory, "memory");
   return memory;
 }
 

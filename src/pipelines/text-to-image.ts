@@ -5,19 +5,20 @@
 import { platform } from "#platform";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
+import { whole } from "../checks.ts";
 import { ConfigError } from "../errors.ts";
 import type { Architecture } from "../models/architecture.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
 import { type PixArtConfig, pixart } from "../models/pixart.ts";
 import { architectureOf } from "../models/registry.ts";
 import { type T5Config, t5 } from "../models/t5.ts";
-import type { ResolveOptions } from "../platform/platform.ts";
+import { type OptionTable, readOptions } from "../options/options.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import {
-  checkGuidanceInterval,
   EVERY_STEP,
   type GuidanceInterval,
+  guidanceIntervalCheck,
   guidedDenoise,
   stack,
 } from "../sampling/guidance.ts";
@@ -31,24 +32,48 @@ import {
   reportOf,
 } from "./acceleration.ts";
 import { callable } from "./callable.ts";
-import { Component, openPipeline, ownGuidance, ownGuidanceInterval, type PipelineOptions } from "./components.ts";
+import {
+  Component,
+  forNetworks,
+  type LoadingOptions,
+  loadingOptions,
+  openPipeline,
+  ownGuidance,
+  ownGuidanceInterval,
+  type PipelineOptions,
+  pipelineOptions,
+} from "./components.ts";
 import { decodeLatents } from "./decode.ts";
 import { type FeedbackComponent, openFeedback } from "./feedback.ts";
 import { type Picture, toPictures } from "./picture.ts";
-import { encodePrompts, type PromptEmbeddings, PromptTokenizer, repeatPrompt } from "./prompts.ts";
-import { checkSettings, checkSide, checkWhole, type SamplingOptions, seededNoise } from "./settings.ts";
+import { promptList } from "./prompt-list.ts";
+import { encodePrompts, type PromptEmbeddings, PromptTokenizer, pickPrompts } from "./prompts.ts";
+import {
+  checkPixels,
+  checkSide,
+  countCheck,
+  guidanceScaleCheck,
+  promptCheck,
+  type SamplingOptions,
+  samplingOptions,
+  seededNoise,
+  seedsOf,
+  sideCheck,
+  stepsCheck,
+} from "./settings.ts";
 import { clippingNotes, readSchedulerConfig, type Solver, solverOf } from "./solver.ts";
 import { Turns } from "./turns.ts";
 
 export interface TextToImageOptions extends SamplingOptions {
-  negativePrompt?: string;
+  /** One for all prompts, or one for each. */
+  negativePrompt?: string | readonly string[];
   /** Solver steps, 20 unless given. */
   steps?: number;
   /** How far to go from what the negative prompt gives; at most 1 does without it, in half the time. The model's own unless given. */
   guidanceScale?: number;
   /** Between which shares of the steps, [0, 1] for all. The model's own unless given. */
   guidanceInterval?: GuidanceInterval;
-  /** How many pictures, made together. */
+  /** How many pictures of each prompt, made together. */
   count?: number;
   /** In pixels; what the model was made for unless given. */
   width?: number;
@@ -57,7 +82,23 @@ export interface TextToImageOptions extends SamplingOptions {
   maxSequenceLength?: number;
 }
 
+/** More than any checkpoint was trained with. */
+const MOST_TOKENS = 4096;
+
+export const textToImageOptions: OptionTable<TextToImageOptions> = {
+  ...samplingOptions,
+  negativePrompt: promptCheck,
+  steps: stepsCheck,
+  guidanceScale: guidanceScaleCheck,
+  guidanceInterval: guidanceIntervalCheck,
+  count: countCheck,
+  width: sideCheck,
+  height: sideCheck,
+  maxSequenceLength: whole(2, MOST_TOKENS),
+};
+
 export interface TextToImageResult extends AccelerationReport {
+  /** All pictures of the first prompt, then those of the second. */
   images: Picture[];
   /** Of each picture. */
   seeds: number[];
@@ -85,13 +126,11 @@ export interface SampleLatentsOptions extends Solver {
 
 /** `const { images } = await pipe("a cat")` is short for `pipe.generate("a cat")`. */
 export type TextToImage = TextToImagePipeline &
-  ((prompt: string, options?: TextToImageOptions) => Promise<TextToImageResult>);
+  ((prompt: string | readonly string[], options?: TextToImageOptions) => Promise<TextToImageResult>);
 
 export const textToImageClasses = ["PixArtSigmaPipeline", "PixArtAlphaPipeline"] as const;
 /** T5-XXL is eight times as large as the transformer it serves, and runs once a prompt: it goes through in parts. */
 const STREAM_ABOVE = 512 * 2 ** 20;
-/** More than any checkpoint was trained with. */
-const MOST_TOKENS = 4096;
 
 export class TextToImagePipeline {
   readonly name: string;
@@ -125,12 +164,15 @@ export class TextToImagePipeline {
   }
 
   /** `model`: the name of an embedded model ("fluent-emoji"), a folder in diffusers' layout, or a Hub id. */
-  static async fromPretrained(model: string, options: PipelineOptions & ResolveOptions = {}): Promise<TextToImage> {
-    return TextToImagePipeline.fromFolder(await platform.resolveModel(model, options), platform.runtime, options);
+  static async fromPretrained(model: string, given: LoadingOptions = {}): Promise<TextToImage> {
+    const options = readOptions(given, loadingOptions, { of: "TextToImagePipeline.fromPretrained" });
+    const folder = await platform.resolveModel(model, options);
+    return TextToImagePipeline.fromFolder(folder, platform.runtime, forNetworks(options));
   }
 
   /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
-  static async fromFolder(folder: Folder, runtime: Runtime, options: PipelineOptions = {}): Promise<TextToImage> {
+  static async fromFolder(folder: Folder, runtime: Runtime, given: PipelineOptions = {}): Promise<TextToImage> {
+    const options = readOptions(given, pipelineOptions, { of: "TextToImagePipeline.fromFolder" });
     const index = await openPipeline(folder, textToImageClasses);
     const { className, components } = index;
     const open = <C>(name: string, architecture: (raw: RawConfig) => Architecture<C>, limits = {}) =>
@@ -150,37 +192,33 @@ export class TextToImagePipeline {
       guidanceScale: ownGuidance(folder, index, 4.5),
       guidanceInterval: ownGuidanceInterval(folder, index),
     });
-    return callable(pipeline, (prompt: string, settings?: TextToImageOptions) => pipeline.generate(prompt, settings));
+    return callable(pipeline, (prompt: string | readonly string[], settings?: TextToImageOptions) =>
+      pipeline.generate(prompt, settings),
+    );
   }
 
   /**
-   * Pictures of a prompt. Throws ArgumentError for settings outside their range, NumericError if the model gives
+   * Pictures of a prompt, or of each of several: the same as one call a prompt gives with their seeds. Throws ArgumentError for settings outside their range, NumericError if the model gives
    * something that is not a number, and the signal's reason when it is aborted.
    */
-  generate(prompt: string, options: TextToImageOptions = {}): Promise<TextToImageResult> {
-    return this.#turns.take(() => this.#generate(prompt, options));
+  async generate(prompt: string | readonly string[], options: TextToImageOptions = {}): Promise<TextToImageResult> {
+    const read = readOptions(options, textToImageOptions, { of: "TextToImagePipeline.generate", self: this });
+    return this.#turns.take(() => this.#generate(prompt, read));
   }
 
-  async #generate(prompt: string, options: TextToImageOptions): Promise<TextToImageResult> {
+  async #generate(prompt: string | readonly string[], options: TextToImageOptions): Promise<TextToImageResult> {
     const { guidanceScale = this.guidanceScale, count = 1, signal, onStep } = options;
     const { guidanceInterval = this.guidanceInterval } = options;
     signal?.throwIfAborted();
-    checkSettings({ guidanceScale });
-    checkGuidanceInterval(guidanceInterval);
-    checkWhole("count", count, 1, 1024);
-    const acceleration = checkAcceleration(options.accelerate, this.feedback);
-    const size = this.#latentSize(options);
-    const solver = solverOf(this.schedulerConfig, options, 20);
-    const { seeds, draw } = seededNoise(
-      count,
-      [1, this.transformer.config.inChannels, size.height, size.width],
-      options.seed,
-    );
     const guided = guidanceScale > 1;
-    const { embeddings, warnings } = await this.embed(
-      guided ? [options.negativePrompt ?? "", prompt] : [prompt],
-      options,
-    );
+    const list = promptList(prompt, options.negativePrompt ?? "", { count, guided });
+    const pictures = list.prompts.length;
+    const acceleration = checkAcceleration(options.accelerate, this.feedback);
+    const size = this.#latentSize(pictures, options);
+    const solver = solverOf(this.schedulerConfig, options, 20);
+    const seeds = seedsOf(pictures, options);
+    const draw = seededNoise(seeds, [1, this.transformer.config.inChannels, size.height, size.width]);
+    const { embeddings, warnings } = await this.embed(list.texts, options);
     const tokens = embeddings.encoderHiddenStates.shape[1]!;
     const denoiser = await this.openDenoiser({ ...size, tokens }, acceleration);
     const latents = await this.sampleLatents({
@@ -190,8 +228,8 @@ export class TextToImagePipeline {
       guidanceInterval,
       noise: draw(),
       drawNoise: draw,
-      prompt: repeatPrompt(embeddings, embeddings.encoderHiddenStates.shape[0]! - 1, count),
-      negative: guided ? repeatPrompt(embeddings, 0, count) : null,
+      prompt: pickPrompts(embeddings, list.prompts),
+      negative: list.negatives && pickPrompts(embeddings, list.negatives),
       ...(signal ? { signal } : {}),
       ...(onStep ? { onStep } : {}),
     });
@@ -215,7 +253,6 @@ export class TextToImagePipeline {
     if (!tokenizer || !textEncoder) {
       throw new ConfigError(`${this.name}: has no text encoder and tokenizer, which turn a prompt into embeddings.`);
     }
-    if (maxSequenceLength !== undefined) checkWhole("maxSequenceLength", maxSequenceLength, 2, MOST_TOKENS);
     const length =
       maxSequenceLength ?? Math.min(this.className === "PixArtAlphaPipeline" ? 120 : 300, tokenizer.maxLength);
     const tokenized = prompts.map((prompt) => tokenizer.encode(prompt, length));
@@ -268,15 +305,13 @@ export class TextToImagePipeline {
   }
 
   /** Of the latent, from pixels. */
-  #latentSize({ width, height }: TextToImageOptions): { width: number; height: number } {
+  #latentSize(pictures: number, options: TextToImageOptions): { width: number; height: number } {
     const factor = spatialFactor(this.vae.config);
     const { sampleSize, patchSize } = this.transformer.config;
-    const side = (name: string, pixels: number | undefined) => {
-      if (pixels === undefined) return sampleSize;
-      checkSide(name, pixels, factor * patchSize);
-      return pixels / factor;
-    };
-    return { width: side("width", width), height: side("height", height) };
+    const { width = sampleSize * factor, height = sampleSize * factor } = options;
+    for (const [name, pixels] of Object.entries({ width, height })) checkSide(name, pixels, factor * patchSize);
+    checkPixels(pictures, width, height);
+    return { width: width / factor, height: height / factor };
   }
 }
 

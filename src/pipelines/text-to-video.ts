@@ -5,27 +5,52 @@
 import { platform } from "#platform";
 import { componentFolder, type RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
-import { ArgumentError, ConfigError } from "../errors.ts";
+import { anObject, callback, number, text, whole } from "../checks.ts";
+import { ConfigError } from "../errors.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
 import { type UNetMotionConfig, unetMotion } from "../models/unet-motion.ts";
+import { type OptionTable, readOptions } from "../options/options.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { guideHalves, repeatRow, stack } from "../sampling/guidance.ts";
+import { guideHalves, pickRows, stack } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { type Animation, toFrames } from "./animation.ts";
 import { callable } from "./callable.ts";
-import { Component, openPipeline, ownGuidance, type PipelineOptions } from "./components.ts";
+import {
+  Component,
+  forNetworks,
+  loadingOptions,
+  openPipeline,
+  ownGuidance,
+  type PipelineOptions,
+  pipelineOptions,
+} from "./components.ts";
 import { type DecodeOptions, decodeFrames, exchangeFrames } from "./decode-video.ts";
 import { openPromptEncoder, type PromptEncoder } from "./prompt-encoder.ts";
-import { checkSettings, checkSide, checkWhole, type SamplingOptions, seededNoise } from "./settings.ts";
+import { promptList } from "./prompt-list.ts";
+import {
+  checkPixels,
+  checkSide,
+  countCheck,
+  framesCheck,
+  guidanceScaleCheck,
+  promptCheck,
+  type SamplingOptions,
+  samplingOptions,
+  seededNoise,
+  seedsOf,
+  sideCheck,
+  stepsCheck,
+} from "./settings.ts";
 import { clippingNotes, readSchedulerConfig, type Solver, solverOf } from "./solver.ts";
 import {
   abortable,
   decodingIn,
   Streamlined,
   type StreamlinedOptions,
+  streamlinedOptions,
   type VideoActions,
   videoActions,
 } from "./streamlined.ts";
@@ -36,12 +61,13 @@ export interface TextToVideoOptions
   extends Omit<SamplingOptions, "accelerate">,
     StreamlinedOptions,
     Pick<DecodeOptions, "onDecode"> {
-  negativePrompt?: string;
+  /** One for all prompts, or one for each. */
+  negativePrompt?: string | readonly string[];
   /** Solver steps, 25 unless given. */
   steps?: number;
   /** How far to go from what the negative prompt gives; at most 1 does without it, in half the time. The model's own, or 7.5. */
   guidanceScale?: number;
-  /** How many videos, made together. */
+  /** How many videos of each prompt, made together. */
   count?: number;
   /** Frames of a video, 16 unless given: what AnimateDiff was trained with. */
   frames?: number;
@@ -52,7 +78,22 @@ export interface TextToVideoOptions
   height?: number;
 }
 
+export const textToVideoOptions: OptionTable<TextToVideoOptions> = {
+  ...samplingOptions,
+  ...streamlinedOptions,
+  onDecode: callback,
+  negativePrompt: promptCheck,
+  steps: stepsCheck,
+  guidanceScale: guidanceScaleCheck,
+  count: countCheck,
+  frames: framesCheck,
+  fps: number(Number.MIN_VALUE, 1000),
+  width: sideCheck,
+  height: sideCheck,
+};
+
 export interface TextToVideoResult extends VideoActions {
+  /** All videos of the first prompt, then those of the second. */
   videos: Animation[];
   /** Of each video. */
   seeds: number[];
@@ -78,7 +119,7 @@ export interface SampleVideoOptions extends Solver {
 
 /** `const { videos } = await pipe("a party popper")` is short for `pipe.generate("a party popper")`. */
 export type TextToVideo = TextToVideoPipeline &
-  ((prompt: string, options?: TextToVideoOptions) => Promise<TextToVideoResult>);
+  ((prompt: string | readonly string[], options?: TextToVideoOptions) => Promise<TextToVideoResult>);
 
 export interface TextToVideoSource<Adapter = Folder> extends PipelineOptions {
   /** Motion modules (diffusers' MotionAdapter) for a Stable Diffusion pipeline, or instead of the folder's own adapter. */
@@ -122,24 +163,30 @@ export class TextToVideoPipeline {
   /** `model`, and `motionAdapter`: the name of an embedded model, a folder in diffusers' layout, or a Hub id. */
   static async fromPretrained(
     model: string,
-    { motionAdapter, ...options }: TextToVideoSource<string> & ResolveOptions = {},
+    given: TextToVideoSource<string> & ResolveOptions = {},
   ): Promise<TextToVideo> {
+    const { motionAdapter, ...options } = readOptions<TextToVideoSource<string> & ResolveOptions>(
+      given,
+      { ...loadingOptions, motionAdapter: text },
+      { of: "TextToVideoPipeline.fromPretrained" },
+    );
     const folder = await platform.resolveModel(model, options);
     // They are of `model`; an adapter need not have them.
     const { revision: _, variant: __, ...forAdapter } = options;
     const adapter = motionAdapter === undefined ? undefined : await platform.resolveModel(motionAdapter, forAdapter);
     return TextToVideoPipeline.fromFolder(folder, platform.runtime, {
-      ...options,
+      ...forNetworks(options),
       ...(adapter ? { motionAdapter: adapter } : {}),
     });
   }
 
   /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
-  static async fromFolder(
-    folder: Folder,
-    runtime: Runtime,
-    { motionAdapter, ...options }: TextToVideoSource = {},
-  ): Promise<TextToVideo> {
+  static async fromFolder(folder: Folder, runtime: Runtime, given: TextToVideoSource = {}): Promise<TextToVideo> {
+    const { motionAdapter, ...options } = readOptions<TextToVideoSource>(
+      given,
+      { ...pipelineOptions, motionAdapter: anObject },
+      { of: "TextToVideoPipeline.fromFolder" },
+    );
     const index = await openPipeline(folder, textToVideoClasses);
     const pipeline = new TextToVideoPipeline({
       name: folder.name,
@@ -150,38 +197,41 @@ export class TextToVideoPipeline {
       schedulerConfig: forMotion(index.className, await readSchedulerConfig(folder, index)),
       guidanceScale: ownGuidance(folder, index, 7.5),
     });
-    return callable(pipeline, (prompt: string, settings?: TextToVideoOptions) => pipeline.generate(prompt, settings));
+    return callable(pipeline, (prompt: string | readonly string[], settings?: TextToVideoOptions) =>
+      pipeline.generate(prompt, settings),
+    );
   }
 
   /**
-   * Videos of a prompt. Throws ArgumentError for settings outside their range, BudgetError for a budget of memory that
+   * Videos of a prompt, or of each of several: the same as one call a prompt gives with their seeds. Throws ArgumentError for settings outside their range, BudgetError for a budget of memory that
    * cannot be kept, NumericError if the model gives something that is not a number, and the signal's reason when it is
    * aborted.
    */
-  generate(prompt: string, options: TextToVideoOptions = {}): Promise<TextToVideoResult> {
-    return this.#turns.take(() => this.#generate(prompt, options));
+  async generate(prompt: string | readonly string[], options: TextToVideoOptions = {}): Promise<TextToVideoResult> {
+    const read = readOptions(options, textToVideoOptions, { of: "TextToVideoPipeline.generate", self: this });
+    return this.#turns.take(() => this.#generate(prompt, read));
   }
 
-  async #generate(prompt: string, options: TextToVideoOptions): Promise<TextToVideoResult> {
+  async #generate(prompt: string | readonly string[], options: TextToVideoOptions): Promise<TextToVideoResult> {
     const { guidanceScale = this.guidanceScale, count = 1, frames = 16, fps = 8 } = options;
     const { signal, onStep, onDecode } = options;
     signal?.throwIfAborted();
-    checkSettings({ guidanceScale });
-    checkWhole("count", count, 1, 1024);
+    const guided = guidanceScale > 1;
+    const list = promptList(prompt, options.negativePrompt ?? "", { count, guided });
+    const total = list.prompts.length;
     // More have no place in the motion modules' tables.
-    checkWhole("frames", frames, 1, this.unet.config.motionMaxSeqLength);
-    if (!(fps > 0 && fps <= 1000)) throw new ArgumentError(`fps must be a number above 0 and up to 1000, not ${fps}.`);
-    const { height, width } = this.#latentSize(options);
+    whole(1, this.unet.config.motionMaxSeqLength)(frames, "frames");
+    const { height, width } = this.#latentSize(total * frames, options);
     const solver = solverOf(this.schedulerConfig, options, 25);
     const shape = [1, this.unet.config.inChannels, frames, height, width];
-    const { seeds, draw } = seededNoise(count, shape, options.seed);
-    const guided = guidanceScale > 1;
-    const batch = guided ? 2 * count : count;
+    const seeds = seedsOf(total, options, "videos");
+    const draw = seededNoise(seeds, shape);
+    const batch = guided ? 2 * total : total;
     const size = { batch, guided, frames, height, width, tokens: this.prompts?.tokens ?? 0 };
     // What cannot be done is said before anything is.
     this.streamlined.check(size, options);
     const decoding = decodingIn(this.vae, { frames: framesTogether(height, width), height, width }, options.memory);
-    const { embeddings, warnings } = await this.embed(guided ? [options.negativePrompt ?? "", prompt] : [prompt]);
+    const { embeddings, warnings } = await this.embed(list.texts);
     // Each network has the budget to itself.
     if (options.memory !== undefined) await Promise.all([this.prompts?.release(), this.vae.release()]);
     const denoiser = await this.streamlined.openDenoiser({ ...size, tokens: embeddings.shape[1]! }, abortable(options));
@@ -190,8 +240,8 @@ export class TextToVideoPipeline {
       guidanceScale,
       noise: draw(),
       drawNoise: draw,
-      prompt: repeatRow(embeddings, guided ? 1 : 0, count),
-      negative: guided ? repeatRow(embeddings, 0, count) : null,
+      prompt: pickRows(embeddings, list.prompts),
+      negative: list.negatives && pickRows(embeddings, list.negatives),
       denoiser,
       ...(signal ? { signal } : {}),
       ...(onStep ? { onStep } : {}),
@@ -258,15 +308,14 @@ export class TextToVideoPipeline {
   }
 
   /** Of the latent, from pixels. */
-  #latentSize({ width, height }: TextToVideoOptions): { width: number; height: number } {
+  #latentSize(pictures: number, options: TextToVideoOptions): { width: number; height: number } {
     const factor = spatialFactor(this.vae.config);
     const { sampleSize = 64, levels } = this.unet.config;
-    const side = (name: string, pixels: number | undefined) => {
-      if (pixels === undefined) return sampleSize;
-      checkSide(name, pixels, factor * 2 ** (levels.length - 1));
-      return pixels / factor;
-    };
-    return { width: side("width", width), height: side("height", height) };
+    const { width = sampleSize * factor, height = sampleSize * factor } = options;
+    const unit = factor * 2 ** (levels.length - 1);
+    for (const [name, pixels] of Object.entries({ width, height })) checkSide(name, pixels, unit);
+    checkPixels(pictures, width, height);
+    return { width: width / factor, height: height / factor };
   }
 }
 

@@ -2,6 +2,8 @@
 
 import type { Folder } from "../checkpoints/files.ts";
 import type { DownloadProgress } from "../checkpoints/hub.ts";
+import { callback, signal, text } from "../checks.ts";
+import type { OptionTable } from "../options/options.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 
 export interface ResolveOptions {
@@ -14,6 +16,14 @@ export interface ResolveOptions {
   /** Told in a sentence what a person should know while a model is fetched: that the Hub asks to wait, and for how long. */
   onNotice?: (notice: string) => void;
 }
+
+export const resolveOptions: OptionTable<ResolveOptions> = {
+  revision: text,
+  variant: text,
+  signal,
+  onDownload: callback,
+  onNotice: callback,
+};
 
 export interface Platform {
   readonly runtime: Runtime;

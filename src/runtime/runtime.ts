@@ -1,8 +1,11 @@
 /** One interface over ONNX Runtime in Node and in the browser. Tensors belong to the caller, on both ways. */
+import { flag, oneOf, text, whole } from "../checks.ts";
 import type { OnnxModel } from "../graph/onnx.ts";
+import type { OptionTable } from "../options/options.ts";
 import type { Tensor } from "../tensor.ts";
 
-export type Provider = "cpu" | "cuda" | "webgpu" | "wasm";
+export const providers = ["cpu", "cuda", "webgpu", "wasm"] as const;
+export type Provider = (typeof providers)[number];
 
 export interface SessionOptions {
   /** Where to compute; "cpu" in Node and "wasm" in a browser unless given. */
@@ -46,6 +49,18 @@ export interface SessionOptions {
   /** Writes ONNX Runtime's trace of every operator to this file (Node). */
   profile?: string;
 }
+
+export const sessionOptions: OptionTable<SessionOptions> = {
+  provider: oneOf(providers),
+  threads: whole(1, 1024),
+  prepack: flag,
+  spin: flag,
+  takesTurns: flag,
+  arena: flag,
+  reorder: flag,
+  block: flag,
+  profile: text,
+};
 
 /** The files that a model's weights lie in, under the names that the graph uses. */
 export type WeightLocations = ReadonlyMap<string, WeightLocation>;

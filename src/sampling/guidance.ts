@@ -1,4 +1,5 @@
 /** Classifier-free guidance (Ho & Salimans 2022): away from what the model predicts without the condition. */
+import { type Check, listOf, number } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../tensor.ts";
 import type { Denoiser, Feeds } from "./denoiser.ts";
@@ -13,6 +14,11 @@ import type { StepContext } from "./step-policy.ts";
 export type GuidanceInterval = readonly [start: number, stop: number];
 
 export const EVERY_STEP: GuidanceInterval = [0, 1];
+
+export const guidanceIntervalCheck: Check = (value, name) => {
+  listOf(number(), { least: 2, most: 2 })(value, name);
+  checkGuidanceInterval(value as unknown as GuidanceInterval);
+};
 
 /** Throws ArgumentError for what is no interval within 0 to 1. */
 export function checkGuidanceInterval(interval: GuidanceInterval): void {

@@ -1,5 +1,7 @@
 /** Which of a sampler's steps are done in full, and which only in part. */
+import { type Check, listOf, oneOf, whole } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
+import { settings } from "../options/options.ts";
 
 /** `full`: the whole denoiser; `inner`: in part, from what earlier steps left (ILF, caches); `rehash`: likewise (Step Rehash). */
 export type Action = (typeof actions)[number];
@@ -31,6 +33,18 @@ export type Schedule = PeriodicSchedule | readonly Action[];
 export const defaultSchedule = "fffifiifiiifiiifiifi";
 
 export const isList = (schedule: Schedule): schedule is readonly Action[] => Array.isArray(schedule);
+
+/** Far more than there are steps. */
+const MOST_STEPS = 1e6;
+const period = settings<PeriodicSchedule>({
+  every: whole(1, Number.MAX_SAFE_INTEGER),
+  warmUp: whole(1, MOST_STEPS),
+  final: whole(0, MOST_STEPS),
+});
+
+/** The form of a schedule; whether it can be followed says `checkSchedule`. */
+export const scheduleCheck: Check = (value, name) =>
+  (Array.isArray(value) ? listOf(oneOf(actions), { least: 1, most: MOST_STEPS }) : period)(value, name);
 
 /** Throws ArgumentError for a schedule that no sampler can follow. */
 export function checkSchedule(schedule: Schedule): void {

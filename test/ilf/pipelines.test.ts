@@ -207,8 +207,8 @@ describe.each(kinds)("a pipeline with a tiny %s", (kind) => {
   });
 
   it.each<[unknown, string]>([
-    ["turbo", `accelerate is one of ${accelerations.join(", ")}, not "turbo".`],
-    [{ method: "turbo" }, 'not "turbo"'],
+    ["turbo", `accelerate must be one of ${accelerations.join(", ")}, not the string "turbo".`],
+    [{ method: "turbo" }, 'not the string "turbo"'],
     ["ilf", "This model has no feedback module (a folder ilf/ beside its transformer). `halfstep distill` trains one"],
     [{ method: "first-block", threshold: -0.1 }, "threshold must be a number of at least 0, not -0.1."],
     [{ method: "easycache", threshold: Number.NaN }, "not NaN"],
@@ -218,7 +218,7 @@ describe.each(kinds)("a pipeline with a tiny %s", (kind) => {
     [{ method: "cache", schedule: ["inner", "full"] }, 'A schedule starts with a full step, not "inner"'],
     [{ method: "cache", schedule: ["full", "inner"] }, "The schedule has 2 actions, but the run has 6 steps."],
     [{ method: "taylorseer", schedule: ["full"] }, "The schedule has 1 actions, but the run has 6 steps."],
-    [{ method: "cache", schedule: { every: 0 } }, '"every":0'],
+    [{ method: "cache", schedule: { every: 0 } }, "accelerate.schedule.every must be a whole number"],
   ])("refuses %j", async (accelerate, message) => {
     const failed = generate(accelerate as Accelerate);
     await expect(failed).rejects.toThrow(ArgumentError);

@@ -67,10 +67,25 @@ describe("a class-to-image pipeline", () => {
     expect(() => pipe.classNumber("unicorn")).toThrow(ArgumentError);
   });
 
-  it.each([[[]], [[-1]], [[tinyClasses]], [[0.5]], [[Number.NaN]]])("refuses the classes %j", async (classes) => {
-    const failed = pipe(classes, settings);
-    await expect(failed).rejects.toThrow(ArgumentError);
-    await expect(failed).rejects.toThrow("Classes are numbers from 0 to 999");
+  it.each([[[]], [[-1]], [[tinyClasses]], [[0.5]], [[Number.NaN]], [207], ["cat"], [undefined]])(
+    "refuses the classes %j",
+    async (classes) => {
+      const failed = pipe(classes as number[], settings);
+      await expect(failed).rejects.toThrow(ArgumentError);
+      await expect(failed).rejects.toThrow(
+        /^classes(\[0\])? must (be a whole number from 0 to 999|have 1 to|be a list)/,
+      );
+    },
+  );
+
+  it("makes each picture of the seed that it is given", async () => {
+    const { images, seeds } = await pipe([0, 2], { ...settings, seed: undefined, seeds: [5, 3] });
+    expect(seeds).toEqual([5, 3]);
+    expect(images[0]).toEqual((await pipe([0], { ...settings, seed: 5 })).images[0]);
+    expect(images[1]).toEqual((await pipe([2], { ...settings, seed: 3 })).images[0]);
+    await expect(pipe([0, 2], { ...settings, seed: undefined, seeds: [1] })).rejects.toThrow(
+      "There are 1 seeds for 2 classes",
+    );
   });
 
   it.each<[ClassToImageOptions, string]>([

@@ -191,8 +191,19 @@ describe("a text-to-image pipeline", () => {
 
   it.each<[TextToImageOptions, string]>([
     [{ width: 10 }, "width must be a multiple of 4 pixels"],
-    [{ height: 0 }, "height must be a multiple of 4"],
-    [{ height: Number.NaN }, "height must be a multiple of 4"],
+    [{ height: 0 }, "height must be a whole number from 1"],
+    [{ height: Number.NaN }, "height must be a whole number from 1"],
+    [{ width: 16384, height: 16384, count: 2 }, "a call makes at most 268435456"],
+    [{ width: 2 ** 40 }, "width must be a whole number from 1 to 16384"],
+    [{ steps: "20" as unknown as number }, 'steps must be a whole number from 1 to 1000, not the string "20"'],
+    [{ seed: 7, seeds: [1] }, '"seed" and "seeds" are both given'],
+    [{ seed: undefined, seeds: [1, 2] } as object, "There are 2 seeds for 1 pictures; give one for each."],
+    [{ negativePrompt: ["a", "b"] }, "There are 2 negative prompts for 1 prompts"],
+    [
+      { accelerate: { method: "cache", treshold: 1 } as unknown as "cache" },
+      'accelerate has no option "treshold". Did you mean "threshold"?',
+    ],
+    [{ image: {} } as TextToImageOptions, "the only pipeline that takes a picture is ImageToVideoPipeline"],
     [{ steps: 0 }, "steps must be a whole number from 1 to 1000, not 0"],
     [{ steps: 1.5 }, "steps"],
     [{ count: 0 }, "count"],
@@ -203,6 +214,48 @@ describe("a text-to-image pipeline", () => {
     const failed = pipe("a red cat", { ...settings, ...wrong });
     await expect(failed).rejects.toThrow(ArgumentError);
     await expect(failed).rejects.toThrow(message);
+  });
+
+  it.each([[undefined], [7], [{ prompt: "a red cat" }], [[]], [["a red cat", 7]]])(
+    "refuses the prompt %j",
+    async (prompt) => {
+      await expect(pipe(prompt as unknown as string, settings)).rejects.toThrow(ArgumentError);
+      await expect(pipe(prompt as unknown as string, settings)).rejects.toThrow(
+        /^The prompt(\[1\])? must (be a string|have 1 to)/,
+      );
+    },
+  );
+
+  it("takes diffusers' names for the same options, and refuses names that mean nothing", async () => {
+    const own = await pipe("a red cat", { ...settings, negativePrompt: "dog" });
+    const { steps, guidanceScale, ...rest } = settings;
+    const theirs = { ...rest, num_inference_steps: steps, guidance_scale: guidanceScale, negative_prompt: "dog" };
+    expect((await pipe("a red cat", theirs as TextToImageOptions)).images).toEqual(own.images);
+    await expect(pipe("a red cat", { ...settings, numSteps: 3 } as TextToImageOptions)).rejects.toThrow(
+      'TextToImagePipeline.generate has no option "numSteps". Did you mean "steps"?',
+    );
+  });
+
+  it("makes of a list of prompts what one call a prompt makes with the same seeds", async () => {
+    const prompts = ["a red cat", "the happy house", "a blue dog"];
+    const negativePrompt = ["dog", "", "a"];
+    const { images, seeds } = await pipe(prompts, {
+      ...settings,
+      negativePrompt,
+      seed: undefined,
+      seeds: [5, 6, 1, 2, 9, 9],
+      count: 2,
+    });
+    expect(seeds).toEqual([5, 6, 1, 2, 9, 9]);
+    for (const [i, seed] of seeds.entries()) {
+      const p = Math.floor(i / 2);
+      const alone = await pipe(prompts[p]!, { ...settings, negativePrompt: negativePrompt[p]!, seed });
+      expect(images[i]).toEqual(alone.images[0]);
+    }
+    const unguided = { ...settings, guidanceScale: 1 };
+    const two = await pipe(["a red cat", "a blue dog"], { ...unguided, seed: 3 });
+    expect(two.seeds).toEqual([3, 4]);
+    expect(two.images[1]).toEqual((await pipe("a blue dog", { ...unguided, seed: 4 })).images[0]);
   });
 
   it("runs without a text encoder on embeddings, and says what a prompt needs", async () => {

@@ -311,7 +311,8 @@ describe("image to video", () => {
     [{ fps: 0 }, "fps must be"],
     [{ motionBucketId: -1 }, "motionBucketId must be"],
     [{ decodeChunkSize: 0 }, "decodeChunkSize must be"],
-    [{ maxGuidanceScale: Number.POSITIVE_INFINITY }, "guidanceScale must be"],
+    [{ maxGuidanceScale: Number.POSITIVE_INFINITY }, "maxGuidanceScale must be"],
+    [{ prompt: "a cat" }, "the prompt is the first argument"],
   ])("refuses %o", async (options, message) => {
     const made = image(picture, { ...small, frames: 2, ...options });
     await expect(made).rejects.toThrow(ArgumentError);

@@ -183,9 +183,13 @@ describe("Step Rehash in pipelines", () => {
     [{ memory: "10MB" }, BudgetError, /cannot run in 10 MB; the smallest budget for these sizes is \d+ MB/],
     [{ memory: "lots" }, ArgumentError, /"lots" is not an amount of memory; write "6GB"/],
     [{ memory: -1 }, ArgumentError, /memory must be a whole number/],
-    [{ accelerate: "ilf" }, ArgumentError, /accelerate of a video is one of none, rehash, not "ilf"/],
+    [{ accelerate: "ilf" }, ArgumentError, /accelerate must be one of none, rehash, not the string "ilf"/],
     [{ accelerate: { method: "rehash", cut: "x" } }, ArgumentError, /cannot be cut after "x"; it can after up_blocks/],
-    [{ accelerate: { method: "rehash", guidanceSteps: "some" } }, ArgumentError, /guidanceSteps is one of full, all/],
+    [
+      { accelerate: { method: "rehash", guidanceSteps: "some" } },
+      ArgumentError,
+      /guidanceSteps must be one of full, all/,
+    ],
   ])("refuses %j", async (options, type, message) => {
     const run = () => text("a cat", { ...small, steps: 1, ...options } as object);
     await expect(run()).rejects.toThrow(type);

@@ -1,0 +1,97 @@
+/** Names that diffusers, transformers.js and others have for our options, and for what there is no option for. */
+import type { DownloadProgress } from "../checkpoints/hub.ts";
+import { ArgumentError } from "../errors.ts";
+import type { SamplerStep } from "../sampling/sampler.ts";
+
+type Convert = (value: unknown, self: unknown) => unknown;
+
+export interface Alias {
+  /** Our name. */
+  name: string;
+  /** Where the values are not the same: to ours. */
+  convert?: Convert;
+}
+
+const same = (name: string) => ({ name });
+
+/** In camel case; snake case is taken for it. The first that the function has counts. */
+const aliases = new Map<string, readonly Alias[]>([
+  ["numInferenceSteps", [same("steps")]],
+  ["inferenceSteps", [same("steps")]],
+  ["numImagesPerPrompt", [same("count")]],
+  ["numVideosPerPrompt", [same("count")]],
+  ["numFrames", [same("frames")]],
+  ["cfgScale", [same("guidanceScale")]],
+  ["cfg", [same("guidanceScale")]],
+  ["sampler", [same("scheduler")]],
+  ["device", [same("provider")]],
+  ["onProgress", [same("onDownload")]],
+  [
+    "progressCallback",
+    [
+      { name: "onDownload", convert: progressCallback },
+      { name: "onProgress", convert: progressCallback },
+    ],
+  ],
+  ["callbackOnStepEnd", [{ name: "onStep", convert: callbackOnStepEnd }]],
+]);
+
+/** "guidance_scale" as "guidanceScale". */
+export const camelCase = (name: string) => name.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+
+/** What the option `given` is called here, if the function `has` it. */
+export function aliasOf(given: string, has: (name: string) => boolean): Alias | null {
+  const camel = camelCase(given);
+  if (has(camel)) return { name: camel };
+  return aliases.get(camel)?.find(({ name }) => has(name)) ?? null;
+}
+
+/** As in diffusers: (pipeline, step, timestep, { latents }). What it returns cannot replace the latents here. */
+function callbackOnStepEnd(value: unknown, self: unknown) {
+  const call = value as (...args: unknown[]) => unknown;
+  return async ({ index, timestep, latents }: SamplerStep): Promise<void> => {
+    const returned = await call(self, index, timestep, { latents });
+    const changed = (returned as { latents?: unknown } | null | undefined)?.latents;
+    if (changed === undefined || changed === latents) return;
+    throw new ArgumentError("callbackOnStepEnd returned other latents; here a callback can only look at them.");
+  };
+}
+
+/** As in transformers.js: one object a report, with the file's own progress in percent. */
+function progressCallback(value: unknown) {
+  const call = value as (info: Readonly<Record<string, unknown>>) => void;
+  return ({ file, fileLoaded, fileSize }: DownloadProgress): void => {
+    const progress = fileSize > 0 ? (100 * fileLoaded) / fileSize : 100;
+    call({ status: "progress", file, loaded: fileLoaded, total: fileSize, progress });
+  };
+}
+
+const NO_PICTURE = "the only pipeline that takes a picture is ImageToVideoPipeline, as its first argument.";
+const SEED = 'give a "seed": the same one gives the same picture as torch.Generator("cpu").manual_seed(seed).';
+const DTYPE =
+  'weights are read in the type that they are stored in; "variant" ("fp16") picks a checkpoint\'s files of another one.';
+const RESULT = "results are always pictures of 8 bits a channel, in `images` or `videos`.";
+
+/** Of options that have no counterpart: what to do instead. */
+export const hints: ReadonlyMap<string, string> = new Map([
+  ["image", NO_PICTURE],
+  ["images", NO_PICTURE],
+  ["initImage", NO_PICTURE],
+  ["maskImage", NO_PICTURE],
+  ["ipAdapterImage", NO_PICTURE],
+  ["strength", NO_PICTURE],
+  ["prompt", "the prompt is the first argument, options the second."],
+  ["generator", SEED],
+  ["generators", SEED],
+  ["latents", `the noise comes from the seed; \`sampleLatents\` takes noise of your own.`],
+  ["promptEmbeds", "`sampleLatents` takes embeddings, which `embed` makes."],
+  ["negativePromptEmbeds", "`sampleLatents` takes embeddings, which `embed` makes."],
+  ["dtype", DTYPE],
+  ["torchDtype", DTYPE],
+  ["outputType", RESULT],
+  ["returnDict", RESULT],
+  ["cacheDir", "set the environment's HALFSTEP_CACHE, or download with downloadModel(id, { cacheDir }) first."],
+  ["localFilesOnly", "set the environment's HF_HUB_OFFLINE=1."],
+  ["token", "set the environment's HF_TOKEN, or download with downloadModel(id, { token }) first."],
+  ["safetyChecker", "there is none."],
+]);
