@@ -14,15 +14,15 @@ export function nearestName(given: string, names: readonly string[]): string | n
     const few = changes <= Math.max(1, Math.floor(Math.max(wanted.length, candidate.length) / 3));
     if (few && changes < least) [best, least] = [name, changes];
   }
-  return best ?? containing(wanted, names, plain);
+  return least <= 1 ? best : (containing(wanted, names, plain) ?? best);
 }
 
-/** "guidance" means guidanceScale, "maxTokens" does not mean "x". */
+/** "guidance" means guidanceScale, and "numSteps" steps; null where several names could be meant. */
 function containing(wanted: string, names: readonly string[], plain: (name: string) => string): string | null {
   const matches = names.filter((name) => {
     const candidate = plain(name);
     const [shorter, longer] = wanted.length < candidate.length ? [wanted, candidate] : [candidate, wanted];
-    return shorter.length >= 4 && longer.includes(shorter);
+    return shorter.length >= 4 && (longer.startsWith(shorter) || longer.endsWith(shorter));
   });
   return matches.length === 1 ? matches[0]! : null;
 }
