@@ -1,14 +1,11 @@
-import { createHash, type Hash } from "node:crypto";
+import type { Hash } from "node:crypto";
 import { type FileHandle, open, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HubError } from "../errors.ts";
-
-/**
- * A failure that may pass: no connection, a connection that broke off, an overloaded server. It keeps HubError's name: the
- * distinction is for retrying, not for users.
- */
-export class TransientHubError extends HubError {}
+import { newHash } from "./hub-cache.ts";
+import { bodyOf } from "./hub-client.ts";
+import { type Patience, TransientHubError } from "./hub-retry.ts";
 
 /** What a file must turn out to be. */
 export interface ExpectedFile {
@@ -21,13 +18,14 @@ export interface ExpectedFile {
 }
 
 export interface TransferOptions {
-  signal?: AbortSignal;
+  patience: Patience;
+  signal: AbortSignal | undefined;
+  /** Milliseconds without a byte after which the connection counts as broken. */
+  timeout: number;
+  /** Whether `target` is there meanwhile, with the right content: another process may have fetched it. */
+  isThere: () => Promise<boolean>;
   /** Bytes of this file that are on disk so far. */
-  onBytes?: (loaded: number) => void;
-  /** Attempts that may fail in a row without bringing a single byte; 5 unless given. */
-  retries?: number;
-  /** Milliseconds before the first repetition, doubled each time; 500 unless given. */
-  retryDelay?: number;
+  onBytes: (loaded: number) => void;
 }
 
 /** Requests a file's bytes from `offset` to its end; the response is 206, or 200 where the server knows no ranges. */
@@ -42,26 +40,21 @@ export async function download(
   target: string,
   expected: ExpectedFile,
   openTransfer: OpenTransfer,
-  options: TransferOptions = {},
+  options: TransferOptions,
 ): Promise<void> {
-  const { signal, retries = 5, retryDelay = 500 } = options;
+  const { signal, patience } = options;
   await withLock(`${target}.lock`, signal, async () => {
-    if ((await fileSize(target)) === expected.size) return;
+    if (await options.isThere()) return;
     const partial = `${target}.incomplete`;
-    for (let failures = 0; ; ) {
-      const before = (await fileSize(partial)) ?? 0;
+    const attempt = async () => {
       try {
         await transfer(partial, expected, openTransfer, options);
-        break;
       } catch (error) {
         if ((await fileSize(partial)) === 0) await rm(partial, { force: true });
-        signal?.throwIfAborted();
-        if (!(error instanceof TransientHubError)) throw error;
-        failures = ((await fileSize(partial)) ?? 0) > before ? 1 : failures + 1;
-        if (failures > retries) throw error;
-        await sleep(retryDelay * 2 ** (failures - 1), undefined, { signal });
+        throw error;
       }
-    }
+    };
+    await patience.retry(attempt, { signal, progress: async () => (await fileSize(partial)) ?? 0 });
     await rename(partial, target);
   });
 }
@@ -71,7 +64,7 @@ async function transfer(
   partial: string,
   { label, size, oid }: ExpectedFile,
   openTransfer: OpenTransfer,
-  { signal, onBytes }: TransferOptions,
+  { signal, onBytes, timeout }: TransferOptions,
 ): Promise<void> {
   const file = await open(partial, "r+").catch(() => open(partial, "w+"));
   const refuse = async (message: string): Promise<never> => {
@@ -85,7 +78,7 @@ async function transfer(
       done = 0;
     }
     let hash = await hashStart(file, done, oid, size);
-    onBytes?.(done);
+    onBytes(done);
     if (done < size) {
       const response = await openTransfer(done);
       if (response.status !== 206 && done > 0) {
@@ -99,13 +92,13 @@ async function transfer(
           `asked for bytes ${done} to ${size - 1} of ${size}, got "${response.headers.get("Content-Range")}"`,
         );
       }
-      for await (const chunk of bodyOf(response, label)) {
+      for await (const chunk of bodyOf(response, label, timeout)) {
         signal?.throwIfAborted();
         if (done + chunk.length > size) return await refuse(`expected ${size} bytes, but more came`);
         await writeFully(file, chunk, done);
         hash.update(chunk);
         done += chunk.length;
-        onBytes?.(done);
+        onBytes(done);
       }
       if (done < size) {
         throw new TransientHubError(`${label}: the connection ended after ${done} of ${size} bytes; run it again.`);
@@ -123,11 +116,6 @@ function isRest(response: Response, from: number, size: number): boolean {
   return response.headers.get("Content-Range") === `bytes ${from}-${size - 1}/${size}`;
 }
 
-/** git hashes a blob with a header in front; LFS hashes the content alone. */
-function newHash(oid: string, size: number): Hash {
-  return oid.length === 40 ? createHash("sha1").update(`blob ${size}\0`) : createHash("sha256");
-}
-
 async function hashStart(file: FileHandle, length: number, oid: string, size: number): Promise<Hash> {
   const hash = newHash(oid, size);
   const buffer = new Uint8Array(Math.min(length, 1 << 20));
@@ -138,21 +126,6 @@ async function hashStart(file: FileHandle, length: number, oid: string, size: nu
     at += bytesRead;
   }
   return hash;
-}
-
-async function* bodyOf(response: Response, label: string): AsyncGenerator<Uint8Array> {
-  const reader = response.body?.getReader();
-  try {
-    for (;;) {
-      const read = await reader?.read().catch((cause: Error) => {
-        throw new TransientHubError(`${label}: the connection broke off: ${cause.message}; run it again.`, { cause });
-      });
-      if (!read || read.done) return;
-      yield read.value;
-    }
-  } finally {
-    await reader?.cancel().catch(() => undefined);
-  }
 }
 
 async function writeFully(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {

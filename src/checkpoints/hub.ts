@@ -1,13 +1,25 @@
-import { copyFile, link, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { homedir } from "node:os";
-import { dirname, join } from "node:path";
-import { fileDownloadInfo, HUB_URL, HubApiError, listFiles, modelInfo } from "@huggingface/hub";
+import { mkdir } from "node:fs/promises";
+import { dirname } from "node:path";
 import { ArgumentError, HubError } from "../errors.ts";
 import { parseModelIndex } from "./diffusers-folder.ts";
-import { insidePath } from "./files.ts";
-import { download, fileSize, TransientHubError } from "./hub-download-node.ts";
+import {
+  cacheFailure,
+  isCommit,
+  isStorable,
+  isUnwritable,
+  isUsable,
+  type RemoteFile,
+  RepositoryCache,
+  type Snapshot,
+} from "./hub-cache.ts";
+import { type FileResponse, HubClient } from "./hub-client.ts";
+import { download } from "./hub-download-node.ts";
+import { cacheDirectory, hubEndpoint, hubToken, isOffline } from "./hub-environment.ts";
+import { Patience, TransientHubError } from "./hub-retry.ts";
 import { type Selection, selectFiles } from "./hub-selection.ts";
 import { NodeFolder } from "./node.ts";
+
+export { cacheDirectory } from "./hub-environment.ts";
 
 export interface DownloadProgress {
   /** Path inside the repository of the file that has grown. */
@@ -37,48 +49,37 @@ export interface HubOptions extends Selection {
   onProgress?: (progress: DownloadProgress) => void;
   /** Told in a sentence what a person should know meanwhile: that the Hub asks to wait, and for how long. */
   onNotice?: (notice: string) => void;
-  /** Attempts in a row that may fail for one file, and milliseconds before the first repetition; 5 and 500. */
+  /** Attempts in a row that may fail for one request, and milliseconds before the first repetition; 5 and 500. */
   retries?: number;
   retryDelay?: number;
-}
-
-interface RemoteFile {
-  readonly path: string;
-  readonly size: number;
-  readonly oid: string;
-}
-
-/** A repository at one commit, with its files. */
-interface Snapshot {
-  readonly commit: string;
-  readonly files: readonly RemoteFile[];
+  /** Milliseconds without a byte after which a connection counts as broken; 60,000. */
+  timeout?: number;
 }
 
 /** Files that are transferred at a time. */
 const parallel = 4;
-const commitHash = /^[0-9a-f]{40}$/;
-
-/** The folder in which downloaded models are kept. */
-export function cacheDirectory(): string {
-  return process.env["HALFSTEP_CACHE"] || join(homedir(), ".cache", "halfstep");
-}
 
 /**
  * Downloads what a pipeline needs of a model on the Hugging Face Hub, and returns the folder that it is in.
  *
- * Each file is checked against the size and hash that the Hub lists. A download that broke off goes on where it was.
- * What is in the cache is not fetched again; without network, or with `offline`, the cache alone is used. In the
- * cache `snapshots/<commit>/` has the files under their names, as hard links to `blobs/<hash>`, so that revisions
- * share what is equal and ONNX Runtime, which follows no links out of a model's folder, can map them.
+ * Each file is checked against the size and hash that the Hub lists. A download that broke off goes on where it was, and a
+ * server that asks to wait is waited for. What is in the cache, and has the content that it should have, is not fetched
+ * again; without network, or with `offline`, the cache alone is used. Each endpoint has a cache of its own
+ * (`RepositoryCache` says how it lies there).
  *
- * Throws HubError (not there, no access, no network, wrong content), ArgumentError for an impossible repository name.
+ * Throws HubError (not there, no access, no network, wrong content), ArgumentError for an impossible repository name, token
+ * or address.
  */
 export async function downloadModel(repoId: string, options: HubOptions = {}): Promise<NodeFolder> {
   const repo = new Repository(repoId, options);
   const snapshot = await repo.snapshot();
-  const files = await repo.select(snapshot);
-  await repo.fetchAll(snapshot, files);
-  return new NodeFolder(repo.folder(snapshot), repoId);
+  try {
+    return await repo.fetch(snapshot);
+  } catch (error) {
+    const older = await repo.withoutWriting(error, snapshot);
+    if (older) return older;
+    throw error;
+  }
 }
 
 class Repository {
@@ -86,121 +87,134 @@ class Repository {
   private readonly options: HubOptions;
   private readonly revision: string;
   private readonly endpoint: string;
-  private readonly token: string | undefined;
   private readonly offline: boolean;
-  private readonly cache: string;
+  private readonly timeout: number;
+  private readonly patience: Patience;
+  private readonly client: HubClient;
+  private readonly cache: RepositoryCache;
 
   constructor(id: string, options: HubOptions) {
-    if (!/^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(id)) {
-      throw new ArgumentError(`"${id}" is not a repository on the Hub; expected "owner/name".`);
+    // "--" stands for the slash in the cache; the Hub has it in no name.
+    if (!/^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(id) || id.includes("--")) {
+      throw new ArgumentError(`${JSON.stringify(id)} is not a repository on the Hub; expected "owner/name".`);
     }
     this.id = id;
     this.options = options;
     this.revision = options.revision ?? "main";
-    this.endpoint = (options.endpoint ?? (process.env["HF_ENDPOINT"] || HUB_URL)).replace(/\/+$/, "");
-    this.token = options.token ?? (process.env["HF_TOKEN"] || undefined);
-    if (this.token !== undefined && !this.token.startsWith("hf_")) {
-      throw new ArgumentError('The access token (HF_TOKEN) does not start with "hf_", as those of the Hub do.');
+    if (!/^[^\0-\x20\x7f]{1,250}$/.test(this.revision)) {
+      throw new ArgumentError(
+        `${id}: ${JSON.stringify(this.revision.slice(0, 80))} is not a revision; expected a branch, tag or commit.`,
+      );
     }
-    this.offline = options.offline ?? /^(1|true|yes|on)$/i.test(process.env["HF_HUB_OFFLINE"] ?? "");
-    this.cache = join(options.cacheDir ?? cacheDirectory(), "hub", id.replace("/", "--"));
-  }
-
-  folder({ commit }: Snapshot): string {
-    return join(this.cache, "snapshots", commit);
+    this.endpoint = hubEndpoint(options.endpoint);
+    this.offline = isOffline(options.offline);
+    this.timeout = options.timeout ?? 60_000;
+    this.patience = new Patience(options);
+    const token = hubToken(options.token);
+    this.client = new HubClient({ id, endpoint: this.endpoint, token, patience: this.patience, timeout: this.timeout });
+    this.cache = new RepositoryCache(options.cacheDir ?? cacheDirectory(), this.endpoint, id);
   }
 
   /** The commit that the revision is now, and its files; from the cache if the Hub is not to be asked or not there. */
   async snapshot(): Promise<Snapshot> {
-    const cached = await this.cachedSnapshot();
+    const cached = await this.cache.snapshot(this.revision);
     // A commit never changes.
     if (cached && (this.offline || cached.commit === this.revision)) return cached;
     if (this.offline) {
       throw new HubError(
-        `${this.id}: revision ${this.revision} is not in the cache (${this.cache}), and HF_HUB_OFFLINE forbids to ` +
+        `${this.id}: revision ${this.revision} is not in the cache (${this.cache.path}), and HF_HUB_OFFLINE forbids to ` +
           "fetch it.",
       );
     }
     try {
-      return await this.remoteSnapshot();
+      const snapshot = await this.remoteSnapshot();
+      await this.cache
+        .remember(this.revision, snapshot)
+        .catch((error: unknown) => this.refuse(error, `${this.id}: the list of its files`));
+      return snapshot;
     } catch (error) {
       if (cached && error instanceof TransientHubError) return cached;
       throw error;
     }
   }
 
-  private async cachedSnapshot(): Promise<Snapshot | undefined> {
-    const ref = commitHash.test(this.revision) ? this.revision : await this.readCache("refs", this.revision);
-    const listing = ref && (await this.readCache("listings", `${ref}.json`));
-    if (!listing) return undefined;
-    try {
-      const { commit, files } = JSON.parse(listing) as Snapshot;
-      return { commit, files: files.map((file) => this.checked(file)) };
-    } catch {
-      return undefined; // damaged: as good as none
-    }
-  }
-
   private async remoteSnapshot(): Promise<Snapshot> {
-    const where = `revision ${this.revision}`;
-    const { sha: commit } = await this.ask(where, () =>
-      modelInfo({ name: this.id, revision: this.revision, additionalFields: ["sha"], ...this.access() }),
-    );
-    if (typeof commit !== "string" || !commitHash.test(commit)) {
-      throw new HubError(`${this.id}: ${this.endpoint} named no commit for ${where}; is it a Hub?`);
+    const commit = await this.client.commit(this.revision);
+    if (!isCommit(commit)) {
+      throw new HubError(`${this.id}: ${this.endpoint} named no commit for revision ${this.revision}; is it a Hub?`);
     }
-    const files = await this.ask(where, async () => {
-      const found: RemoteFile[] = [];
-      const listing = listFiles({ repo: this.repo, recursive: true, revision: commit, ...this.access() });
-      for await (const { type, path, size, oid, lfs } of listing) {
-        if (type === "file") found.push(this.checked({ path, size: lfs?.size ?? size, oid: lfs?.oid ?? oid ?? "" }));
-      }
-      return found;
+    const entries = (await this.client.list(commit)) as (ListedFile | null)[];
+    const files = entries.flatMap((entry) => {
+      if (entry?.type !== "file") return [];
+      const { path, size, oid, lfs } = entry;
+      return [{ path: String(path), size: Number(lfs?.size ?? size), oid: String(lfs?.oid ?? oid) }];
     });
-    await this.writeCache("listings", `${commit}.json`, JSON.stringify({ commit, files }));
-    if (commit !== this.revision) await this.writeCache("refs", this.revision, commit);
-    return { commit, files };
+    // What has no size and hash is not listed here, and is missed only if it is needed.
+    return { commit, files: files.filter(isUsable) };
   }
 
-  /** Paths and hashes become file names here, so they are checked first. */
-  private checked(file: RemoteFile): RemoteFile {
-    const hash = /^([0-9a-f]{40}|[0-9a-f]{64})$/.test(file.oid);
-    if (typeof file.path === "string" && hash && Number.isSafeInteger(file.size) && file.size >= 0) {
-      insidePath(file.path, this.id);
-      return file;
-    }
-    throw new HubError(`${this.id}: the Hub's listing has no usable size and hash for ${JSON.stringify(file.path)}.`);
+  async fetch(snapshot: Snapshot): Promise<NodeFolder> {
+    await this.fetchAll(snapshot, await this.select(snapshot));
+    return this.folder(snapshot);
   }
 
-  /** The files that are asked for; those that a pipeline needs unless `files` says otherwise. */
-  async select(snapshot: Snapshot): Promise<RemoteFile[]> {
+  /**
+   * If nothing can be written and the cache has the revision whole, as it was when it was last asked for: that. A cache that
+   * can only be read is of use, whatever has happened to the branch.
+   */
+  async withoutWriting(error: unknown, wanted: Snapshot): Promise<NodeFolder | undefined> {
+    const cached =
+      error instanceof HubError && isUnwritable(error.cause) ? await this.cache.snapshot(this.revision) : undefined;
+    if (!cached || cached.commit === wanted.commit) return undefined;
+    const folder = await this.fetch(cached).catch(() => undefined);
+    if (folder)
+      this.options.onNotice?.(`${error instanceof Error ? error.message : ""} The older ${cached.commit} is used.`);
+    return folder;
+  }
+
+  private folder(snapshot: Snapshot): NodeFolder {
+    return new NodeFolder(this.cache.snapshotFolder(snapshot), this.id);
+  }
+
+  /**
+   * The files that are asked for; those that a pipeline needs unless `files` says otherwise. Names that cannot be stored are left
+   * out: what a pipeline needs has none of them, and they are an error only if they are asked for by name.
+   */
+  private async select(snapshot: Snapshot): Promise<RemoteFile[]> {
     const paths = snapshot.files.map(({ path }) => path);
     const wanted = new Set(await this.selectPaths(snapshot, paths));
     const selected = snapshot.files.filter(({ path }) => wanted.has(path));
+    const bad = selected.find(({ path }) => !isStorable(path));
+    if (bad) {
+      throw new HubError(
+        `${this.id}: ${JSON.stringify(bad.path.slice(0, 120))} is needed, but is not a path inside the folder that can be ` +
+          "stored on every system.",
+      );
+    }
     if (selected.length > 0) return selected;
     throw new HubError(
       `${this.id}: revision ${this.revision} has none of the files that are needed, expected a model in the layout ` +
-        `of diffusers; it has ${paths.slice(0, 10).join(", ")}${paths.length > 10 ? ", ..." : ""}.`,
+        `of diffusers; it has ${paths.slice(0, 10).join(", ").slice(0, 500)}${paths.length > 10 ? ", ..." : ""}.`,
     );
   }
 
   private async selectPaths(snapshot: Snapshot, paths: readonly string[]): Promise<string[]> {
     const { files: patterns } = this.options;
+    const storable = paths.filter(isStorable);
     if (patterns) {
       const escaped = patterns.map((pattern) => pattern.split("*").map(escapeRegExp).join(".*"));
       const allowed = new RegExp(`^(${escaped.join("|")})$`);
-      return paths.filter((path) => allowed.test(path));
+      return [...storable.filter((path) => allowed.test(path)), ...paths.filter((path) => patterns.includes(path))];
     }
     const indexFile = snapshot.files.find(({ path }) => path === "model_index.json");
-    if (!indexFile) return selectFiles(paths, undefined, this.options);
+    if (!indexFile) return selectFiles(storable, undefined, this.options);
     await this.fetchOne(snapshot, indexFile, this.options.signal);
-    const folder = new NodeFolder(this.folder(snapshot));
-    const index = parseModelIndex(await folder.json(indexFile.path), `${this.id}/${indexFile.path}`);
-    return selectFiles(paths, index, this.options);
+    const index = parseModelIndex(await this.folder(snapshot).json(indexFile.path), `${this.id}/${indexFile.path}`);
+    return selectFiles(storable, index, this.options);
   }
 
   /** Makes all the files be in the snapshot's folder, a few at a time; the first failure stops the others. */
-  async fetchAll(snapshot: Snapshot, files: readonly RemoteFile[]): Promise<void> {
+  private async fetchAll(snapshot: Snapshot, files: readonly RemoteFile[]): Promise<void> {
     const failed = new AbortController();
     const { signal: outer, onProgress } = this.options;
     const signal = outer ? AbortSignal.any([outer, failed.signal]) : failed.signal;
@@ -235,129 +249,73 @@ class Repository {
     signal: AbortSignal | undefined,
     onBytes: (loaded: number) => void = () => undefined,
   ): Promise<void> {
-    const target = join(this.folder(snapshot), file.path);
-    if ((await fileSize(target)) !== file.size) {
-      const blob = join(this.cache, "blobs", file.oid);
-      if ((await fileSize(blob)) !== file.size) await this.transfer(snapshot, file, blob, signal, onBytes);
-      await linkFile(blob, target);
+    if (!(await this.cache.has(snapshot, file))) {
+      const blob = this.cache.blob(file);
+      const there = () => this.cache.holds(blob, file);
+      try {
+        if (!(await there()) && !(await this.cache.adopt(file))) await this.transfer(snapshot, file, signal, onBytes);
+        await this.cache.place(snapshot, file);
+      } catch (error) {
+        this.refuse(error, `${this.id}/${file.path}`);
+      }
     }
     onBytes(file.size);
   }
 
   private async transfer(
-    { commit }: Snapshot,
-    { path, size, oid }: RemoteFile,
-    blob: string,
+    snapshot: Snapshot,
+    file: RemoteFile,
     signal: AbortSignal | undefined,
     onBytes: (loaded: number) => void,
   ): Promise<void> {
+    const { path, size } = file;
     const label = `${this.id}/${path}`;
     if (this.offline) throw new HubError(`${label}: is not in the cache, and HF_HUB_OFFLINE forbids to fetch it.`);
+    const blob = this.cache.blob(file);
     await mkdir(dirname(blob), { recursive: true });
-    const { retries, retryDelay } = this.options;
     const open = async (offset: number) => {
-      const encoded = path.split("/").map(encodeURIComponent).join("/");
-      const access = this.access(signal);
-      const request = { repo: this.repo, path: encoded, revision: commit, ...access };
-      const info = await this.ask(path, () => fileDownloadInfo(request), signal);
-      if (!info) throw new HubError(`${label}: is not there any more at commit ${commit}.`);
-      const etag = info.etag.replace(/^W\/|"/g, "");
-      // Where the ETag is a hash, content that will be refused need not be fetched first, nor added to what is here.
-      const isHash = /^([0-9a-f]{40}|[0-9a-f]{64})$/.test(etag) && etag.length === oid.length;
-      if (info.size !== size || (isHash && etag !== oid)) {
-        throw new HubError(
-          `${label}: expected ${size} bytes with hash ${oid}, the server has ${info.size} with ${etag}; try again, ` +
-            "and if it stays so, report it to the repository's owner.",
-        );
-      }
-      const own = new URL(info.url).origin === new URL(this.endpoint).origin;
-      const headers: Record<string, string> = { "Accept-Encoding": "identity" };
-      if (offset > 0) headers["Range"] = `bytes=${offset}-${size - 1}`;
-      if (own && this.token) headers["Authorization"] = `Bearer ${this.token}`;
-      const response = await access.fetch(info.url, { headers });
-      if (response.ok) return response;
-      await response.body?.cancel();
-      throw this.statusError(response.status, path);
+      const range = offset > 0 ? `bytes=${offset}-${size - 1}` : undefined;
+      const answer = await this.client.file(snapshot.commit, path, range, signal);
+      await checkAnswer(answer, file, label);
+      return answer.response;
     };
-    await download(blob, { label, size, oid }, open, { signal, onBytes, retries, retryDelay });
+    const { patience, timeout } = this;
+    const isThere = () => this.cache.holds(blob, file);
+    await download(blob, { label, ...file }, open, { patience, timeout, signal, onBytes, isThere });
+    await this.cache.verified(blob, file);
   }
 
-  private get repo() {
-    return { type: "model", name: this.id } as const;
-  }
-
-  /** What each of the Hub library's functions takes. */
-  private access(signal = this.options.signal) {
-    const send: typeof fetch = async (input, init) => {
-      try {
-        return await fetch(input, { ...init, signal });
-      } catch (cause) {
-        signal?.throwIfAborted();
-        // fetch says only "fetch failed"; what failed is in its cause, for several addresses only as a code.
-        const reason = (cause as Error).cause as NodeJS.ErrnoException | undefined;
-        const detail = reason?.message || reason?.code || (cause as Error).message;
-        throw new TransientHubError(
-          `${this.id}: ${this.endpoint} cannot be reached (${detail}). Check the network; models that are in the ` +
-            "cache can be used without it.",
-          { cause },
-        );
-      }
-    };
-    return { hubUrl: this.endpoint, fetch: send, accessToken: this.token };
-  }
-
-  /** Runs a function of the Hub library; its errors become HubErrors that say what to do. */
-  private async ask<T>(what: string, call: () => Promise<T>, signal = this.options.signal): Promise<T> {
-    try {
-      return await call();
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (error instanceof HubApiError) throw this.statusError(error.statusCode, what);
-      if (error instanceof HubError) throw error;
-      const { message } = error as Error;
-      throw new HubError(`${this.id}: ${what}: ${this.endpoint} answered with something unexpected: ${message}`);
-    }
-  }
-
-  /** The Hub answers 401 also for repositories that do not exist, so as not to tell which private ones do. */
-  private statusError(status: number, what: string): HubError {
-    const where = `${this.id}: ${what}: HTTP ${status} from ${this.endpoint}`;
-    if (status === 401 || status === 403) {
-      const how = this.token
-        ? "the access token does not open it"
-        : "set HF_TOKEN to an access token of an account that may read it";
-      return new HubError(
-        `${where}: the repository does not exist, is private, or is gated. Check the name; accept its terms at ` +
-          `${this.endpoint}/${this.id}; ${how}.`,
-      );
-    }
-    if (status === 404) return new HubError(`${where}: there is no such repository, revision or file.`);
-    if (status >= 500 || status === 429 || status === 408 || status === 416) {
-      return new TransientHubError(`${where}: the server cannot answer now; try again later.`);
-    }
-    return new HubError(`${where}.`);
-  }
-
-  private async readCache(kind: string, name: string): Promise<string | undefined> {
-    return readFile(join(this.cache, kind, encodeURIComponent(name)), "utf8").catch(() => undefined);
-  }
-
-  private async writeCache(kind: string, name: string, text: string): Promise<void> {
-    const path = join(this.cache, kind, encodeURIComponent(name));
-    await mkdir(dirname(path), { recursive: true });
-    const temporary = `${path}.${process.pid}.${performance.now()}.tmp`;
-    await writeFile(temporary, text);
-    await rename(temporary, path);
+  private refuse(error: unknown, label: string): never {
+    throw cacheFailure(error, label, this.cache.path);
   }
 }
 
-/** Puts a blob under its name; as a copy where the file system has no hard links. */
-async function linkFile(blob: string, target: string): Promise<void> {
-  await mkdir(dirname(target), { recursive: true });
-  const temporary = `${target}.${process.pid}.${performance.now()}.tmp`;
-  await link(blob, temporary).catch(() => copyFile(blob, temporary));
-  await rename(temporary, target);
-  await rm(temporary, { force: true }); // renaming one link onto another of the same file leaves both
+/** An entry of the Hub's listing, as far as it is believed. */
+interface ListedFile {
+  readonly type?: unknown;
+  readonly path?: unknown;
+  readonly size?: unknown;
+  readonly oid?: unknown;
+  readonly lfs?: { readonly size?: unknown; readonly oid?: unknown };
+}
+
+/** Content that will be refused need not be fetched first, nor added to what is here: the headers often tell. */
+async function checkAnswer(
+  { response, linked }: FileResponse,
+  { size, oid }: RemoteFile,
+  label: string,
+): Promise<void> {
+  const tag = linked.get("X-Linked-ETag") ?? response.headers.get("ETag") ?? "";
+  const etag = tag.replace(/^W\/|"/g, "");
+  const isHash = /^([0-9a-f]{40}|[0-9a-f]{64})$/.test(etag) && etag.length === oid.length;
+  const range = /\/(\d+)$/.exec(response.headers.get("Content-Range") ?? "")?.[1];
+  const told = linked.get("X-Linked-Size") ?? range ?? String(size);
+  if (told === String(size) && (!isHash || etag === oid)) return;
+  await response.body?.cancel();
+  throw new HubError(
+    `${label}: expected ${size} bytes with hash ${oid}, the server has ${told} with ${etag}; try again, and if it stays ` +
+      "so, report it to the repository's owner.",
+  );
 }
 
 function escapeRegExp(text: string): string {

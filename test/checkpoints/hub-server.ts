@@ -8,7 +8,7 @@ export type Fault = "cut" | "corrupt" | "long" | "overloaded" | "ignores ranges"
 /**
  * A server that plays the Hub on 127.0.0.1: the API for a revision and its tree (in pages), and resolve URLs, which for
  * LFS files lead to a second server that plays the storage. Requests and responses after those that
- * https://huggingface.co gives, as far as @huggingface/hub and this library look at them.
+ * https://huggingface.co gives, as far as this library looks at them.
  */
 export class FakeHub {
   readonly files = new Map<string, { content: Buffer; lfs: boolean }>();
@@ -21,6 +21,8 @@ export class FakeHub {
   status: number | undefined;
   /** Where set, requests without it get 401. */
   token: string | undefined;
+  /** Sees every request first; answers it itself if it returns true. */
+  intercept: (path: string, request: IncomingMessage, response: ServerResponse) => boolean = () => false;
   /** Called when a body's first bytes have gone out; the rest follows when it resolves. */
   onBody: (path: string) => void | Promise<void> = () => undefined;
   readonly repo = "owner/model";
@@ -68,6 +70,7 @@ export class FakeHub {
     const url = new URL(request.url!, this.endpoint);
     const path = decodeURIComponent(url.pathname);
     this.log.push(`hub ${path}`);
+    if (this.intercept(path, request, response)) return;
     const authorised = !this.token || request.headers.authorization === `Bearer ${this.token}`;
     if (this.status || !authorised) return this.json(response, this.status ?? 401, { error: "no" });
     const [api, tree, files] = [`/api/models/${this.repo}`, `/tree/${this.commit}`, `/${this.repo}/resolve/`];
@@ -129,7 +132,7 @@ export class FakeHub {
     return response.end(body.subarray(half));
   }
 
-  private json(response: ServerResponse, status: number, body: unknown, headers: Record<string, string> = {}): void {
+  json(response: ServerResponse, status: number, body: unknown, headers: Record<string, string> = {}): void {
     response.writeHead(status, { "Content-Type": "application/json", ...headers }).end(JSON.stringify(body));
   }
 }

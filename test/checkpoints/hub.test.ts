@@ -4,6 +4,7 @@ import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { type DownloadProgress, downloadModel, type HubOptions } from "../../src/checkpoints/hub.ts";
+import { endpointFolder } from "../../src/checkpoints/hub-cache.ts";
 import { selectFiles } from "../../src/checkpoints/hub-selection.ts";
 import { ArgumentError, HubError } from "../../src/errors.ts";
 import { FakeHub } from "./hub-server.ts";
@@ -28,7 +29,7 @@ async function nowhere(): Promise<string> {
   await gone.stop();
   return endpoint;
 }
-const blobs = () => readdir(join(cacheDir, "hub/owner--model/blobs"));
+const blobs = () => readdir(join(cacheDir, "hub", endpointFolder(hub.endpoint), "owner--model/blobs"));
 
 beforeEach(async () => {
   for (const name of ["HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HALFSTEP_CACHE"]) vi.stubEnv(name, "");
@@ -97,7 +98,7 @@ describe("downloadModel", () => {
     hub.faults.set(weights, ["cut", "overloaded", "overloaded", "overloaded", "overloaded"]);
     expect(await failure()).toBeInstanceOf(HubError);
     const [partial] = (await blobs()).filter((name) => name.endsWith(".incomplete"));
-    const { size } = await stat(join(cacheDir, "hub/owner--model/blobs", partial!));
+    const { size } = await stat(join(cacheDir, "hub", endpointFolder(hub.endpoint), "owner--model/blobs", partial!));
     expect(size).toBeGreaterThan(0);
     hub.faults.clear();
     hub.log.length = 0;
@@ -130,7 +131,10 @@ describe("downloadModel", () => {
     hub.faults.set(weights, ["cut", ...Array(4).fill("overloaded")]);
     await failure();
     hub.faults.clear();
-    await writeFile(join(cacheDir, "hub/owner--model/blobs", `${hub.oid(weights)}.incomplete`), "damaged");
+    await writeFile(
+      join(cacheDir, "hub", endpointFolder(hub.endpoint), "owner--model/blobs", `${hub.oid(weights)}.incomplete`),
+      "damaged",
+    );
     expect((await failure()).message).toMatch(/expected content with hash/);
     await get();
   });
@@ -175,7 +179,8 @@ describe("downloadModel", () => {
     expect((await failure({ variant: "fp16" })).message).toMatch(/fp16.safetensors: is not in the cache/);
     expect(hub.log).toEqual([]);
     vi.stubEnv("HF_HUB_OFFLINE", "");
-    expect((await get({ endpoint: await nowhere() })).path).toBe(online.path);
+    hub.intercept = (_, request) => Boolean(request.socket.destroy());
+    expect((await get()).path).toBe(online.path);
   });
 
   it("follows a branch that moves, and fetches only what is new", async () => {
@@ -198,7 +203,7 @@ describe("downloadModel", () => {
 
   it("takes over from a process that died", async () => {
     await get({ files: ["README.md"] });
-    const lock = join(cacheDir, "hub/owner--model/blobs", `${hub.oid(weights)}.lock`);
+    const lock = join(cacheDir, "hub", endpointFolder(hub.endpoint), "owner--model/blobs", `${hub.oid(weights)}.lock`);
     await writeFile(lock, "elsewhere 1");
     await utimes(lock, new Date(0), new Date(0)); // not touched for long
     await get();
@@ -230,9 +235,16 @@ describe("downloadModel", () => {
   });
 
   it("takes no paths out of the cache and no odd names from a hostile listing", async () => {
-    hub.add("../../evil.json", "{}");
-    expect((await failure()).message).toMatch(/"..\/..\/evil.json" is not a path inside the folder/);
-    for (const id of ["", "../x", "a/b/c", "a/..", "/etc", "a b"]) {
+    for (const name of ["../../evil.json", "/evil.json", "unet/../../evil.json", "unet\\evil.json"])
+      hub.add(name, "{}");
+    await get();
+    expect(await readdir(cacheDir)).toEqual(["hub"]);
+    expect((await readdir(cacheDir, { recursive: true })).filter((name) => name.includes("evil"))).toEqual([]);
+    expect((await failure({ files: ["../../evil.json"] })).message).toMatch(
+      /evil.json" is needed, but is not a path inside/,
+    );
+    await get({ files: ["*"] });
+    for (const id of ["", "../x", "a/b/c", "a/..", "/etc", "a b", "a--b/c"]) {
       await expect(downloadModel(id, { endpoint: hub.endpoint, cacheDir })).rejects.toThrow(ArgumentError);
     }
   });

@@ -1,0 +1,199 @@
+/** The cache of one repository on disk: what is in it, and what of it may be trusted. */
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { copyFile, link, mkdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { CheckpointError, HubError } from "../errors.ts";
+import { insidePath } from "./files.ts";
+import { HUB_URL } from "./hub-environment.ts";
+import { parseJson } from "./json.ts";
+
+export interface RemoteFile {
+  readonly path: string;
+  readonly size: number;
+  /** Hex: SHA-256 of the content (64 digits), or the SHA-1 that git gives it as a blob (40 digits). */
+  readonly oid: string;
+}
+
+/** A repository at one commit, with its files. */
+export interface Snapshot {
+  readonly commit: string;
+  readonly files: readonly RemoteFile[];
+}
+
+const commitHash = /^[0-9a-f]{40}$/;
+const contentHash = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
+
+export const isCommit = (text: unknown): text is string => typeof text === "string" && commitHash.test(text);
+
+/** The cache's folder for an endpoint: what one serves says nothing about what another would. */
+export function endpointFolder(endpoint: string): string {
+  if (endpoint === HUB_URL) return "huggingface.co";
+  const host = new URL(endpoint).host.replace(/[^\w.-]/g, "_");
+  return `${host}-${createHash("sha256").update(endpoint).digest("hex").slice(0, 12)}`;
+}
+
+/**
+ * `hub/<endpoint>/<owner>--<name>/` of the cache:
+ *
+ * - `refs/<revision>`: the commit that a branch or tag was when it was last asked for;
+ * - `listings/<commit>.json`: the files of a commit, with sizes and hashes;
+ * - `blobs/<hash>`: contents; `verified/<hash>`: when a content of this hash was written, once it was checked;
+ * - `snapshots/<commit>/`: files under their names, as hard links to blobs.
+ */
+export class RepositoryCache {
+  readonly path: string;
+  /** Where versions before 0.2 kept this repository's contents, of whatever endpoint. */
+  readonly #before: string;
+
+  constructor(cacheDir: string, endpoint: string, id: string) {
+    const name = id.replace("/", "--");
+    this.path = join(cacheDir, "hub", endpointFolder(endpoint), name);
+    this.#before = join(cacheDir, "hub", name);
+  }
+
+  snapshotFolder({ commit }: Snapshot): string {
+    return join(this.path, "snapshots", commit);
+  }
+
+  blob({ oid }: RemoteFile): string {
+    return join(this.path, "blobs", oid);
+  }
+
+  /** What the revision was when it was last asked for; undefined if that is not known. */
+  async snapshot(revision: string): Promise<Snapshot | undefined> {
+    const commit = isCommit(revision) ? revision : await this.#read("refs", revision);
+    const text = isCommit(commit) && (await this.#read("listings", `${commit}.json`));
+    if (!text) return undefined;
+    try {
+      const { files } = parseJson(text, "listing") as Snapshot;
+      return files.every(isUsable) ? { commit: commit as string, files } : undefined;
+    } catch {
+      return undefined; // damaged: as good as none
+    }
+  }
+
+  /** Keeps a snapshot's listing for later; where nothing can be written, that is no reason to fail. */
+  async remember(revision: string, snapshot: Snapshot): Promise<void> {
+    try {
+      await this.#write("listings", `${snapshot.commit}.json`, JSON.stringify(snapshot));
+      if (snapshot.commit !== revision) await this.#write("refs", revision, snapshot.commit);
+    } catch (error) {
+      if (!isUnwritable(error)) throw error;
+    }
+  }
+
+  /** Whether a snapshot has a file, with the content that it should have. */
+  has(snapshot: Snapshot, file: RemoteFile): Promise<boolean> {
+    return this.holds(join(this.snapshotFolder(snapshot), file.path), file);
+  }
+
+  /**
+   * Whether a file has its content. Size and time of writing tell that of one that has been checked before; any other is read
+   * and hashed.
+   */
+  async holds(path: string, file: RemoteFile): Promise<boolean> {
+    const found = await stat(path).catch(() => undefined);
+    if (!found?.isFile() || found.size !== file.size) return false;
+    if ((await this.#read("verified", file.oid)) === String(found.mtimeMs)) return true;
+    if ((await hashFile(path, file)) !== file.oid) return false;
+    await this.verified(path, file);
+    return true;
+  }
+
+  /** Notes that a file has been checked, unless nothing can be written. Whole seconds survive archives and image layers. */
+  async verified(path: string, { oid }: RemoteFile): Promise<void> {
+    try {
+      const seconds = Math.floor(Date.now() / 1000);
+      await utimes(path, seconds, seconds);
+      await this.#write("verified", oid, String(seconds * 1000));
+    } catch (error) {
+      if (!isUnwritable(error)) throw error;
+    }
+  }
+
+  /** Makes a blob of one that an older version left, if its content is right. */
+  async adopt(file: RemoteFile): Promise<boolean> {
+    const old = join(this.#before, "blobs", file.oid);
+    const found = await stat(old).catch(() => undefined);
+    if (!found?.isFile() || found.size !== file.size || (await hashFile(old, file)) !== file.oid) return false;
+    await place(old, this.blob(file));
+    await this.verified(this.blob(file), file);
+    return true;
+  }
+
+  /** Puts a blob under its name in a snapshot. */
+  async place(snapshot: Snapshot, file: RemoteFile): Promise<void> {
+    await place(this.blob(file), join(this.snapshotFolder(snapshot), file.path));
+  }
+
+  async #read(kind: string, name: string): Promise<string | undefined> {
+    return readFile(join(this.path, kind, encodeURIComponent(name)), "utf8").catch(() => undefined);
+  }
+
+  async #write(kind: string, name: string, text: string): Promise<void> {
+    const path = join(this.path, kind, encodeURIComponent(name));
+    await mkdir(dirname(path), { recursive: true });
+    const temporary = `${path}.${process.pid}.${performance.now()}.tmp`;
+    await writeFile(temporary, text);
+    await rename(temporary, path);
+  }
+}
+
+/** Whether a listing's entry has the size and hash without which nothing can be checked. */
+export function isUsable(file: RemoteFile): boolean {
+  const sized = Number.isSafeInteger(file.size) && file.size >= 0;
+  return typeof file.path === "string" && sized && typeof file.oid === "string" && contentHash.test(file.oid);
+}
+
+/** Whether a path of a listing can be a file here: relative, without "..", and with names that file systems take. */
+export function isStorable(path: string): boolean {
+  try {
+    insidePath(path, "");
+  } catch (error) {
+    if (error instanceof CheckpointError) return false;
+    throw error;
+  }
+  const parts = path.split("/");
+  return Buffer.byteLength(path) <= 1024 && parts.every((part) => Buffer.byteLength(part) <= 240);
+}
+
+/** Whether an error is that of a folder in which nothing may be written. */
+export function isUnwritable(error: unknown): boolean {
+  return ["EROFS", "EACCES", "EPERM"].includes((error as NodeJS.ErrnoException | undefined)?.code ?? "");
+}
+
+/** What the file system refused while something was put into the cache, in words. */
+export function cacheFailure(error: unknown, label: string, cacheDir: string): unknown {
+  if (!(error instanceof Error) || !("syscall" in error)) return error;
+  return new HubError(
+    `${label}: is not in the cache ${cacheDir} and cannot be put there (${error.message}). HALFSTEP_CACHE can name another ` +
+      "folder.",
+    { cause: error },
+  );
+}
+
+/** The hash that a file's content has, of the kind that is expected. */
+async function hashFile(path: string, { oid, size }: RemoteFile): Promise<string> {
+  const hash = newHash(oid, size);
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+  return hash.digest("hex");
+}
+
+/** git hashes a blob with a header in front; LFS hashes the content alone. */
+export function newHash(oid: string, size: number) {
+  return oid.length === 40 ? createHash("sha1").update(`blob ${size}\0`) : createHash("sha256");
+}
+
+/** Under another name, as a hard link; as a copy where the file system has none. */
+async function place(from: string, to: string): Promise<void> {
+  await mkdir(dirname(to), { recursive: true });
+  const temporary = `${to}.${process.pid}.${performance.now()}.tmp`;
+  await link(from, temporary).catch(async () => {
+    await copyFile(from, temporary);
+    const { mtime } = await stat(from);
+    await utimes(temporary, mtime, mtime); // by which it is known as checked
+  });
+  await rename(temporary, to);
+  await rm(temporary, { force: true }); // renaming one link onto another of the same file leaves both
+}
