@@ -66,6 +66,8 @@ const { values: options } = parseArgs({
     /** Minutes between checkpoints, and between evaluations. */
     save: { type: "string", default: "3" },
     evaluate: { type: "string", default: "20" },
+    /** Of the held-out pictures, how many are decoded then: all at 64 pixels, a quarter at 256. */
+    evaluated: { type: "string" },
   },
 });
 const size = Number(options.size);
@@ -119,15 +121,16 @@ if (!(await resumeTraining(statePath, trainer))) {
 const data = await loadEmojiData(options.data);
 const images = size === largeSize ? await loadLargeImages(options.data, data.count) : data.images;
 const numbers = Array.from({ length: data.count }, (_, i) => i);
-const [heldOut, shown] = [numbers.filter(isHeldOutPicture), numbers.filter((i) => !isHeldOutPicture(i))];
+const shown = numbers.filter((i) => !isHeldOutPicture(i));
+const evaluated = heldOutPictures(Number(options.evaluated ?? (size === imageSize ? 86 : 22)));
 const encodeOld = await openEncoder(options.encoder, session);
 const encodeNew = size === largeSize ? await openEncoder(from, session) : null;
 
-const real = heldOut.map((index): Picture => {
+const real = evaluated.map((index): Picture => {
   const bytes = 3 * size * size;
   return { width: size, height: size, data: images.subarray(index * bytes, (index + 1) * bytes) };
 });
-const heldOutImages = imagesOf(heldOut);
+const heldOutImages = imagesOf(evaluated);
 const oldLatents = (await encodeOld(heldOutImages)).mean;
 const before = await enlarged(options.encoder, oldLatents, size);
 const decode = await openDecoder(config);
@@ -136,17 +139,17 @@ const image = floatTensor([batch, 3, imageSize, imageSize]);
 const target = floatTensor([batch, 3, side, side]);
 const full = new Float32Array(3 * size * size);
 console.log(
-  `${parameters.size} parameters, ${shown.length} pictures, ${heldOut.length} held out, from step ` +
+  `${parameters.size} parameters, ${shown.length} pictures, ${evaluated.length} held out, from step ` +
     `${trainer.optimizer.steps} to ${steps}; held out before: ${JSON.stringify(rounded(scoreRoundTrip(before, real)))}`,
 );
 
 const sums = { loss: 0, mse: 0, disagreement: 0, count: 0 };
-let [saved, evaluated, logged] = [Date.now(), 0, Date.now()];
+let [saved, measured, logged] = [Date.now(), 0, Date.now()];
 const since = (time: number) => (Date.now() - time) / 60_000;
 while (trainer.optimizer.steps < steps) {
-  if (since(evaluated) > Number(options.evaluate)) {
+  if (since(measured) > Number(options.evaluate)) {
     await evaluate();
-    evaluated = Date.now();
+    measured = Date.now();
   }
   const step = trainer.optimizer.steps;
   const report = await trainer.step({ ...(await drawBatch(step)), image, target }, learningRate(step));
@@ -255,6 +258,12 @@ function learningRate(step: number): number {
   return Number(options["learning-rate"]) * Math.min(1, (step + 1) / 200, (steps - step) / Math.max(1, decay));
 }
 
+/** `count` of them, evenly spread. */
+function heldOutPictures(count: number): number[] {
+  const all = numbers.filter(isHeldOutPicture);
+  return Array.from({ length: Math.min(count, all.length) }, (_, i) => all[Math.floor((i * all.length) / count)]!);
+}
+
 function imagesOf(indices: readonly number[]): FloatTensor {
   const tensor = floatTensor([indices.length, 3, imageSize, imageSize]);
   const each = tensor.data.length / indices.length;
@@ -304,7 +313,7 @@ async function evaluate(): Promise<void> {
   const weights = parameters.tensors(trainer.optimizer.ema);
   const made = await decode((await encode(heldOutImages)).mean, weights);
   const old = rounded(scoreRoundTrip(await decode(oldLatents, weights), real));
-  const line = { step, ...rounded(scoreRoundTrip(made, real)), old };
+  const line = { step, pictures: real.length, ...rounded(scoreRoundTrip(made, real)), old };
   console.log(`held out: ${JSON.stringify(line)}`);
   await appendFile(join(out, "evaluation.jsonl"), `${JSON.stringify({ ...line, time: new Date().toISOString() })}\n`);
   await writeSheet(join(out, `sheet-${String(step).padStart(6, "0")}.png`), [real, before, made]);
