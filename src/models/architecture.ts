@@ -2,6 +2,7 @@
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Dim, Value } from "../graph/value.ts";
 import { sizeOf } from "../tensor.ts";
+import type { Count } from "./counts.ts";
 import { buildStages, pick } from "./features.ts";
 import { parameterWeights, type WeightSource, Weights } from "./weights.ts";
 
@@ -56,6 +57,8 @@ export interface Architecture<Config> {
   readonly className: string;
   parseConfig(raw: RawConfig): Config;
   model(config: Config, geometry: Geometry): StagedModel;
+  /** What the configuration promises about the weights, of everything that would be costly to build in vain. */
+  counts?(config: Config): readonly Count[];
   /** A tensor's name here, from the one that a checkpoint has it under: for names that changed over time. */
   rename?(stored: string): string;
   /** Of a network for videos: which dimension of its input `sample` counts the frames. */

@@ -9,7 +9,9 @@ import { input, staticShape, type Value } from "../graph/value.ts";
 import type { Architecture, Geometry, Stage, StagedModel } from "./architecture.ts";
 import {
   type AutoencoderKLConfig,
+  decoderCounts,
   encoder,
+  encoderCounts,
   parseConfig,
   rename,
   resnet,
@@ -26,15 +28,20 @@ const className = "AutoencoderKLTemporalDecoder";
 const EPSILON = 1e-6;
 const TEMPORAL_EPSILON = 1e-5;
 
+const fixed = {
+  act_fn: "silu",
+  mid_block_add_attention: true,
+  norm_num_groups: 32,
+  up_block_types: undefined,
+  use_post_quant_conv: false,
+  use_quant_conv: true,
+};
+
 const shared = {
   className,
   rename,
-  // The class has no choice in these. Its files do not say so.
-  parseConfig: (raw: Readonly<Record<string, unknown>>) =>
-    parseConfig(
-      { ...raw, norm_num_groups: 32, use_quant_conv: true, use_post_quant_conv: false, mid_block_add_attention: true },
-      className,
-    ),
+  // The class has no choice in these, and its files do not say so.
+  parseConfig: (raw: Readonly<Record<string, unknown>>) => parseConfig({ ...raw, ...fixed }, className),
   // diffusers makes one attention, and runs it with the resnet after it only if there is one: see `middle`.
   ignores: /^decoder\.mid_block\.(attentions\.0|resnets\.([2-9]|\d\d+))\./,
 } as const;
@@ -42,8 +49,12 @@ const shared = {
 /** The two networks that share a configuration and a file of weights. */
 export const autoencoderKLTemporalDecoder: Readonly<Record<"encoder" | "decoder", Architecture<AutoencoderKLConfig>>> =
   {
-    encoder: { ...shared, model: (config, geometry) => ({ ...encoder(config, geometry), className }) },
-    decoder: { ...shared, model: decoder },
+    encoder: {
+      ...shared,
+      counts: encoderCounts,
+      model: (config, geometry) => ({ ...encoder(config, geometry), className }),
+    },
+    decoder: { ...shared, counts: (config) => decoderCounts(config, "spatial_res_block.conv1"), model: decoder },
   };
 
 /**

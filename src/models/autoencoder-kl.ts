@@ -7,7 +7,8 @@ import { ConfigError } from "../errors.ts";
 import { add, clip, exp, mul, pad, reshape, silu, slice, transpose } from "../graph/operators.ts";
 import { input, staticDim, type Value } from "../graph/value.ts";
 import type { Architecture, Features, Geometry, Stage, StagedModel } from "./architecture.ts";
-import { ConfigReader } from "./config.ts";
+import { ConfigReader, MOST_LAYERS, MOST_WIDTH } from "./config.ts";
+import type { Count } from "./counts.ts";
 import { attentionLayer, conv, groupNorm } from "./layers.ts";
 import { upsampleConv } from "./upsample.ts";
 import type { Weights } from "./weights.ts";
@@ -18,10 +19,14 @@ export interface AutoencoderKLConfig {
   latentChannels: number;
   /** Channels at each resolution, the finest first. */
   blockOutChannels: readonly number[];
+  /** Whether each block of the encoder, and of the decoder, has attention after each resnet. */
+  downAttention: readonly boolean[];
+  upAttention: readonly boolean[];
   layersPerBlock: number;
   normNumGroups: number;
-  /** Latents are multiplied by it before the denoiser sees them, after `shiftFactor` was subtracted. */
+  /** Latents are multiplied by it before the denoiser sees them. */
   scalingFactor: number;
+  /** What diffusers' pipelines of Flux and Stable Diffusion 3 add to latents; those here do not, as diffusers' do not. */
   shiftFactor: number;
   useQuantConv: boolean;
   usePostQuantConv: boolean;
@@ -30,41 +35,83 @@ export interface AutoencoderKLConfig {
 
 export const className = "AutoencoderKL";
 const EPSILON = 1e-6;
+/** Each but the last halves the picture. */
+const MOST_BLOCKS = 16;
 
-/** `owner`: the class that errors name. */
-export function parseConfig(raw: RawConfig, owner: string = className): AutoencoderKLConfig {
+/**
+ * Settings that change nothing here: for precisions below float32, for tiling, and numbers that pipelines of other models
+ * normalise latents with.
+ */
+const harmless = ["force_upcast", "latents_mean", "latents_std", "sample_size"];
+
+/** `owner`: the class that errors name, which has these keys too. */
+export function parseConfig(
+  raw: RawConfig,
+  owner: string = className,
+  more: readonly string[] = [],
+): AutoencoderKLConfig {
   const read = new ConfigReader(raw, owner);
-  read.require("act_fn", "silu");
-  const blockOutChannels = read.integers("block_out_channels", [64]);
-  const blocks = (key: string, type: string) => {
+  read.choice("act_fn", ["silu", "swish"], "silu");
+  const blockOutChannels = read.integers("block_out_channels", [64], { most: MOST_WIDTH });
+  if (blockOutChannels.length > MOST_BLOCKS) {
+    throw new ConfigError(
+      `${owner}: config "block_out_channels" has ${blockOutChannels.length} blocks; at most ${MOST_BLOCKS} are supported.`,
+    );
+  }
+  const attending = (key: string, [plain, attends]: readonly [string, string]) => {
     const types = read.strings(
       key,
-      blockOutChannels.map(() => type),
+      blockOutChannels.map(() => plain),
     );
-    if (types.length !== blockOutChannels.length || types.some((name) => name !== type)) {
+    if (types.length !== blockOutChannels.length || types.some((name) => name !== plain && name !== attends)) {
       throw new ConfigError(
-        `${owner}: config "${key}" is ${JSON.stringify(types)}; supported is one ${type} for each of block_out_channels.`,
+        `${owner}: config "${key}" is ${JSON.stringify(types.slice(0, MOST_BLOCKS))}; supported is one ${plain} or ` +
+          `${attends} for each of block_out_channels.`,
       );
     }
+    return types.map((name) => name === attends);
   };
-  blocks("down_block_types", "DownEncoderBlock2D");
-  blocks("up_block_types", "UpDecoderBlock2D");
-  const normNumGroups = read.integer("norm_num_groups", 32);
+  const normNumGroups = read.integer("norm_num_groups", 32, 1, MOST_WIDTH);
   const odd = blockOutChannels.find((channels) => channels % normNumGroups !== 0);
   if (odd) throw new ConfigError(`${owner}: ${odd} channels cannot be normalised in ${normNumGroups} groups.`);
-  return {
-    inChannels: read.integer("in_channels", 3),
-    outChannels: read.integer("out_channels", 3),
-    latentChannels: read.integer("latent_channels", 4),
+  const config = {
+    inChannels: read.integer("in_channels", 3, 1, MOST_WIDTH),
+    outChannels: read.integer("out_channels", 3, 1, MOST_WIDTH),
+    latentChannels: read.integer("latent_channels", 4, 1, MOST_WIDTH),
     blockOutChannels,
-    layersPerBlock: read.integer("layers_per_block", 1),
+    downAttention: attending("down_block_types", ["DownEncoderBlock2D", "AttnDownEncoderBlock2D"]),
+    upAttention: attending("up_block_types", ["UpDecoderBlock2D", "AttnUpDecoderBlock2D"]),
+    layersPerBlock: read.integer("layers_per_block", 1, 1, MOST_LAYERS),
     normNumGroups,
     scalingFactor: read.number("scaling_factor", 0.18215),
-    shiftFactor: read.number("shift_factor", 0),
+    shiftFactor: read.has("shift_factor") ? read.number("shift_factor") : 0,
     useQuantConv: read.boolean("use_quant_conv", true),
     usePostQuantConv: read.boolean("use_post_quant_conv", true),
     midBlockAddAttention: read.boolean("mid_block_add_attention", true),
   };
+  read.finish([...harmless, ...more]);
+  return config;
+}
+
+export function encoderCounts({ blockOutChannels, layersPerBlock: count }: AutoencoderKLConfig): Count[] {
+  return blockOutChannels.flatMap((size, i): Count[] => {
+    const block = `encoder.down_blocks.${i}.resnets`;
+    return [
+      { key: "block_out_channels", tensor: `${block}.0.conv1.weight`, axis: 0, size },
+      { key: "layers_per_block", module: block, count },
+    ];
+  });
+}
+
+/** `resnet`: where in a layer its first convolution is. */
+export function decoderCounts({ blockOutChannels, layersPerBlock }: AutoencoderKLConfig, resnet = "conv1"): Count[] {
+  return blockOutChannels.toReversed().flatMap((size, i): Count[] => {
+    const block = `decoder.up_blocks.${i}.resnets`;
+    return [
+      { key: "layers_per_block", module: block, count: layersPerBlock + 1 },
+      { key: "block_out_channels", tensor: `${block}.0.${resnet}.weight`, axis: 0, size },
+    ];
+  });
 }
 
 /** What diffusers called the attention's projections before all its attentions got the same names. */
@@ -77,15 +124,21 @@ const olderNames: Readonly<Record<string, string>> = {
 
 export function rename(stored: string): string {
   return stored.replace(
-    /(mid_block\.attentions\.0\.)(query|key|value|proj_attn)\./,
+    /(\.attentions\.\d+\.)(query|key|value|proj_attn)\./,
     (_, module: string, name: string) => `${module}${olderNames[name]}.`,
   );
 }
 
 /** The two networks that share a configuration and a file of weights. */
 export const autoencoderKL: Readonly<Record<"encoder" | "decoder", Architecture<AutoencoderKLConfig>>> = {
-  encoder: { className, parseConfig: (raw) => parseConfig(raw), model: encoder, rename },
-  decoder: { className, parseConfig: (raw) => parseConfig(raw), model: decoder, rename },
+  encoder: { className, parseConfig: (raw) => parseConfig(raw), model: encoder, rename, counts: encoderCounts },
+  decoder: {
+    className,
+    parseConfig: (raw) => parseConfig(raw),
+    model: decoder,
+    rename,
+    counts: (config) => decoderCounts(config),
+  },
 };
 
 /** How many times smaller than the picture the latent is, on each side. */
@@ -118,7 +171,10 @@ function midBlock(x: Value, w: Weights, config: AutoencoderKLConfig): Value {
 
 function downBlock(x: Value, w: Weights, index: number, config: AutoencoderKLConfig): Value {
   const out = config.blockOutChannels[index]!;
-  for (let i = 0; i < config.layersPerBlock; i++) x = resnet(x, w.at("resnets").at(i), out, config);
+  for (let i = 0; i < config.layersPerBlock; i++) {
+    x = resnet(x, w.at("resnets").at(i), out, config);
+    if (config.downAttention[index]) x = spatialAttention(x, w.at("attentions").at(i), config);
+  }
   if (index === config.blockOutChannels.length - 1) return x;
   // One row and one column of zeros after the picture only, and none before.
   const padded = pad(x, [0, 0, 0, 0], [0, 0, 1, 1]);
@@ -128,7 +184,10 @@ function downBlock(x: Value, w: Weights, index: number, config: AutoencoderKLCon
 /** `index` counts from the coarsest resolution. */
 function upBlock(x: Value, w: Weights, index: number, config: AutoencoderKLConfig): Value {
   const out = config.blockOutChannels.at(-1 - index)!;
-  for (let i = 0; i <= config.layersPerBlock; i++) x = resnet(x, w.at("resnets").at(i), out, config);
+  for (let i = 0; i <= config.layersPerBlock; i++) {
+    x = resnet(x, w.at("resnets").at(i), out, config);
+    if (config.upAttention[index]) x = spatialAttention(x, w.at("attentions").at(i), config);
+  }
   if (index === config.blockOutChannels.length - 1) return x;
   return upsampleConv(x, w.at("upsamplers").at(0).at("conv"), out);
 }

@@ -3,17 +3,15 @@
  * transformers' CLIPEncoder and the configuration keys of both towers.
  */
 import { ConfigError } from "../errors.ts";
-import { add, attention, gelu, quickGelu } from "../graph/operators.ts";
+import { add, attention } from "../graph/operators.ts";
 import { staticDim, type Value } from "../graph/value.ts";
+import { type Activation, activationNames, activations } from "./activations.ts";
 import type { Stage } from "./architecture.ts";
-import type { ConfigReader } from "./config.ts";
+import { type ConfigReader, MOST_LAYERS, MOST_WIDTH } from "./config.ts";
+import type { Count } from "./counts.ts";
 import { layerNorm, linear } from "./layers.ts";
+import { transformersKeys } from "./transformers-keys.ts";
 import type { Weights } from "./weights.ts";
-
-const activations = {
-  quick_gelu: (x: Value) => quickGelu(x),
-  gelu: (x: Value) => gelu(x),
-} as const;
 
 export interface CLIPEncoderConfig {
   /** hidden_size */
@@ -23,7 +21,7 @@ export interface CLIPEncoderConfig {
   heads: number;
   numLayers: number;
   /** OpenAI's models have the quick one, those that OpenCLIP trained mostly the exact one. */
-  activation: keyof typeof activations;
+  activation: Activation;
   epsilon: number;
 }
 
@@ -33,20 +31,40 @@ export function parseEncoder(
   className: string,
   defaults: Pick<CLIPEncoderConfig, "width" | "inner" | "heads">,
 ): CLIPEncoderConfig {
-  const width = read.integer("hidden_size", defaults.width);
-  const heads = read.integer("num_attention_heads", defaults.heads);
+  const width = read.integer("hidden_size", defaults.width, 1, MOST_WIDTH);
+  const heads = read.integer("num_attention_heads", defaults.heads, 1, MOST_WIDTH);
   if (width % heads !== 0) {
     throw new ConfigError(`${className}: config "hidden_size" ${width} is not ${heads} equal heads.`);
   }
   return {
     width,
-    inner: read.integer("intermediate_size", defaults.inner),
+    inner: read.integer("intermediate_size", defaults.inner, 1, MOST_WIDTH),
     heads,
-    numLayers: read.integer("num_hidden_layers", 12),
-    activation: read.choice("hidden_act", Object.keys(activations) as (keyof typeof activations)[], "quick_gelu"),
+    numLayers: read.integer("num_hidden_layers", 12, 1, MOST_LAYERS),
+    activation: read.choice("hidden_act", activationNames, "quick_gelu"),
     epsilon: read.number("layer_norm_eps", 1e-5),
   };
 }
+
+/** Settings of either tower that change nothing: for training, for texts that are written, and notes. */
+export const harmlessKeys = [
+  ...transformersKeys,
+  "attention_dropout",
+  "bos_token_id",
+  "dropout",
+  "eos_token_id",
+  "gradient_checkpointing",
+  "initializer_factor",
+  "initializer_range",
+  "logit_scale_init_value",
+  "model_type",
+  "pad_token_id",
+  "use_cache",
+];
+
+export const encoderCounts = (tower: string, { numLayers }: CLIPEncoderConfig): Count[] => [
+  { key: "num_hidden_layers", module: `${tower}.encoder.layers`, count: numLayers },
+];
 
 export const describeEncoder = ({ width, inner, heads, numLayers, activation }: CLIPEncoderConfig) =>
   `hidden_size ${width}, num_attention_heads ${heads}, intermediate_size ${inner} (${activation}) and ` +

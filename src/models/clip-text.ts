@@ -4,12 +4,20 @@
  * are those of transformers' CLIPTextModel and CLIPTextModelWithProjection.
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
-import { ArgumentError, ConfigError } from "../errors.ts";
+import { ArgumentError } from "../errors.ts";
 import { add, cast, equal, mul, reduceMax, reduceSum, reshape, slice, where } from "../graph/operators.ts";
 import { constant, input, type Value } from "../graph/value.ts";
 import type { Architecture, Geometry, Stage, StagedModel } from "./architecture.ts";
-import { type CLIPEncoderConfig, describeEncoder, encoderStages, parseEncoder } from "./clip-encoder.ts";
-import { ConfigReader } from "./config.ts";
+import {
+  type CLIPEncoderConfig,
+  describeEncoder,
+  encoderCounts,
+  encoderStages,
+  harmlessKeys,
+  parseEncoder,
+} from "./clip-encoder.ts";
+import { ConfigReader, MOST_WIDTH } from "./config.ts";
+import type { Count } from "./counts.ts";
 import { embedding, layerNorm, linear } from "./layers.ts";
 
 export interface CLIPTextConfig extends CLIPEncoderConfig {
@@ -22,6 +30,9 @@ export interface CLIPTextConfig extends CLIPEncoderConfig {
   projectionWidth: number;
 }
 
+/** Every token is masked from every other: a table of 4096 x 4096. The longest published text is 248. */
+const MOST_POSITIONS = 4096;
+
 /** Stored by some versions: 0, 1, 2, ...; and what a whole CLIPModel has beside this tower. */
 const ignores = /(\.position_ids|^logit_scale|^text_projection\.weight)$|^(vision_model|visual_projection)\./;
 
@@ -32,6 +43,7 @@ export const clipText: Architecture<CLIPTextConfig> = {
   // transformers 5 stores this class, and no other, without the tower's name.
   rename: (stored) => (/^(embeddings|encoder|final_layer_norm)\./.test(stored) ? `text_model.${stored}` : stored),
   ignores,
+  counts: textCounts,
 };
 
 export const clipTextWithProjection: Architecture<CLIPTextConfig> = {
@@ -39,21 +51,37 @@ export const clipTextWithProjection: Architecture<CLIPTextConfig> = {
   parseConfig: (raw) => parseTextConfig(raw, clipTextWithProjection.className),
   model: (config, geometry) => projectedTextModel(clipTextWithProjection.className, config, geometry),
   ignores: /(\.position_ids|^logit_scale)$|^(vision_model|visual_projection)\./,
+  counts: textCounts,
 };
 
 export function parseTextConfig(raw: RawConfig, className: string): CLIPTextConfig {
   const read = new ConfigReader(raw, className);
   const encoder = parseEncoder(read, className, { width: 512, inner: 2048, heads: 8 });
-  const vocabSize = read.integer("vocab_size", 49408);
-  // transformers compares ids as 32-bit integers; here they are compared as float32, exact up to 2^24.
-  if (vocabSize > 2 ** 24) throw new ConfigError(`${className}: config "vocab_size" is ${vocabSize}, more than 2^24.`);
-  return {
+  const config = {
     ...encoder,
-    vocabSize,
-    maxPositions: read.integer("max_position_embeddings", 77),
+    // transformers compares ids as 32-bit integers; here they are compared as float32, exact up to the limit of 2^24.
+    vocabSize: read.integer("vocab_size", 49408),
+    maxPositions: read.integer("max_position_embeddings", 77, 1, MOST_POSITIONS),
     eosTokenId: read.integer("eos_token_id", 49407, 0),
-    projectionWidth: read.integer("projection_dim", 512),
+    projectionWidth: read.integer("projection_dim", 512, 1, MOST_WIDTH),
   };
+  read.finish(harmlessKeys);
+  return config;
+}
+
+export function textCounts(config: CLIPTextConfig): Count[] {
+  const tables = "text_model.embeddings";
+  return [
+    ...encoderCounts("text_model", config),
+    { key: "hidden_size", tensor: `${tables}.token_embedding.weight`, axis: 1, size: config.width },
+    { key: "vocab_size", tensor: `${tables}.token_embedding.weight`, axis: 0, size: config.vocabSize },
+    {
+      key: "max_position_embeddings",
+      tensor: `${tables}.position_embedding.weight`,
+      axis: 0,
+      size: config.maxPositions,
+    },
+  ];
 }
 
 /**

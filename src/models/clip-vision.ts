@@ -8,8 +8,16 @@ import { ConfigError } from "../errors.ts";
 import { add, conv2d, pad, reshape, slice, transpose } from "../graph/operators.ts";
 import { input } from "../graph/value.ts";
 import type { Architecture, Geometry, Stage, StagedModel } from "./architecture.ts";
-import { type CLIPEncoderConfig, describeEncoder, encoderStages, parseEncoder } from "./clip-encoder.ts";
-import { ConfigReader } from "./config.ts";
+import {
+  type CLIPEncoderConfig,
+  describeEncoder,
+  encoderCounts,
+  encoderStages,
+  harmlessKeys,
+  parseEncoder,
+} from "./clip-encoder.ts";
+import { ConfigReader, MOST_WIDTH } from "./config.ts";
+import type { Count } from "./counts.ts";
 import { layerNorm, linear } from "./layers.ts";
 
 export interface CLIPVisionConfig extends CLIPEncoderConfig {
@@ -27,23 +35,36 @@ export const clipVisionWithProjection: Architecture<CLIPVisionConfig> = {
   model: (config, geometry) => visionModel(clipVisionWithProjection.className, config, geometry),
   // Stored by some versions: 0, 1, 2, ...; and what a whole CLIPModel has beside this tower.
   ignores: /(\.position_ids|^logit_scale)$|^(text_model|text_projection)\./,
+  counts: visionCounts,
 };
 
 export function parseVisionConfig(raw: RawConfig, className: string): CLIPVisionConfig {
   const read = new ConfigReader(raw, className);
   const config = {
     ...parseEncoder(read, className, { width: 768, inner: 3072, heads: 12 }),
-    imageSize: read.integer("image_size", 224),
-    patchSize: read.integer("patch_size", 32),
-    inChannels: read.integer("num_channels", 3),
-    projectionWidth: read.integer("projection_dim", 512),
+    imageSize: read.side("image_size", 224),
+    patchSize: read.side("patch_size", 32),
+    inChannels: read.integer("num_channels", 3, 1, MOST_WIDTH),
+    projectionWidth: read.integer("projection_dim", 512, 1, MOST_WIDTH),
   };
+  read.finish(harmlessKeys);
   if (config.patchSize > config.imageSize) {
     throw new ConfigError(
       `${className}: config "patch_size" ${config.patchSize} is larger than image_size ${config.imageSize}.`,
     );
   }
   return config;
+}
+
+export function visionCounts(config: CLIPVisionConfig): Count[] {
+  const tables = "vision_model.embeddings";
+  const positions = 1 + Math.floor(config.imageSize / config.patchSize) ** 2;
+  return [
+    ...encoderCounts("vision_model", config),
+    { key: "hidden_size", tensor: `${tables}.patch_embedding.weight`, axis: 0, size: config.width },
+    { key: "patch_size", tensor: `${tables}.patch_embedding.weight`, axis: 3, size: config.patchSize },
+    { key: "image_size", tensor: `${tables}.position_embedding.weight`, axis: 0, size: positions },
+  ];
 }
 
 /**

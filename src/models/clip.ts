@@ -5,8 +5,8 @@
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ConfigError } from "../errors.ts";
 import type { Architecture } from "./architecture.ts";
-import { type CLIPTextConfig, parseTextConfig, projectedTextModel } from "./clip-text.ts";
-import { type CLIPVisionConfig, parseVisionConfig, visionModel } from "./clip-vision.ts";
+import { type CLIPTextConfig, parseTextConfig, projectedTextModel, textCounts } from "./clip-text.ts";
+import { type CLIPVisionConfig, parseVisionConfig, visionCounts, visionModel } from "./clip-vision.ts";
 
 const className = "CLIPModel";
 /** Positions that some versions store, and the temperature of training. */
@@ -19,12 +19,14 @@ export const clip: Readonly<{ text: Architecture<CLIPTextConfig>; image: Archite
     parseConfig: (raw) => parseTextConfig(part(raw, "text_config"), className),
     model: (config, geometry) => projectedTextModel(className, config, geometry),
     ignores,
+    counts: textCounts,
   },
   image: {
     className,
     parseConfig: (raw) => parseVisionConfig(part(raw, "vision_config"), className),
     model: (config, geometry) => visionModel(className, config, geometry),
     ignores,
+    counts: visionCounts,
   },
 };
 

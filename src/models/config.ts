@@ -2,9 +2,20 @@
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ConfigError } from "../errors.ts";
 
+/** Limits of what a configuration may say, far above every published model: what is beyond is a damaged or hostile file. */
+export const MOST_LAYERS = 4096;
+/** Channels, widths, heads. */
+export const MOST_WIDTH = 2 ** 17;
+/** Elements of a latent's or picture's side that is a model's own size. */
+export const MOST_SIDE = 4096;
+/** Of everything that has no limit of its own: rows of a vocabulary, of a table of labels. */
+const MOST = 2 ** 24;
+
+/** Reads one class's keys, and remembers which: `finish` refuses those that nobody asked for. */
 export class ConfigReader {
   readonly #raw: RawConfig;
   readonly #className: string;
+  readonly #known = new Set<string>();
 
   constructor(raw: RawConfig, className: string) {
     this.#raw = raw;
@@ -12,15 +23,28 @@ export class ConfigReader {
   }
 
   has(key: string): boolean {
-    return this.#raw[key] !== undefined && this.#raw[key] !== null;
+    const value = this.#own(key);
+    return value !== undefined && value !== null;
   }
 
-  /** A whole number of at least `least`; `fallback` where the key is missing or null. */
-  integer(key: string, fallback?: number, least = 1): number {
+  /** Whether the file has the key with null, which is not the class's default: diffusers passes None on. */
+  isNull(key: string): boolean {
+    return this.#own(key) === null;
+  }
+
+  /** A whole number from `least` to `most`; `fallback` where the key is missing. */
+  integer(key: string, fallback?: number, least = 1, most = MOST): number {
     const value = this.#value(key, fallback);
-    if (!Number.isSafeInteger(value) || (value as number) < least)
-      this.#refuse(key, value, `a whole number of at least ${least}`);
-    return value as number;
+    if (!isWhole(value, least, most)) this.#refuse(key, value, wholeNumber(least, most));
+    return value;
+  }
+
+  /** The side of a square: a number, or a list of two equal ones. */
+  side(key: string, fallback?: number): number {
+    const value = this.#value(key, fallback);
+    const [side, other] = Array.isArray(value) && value.length === 2 ? value : [value, value];
+    if (!isWhole(side, 1, MOST_SIDE) || other !== side) this.#refuse(key, value, wholeNumber(1, MOST_SIDE));
+    return side;
   }
 
   number(key: string, fallback?: number): number {
@@ -29,26 +53,40 @@ export class ConfigReader {
     return value as number;
   }
 
+  /** null is what Python takes it for, false. */
   boolean(key: string, fallback?: boolean): boolean {
-    const value = this.#value(key, fallback);
+    const value = this.isNull(key) ? false : this.#value(key, fallback);
     if (typeof value !== "boolean") this.#refuse(key, value, "true or false");
     return value as boolean;
   }
 
-  integers(key: string, fallback?: readonly number[]): readonly number[] {
+  /** One answer for all of `count` blocks, or a list with one for each. */
+  booleanPerBlock(key: string, count: number, fallback: boolean): readonly boolean[] {
+    const value = this.isNull(key) ? false : this.#value(key, fallback);
+    const list = Array.isArray(value) ? value : new Array<unknown>(count).fill(value);
+    const fine = list.length === count && list.every((item) => typeof item === "boolean");
+    if (!fine) this.#refuse(key, value, `true or false, or a list of ${count} of them`);
+    return list as readonly boolean[];
+  }
+
+  integers(key: string, fallback?: readonly number[], { least = 1, most = MOST } = {}): readonly number[] {
     const value = this.#value(key, fallback);
-    const fine =
-      Array.isArray(value) && value.length > 0 && value.every((item) => Number.isSafeInteger(item) && item > 0);
-    if (!fine) this.#refuse(key, value, "a list of positive whole numbers");
+    const fine = Array.isArray(value) && value.length > 0 && value.every((item) => isWhole(item, least, most));
+    if (!fine) this.#refuse(key, value, `a list of whole numbers from ${least} to ${most}`);
     return value as readonly number[];
   }
 
   /** One whole number for all of `count` blocks, or a list with one for each. */
-  integerPerBlock(key: string, count: number, fallback?: number | readonly number[]): readonly number[] {
+  integerPerBlock(
+    key: string,
+    count: number,
+    fallback?: number | readonly number[],
+    most: number = MOST,
+  ): readonly number[] {
     const value = this.#value(key, fallback);
     const list = Array.isArray(value) ? value : new Array<unknown>(count).fill(value);
-    const fine = list.length === count && list.every((item) => Number.isSafeInteger(item) && item > 0);
-    if (!fine) this.#refuse(key, value, `a positive whole number, or a list of ${count} of them`);
+    const fine = list.length === count && list.every((item) => isWhole(item, 1, most));
+    if (!fine) this.#refuse(key, value, `${wholeNumber(1, most)}, or a list of ${count} of them`);
     return list as readonly number[];
   }
 
@@ -67,23 +105,77 @@ export class ConfigReader {
     return value as T;
   }
 
-  /** Refuses a setting that would change the result and is not served. */
+  /** The same, where null has a meaning of its own. */
+  choiceOrNull<T extends string>(key: string, supported: readonly T[], fallback: T | null): T | null {
+    if (this.isNull(key) || (!this.has(key) && fallback === null)) return null;
+    return this.choice(key, supported, fallback ?? undefined);
+  }
+
+  /** Refuses a setting that would change the result and is not served; false and null are the same "no". */
   require(
     key: string,
     only: string | number | boolean | null,
     fallback: string | number | boolean | null = only,
   ): void {
-    const value = this.#raw[key] ?? fallback;
-    if (value !== only) this.#refuse(key, value, JSON.stringify(only));
+    const value = this.#own(key) ?? fallback;
+    if (value !== only && !(only === null && value === false)) this.#refuse(key, value, JSON.stringify(only));
   }
 
+  /**
+   * Throws ConfigError for a key that was not asked for and is not in `harmless`: what it means is not known, so neither is
+   * whether the result is right without it. Keys that are null or false say that something is not there, and pass; so do
+   * those with an underscore in front, which are notes.
+   */
+  finish(harmless: readonly string[]): void {
+    const strange = Object.keys(this.#raw).filter((key) => {
+      const value = this.#raw[key];
+      const off = value === null || value === false;
+      return !off && !key.startsWith("_") && !this.#known.has(key) && !harmless.includes(key);
+    });
+    if (strange.length === 0) return;
+    const list = strange.slice(0, 10).map((key) => `"${key}" (${shown(this.#raw[key])})`);
+    const more = strange.length > list.length ? ` and ${strange.length - list.length} more` : "";
+    throw new ConfigError(
+      `${this.#className}: config has ${list.join(", ")}${more}, which this version does not know. ` +
+        "If you are sure that the result does not depend on it, take it out of the file or put an underscore in front.",
+    );
+  }
+
+  /** Names come out of a file: only its own keys count. */
+  #own(key: string): unknown {
+    this.#known.add(key);
+    return Object.hasOwn(this.#raw, key) ? this.#raw[key] : undefined;
+  }
+
+  /** The file's value, null too; `fallback` where it has none. */
   #value(key: string, fallback: unknown): unknown {
-    const value = this.#raw[key] ?? fallback;
+    const own = this.#own(key);
+    const value = own === undefined ? fallback : own;
     if (value === undefined) throw new ConfigError(`${this.#className}: config has no "${key}".`);
     return value;
   }
 
   #refuse(key: string, value: unknown, wanted: string): never {
-    throw new ConfigError(`${this.#className}: config "${key}" is ${JSON.stringify(value)}; supported is ${wanted}.`);
+    throw new ConfigError(`${this.#className}: config "${key}" is ${shown(value)}; supported is ${wanted}.`);
   }
+}
+
+function isWhole(value: unknown, least: number, most: number): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most;
+}
+
+const wholeNumber = (least: number, most: number) =>
+  most === MOST
+    ? `a whole number of at least ${least} (and at most ${MOST})`
+    : `a whole number from ${least} to ${most}`;
+
+/** A value as an error shows it; a file's may be as long as it likes. */
+function shown(value: unknown): string {
+  let text: string;
+  try {
+    text = JSON.stringify(value) ?? String(value);
+  } catch {
+    text = "nested too deeply to be shown";
+  }
+  return text.length > 200 ? `${text.slice(0, 200)}...` : text;
 }

@@ -20,10 +20,12 @@ import {
 } from "./layers.ts";
 import {
   describePatchTransformer,
+  harmlessKeys,
   type PatchTransformerConfig,
   parsePatchTransformer,
   patchEmbedding,
   patchGrid,
+  transformerCounts,
   unpatchify,
 } from "./patch-transformer.ts";
 import type { Weights } from "./weights.ts";
@@ -42,14 +44,17 @@ export const dit: Architecture<DiTConfig> = {
   className: "DiTTransformer2DModel",
   parseConfig,
   model,
+  counts: transformerCounts,
   // The table of sines and cosines, which some versions store.
   ignores: /^pos_embed\.pos_embed$/,
 };
 
 function parseConfig(raw: RawConfig): DiTConfig {
   const read = new ConfigReader(raw, dit.className);
-  const config = parsePatchTransformer(raw, dit.className, "ada_norm_zero", { sampleSize: 32, normEps: 1e-5 });
-  return { ...config, numClasses: read.integer("num_embeds_ada_norm", 1000) };
+  const common = parsePatchTransformer(read, raw, dit.className, "ada_norm_zero", { sampleSize: 32, normEps: 1e-5 });
+  const config = { ...common, numClasses: read.integer("num_embeds_ada_norm", 1000) };
+  read.finish(harmlessKeys);
+  return config;
 }
 
 /**
@@ -92,7 +97,7 @@ function model(config: DiTConfig, geometry: Geometry): StagedModel {
 
 /** Timestep and class as one vector [batch, width]. */
 function condition({ timestep, classLabels }: Features, w: Weights, { width, numClasses }: DiTConfig): Value {
-  const frequencies = sinusoidalEmbedding(timestep!, FREQUENCIES, 1);
+  const frequencies = sinusoidalEmbedding(timestep!, FREQUENCIES, { shift: 1 });
   const time = timestepEmbedding(frequencies, w.at("timestep_embedder"), width);
   return add(time, embedding(classLabels!, w.at("class_embedder").at("embedding_table"), numClasses + 1, width));
 }

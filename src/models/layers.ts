@@ -83,11 +83,19 @@ export function attentionLayer(
   return linear(attention(q, k, v, heads, mask), w.at("to_out").at(0), staticDim(x, -1, "attention"));
 }
 
-/**
- * Sinusoids of `values` [n] -> [n, width], cosines first as diffusers' models have them. Frequencies fall from 1 to
- * 1/10000; `shift` is diffusers' downscale_freq_shift.
- */
-export function sinusoidalEmbedding(values: Value, width: number, shift = 0): Value {
+export interface SinusoidOptions {
+  /** diffusers' downscale_freq_shift, 0 unless given. */
+  shift?: number;
+  /** Sines before cosines: diffusers' flip_sin_to_cos false. */
+  sinesFirst?: boolean;
+}
+
+/** Sinusoids of `values` [n] -> [n, width], of an even width. Frequencies fall from 1 to 1/10000. */
+export function sinusoidalEmbedding(
+  values: Value,
+  width: number,
+  { shift = 0, sinesFirst = false }: SinusoidOptions = {},
+): Value {
   const half = width / 2;
   // Rounded where PyTorch rounds: at timestep 1000 a frequency's last bit is 6e-5 of the angle.
   const step = Math.fround(-Math.log(10000));
@@ -95,7 +103,7 @@ export function sinusoidalEmbedding(values: Value, width: number, shift = 0): Va
     Math.exp(Math.fround(Math.fround(step * i) / (half - shift))),
   );
   const angles = mul(reshape(values, [values.shape[0]!, 1]), constant(frequencies, [1, half], "float32"));
-  return concat([cos(angles), sin(angles)], -1);
+  return concat(sinesFirst ? [sin(angles), cos(angles)] : [cos(angles), sin(angles)], -1);
 }
 
 /** linear_1, SiLU, linear_2: diffusers' TimestepEmbedding, `width` wide inside. */

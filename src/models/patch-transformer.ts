@@ -1,10 +1,11 @@
 /** What transformers over patches of a picture share (DiT, PixArt): their configuration, patches in, patches out. */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
-import { ArgumentError } from "../errors.ts";
+import { ArgumentError, ConfigError } from "../errors.ts";
 import { add, reshape, transpose } from "../graph/operators.ts";
 import { constant, type Value } from "../graph/value.ts";
 import type { Geometry } from "./architecture.ts";
-import { ConfigReader } from "./config.ts";
+import { type ConfigReader, MOST_LAYERS, MOST_WIDTH } from "./config.ts";
+import type { Count } from "./counts.ts";
 import { conv } from "./layers.ts";
 import type { Weights } from "./weights.ts";
 
@@ -29,13 +30,13 @@ export const olderClassName = "Transformer2DModel";
 
 /** Reads the common keys. `defaults` are the class's own; the older class has none for what the model depends on. */
 export function parsePatchTransformer(
+  read: ConfigReader,
   raw: RawConfig,
   className: string,
   normType: string,
   defaults: { outChannels?: number; sampleSize: number; normEps: number },
 ): PatchTransformerConfig {
   const older = raw["_class_name"] === olderClassName;
-  const read = new ConfigReader(raw, className);
   read.require("norm_type", normType, older ? "layer_norm" : normType);
   read.require("activation_fn", "gelu-approximate", older ? "geglu" : "gelu-approximate");
   read.require("norm_elementwise_affine", false, older);
@@ -44,21 +45,49 @@ export function parsePatchTransformer(
   read.require("only_cross_attention", false);
   read.require("num_vector_embeds", null);
   const own = <T>(value: T) => (older ? undefined : value);
-  const heads = read.integer("num_attention_heads", 16);
-  const headDim = read.integer("attention_head_dim", older ? 88 : 72);
-  const inChannels = read.integer("in_channels", own(4));
+  const heads = read.integer("num_attention_heads", 16, 1, MOST_WIDTH);
+  const headDim = read.integer("attention_head_dim", older ? 88 : 72, 1, MOST_WIDTH);
+  const width = heads * headDim;
+  // Half of the position embedding is for rows, half for columns, and half of each is cosines.
+  if (width > MOST_WIDTH || width % 4 !== 0) {
+    throw new ConfigError(
+      `${className}: ${heads} heads (config "num_attention_heads") of ${headDim} ("attention_head_dim") make a width of ` +
+        `${width}; supported is a multiple of 4 up to ${MOST_WIDTH}.`,
+    );
+  }
+  const inChannels = read.integer("in_channels", own(4), 1, MOST_WIDTH);
+  const outChannels = read.isNull("out_channels") ? inChannels : (own(defaults.outChannels) ?? inChannels);
   return {
     heads,
-    width: heads * headDim,
+    width,
     inChannels,
-    outChannels: read.integer("out_channels", own(defaults.outChannels) ?? inChannels),
-    numLayers: read.integer("num_layers", older ? 1 : 28),
+    outChannels: read.has("out_channels") ? read.integer("out_channels", undefined, 1, MOST_WIDTH) : outChannels,
+    numLayers: read.integer("num_layers", older ? 1 : 28, 1, MOST_LAYERS),
     attentionBias: read.boolean("attention_bias", !older),
-    sampleSize: read.integer("sample_size", own(defaults.sampleSize)),
-    patchSize: read.integer("patch_size", own(2)),
+    sampleSize: read.side("sample_size", own(defaults.sampleSize)),
+    patchSize: read.integer("patch_size", own(2), 1, 256),
     normEps: read.number("norm_eps", older ? 1e-5 : defaults.normEps),
     interpolationScale: 1,
   };
+}
+
+/** Settings that change nothing here: for training, for precisions below float32, and of other kinds of this class. */
+export const harmlessKeys = [
+  "dropout",
+  "norm_num_groups",
+  "num_vector_embeds",
+  "upcast_attention",
+  "use_linear_projection",
+];
+
+export function transformerCounts({ numLayers, width, patchSize, inChannels }: PatchTransformerConfig): Count[] {
+  const tensor = "pos_embed.proj.weight";
+  return [
+    { key: "num_layers", module: "transformer_blocks", count: numLayers },
+    { key: "num_attention_heads", tensor, axis: 0, size: width },
+    { key: "in_channels", tensor, axis: 1, size: inChannels },
+    { key: "patch_size", tensor, axis: 3, size: patchSize },
+  ];
 }
 
 /** The configuration values that decide the shapes of the weights, for error messages. */
@@ -70,12 +99,21 @@ export function describePatchTransformer(config: PatchTransformerConfig): string
   );
 }
 
-/** Rows and columns of patches. Throws ArgumentError for a latent that does not divide into patches. */
+/** Values of a table of positions: 1 GB, and 40 times what PixArt needs at 4096 x 4096 pixels. */
+const MOST_POSITIONS = 2 ** 28;
+
+/** Rows and columns of patches. Throws ArgumentError for a latent that does not divide into patches, or into too many. */
 export function patchGrid({ height, width }: Geometry, config: PatchTransformerConfig): [number, number] {
-  return [height ?? config.sampleSize, width ?? config.sampleSize].map((size) => {
+  const sides = [height ?? config.sampleSize, width ?? config.sampleSize].map((size) => {
     if (Number.isInteger(size / config.patchSize) && size > 0) return size / config.patchSize;
     throw new ArgumentError(`A latent's side of ${size} is not a multiple of patch_size ${config.patchSize}.`);
   }) as [number, number];
+  const [rows, columns] = sides;
+  if (rows * columns * config.width <= MOST_POSITIONS) return sides;
+  throw new ArgumentError(
+    `${rows} x ${columns} patches of width ${config.width} are too many: their places would take ` +
+      `${rows * columns * config.width} values, at most ${MOST_POSITIONS} are supported. Ask for a smaller picture.`,
+  );
 }
 
 /** latent [batch, channels, height, width] -> tokens [batch, rows * columns, width], position added. */

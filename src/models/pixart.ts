@@ -8,7 +8,7 @@ import { ArgumentError } from "../errors.ts";
 import { add, concat, expand, gelu, mul, reshape, silu, split, sub } from "../graph/operators.ts";
 import { input, staticDim, type Value } from "../graph/value.ts";
 import type { Architecture, Features, Geometry, Stage, StagedModel } from "./architecture.ts";
-import { ConfigReader } from "./config.ts";
+import { ConfigReader, MOST_WIDTH } from "./config.ts";
 import {
   attentionLayer,
   feedForward,
@@ -20,17 +20,21 @@ import {
 } from "./layers.ts";
 import {
   describePatchTransformer,
+  harmlessKeys,
   type PatchTransformerConfig,
   parsePatchTransformer,
   patchEmbedding,
   patchGrid,
+  transformerCounts,
   unpatchify,
 } from "./patch-transformer.ts";
 import type { Weights } from "./weights.ts";
 
 export interface PixArtConfig extends PatchTransformerConfig {
-  /** Width of the text encoder's output. */
-  captionChannels: number;
+  /** Width of the text encoder's output, which is projected to the transformer's; null if it is attended to as it is. */
+  captionChannels: number | null;
+  /** Width of what the blocks attend to. */
+  contextWidth: number;
   /** Whether the picture's size and shape are inputs (PixArt-alpha at 1024 pixels). */
   useAdditionalConditions: boolean;
 }
@@ -44,6 +48,7 @@ export const pixart: Architecture<PixArtConfig> = {
   className: "PixArtTransformer2DModel",
   parseConfig,
   model,
+  counts: transformerCounts,
   // The table of sines and cosines, which some versions store.
   ignores: /^pos_embed\.pos_embed$/,
 };
@@ -51,14 +56,24 @@ export const pixart: Architecture<PixArtConfig> = {
 function parseConfig(raw: RawConfig): PixArtConfig {
   const read = new ConfigReader(raw, pixart.className);
   const defaults = { outChannels: 8, sampleSize: 128, normEps: 1e-6 };
-  const config = parsePatchTransformer(raw, pixart.className, "ada_norm_single", defaults);
-  read.require("cross_attention_dim", config.width);
-  return {
-    ...config,
-    captionChannels: read.integer("caption_channels"),
-    interpolationScale: read.number("interpolation_scale", Math.max(Math.floor(config.sampleSize / 64), 1)),
-    useAdditionalConditions: read.boolean("use_additional_conditions", config.sampleSize === 128),
+  const common = parsePatchTransformer(read, raw, pixart.className, "ada_norm_single", defaults);
+  const contextWidth = read.integer("cross_attention_dim", 1152, 1, MOST_WIDTH);
+  const projected = read.has("caption_channels");
+  // What a projection makes of the text has the transformer's width.
+  if (projected) read.require("cross_attention_dim", common.width, 1152);
+  const scale = Math.max(Math.floor(common.sampleSize / 64), 1);
+  const own = (key: string) => read.has(key);
+  const config = {
+    ...common,
+    captionChannels: projected ? read.integer("caption_channels", undefined, 1, MOST_WIDTH) : null,
+    contextWidth,
+    interpolationScale: own("interpolation_scale") ? read.number("interpolation_scale") : scale,
+    useAdditionalConditions: own("use_additional_conditions")
+      ? read.boolean("use_additional_conditions")
+      : common.sampleSize === 128,
   };
+  read.finish([...harmlessKeys, "num_embeds_ada_norm"]);
+  return config;
 }
 
 /**
@@ -78,7 +93,7 @@ function model(config: PixArtConfig, geometry: Geometry): StagedModel {
     inputs: {
       hiddenStates: input("hiddenStates", [batch, config.inChannels, height, width]),
       timestep: input("timestep", [batch]),
-      encoderHiddenStates: input("encoderHiddenStates", [batch, tokens, config.captionChannels]),
+      encoderHiddenStates: input("encoderHiddenStates", [batch, tokens, config.captionChannels ?? config.contextWidth]),
       encoderAttentionMask: input("encoderAttentionMask", [batch, tokens]),
       ...(config.useAdditionalConditions && {
         resolution: input("resolution", [batch, 2]),
@@ -144,10 +159,10 @@ function embedTimestep({ timestep, resolution, aspectRatio }: Features, w: Weigh
 }
 
 /**
- * The text, projected to the transformer's width: `captionProjection` [batch, tokens, width], and what hides its
+ * The text, projected to the transformer's width if it has a projection: `captionProjection` [batch, tokens, width], and what hides its
  * padding from `patches` queries: `captionBias` [batch, 1, patches, tokens].
  */
-function captionStage({ width }: PixArtConfig, patches: number): Stage {
+function captionStage({ width, captionChannels }: PixArtConfig, patches: number): Stage {
   return {
     name: "caption_projection",
     axis: "whole",
@@ -155,11 +170,9 @@ function captionStage({ width }: PixArtConfig, patches: number): Stage {
     writes: ["captionProjection", "captionBias"],
     build: ({ encoderHiddenStates, encoderAttentionMask: mask }, weights) => {
       const w = weights.at("caption_projection");
-      const captionProjection = linear(
-        gelu(linear(encoderHiddenStates!, w.at("linear_1"), width), "tanh"),
-        w.at("linear_2"),
-        width,
-      );
+      const project = (text: Value) =>
+        linear(gelu(linear(text, w.at("linear_1"), width), "tanh"), w.at("linear_2"), width);
+      const captionProjection = captionChannels === null ? encoderHiddenStates! : project(encoderHiddenStates!);
       const [batch, tokens] = mask!.shape;
       const bias = reshape(mul(sub(1, mask!), HIDDEN), [batch!, 1, 1, tokens!]);
       return { captionProjection, captionBias: expand(bias, [1, 1, patches, 1]) };

@@ -7,6 +7,7 @@ import { type Dim, describe, type Value } from "../graph/value.ts";
 import type { Runtime, Session, SessionOptions, WeightLocations } from "../runtime/runtime.ts";
 import type { Tensor } from "../tensor.ts";
 import { type Architecture, describeModel, type Geometry, type StagedModel, weightShapes } from "./architecture.ts";
+import { checkCounts } from "./counts.ts";
 import { asInputs, buildStages, neededAfter, pick } from "./features.ts";
 import { checkpointWeights, type WeightSource, Weights, weightLocations } from "./weights.ts";
 
@@ -177,8 +178,9 @@ export async function loadModel<Config>(
   geometry: Geometry,
   options: StagedOptions = {},
 ): Promise<StagedSession> {
-  const model = architecture.model(config, geometry);
   const weights = namedWeights(architecture, files);
+  checkCounts(architecture.counts?.(config) ?? [], weights);
+  const model = architecture.model(config, geometry);
   checkWeights(weights, weightShapes(model), describeModel(model), () => true);
   const source = checkpointWeights(weights, describeModel(model));
   return StagedSession.compile(runtime, model, source, weightLocations(weights), options);

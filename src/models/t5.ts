@@ -4,31 +4,15 @@
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
-import {
-  add,
-  attention,
-  div,
-  gather,
-  gelu,
-  mul,
-  reduceMean,
-  relu,
-  reshape,
-  sqrt,
-  sub,
-  transpose,
-} from "../graph/operators.ts";
+import { add, attention, div, gather, mul, reduceMean, reshape, sqrt, sub, transpose } from "../graph/operators.ts";
 import { constant, input, staticDim, type Value } from "../graph/value.ts";
+import { type Activation, activationNames, activations } from "./activations.ts";
 import type { Architecture, Geometry, Stage, StagedModel } from "./architecture.ts";
-import { ConfigReader } from "./config.ts";
+import { ConfigReader, MOST_LAYERS, MOST_WIDTH } from "./config.ts";
+import type { Count } from "./counts.ts";
 import { embedding, linear } from "./layers.ts";
+import { transformersKeys } from "./transformers-keys.ts";
 import type { Weights } from "./weights.ts";
-
-const activations = {
-  "gated-gelu": (x: Value) => gelu(x, "tanh"),
-  gelu: (x: Value) => gelu(x),
-  relu,
-} as const;
 
 export interface T5Config {
   vocabSize: number;
@@ -40,11 +24,16 @@ export interface T5Config {
   /** d_kv: width of a head; all heads together need not be as wide as the model. */
   headWidth: number;
   numLayers: number;
-  feedForward: keyof typeof activations;
+  activation: Activation;
+  /** Whether a second linear layer is multiplied with what the activation gives. */
+  gated: boolean;
   epsilon: number;
   numBuckets: number;
   maxDistance: number;
 }
+
+/** Each token has a position bias to each other: 4096 tokens of 64 heads are 4 GB. */
+const MOST_TOKENS = 4096;
 
 /** Added to the attention scores of padding: the most negative float. */
 const HIDDEN = -3.4028234663852886e38;
@@ -53,20 +42,35 @@ export const t5: Architecture<T5Config> = {
   className: "T5EncoderModel",
   parseConfig,
   model,
+  counts,
   // transformers ties the two and stores either or both; a whole T5 has a decoder too.
   rename: (stored) => (stored === "encoder.embed_tokens.weight" ? "shared.weight" : stored),
   ignores: /^(decoder\.|lm_head\.|encoder\.embed_tokens\.weight$)/,
 };
 
+/** Settings that change nothing in the encoder: for training, for the decoder, and notes. */
+const harmless = [
+  ...transformersKeys,
+  "classifier_dropout",
+  "decoder_start_token_id",
+  "dropout_rate",
+  "eos_token_id",
+  "initializer_factor",
+  "is_decoder",
+  "is_encoder_decoder",
+  "n_positions",
+  "num_decoder_layers",
+  "output_past",
+  "pad_token_id",
+  "scale_decoder_outputs",
+  "tie_word_embeddings",
+  "use_cache",
+];
+
 function parseConfig(raw: RawConfig): T5Config {
   const read = new ConfigReader(raw, t5.className);
-  if (raw["model_type"] !== undefined) read.require("model_type", "t5");
-  const feedForward = read.choice(
-    "feed_forward_proj",
-    Object.keys(activations) as (keyof typeof activations)[],
-    "relu",
-  );
-  const numBuckets = read.integer("relative_attention_num_buckets", 32, 4);
+  if (read.has("model_type")) read.require("model_type", "t5");
+  const numBuckets = read.integer("relative_attention_num_buckets", 32, 4, 4096);
   const maxDistance = read.integer("relative_attention_max_distance", 128);
   if (numBuckets % 4 !== 0 || maxDistance <= numBuckets / 4) {
     throw new ConfigError(
@@ -74,18 +78,40 @@ function parseConfig(raw: RawConfig): T5Config {
         "supported is a multiple of 4 that is less than four times the distance.",
     );
   }
-  return {
+  const config = {
     vocabSize: read.integer("vocab_size", 32128),
-    width: read.integer("d_model", 512),
-    inner: read.integer("d_ff", 2048),
-    heads: read.integer("num_heads", 8),
-    headWidth: read.integer("d_kv", 64),
-    numLayers: read.integer("num_layers", 6),
-    feedForward,
+    width: read.integer("d_model", 512, 1, MOST_WIDTH),
+    inner: read.integer("d_ff", 2048, 1, MOST_WIDTH),
+    heads: read.integer("num_heads", 8, 1, MOST_WIDTH),
+    headWidth: read.integer("d_kv", 64, 1, MOST_WIDTH),
+    numLayers: read.integer("num_layers", 6, 1, MOST_LAYERS),
+    ...parseFeedForward(read),
     epsilon: read.number("layer_norm_epsilon", 1e-6),
     numBuckets,
     maxDistance,
   };
+  read.finish(harmless);
+  return config;
+}
+
+/** "gated-gelu" is the tanh form, which other names say themselves; `dense_act_fn` and `is_gated_act` overrule the name. */
+function parseFeedForward(read: ConfigReader): Pick<T5Config, "activation" | "gated"> {
+  const kinds = activationNames.flatMap((name) => [name, `gated-${name}` as const]);
+  const kind = read.choice("feed_forward_proj", kinds, "relu");
+  const gated = kind.startsWith("gated-");
+  const name = kind === "gated-gelu" ? "gelu_new" : (kind.replace("gated-", "") as Activation);
+  return {
+    activation: read.has("dense_act_fn") ? read.choice("dense_act_fn", activationNames) : name,
+    gated: read.has("is_gated_act") ? read.boolean("is_gated_act") : gated,
+  };
+}
+
+function counts({ numLayers, vocabSize, width }: T5Config): Count[] {
+  return [
+    { key: "num_layers", module: "encoder.block", count: numLayers },
+    { key: "vocab_size", tensor: "shared.weight", axis: 0, size: vocabSize },
+    { key: "d_model", tensor: "shared.weight", axis: 1, size: width },
+  ];
 }
 
 /**
@@ -94,11 +120,15 @@ function parseConfig(raw: RawConfig): T5Config {
  */
 function model(config: T5Config, { batch, tokens }: Geometry): StagedModel {
   if (tokens === undefined) throw new ArgumentError(`${t5.className}: how many tokens are there?`);
+  if (tokens > MOST_TOKENS) {
+    throw new ArgumentError(`${t5.className}: ${tokens} tokens; at most ${MOST_TOKENS} are supported.`);
+  }
   const { width, heads, headWidth, inner, numLayers, vocabSize, epsilon } = config;
   return {
     className: t5.className,
     settings:
-      `d_model ${width}, num_heads ${heads}, d_kv ${headWidth}, d_ff ${inner} (${config.feedForward}), ` +
+      `d_model ${width}, num_heads ${heads}, d_kv ${headWidth}, d_ff ${inner} ` +
+      `(${config.gated ? "gated " : ""}${config.activation}), ` +
       `num_layers ${numLayers} and vocab_size ${vocabSize}`,
     inputs: {
       inputIds: input("inputIds", [batch, tokens], "int64"),
@@ -204,10 +234,10 @@ function selfAttention(x: Value, positionBias: Value, w: Weights, { width, heads
   return linear(attention(q, k, v, heads, positionBias, 1), w.at("o"), width, { bias: false });
 }
 
-function feedForward(x: Value, w: Weights, { width, inner, feedForward: kind }: T5Config): Value {
+function feedForward(x: Value, w: Weights, { width, inner, activation, gated }: T5Config): Value {
   const widen = (name: string) => linear(x, w.at(name), inner, { bias: false });
-  const activate = activations[kind];
-  const hidden = kind === "gated-gelu" ? mul(activate(widen("wi_0")), widen("wi_1")) : activate(widen("wi"));
+  const activate = activations[activation];
+  const hidden = gated ? mul(activate(widen("wi_0")), widen("wi_1")) : activate(widen("wi"));
   return linear(hidden, w.at("wo"), width, { bias: false });
 }
 

@@ -4,11 +4,22 @@
  * UNet2DConditionModel.
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
-import { ConfigError } from "../errors.ts";
+import type { Dim } from "../graph/value.ts";
 import type { Architecture, Geometry, StagedModel } from "./architecture.ts";
-import { ConfigReader } from "./config.ts";
-import { parseLevels, parseSizes, type UNetConfig } from "./unet/config.ts";
+import { ConfigReader, MOST_WIDTH } from "./config.ts";
+import type { SinusoidOptions } from "./layers.ts";
+import { type ClassEmbedding, classEmbedding, classLabels, parseClassEmbedding } from "./unet/class-embedding.ts";
+import {
+  type BlockKind,
+  type BlockTypes,
+  parseLevels,
+  parseSizes,
+  type UNetConfig,
+  type UNetLevel,
+  unetCounts,
+} from "./unet/config.ts";
 import { resnet, transformer2d } from "./unet/layers.ts";
+import { resizingResnet, simpleAttention } from "./unet/simple.ts";
 import type { StageList } from "./unet/stages.ts";
 import { type UNetParts, unet } from "./unet/unet.ts";
 
@@ -22,73 +33,110 @@ export interface SpatialConfig {
 }
 
 export interface UNet2DConditionConfig extends UNetConfig, SpatialConfig {
-  freqShift: number;
+  sinusoids: SinusoidOptions;
+  centerInputSample: boolean;
+  classEmbedding: ClassEmbedding | null;
 }
 
 export const unet2DCondition: Architecture<UNet2DConditionConfig> = {
   className: "UNet2DConditionModel",
   parseConfig,
   model,
+  counts: (config) => unetCounts(config),
+  // For a guidance scale that is told to the network (distilled models), which nothing here does: without it it is not used.
+  ignores: /^time_embedding\.cond_proj\.weight$/,
 };
 
 /** Settings of the class that would change the result and are not served, with the one value that is. */
 const fixed: Readonly<Record<string, string | number | boolean | null>> = {
-  act_fn: "silu",
   addition_embed_type: null,
   attention_type: "default",
-  center_input_sample: false,
-  class_embed_type: null,
+  class_embeddings_concat: false,
   conv_in_kernel: 3,
   conv_out_kernel: 3,
   cross_attention_norm: null,
   dual_cross_attention: false,
   encoder_hid_dim: null,
   encoder_hid_dim_type: null,
-  flip_sin_to_cos: true,
   mid_block_scale_factor: 1,
-  mid_block_type: "UNetMidBlock2DCrossAttn",
   num_attention_heads: null,
-  num_class_embeds: null,
-  only_cross_attention: false,
   resnet_out_scale_factor: 1,
   resnet_skip_time_act: false,
   resnet_time_scale_shift: "default",
-  reverse_transformer_layers_per_block: null,
-  time_cond_proj_dim: null,
   time_embedding_act_fn: null,
   time_embedding_dim: null,
   time_embedding_type: "positional",
   timestep_post_act: null,
 };
 
+/**
+ * Settings that change nothing here: for training, for precisions below float32, of parts that are refused above, and
+ * `time_cond_proj_dim`, whose input no pipeline here gives.
+ */
+const harmless = [
+  "addition_embed_type_num_heads",
+  "addition_time_embed_dim",
+  "dropout",
+  "projection_class_embeddings_input_dim",
+  "time_cond_proj_dim",
+  "upcast_attention",
+];
+
+const blocks: BlockTypes = {
+  down: { CrossAttnDownBlock2D: "transformer", DownBlock2D: "plain", SimpleCrossAttnDownBlock2D: "simple" },
+  up: { CrossAttnUpBlock2D: "transformer", UpBlock2D: "plain", SimpleCrossAttnUpBlock2D: "simple" },
+};
+
+const middles = {
+  UNetMidBlock2DCrossAttn: "transformer",
+  UNetMidBlock2DSimpleCrossAttn: "simple",
+  UNetMidBlock2D: "plain",
+} as const satisfies Record<string, BlockKind>;
+
 function parseConfig(raw: RawConfig): UNet2DConditionConfig {
   const { className } = unet2DCondition;
   const read = new ConfigReader(raw, className);
   for (const [key, only] of Object.entries(fixed)) read.require(key, only);
-  read.require("mid_block_only_cross_attention", false);
-  const spatial = parseSpatial(read, className);
+  const spatial = parseSpatial(read);
+  // A list says it for each level, as one value does for all of them and, in simple blocks, the middle.
+  const onlyCross = [false, true, null].includes(raw["only_cross_attention"] as boolean | null);
+  const count = Array.isArray(raw["block_out_channels"]) ? raw["block_out_channels"].length : 4;
+  const crossPerLevel = read.booleanPerBlock("only_cross_attention", count, false);
   const levels = parseLevels(read, className, {
-    blocks: { down: ["CrossAttnDownBlock2D", "DownBlock2D"], up: ["CrossAttnUpBlock2D", "UpBlock2D"] },
+    blocks,
     // The class's name for the number of heads, kept for the sake of the checkpoints that have it.
     heads: ["attention_head_dim", 8],
     groups: spatial.normNumGroups,
+    onlyCross: crossPerLevel,
   });
-  return {
+  const middleCross = read.has("mid_block_only_cross_attention")
+    ? read.boolean("mid_block_only_cross_attention")
+    : onlyCross && crossPerLevel[0]!;
+  const names = Object.keys(middles) as (keyof typeof middles)[];
+  const middle = read.choiceOrNull("mid_block_type", names, "UNetMidBlock2DCrossAttn");
+  const config = {
     ...spatial,
-    ...parseSizes(read),
+    ...parseSizes(read, className, levels.length),
     levels,
-    middle: { ...levels.at(-1)!, layers: 1 },
-    freqShift: read.integer("freq_shift", 0, 0),
+    middle: middle && middleLevel(levels.at(-1)!, middles[middle], middleCross),
+    sinusoids: { shift: read.number("freq_shift", 0), sinesFirst: !read.boolean("flip_sin_to_cos", true) },
+    centerInputSample: read.boolean("center_input_sample", false),
+    classEmbedding: parseClassEmbedding(read, className),
   };
+  read.finish(harmless);
+  return config;
 }
 
-export function parseSpatial(read: ConfigReader, className: string): SpatialConfig {
-  const downsamplePadding = read.integer("downsample_padding", 1, 0);
-  if (downsamplePadding > 1) {
-    throw new ConfigError(`${className}: config "downsample_padding" is ${downsamplePadding}; supported is 0 or 1.`);
-  }
+/** A transformer in the middle has self-attention whatever the configuration says; diffusers does not pass it on. */
+function middleLevel(deepest: UNetLevel, kind: BlockKind, onlyCross: boolean): UNetLevel & { kind: BlockKind } {
+  return { ...deepest, kind, layers: kind === "plain" ? 0 : 1, onlyCross: kind === "simple" && onlyCross };
+}
+
+export function parseSpatial(read: ConfigReader): SpatialConfig {
+  read.choice("act_fn", ["silu", "swish"], "silu");
+  const downsamplePadding = read.integer("downsample_padding", 1, 0, 1);
   return {
-    normNumGroups: read.integer("norm_num_groups", 32),
+    normNumGroups: read.integer("norm_num_groups", 32, 1, MOST_WIDTH),
     normEps: read.number("norm_eps", 1e-5),
     useLinearProjection: read.boolean("use_linear_projection", false),
     downsamplePadding: downsamplePadding as 0 | 1,
@@ -97,9 +145,13 @@ export function parseSpatial(read: ConfigReader, className: string): SpatialConf
 
 /**
  * Inputs: `sample` [batch, inChannels, height, width] latent, `timestep` [batch] in 0..1000, `encoderHiddenStates` [batch,
- * tokens, crossAttentionDim]; all float32. Output: `sample` [batch, outChannels, height, width].
+ * tokens, crossAttentionDim], and in a model with a class embedding `classLabels` (see there); all float32 but numbers of
+ * classes. Output: `sample` [batch, outChannels, height, width].
  */
 function model(config: UNet2DConditionConfig, geometry: Geometry): StagedModel {
+  const { classEmbedding: kind, sinusoids, levels } = config;
+  const frequencies = levels[0]!.channels;
+  const labels = (batch: Dim) => classLabels(kind!, batch, 4 * frequencies);
   return unet({
     className: unet2DCondition.className,
     config,
@@ -108,7 +160,13 @@ function model(config: UNet2DConditionConfig, geometry: Geometry): StagedModel {
     sample: ({ batch, channel, height, width }) => ({ batch, channel, height, width }),
     norm: { groups: config.normNumGroups, epsilon: config.normEps },
     downsamplePadding: config.downsamplePadding,
-    frequencyShift: config.freqShift,
+    sinusoids,
+    center: config.centerInputSample,
+    ...(kind && {
+      inputs: (batch) => ({ classLabels: labels(batch).layout }),
+      types: { classLabels: labels(geometry.batch).type },
+      addedTime: classEmbedding(kind, sinusoids, frequencies),
+    }),
     parts: (net) => spatialParts(net, config),
   });
 }
@@ -116,12 +174,19 @@ function model(config: UNet2DConditionConfig, geometry: Geometry): StagedModel {
 /** Resnets, and after them attention where a block has it: each picture, or each frame of a video, alone. */
 export function spatialParts(net: StageList, config: SpatialConfig): UNetParts {
   const { normNumGroups: groups, normEps: epsilon, useLinearProjection: linearProjection } = config;
+  const norm = { groups, epsilon };
   return {
-    resnet: (x, module, { level }, skip) => resnet(net, x, module, level.channels, { groups, epsilon, skip }),
-    rest: (x, { block, index, level, attends }) => {
-      if (!attends) return x;
-      const { heads, transformerLayers: layers } = level;
-      return transformer2d(net, x, `${block}.attentions.${index}`, { groups, heads, layers, linearProjection });
+    resnet: (x, module, { level }, skip) => resnet(net, x, module, level.channels, { ...norm, skip }),
+    rest: (x, { block, index, level, kind, transformerLayers: layers }) => {
+      const module = `${block}.attentions.${index}`;
+      const { heads, onlyCross } = level;
+      if (kind === "plain") return x;
+      // In simple blocks the key is what it says: the width of a head.
+      if (kind === "simple")
+        return simpleAttention(net, x, module, { groups, heads: level.channels / heads, onlyCross });
+      return transformer2d(net, x, module, { groups, heads, layers, linearProjection, onlyCross });
     },
+    halve: (x, module) => resizingResnet(net, x, module, "half", norm),
+    double: (x, module) => resizingResnet(net, x, module, "twice", norm),
   };
 }

@@ -7,8 +7,8 @@ import { classNameOf, readConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { openWeights, WeightFiles } from "../checkpoints/weights.ts";
 import { CheckpointError, ConfigError } from "../errors.ts";
-import { ConfigReader } from "./config.ts";
-import { unet2DCondition } from "./unet-2d-condition.ts";
+import { ConfigReader, MOST_LAYERS, MOST_WIDTH } from "./config.ts";
+import { type UNet2DConditionConfig, unet2DCondition } from "./unet-2d-condition.ts";
 import { unetMotion } from "./unet-motion.ts";
 
 /** A model's configuration and weights, as its folder has them. */
@@ -49,13 +49,14 @@ function mergedConfig(unet: RawConfig, adapter: RawConfig): RawConfig {
   expectClass(unet, unet2DCondition.className);
   expectClass(adapter, motionAdapterClass);
   const base = unet2DCondition.parseConfig(unet);
+  expectVideoSettings(base);
   const read = new ConfigReader(adapter, motionAdapterClass);
   // PIA's adapters replace the first convolution.
   read.require("conv_in_channels", null);
   read.require("motion_mid_block_layers_per_block", 1);
 
-  const channels = read.integers("block_out_channels", [320, 640, 1280, 1280]);
-  const layers = read.integerPerBlock("motion_layers_per_block", channels.length, 2);
+  const channels = read.integers("block_out_channels", [320, 640, 1280, 1280], { most: MOST_WIDTH });
+  const layers = read.integerPerBlock("motion_layers_per_block", channels.length, 2, MOST_LAYERS);
   const made = { blocks: channels, layers, groups: read.integer("motion_norm_num_groups", 32) };
   const found = {
     blocks: base.levels.map((level) => level.channels),
@@ -71,22 +72,71 @@ function mergedConfig(unet: RawConfig, adapter: RawConfig): RawConfig {
     );
   }
 
+  const added = Object.fromEntries(
+    Object.entries(adapterKeys).map(([key, name]) => [name, read.has(key) ? adapter[key] : undefined]),
+  );
+  read.finish([]);
   const types = (key: string) => {
     const names = unet[key] as readonly string[] | undefined;
     return names && { [key]: names.map((name) => name.replace(/2D$/, "Motion")) };
   };
   return {
-    ...unet,
+    ...Object.fromEntries(spatialKeys.map((key) => [key, unet[key]])),
     ...types("down_block_types"),
     ...types("up_block_types"),
     _class_name: unetMotion.className,
     num_attention_heads: base.levels.map((level) => level.heads),
-    motion_num_attention_heads: adapter["motion_num_attention_heads"],
-    motion_max_seq_length: adapter["motion_max_seq_length"],
-    use_motion_mid_block: adapter["use_motion_mid_block"],
-    temporal_transformer_layers_per_block: adapter["motion_transformer_layers_per_block"],
-    temporal_transformer_layers_per_mid_block: adapter["motion_transformer_layers_per_mid_block"],
+    ...added,
   };
+}
+
+/** What diffusers' UNetMotionModel keeps of a UNet's configuration, but for what is renamed. */
+const spatialKeys = [
+  "act_fn",
+  "block_out_channels",
+  "cross_attention_dim",
+  "downsample_padding",
+  "in_channels",
+  "layers_per_block",
+  "mid_block_scale_factor",
+  "norm_eps",
+  "norm_num_groups",
+  "out_channels",
+  "reverse_transformer_layers_per_block",
+  "sample_size",
+  "time_cond_proj_dim",
+  "transformer_layers_per_block",
+  "use_linear_projection",
+];
+
+/** An adapter's settings, and what the merged model calls them. */
+const adapterKeys = {
+  motion_num_attention_heads: "motion_num_attention_heads",
+  motion_max_seq_length: "motion_max_seq_length",
+  use_motion_mid_block: "use_motion_mid_block",
+  motion_transformer_layers_per_block: "temporal_transformer_layers_per_block",
+  motion_transformer_layers_per_mid_block: "temporal_transformer_layers_per_mid_block",
+};
+
+/** Throws ConfigError for what a UNetMotionModel cannot have. diffusers drops it, and draws something else than the UNet would. */
+function expectVideoSettings(base: UNet2DConditionConfig): void {
+  const { levels, middle, sinusoids, centerInputSample, classEmbedding } = base;
+  const blocks = levels.flatMap(({ down, up }) => [down, up]);
+  const problems: readonly [boolean, string][] = [
+    [blocks.includes("simple"), '"down_block_types" or "up_block_types" with simple blocks'],
+    [middle?.kind !== "transformer", '"mid_block_type" other than UNetMidBlock2DCrossAttn'],
+    [levels.some(({ onlyCross }) => onlyCross), '"only_cross_attention"'],
+    [sinusoids.sinesFirst === true, '"flip_sin_to_cos" false'],
+    [sinusoids.shift !== 0, `"freq_shift" ${sinusoids.shift}`],
+    [centerInputSample, '"center_input_sample"'],
+    [classEmbedding !== null, '"num_class_embeds" or "class_embed_type"'],
+  ];
+  const found = problems.find(([there]) => there);
+  if (!found) return;
+  throw new ConfigError(
+    `${unet2DCondition.className}: config has ${found[1]}, which a ${unetMotion.className} cannot have; this UNet cannot ` +
+      "be made one of videos.",
+  );
 }
 
 /** Both files' tensors; of the adapter's those of motion modules, under the names that they have in the whole model. */

@@ -6,8 +6,17 @@
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError } from "../errors.ts";
 import type { Architecture, Geometry, StagedModel } from "./architecture.ts";
-import { ConfigReader } from "./config.ts";
-import { divisible, parseLevels, parseSizes, type UNetConfig, type UNetLevel } from "./unet/config.ts";
+import { ConfigReader, MOST_LAYERS, MOST_WIDTH } from "./config.ts";
+import type { Count } from "./counts.ts";
+import {
+  type BlockTypes,
+  divisible,
+  parseLevels,
+  parseSizes,
+  type UNetConfig,
+  type UNetLevel,
+  unetCounts,
+} from "./unet/config.ts";
 import { motionModule } from "./unet/temporal.ts";
 import { unet } from "./unet/unet.ts";
 import { parseSpatial, type SpatialConfig, spatialParts } from "./unet-2d-condition.ts";
@@ -30,61 +39,80 @@ export const unetMotion: Architecture<UNetMotionConfig> = {
   parseConfig,
   model,
   rename,
+  counts: motionCounts,
   framesAxis: 2,
-  // AnimateDiff's own files have the same table once more for the second attention.
-  ignores: /\.pos_encoder\.pe$/,
+  // AnimateDiff's own files have the same table once more for the second attention; `cond_proj` as in UNet2DConditionModel.
+  ignores: /\.pos_encoder\.pe$|^time_embedding\.cond_proj\.weight$/,
 };
 
 /** Frames that a new model is written for, unless it can have only fewer: those of AnimateDiff's training. */
 const FRAMES = 16;
+/** Rows of a table of positions: published adapters have 24 and 32. */
+const MOST_FRAMES = 4096;
 
 /** Settings of the class that would change the result and are not served, with the one value that is. */
 const fixed: Readonly<Record<string, string | number | null>> = {
-  act_fn: "silu",
   addition_embed_type: null,
   encoder_hid_dim: null,
   encoder_hid_dim_type: null,
   mid_block_scale_factor: 1,
   reverse_motion_num_attention_heads: null,
   reverse_temporal_transformer_layers_per_block: null,
-  reverse_transformer_layers_per_block: null,
-  time_cond_proj_dim: null,
+};
+
+/** Settings that change nothing here, as in UNet2DConditionModel. */
+const harmless = ["addition_time_embed_dim", "projection_class_embeddings_input_dim", "time_cond_proj_dim"];
+
+const blocks: BlockTypes = {
+  down: { CrossAttnDownBlockMotion: "transformer", DownBlockMotion: "plain" },
+  up: { CrossAttnUpBlockMotion: "transformer", UpBlockMotion: "plain" },
 };
 
 function parseConfig(raw: RawConfig): UNetMotionConfig {
   const { className } = unetMotion;
   const read = new ConfigReader(raw, className);
   for (const [key, only] of Object.entries(fixed)) read.require(key, only);
-  const spatial = parseSpatial(read, className);
+  const spatial = parseSpatial(read);
   const spatialLevels = parseLevels(read, className, {
-    blocks: {
-      down: ["CrossAttnDownBlockMotion", "DownBlockMotion"],
-      up: ["CrossAttnUpBlockMotion", "UpBlockMotion"],
-    },
+    blocks,
     heads: ["num_attention_heads", 8],
     groups: spatial.normNumGroups,
   });
   const count = spatialLevels.length;
-  const heads = read.integerPerBlock("motion_num_attention_heads", count, 8);
-  const layers = read.integerPerBlock("temporal_transformer_layers_per_block", count, 1);
+  const heads = read.integerPerBlock("motion_num_attention_heads", count, 8, MOST_WIDTH);
+  const layers = read.integerPerBlock("temporal_transformer_layers_per_block", count, 1, MOST_LAYERS);
   const levels = spatialLevels.map((level, i) => {
     divisible(className, "motion_num_attention_heads", level.channels, heads[i]!);
     return { ...level, motionHeads: heads[i]!, motionLayers: layers[i]! };
   });
   const deepest = levels.at(-1)!;
-  return {
+  const layersOr = (key: string, fallback: number) =>
+    read.has(key) ? read.integer(key, undefined, 1, MOST_LAYERS) : fallback;
+  const config = {
     ...spatial,
-    ...parseSizes(read),
+    ...parseSizes(read, className, count),
     levels,
     middle: {
       ...deepest,
-      layers: read.integer("mid_block_layers", 1),
-      transformerLayers: read.integer("transformer_layers_per_mid_block", deepest.transformerLayers),
-      motionLayers: read.integer("temporal_transformer_layers_per_mid_block", 1),
+      kind: "transformer" as const,
+      layers: read.integer("mid_block_layers", 1, 1, MOST_LAYERS),
+      transformerLayers: layersOr("transformer_layers_per_mid_block", deepest.transformerLayers),
+      motionLayers: layersOr("temporal_transformer_layers_per_mid_block", 1),
     },
-    motionMaxSeqLength: read.integer("motion_max_seq_length", 32),
+    motionMaxSeqLength: read.integer("motion_max_seq_length", 32, 1, MOST_FRAMES),
     useMotionMidBlock: read.boolean("use_motion_mid_block", true),
   };
+  read.finish(harmless);
+  return config;
+}
+
+function motionCounts(config: UNetMotionConfig): Count[] {
+  const key = "temporal_transformer_layers_per_block";
+  const module = "motion_modules.0.transformer_blocks";
+  return [
+    ...unetCounts(config),
+    ...config.levels.map(({ motionLayers: count }, i) => ({ key, module: `down_blocks.${i}.${module}`, count })),
+  ];
 }
 
 /**

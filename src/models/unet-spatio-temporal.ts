@@ -8,9 +8,9 @@ import { ArgumentError, ConfigError } from "../errors.ts";
 import { reshape } from "../graph/operators.ts";
 import type { Value } from "../graph/value.ts";
 import type { Architecture, Geometry, StagedModel } from "./architecture.ts";
-import { ConfigReader } from "./config.ts";
+import { ConfigReader, MOST_WIDTH } from "./config.ts";
 import { sinusoidalEmbedding, timestepEmbedding } from "./layers.ts";
-import { parseLevels, parseSizes, type UNetConfig } from "./unet/config.ts";
+import { parseLevels, parseSizes, type UNetConfig, unetCounts } from "./unet/config.ts";
 import { spatioTemporalResnet, spatioTemporalTransformer } from "./unet/temporal.ts";
 import { unet } from "./unet/unet.ts";
 import type { Weights } from "./weights.ts";
@@ -28,8 +28,12 @@ export const unetSpatioTemporal: Architecture<UNetSpatioTemporalConfig> = {
   className: "UNetSpatioTemporalConditionModel",
   parseConfig,
   model,
+  counts: (config) => unetCounts(config, "spatial_res_block.conv1"),
   framesAxis: 1,
 };
+
+/** Frames of a video that a configuration may name as its own. */
+const MOST_FRAMES = 4096;
 
 /** The class has no choice in these. */
 const GROUPS = 32;
@@ -42,28 +46,30 @@ function parseConfig(raw: RawConfig): UNetSpatioTemporalConfig {
   const read = new ConfigReader(raw, className);
   const levels = parseLevels(read, className, {
     blocks: {
-      down: ["CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"],
-      up: ["CrossAttnUpBlockSpatioTemporal", "UpBlockSpatioTemporal"],
+      down: { CrossAttnDownBlockSpatioTemporal: "transformer", DownBlockSpatioTemporal: "plain" },
+      up: { CrossAttnUpBlockSpatioTemporal: "transformer", UpBlockSpatioTemporal: "plain" },
     },
     heads: ["num_attention_heads", [5, 10, 20, 20]],
     groups: GROUPS,
   });
-  const additionTimeEmbedDim = read.integer("addition_time_embed_dim", 256);
-  const projected = read.integer("projection_class_embeddings_input_dim", 768);
+  const additionTimeEmbedDim = read.integer("addition_time_embed_dim", 256, 1, MOST_WIDTH);
+  const projected = read.integer("projection_class_embeddings_input_dim", 768, 1, MOST_WIDTH);
   if (additionTimeEmbedDim % 2 !== 0 || projected % additionTimeEmbedDim !== 0) {
     throw new ConfigError(
       `${className}: config "projection_class_embeddings_input_dim" is ${projected}; supported is a multiple of ` +
         `"addition_time_embed_dim", which is ${additionTimeEmbedDim} and has to be even.`,
     );
   }
-  return {
-    ...parseSizes(read, { inChannels: 8, crossAttentionDim: 1024 }),
+  const config = {
+    ...parseSizes(read, className, levels.length, { inChannels: 8, crossAttentionDim: 1024 }),
     levels,
-    middle: { ...levels.at(-1)!, layers: 1 },
-    numFrames: read.integer("num_frames", 25),
+    middle: { ...levels.at(-1)!, kind: "transformer" as const, layers: 1 },
+    numFrames: read.integer("num_frames", 25, 1, MOST_FRAMES),
     additionTimeEmbedDim,
     addedTimeIds: projected / additionTimeEmbedDim,
   };
+  read.finish([]);
+  return config;
 }
 
 /**
@@ -86,16 +92,20 @@ function model(config: UNetSpatioTemporalConfig, geometry: Geometry): StagedMode
     sample: ({ batch, frame, channel, height, width }) => ({ batch, frame, channel, height, width }),
     inputs: (batch) => ({ addedTimeIds: { batch, number: config.addedTimeIds } }),
     norm: { groups: GROUPS, epsilon: EPSILON },
-    addedTime: { reads: "addedTimeIds", embed: (numbers, w, width) => embedNumbers(numbers, w, width, config) },
+    addedTime: {
+      module: "add_embedding",
+      reads: "addedTimeIds",
+      embed: (numbers, w, width) => embedNumbers(numbers, w, width, config),
+    },
     parts: (net) => ({
-      resnet: (x, module, { block, level, attends }, skip) => {
-        const small = block.startsWith("up_") || (block.startsWith("down_") && attends);
+      resnet: (x, module, { block, level, kind }, skip) => {
+        const small = block.startsWith("up_") || (block.startsWith("down_") && kind !== "plain");
         const epsilon = small ? SMALL_EPSILON : EPSILON;
         return spatioTemporalResnet(net, x, module, level.channels, { groups: GROUPS, epsilon, skip });
       },
-      rest: (x, { block, index, level, attends }) => {
-        if (!attends) return x;
-        const { heads, transformerLayers: layers } = level;
+      rest: (x, { block, index, level, kind, transformerLayers: layers }) => {
+        if (kind === "plain") return x;
+        const { heads } = level;
         return spatioTemporalTransformer(net, x, `${block}.attentions.${index}`, { groups: GROUPS, heads, layers });
       },
     }),

@@ -6,6 +6,7 @@ import { openWeights, type WeightFiles } from "../checkpoints/weights.ts";
 import { flag, text } from "../checks.ts";
 import { ConfigError } from "../errors.ts";
 import { type Architecture, describeModel, type Geometry, type StagedModel } from "../models/architecture.ts";
+import { checkCounts } from "../models/counts.ts";
 import { segmentModel } from "../models/segments.ts";
 import { loadModel, namedWeights, type StagedOptions, StagedSession } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
@@ -56,6 +57,7 @@ export class Component<Config> {
     runtime: Runtime,
     options: StagedOptions,
   ) {
+    checkCounts(architecture.counts?.(config) ?? [], namedWeights(architecture, weights));
     this.#architecture = architecture;
     this.config = config;
     this.weights = weights;

@@ -46,7 +46,7 @@ export async function decodeFrames(
 ): Promise<FloatTensor> {
   const [batch, frames, ...picture] = latents.shape as [number, number, number, number, number];
   const [, height, width] = picture;
-  const { scalingFactor, shiftFactor } = vae.config;
+  const { scalingFactor } = vae.config;
   const each = sizeOf(picture);
   const total = batch * frames;
   let videos: FloatTensor | null = null;
@@ -57,7 +57,7 @@ export async function decodeFrames(
     const scaled = latents.data.subarray(start * each, (start + count) * each);
     const latent = floatTensor(
       [count, ...picture],
-      scaled.map((value) => value / scalingFactor + shiftFactor),
+      scaled.map((value) => value / scalingFactor),
     );
     const decoded = await inTiles(latent, tile ?? { height, width }, tile?.overlap ?? 0, async (part) => {
       signal?.throwIfAborted();

@@ -8,10 +8,10 @@ export async function decodeLatents(
   vae: Component<AutoencoderKLConfig>,
   { shape, data }: FloatTensor,
 ): Promise<FloatTensor> {
-  const { scalingFactor, shiftFactor } = vae.config;
+  const { scalingFactor } = vae.config;
   const latent = floatTensor(
     shape,
-    data.map((value) => value / scalingFactor + shiftFactor),
+    data.map((value) => value / scalingFactor),
   );
   const session = await vae.session({ batch: "batch", height: shape[2]!, width: shape[3]! });
   const { decoded } = await session.run({ latent });

@@ -348,7 +348,7 @@ export class ImageToVideoPipeline {
 
   /** Checked, and with defaults. */
   #settings(options: ImageToVideoOptions) {
-    const { sampleSize = 96, numFrames, levels } = this.unet.config;
+    const { sampleSize = 96, numFrames } = this.unet.config;
     const factor = spatialFactor(this.decoder.config);
     // Stable Video Diffusion's configuration says 96, a square that it was not trained on.
     const [wide, high] = sampleSize === 96 ? [1024, 576] : [sampleSize * factor, sampleSize * factor];
@@ -364,8 +364,7 @@ export class ImageToVideoPipeline {
       width = wide,
       height = high,
     } = options;
-    const unit = factor * 2 ** (levels.length - 1);
-    for (const [name, pixels] of Object.entries({ width, height })) checkSide(name, pixels, unit);
+    for (const [name, pixels] of Object.entries({ width, height })) checkSide(name, pixels, factor);
     checkPixels(count * frames, width, height);
     return {
       minGuidanceScale,

@@ -310,10 +310,9 @@ export class TextToVideoPipeline {
   /** Of the latent, from pixels. */
   #latentSize(pictures: number, options: TextToVideoOptions): { width: number; height: number } {
     const factor = spatialFactor(this.vae.config);
-    const { sampleSize = 64, levels } = this.unet.config;
+    const { sampleSize = 64 } = this.unet.config;
     const { width = sampleSize * factor, height = sampleSize * factor } = options;
-    const unit = factor * 2 ** (levels.length - 1);
-    for (const [name, pixels] of Object.entries({ width, height })) checkSide(name, pixels, unit);
+    for (const [name, pixels] of Object.entries({ width, height })) checkSide(name, pixels, factor);
     checkPixels(pictures, width, height);
     return { width: width / factor, height: height / factor };
   }

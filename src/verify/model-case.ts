@@ -13,6 +13,7 @@ import {
   type StagedModel,
   weightShapes,
 } from "../models/architecture.ts";
+import { checkCounts } from "../models/counts.ts";
 import { networksOf } from "../models/registry.ts";
 import { loadModel, namedWeights } from "../models/staged.ts";
 import { checkpointWeights, Weights, weightLocations } from "../models/weights.ts";
@@ -56,6 +57,9 @@ export async function verifyModel(
     return { architecture, config, model: (geometry: Geometry) => architecture.model(config, geometry), name };
   });
   const files = await openWeights(folder, variant);
+  for (const { architecture, config } of networks) {
+    checkCounts(architecture.counts?.(config) ?? [], namedWeights(architecture, files));
+  }
   const inputs = byFeature(io, "input.");
   const parts = networks.map((network) => {
     const geometry = geometryOf(network, inputs);

@@ -102,17 +102,17 @@ describe("what is refused", () => {
   });
 
   it.each<[{ className: string; parseConfig(raw: RawConfig): unknown }, RawConfig, string]>([
-    [
-      clipText,
-      { hidden_act: "relu" },
-      'CLIPTextModel: config "hidden_act" is "relu"; supported is one of "quick_gelu", "gelu".',
-    ],
+    [clipText, { hidden_act: "mish" }, 'CLIPTextModel: config "hidden_act" is "mish"; supported is one of "gelu"'],
     [
       clipTextWithProjection,
       { num_attention_heads: 7 },
       'CLIPTextModelWithProjection: config "hidden_size" 512 is not 7 equal heads.',
     ],
-    [clipText, { vocab_size: 2 ** 25 }, 'config "vocab_size" is 33554432, more than 2^24'],
+    [
+      clipText,
+      { vocab_size: 2 ** 25 },
+      'config "vocab_size" is 33554432; supported is a whole number of at least 1 (and at most 16777216)',
+    ],
     [clipVisionWithProjection, { patch_size: 256 }, 'config "patch_size" 256 is larger than image_size 224.'],
   ])("$0.className with %j", (architecture, raw, message) => {
     expect(() => architecture.parseConfig(raw)).toThrow(ConfigError);

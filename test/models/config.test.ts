@@ -84,7 +84,8 @@ describe("configurations", () => {
       heads: 8,
       headWidth: 64,
       numLayers: 6,
-      feedForward: "relu",
+      activation: "relu",
+      gated: false,
     });
   });
 
@@ -95,10 +96,10 @@ describe("configurations", () => {
       'DiTTransformer2DModel: config "activation_fn" is "geglu"; supported is "gelu-approximate".',
     ],
     [dit, { norm_elementwise_affine: true }, 'config "norm_elementwise_affine" is true; supported is false.'],
-    [dit, { num_layers: 0 }, 'config "num_layers" is 0; supported is a whole number of at least 1.'],
+    [dit, { num_layers: 0 }, 'config "num_layers" is 0; supported is a whole number from 1 to 4096.'],
     [dit, { num_attention_heads: "16" }, 'config "num_attention_heads" is "16"'],
     [dit, { norm_type: "ada_norm" }, 'config "norm_type" is "ada_norm"; supported is "ada_norm_zero".'],
-    [pixart, {}, 'PixArtTransformer2DModel: config has no "caption_channels".'],
+    [pixart, { caption_channels: "8" }, 'PixArtTransformer2DModel: config "caption_channels" is "8"'],
     [
       pixart,
       { caption_channels: 8, cross_attention_dim: 768 },
@@ -112,8 +113,8 @@ describe("configurations", () => {
     [pixart, { caption_channels: 8, _class_name: "Transformer2DModel" }, 'config "norm_type" is "layer_norm"'],
     [
       t5,
-      { feed_forward_proj: "gated-silu" },
-      'T5EncoderModel: config "feed_forward_proj" is "gated-silu"; supported is one of "gated-gelu"',
+      { feed_forward_proj: "gated-mish" },
+      'T5EncoderModel: config "feed_forward_proj" is "gated-mish"; supported is one of "gelu", "gated-gelu"',
     ],
     [t5, { relative_attention_num_buckets: 30 }, 'config "relative_attention_num_buckets" is 30'],
     [t5, { model_type: "umt5" }, 'config "model_type" is "umt5"; supported is "t5".'],

@@ -126,7 +126,16 @@ describe("an adapter that does not fit", () => {
       {},
       "is merged from a UNet2DConditionModel, not from UNetMotionModel",
     ],
-    ["a UNet that is not supported", { class_embed_type: "timestep" }, {}, 'config "class_embed_type" is "timestep"'],
+    ["a UNet that is not supported", { class_embed_type: "table" }, {}, 'config "class_embed_type" is "table"'],
+    [
+      "a UNet that no UNet of videos can take over",
+      { class_embed_type: "timestep" },
+      {},
+      'config has "num_class_embeds" or "class_embed_type", which a UNetMotionModel cannot have',
+    ],
+    ["sines before cosines", { flip_sin_to_cos: false }, {}, 'config has "flip_sin_to_cos" false'],
+    ["no middle", { mid_block_type: null }, {}, 'config has "mid_block_type" other than'],
+    ["an adapter's key that nobody knows", {}, { motion_style: "smooth" }, 'config has "motion_style" ("smooth")'],
   ])("%s", async (_, unet, adapter, message) => {
     await expect(merge(unet, adapter)).rejects.toThrow(ConfigError);
     await expect(merge(unet, adapter)).rejects.toThrow(message);

@@ -165,7 +165,7 @@ describe("text to video", () => {
   it.each<[object, string]>([
     [{ frames: 7 }, "frames must be a whole number from 1 to 6, not 7."],
     [{ frames: 0 }, "frames must be"],
-    [{ width: 18 }, "width must be a multiple of 4 pixels for this model, not 18."],
+    [{ width: 17 }, "width must be a multiple of 2 pixels for this model, not 17."],
     [{ height: 0 }, "height must be"],
     [{ steps: 0 }, "steps must be"],
     [{ fps: 0 }, "fps must be"],
@@ -306,7 +306,7 @@ it("takes T5 for the text too, as the embedded models have it", async () => {
 describe("image to video", () => {
   it.each<[object, string]>([
     [{ frames: 0 }, "frames must be"],
-    [{ width: 18 }, "width must be a multiple of 4 pixels for this model, not 18."],
+    [{ width: 17 }, "width must be a multiple of 2 pixels for this model, not 17."],
     [{ noiseAugStrength: -1 }, "noiseAugStrength must be a number from 0 to 10, not -1."],
     [{ fps: 0 }, "fps must be"],
     [{ motionBucketId: -1 }, "motionBucketId must be"],

@@ -4,10 +4,10 @@ import { join } from "node:path";
 import type { RawConfig } from "../../src/checkpoints/diffusers-folder.ts";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
 import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
-import { type Architecture, type Geometry, weightShapes } from "../../src/models/architecture.ts";
+import { type Geometry, weightShapes } from "../../src/models/architecture.ts";
 import { architectureOf } from "../../src/models/registry.ts";
-import { TorchGenerator } from "../../src/sampling/noise.ts";
-import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../../src/tensor.ts";
+import { type FloatTensor, floatTensor, type Tensor } from "../../src/tensor.ts";
+import { drawn } from "./drawn.ts";
 import { fixture, tensors } from "./golden.ts";
 import { temporaryFolder } from "./models.ts";
 
@@ -34,7 +34,7 @@ export async function unetCase(name: string) {
   for (const [key, tensor] of io) {
     if (key.startsWith("input.")) feeds[camel(key.slice("input.".length))] = inFloats(tensor, batch);
   }
-  const weights = drawn(architecture, config, geometry);
+  const weights = drawn(weightShapes(architecture.model(config, geometry)));
   const path = await temporaryFolder();
   await writeFile(join(path, "config.json"), JSON.stringify(raw));
   await writeSafetensors(join(path, "io.safetensors"), io);
@@ -49,32 +49,4 @@ function inFloats({ shape, data }: Tensor, batch: number): FloatTensor {
   return shape.length === 0
     ? floatTensor([batch], new Float32Array(batch).fill(values[0]!))
     : floatTensor(shape, values);
-}
-
-/** `draw` of test/fixtures/unets.py. */
-function drawn<Config>(
-  architecture: Architecture<Config>,
-  config: Config,
-  geometry: Geometry,
-): Map<string, FloatTensor> {
-  const generator = new TorchGenerator(0);
-  const shapes = [...weightShapes(architecture.model(config, geometry))];
-  return new Map(
-    shapes
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([name, shape]) => {
-        const tensor = generator.rand(shape);
-        const { scale, around } = spread(name, shape);
-        const { data } = tensor;
-        for (let i = 0; i < data.length; i++) data[i] = Math.fround((data[i]! - 0.5) * scale) + around;
-        return [name, tensor];
-      }),
-  );
-}
-
-function spread(name: string, shape: readonly number[]): { scale: number; around: number } {
-  if (name.endsWith(".pe")) return { scale: 2, around: 0 };
-  if (shape.length > 1) return { scale: Math.fround(Math.sqrt(12 / sizeOf(shape.slice(1)))), around: 0 };
-  if (name.endsWith("mix_factor")) return { scale: 4, around: 0 };
-  return { scale: 0.5, around: name.endsWith(".weight") ? 1 : 0 };
 }

@@ -1,6 +1,10 @@
 /** What the configurations of all UNets have in common, with diffusers' keys. */
 import { ConfigError } from "../../errors.ts";
-import type { ConfigReader } from "../config.ts";
+import { type ConfigReader, MOST_LAYERS, MOST_WIDTH } from "../config.ts";
+import type { Count } from "../counts.ts";
+
+/** Resolutions: the coarsest of 16 is 32768 times smaller than the finest. */
+const MOST_LEVELS = 16;
 
 /** One resolution. Its down and up blocks have the same sizes; the up block has one layer more. */
 export interface UNetLevel {
@@ -9,12 +13,22 @@ export interface UNetLevel {
   layers: number;
   /** Of attention; what UNet2DConditionModel calls `attention_head_dim`. */
   heads: number;
-  /** Blocks in each transformer. */
+  /** Blocks in each transformer of the down block. */
   transformerLayers: number;
-  /** Whether resnets are followed by cross-attention. */
-  downAttention: boolean;
-  upAttention: boolean;
+  /** And of the up block: diffusers' reverse_transformer_layers_per_block. */
+  upTransformerLayers: number;
+  /** Whether self-attention looks at the text too, and at nothing else: diffusers' only_cross_attention. */
+  onlyCross: boolean;
+  /** What follows the resnets. */
+  down: BlockKind;
+  up: BlockKind;
 }
+
+/**
+ * What a block has after each resnet: nothing; a transformer; or, in diffusers' "simple" blocks, one attention that sees the
+ * picture and the text at once. Simple blocks also have a resnet where others have a convolution to halve or double.
+ */
+export type BlockKind = "plain" | "transformer" | "simple";
 
 export interface UNetConfig<Level extends UNetLevel = UNetLevel> {
   inChannels: number;
@@ -23,15 +37,15 @@ export interface UNetConfig<Level extends UNetLevel = UNetLevel> {
   sampleSize: number | undefined;
   /** The finest resolution first. Each of the others has half the height and width of the one before. */
   levels: readonly Level[];
-  /** The middle: this many times a transformer and a resnet, after a first resnet. */
-  middle: Level;
+  /** The middle: this many times attention and a resnet, after a first resnet. Null in a model without one. */
+  middle: (Level & { kind: BlockKind }) | null;
   crossAttentionDim: number;
 }
 
-/** The two kinds of blocks on each way: with cross-attention, and without. */
+/** The names of each way's blocks. The first two are what a configuration without them has: attending, and plain. */
 export interface BlockTypes {
-  down: readonly [attending: string, plain: string];
-  up: readonly [attending: string, plain: string];
+  down: Readonly<Record<string, BlockKind>>;
+  up: Readonly<Record<string, BlockKind>>;
 }
 
 export interface LevelOptions {
@@ -40,19 +54,29 @@ export interface LevelOptions {
   heads: readonly [key: string, fallback: number | readonly number[]];
   /** Groups of all group norms: channels must divide into them. */
   groups: number;
+  /** For each level, diffusers' only_cross_attention; false unless given. */
+  onlyCross?: readonly boolean[];
 }
 
 /** Reads the levels. Throws ConfigError for values that do not fit together or are not supported. */
 export function parseLevels(read: ConfigReader, className: string, options: LevelOptions): UNetLevel[] {
-  const channels = read.integers("block_out_channels", [320, 640, 1280, 1280]);
+  const channels = read.integers("block_out_channels", [320, 640, 1280, 1280], { most: MOST_WIDTH });
   const count = channels.length;
-  const layers = read.integerPerBlock("layers_per_block", count, 2);
+  if (count > MOST_LEVELS) {
+    throw new ConfigError(
+      `${className}: config "block_out_channels" has ${count} resolutions; at most ${MOST_LEVELS} are supported.`,
+    );
+  }
+  const layers = read.integerPerBlock("layers_per_block", count, 2, MOST_LAYERS);
   const [headsKey, headsFallback] = options.heads;
-  const heads = read.integerPerBlock(headsKey, count, headsFallback);
-  const transformerLayers = read.integerPerBlock("transformer_layers_per_block", count, 1);
-  const down = attending(read, className, "down_block_types", options.blocks.down, count);
-  const up = attending(read, className, "up_block_types", options.blocks.up, count).reverse();
-  const { groups } = options;
+  const heads = read.integerPerBlock(headsKey, count, headsFallback, MOST_WIDTH);
+  const transformerLayers = read.integerPerBlock("transformer_layers_per_block", count, 1, MOST_LAYERS);
+  const upTransformerLayers = read.has("reverse_transformer_layers_per_block")
+    ? read.integerPerBlock("reverse_transformer_layers_per_block", count, undefined, MOST_LAYERS).toReversed()
+    : transformerLayers;
+  const down = kinds(read, className, "down_block_types", options.blocks.down, count);
+  const up = kinds(read, className, "up_block_types", options.blocks.up, count).reverse();
+  const { groups, onlyCross } = options;
   // Half of the timestep's sinusoids are cosines.
   if (channels[0]! % 2 !== 0) {
     throw new ConfigError(`${className}: config "block_out_channels" begins with ${channels[0]}, an odd number.`);
@@ -61,20 +85,40 @@ export function parseLevels(read: ConfigReader, className: string, options: Leve
     if (width % groups !== 0) {
       throw new ConfigError(`${className}: ${width} channels cannot be normalised in ${groups} groups.`);
     }
-    const level = { channels: width, layers: layers[i]!, heads: heads[i]!, transformerLayers: transformerLayers[i]! };
     // The middle attends, with the sizes of the last level.
-    if (down[i] || up[i] || i === count - 1) divisible(className, headsKey, width, level.heads);
-    return { ...level, downAttention: down[i]!, upAttention: up[i]! };
+    if (down[i] !== "plain" || up[i] !== "plain" || i === count - 1) divisible(className, headsKey, width, heads[i]!);
+    return {
+      channels: width,
+      layers: layers[i]!,
+      heads: heads[i]!,
+      transformerLayers: transformerLayers[i]!,
+      upTransformerLayers: upTransformerLayers[i]!,
+      onlyCross: onlyCross?.[i] ?? false,
+      down: down[i]!,
+      up: up[i]!,
+    };
   });
 }
 
 /** Channels of the latent on both ends, its size, and the width of the text. */
-export function parseSizes(read: ConfigReader, { inChannels = 4, crossAttentionDim = 1280 } = {}) {
+export function parseSizes(
+  read: ConfigReader,
+  className: string,
+  levels: number,
+  { inChannels = 4, crossAttentionDim = 1280 } = {},
+) {
+  const widths = read.integerPerBlock("cross_attention_dim", levels, crossAttentionDim, MOST_WIDTH);
+  if (widths.some((width) => width !== widths[0])) {
+    throw new ConfigError(
+      `${className}: config "cross_attention_dim" is [${widths.join(", ")}]; supported is one width for all blocks, ` +
+        "since all of them see the same text.",
+    );
+  }
   return {
-    inChannels: read.integer("in_channels", inChannels),
-    outChannels: read.integer("out_channels", 4),
-    sampleSize: read.has("sample_size") ? read.integer("sample_size") : undefined,
-    crossAttentionDim: read.integer("cross_attention_dim", crossAttentionDim),
+    inChannels: read.integer("in_channels", inChannels, 1, MOST_WIDTH),
+    outChannels: read.integer("out_channels", 4, 1, MOST_WIDTH),
+    sampleSize: read.has("sample_size") ? read.side("sample_size") : undefined,
+    crossAttentionDim: widths[0]!,
   };
 }
 
@@ -84,29 +128,30 @@ export function divisible(className: string, key: string, channels: number, head
   throw new ConfigError(`${className}: ${channels} channels are not ${heads} equal heads (config "${key}").`);
 }
 
-/** Whether each block attends. Without the key the last down block and the first up block do not, the others do. */
-function attending(
+/** The kind of each block. Without the key the last down block and the first up block are plain, the others attend. */
+function kinds(
   read: ConfigReader,
   className: string,
   key: "down_block_types" | "up_block_types",
-  [attends, plain]: readonly [string, string],
+  known: Readonly<Record<string, BlockKind>>,
   count: number,
-): boolean[] {
+): BlockKind[] {
+  const [attends, plain] = Object.keys(known) as [string, string];
   const deepest = key === "down_block_types" ? 3 : 0;
   const fallback = Array.from({ length: 4 }, (_, i) => (i === deepest ? plain : attends));
   const types = read.strings(key, fallback);
-  const unknown = types.find((type) => type !== attends && type !== plain);
+  const unknown = types.find((type) => !Object.hasOwn(known, type));
   if (unknown !== undefined) {
-    throw new ConfigError(
-      `${className}: config "${key}" has ${JSON.stringify(unknown)}; supported are ${attends} and ${plain}.`,
-    );
+    const names = Object.keys(known);
+    const list = `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+    throw new ConfigError(`${className}: config "${key}" has ${JSON.stringify(unknown)}; supported are ${list}.`);
   }
   if (types.length !== count) {
     throw new ConfigError(
       `${className}: config "${key}" has ${types.length} blocks, but block_out_channels has ${count}.`,
     );
   }
-  return types.map((type) => type === attends);
+  return types.map((type) => known[type]!);
 }
 
 /** What decides the weights' shapes, for errors. */
@@ -116,4 +161,28 @@ export function describeUNet({ inChannels, levels, crossAttentionDim }: UNetConf
     `in_channels ${inChannels}, block_out_channels [${each((level) => level.channels)}], ` +
     `layers_per_block [${each((level) => level.layers)}] and cross_attention_dim ${crossAttentionDim}`
   );
+}
+
+/** `resnet`: where in a layer its first convolution is. */
+export function unetCounts({ levels, middle }: UNetConfig, resnet = "conv1"): Count[] {
+  const key = "layers_per_block";
+  const ofTransformers = (block: string, count: number) =>
+    ({ key: "transformer_layers_per_block", module: `${block}.attentions.0.transformer_blocks`, count }) as const;
+  const ofLevels = levels.flatMap(({ channels, layers, down, up, ...level }, i): Count[] => {
+    const [downBlock, upBlock] = [`down_blocks.${i}`, `up_blocks.${levels.length - 1 - i}`];
+    return [
+      { key: "block_out_channels", tensor: `${downBlock}.resnets.0.${resnet}.weight`, axis: 0, size: channels },
+      { key, module: `${downBlock}.resnets`, count: layers },
+      { key, module: `${upBlock}.resnets`, count: layers + 1 },
+      ...(down === "transformer" ? [ofTransformers(downBlock, level.transformerLayers)] : []),
+      ...(up === "transformer" ? [ofTransformers(upBlock, level.upTransformerLayers)] : []),
+    ];
+  });
+  const ofMiddle: Count[] = middle
+    ? [
+        { key: "mid_block_layers", module: "mid_block.resnets", count: middle.layers + 1 },
+        ...(middle.kind === "transformer" ? [ofTransformers("mid_block", middle.transformerLayers)] : []),
+      ]
+    : [];
+  return [{ key: "block_out_channels", module: "down_blocks", count: levels.length }, ...ofLevels, ...ofMiddle];
 }

@@ -2,11 +2,12 @@
  * The layers that Stable Diffusion's UNet consists of (Rombach et al. 2022, arXiv 2112.10752, section 3.3; the residual
  * block is Ho et al.'s 2020, arXiv 2006.11239, appendix B), each as a stage. Names are diffusers'.
  */
-import { add, concat, reshape, silu, upsampleNearest } from "../../graph/operators.ts";
+import { add, concat, reshape, silu } from "../../graph/operators.ts";
 import { type Dim, staticDim, type Value } from "../../graph/value.ts";
 import { attentionLayer, conv, gegluFeedForward, groupNorm, layerNorm, linear } from "../layers.ts";
+import { resizeNearest } from "../resize.ts";
 import type { Weights } from "../weights.ts";
-import { type Field, type StageList, toField, toPictures } from "./stages.ts";
+import { type Field, type Size, type StageList, toField, toPictures } from "./stages.ts";
 
 /** The timestep and all else that a resnet is told: [batch, width]. */
 export const TIME = "embedding";
@@ -23,13 +24,26 @@ export interface NormOptions {
   epsilon: number;
 }
 
+export interface ResnetOptions extends NormOptions {
+  /** Halves or doubles pictures, after the first norm and for the shortcut. */
+  resize?: (pictures: Value) => Value;
+}
+
 /**
  * ResnetBlock2D: x [batch * frames, channels, height, width] and time [batch, width] -> [batch * frames, out, height,
  * width].
  */
-export function resnetBlock(x: Value, time: Value, frames: Dim, w: Weights, out: number, norm: NormOptions): Value {
-  const { groups, epsilon } = norm;
-  let h = conv(silu(groupNorm(x, groups, epsilon, w.at("norm1"))), w.at("conv1"), out, 3, { padding: 1 });
+export function resnetBlock(
+  x: Value,
+  time: Value,
+  frames: Dim,
+  w: Weights,
+  out: number,
+  { groups, epsilon, resize = (pictures) => pictures }: ResnetOptions,
+): Value {
+  let h = resize(silu(groupNorm(x, groups, epsilon, w.at("norm1"))));
+  x = resize(x);
+  h = conv(h, w.at("conv1"), out, 3, { padding: 1 });
   h = addToFrames(h, linear(silu(time), w.at("time_emb_proj"), out), frames);
   h = conv(silu(groupNorm(h, groups, epsilon, w.at("norm2"))), w.at("conv2"), out, 3, { padding: 1 });
   return add(staticDim(x, 1, "resnet") === out ? x : conv(x, w.at("conv_shortcut"), out, 1), h);
@@ -87,14 +101,13 @@ export function transformerBlock(
   return add(x, gegluFeedForward(norm("norm3"), w.at("ff")));
 }
 
-/** A block of the spatial transformers: attention within each frame, then to the context. x: a field's value. */
-export function spatialBlock(x: Value, context: Value, w: Weights, heads: number): Value {
-  return transformerBlock(
-    x,
-    w,
-    (normed, w) => selfAttention(normed, w, heads),
-    (normed, w) => crossAttention(normed, context, w, heads),
-  );
+/**
+ * A block of the spatial transformers: attention within each frame, then to the context; with `onlyCross` both are to the
+ * context. x: a field's value.
+ */
+export function spatialBlock(x: Value, context: Value, w: Weights, heads: number, onlyCross = false): Value {
+  const toContext = (normed: Value, w: Weights) => crossAttention(normed, context, w, heads);
+  return transformerBlock(x, w, onlyCross ? toContext : (normed, w) => selfAttention(normed, w, heads), toContext);
 }
 
 export interface TransformerOptions {
@@ -103,17 +116,19 @@ export interface TransformerOptions {
   layers: number;
   /** Whether proj_in and proj_out are stored as linear layers (Stable Diffusion 2) or as convolutions of one element (1.5). */
   linearProjection: boolean;
+  /** Whether there is no self-attention: both attentions are to the context. */
+  onlyCross?: boolean;
 }
 
 /** Transformer2DModel: each frame alone. */
 export function transformer2d(net: StageList, x: Field, module: string, options: TransformerOptions): Field {
-  const { groups, heads, layers, linearProjection } = options;
+  const { groups, heads, layers, linearProjection, onlyCross } = options;
   const stored = { convolution: !linearProjection };
   return net.field(module, "frame", { fields: [x], also: [CONTEXT] }, x, ([value], features, weights) => {
     const w = weights.at(module);
     let h = linear(normedPerFrame(value!, x, groups, w.at("norm")), w.at("proj_in"), x.channels, stored);
     for (let i = 0; i < layers; i++) {
-      h = spatialBlock(h, features[CONTEXT]!, w.at("transformer_blocks").at(i), heads);
+      h = spatialBlock(h, features[CONTEXT]!, w.at("transformer_blocks").at(i), heads, onlyCross);
     }
     return add(value!, linear(h, w.at("proj_out"), x.channels, stored));
   });
@@ -124,22 +139,28 @@ export function normedPerFrame(value: Value, x: Field, groups: number, w: Weight
   return toField(groupNorm(toPictures(value, x), groups, TRANSFORMER_NORM_EPSILON, w), value.shape);
 }
 
-/** Downsample2D: half the height and width. Padding 0 pads one row and column of zeros after the picture only. */
+/**
+ * Downsample2D: half the height and width, a last odd row counted as a whole one. Padding 0 pads one row and column of
+ * zeros after the picture only, and a last odd row is dropped.
+ */
 export function downsample(net: StageList, x: Field, block: string, padding: 0 | 1): Field {
   const module = `${block}.downsamplers.0`;
-  const size = { height: x.height / 2, width: x.width / 2, channels: x.channels };
+  const half = (side: number) => (padding === 1 ? Math.ceil(side / 2) : Math.floor(side / 2));
+  const size = { height: half(x.height), width: half(x.width), channels: x.channels };
   return net.field(module, "frame", { fields: [x] }, size, ([value], _, weights) => {
     const options = { stride: 2, padding: padding === 1 ? 1 : ([0, 0, 1, 1] as const) };
     return toField(conv(toPictures(value!, x), weights.at(module).at("conv"), x.channels, 3, options), value!.shape);
   });
 }
 
-/** Upsample2D: twice the height and width. Not `upsampleConv`, whose sums of weights would be memory beyond the mapped files. */
-export function upsample(net: StageList, x: Field, block: string): Field {
+/**
+ * Upsample2D: enlarged to the size of what it will be joined with, mostly twice its own. Not `upsampleConv`, whose sums of
+ * weights would be memory beyond the mapped files.
+ */
+export function upsample(net: StageList, x: Field, block: string, { height, width }: Size): Field {
   const module = `${block}.upsamplers.0`;
-  const size = { height: x.height * 2, width: x.width * 2, channels: x.channels };
-  return net.field(module, "frame", { fields: [x] }, size, ([value], _, weights) => {
-    const enlarged = upsampleNearest(toPictures(value!, x));
+  return net.field(module, "frame", { fields: [x] }, { height, width, channels: x.channels }, ([value], _, weights) => {
+    const enlarged = resizeNearest(toPictures(value!, x), height, width);
     return toField(conv(enlarged, weights.at(module).at("conv"), x.channels, 3, { padding: 1 }), value!.shape);
   });
 }

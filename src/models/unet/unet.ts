@@ -3,12 +3,12 @@
  * the way up (Ronneberger et al. 2015, arXiv 1505.04597, figure 1). What a layer consists of is each model's own.
  */
 import { ArgumentError } from "../../errors.ts";
-import { add, reshape, silu, transpose } from "../../graph/operators.ts";
-import { type Dim, input, type Value } from "../../graph/value.ts";
+import { add, mul, reshape, silu, sub, transpose } from "../../graph/operators.ts";
+import { type Dim, input, type Value, type ValueType } from "../../graph/value.ts";
 import type { Geometry, Layout, StagedModel } from "../architecture.ts";
-import { conv, groupNorm, sinusoidalEmbedding, timestepEmbedding } from "../layers.ts";
+import { conv, groupNorm, type SinusoidOptions, sinusoidalEmbedding, timestepEmbedding } from "../layers.ts";
 import type { Weights } from "../weights.ts";
-import { describeUNet, type UNetConfig, type UNetLevel } from "./config.ts";
+import { type BlockKind, describeUNet, type UNetConfig, type UNetLevel } from "./config.ts";
 import { CONTEXT, downsample, type NormOptions, TIME, upsample } from "./layers.ts";
 import { type Field, StageList, toField, toPictures } from "./stages.ts";
 
@@ -17,7 +17,10 @@ export interface Layer<Level> {
   readonly block: string;
   readonly index: number;
   readonly level: Level;
-  readonly attends: boolean;
+  /** What the block has after each resnet. */
+  readonly kind: BlockKind;
+  /** Blocks of its transformers. */
+  readonly transformerLayers: number;
 }
 
 /** What a model's layers consist of. Each appends its stages and gives the field that they end in. */
@@ -26,6 +29,16 @@ export interface UNetParts<Level extends UNetLevel = UNetLevel> {
   resnet(x: Field, module: string, layer: Layer<Level>, skip?: Field): Field;
   /** All that follows a resnet in a layer: attention, layers along time. */
   rest(x: Field, layer: Layer<Level>): Field;
+  /** Between two levels, in simple blocks. */
+  halve?(x: Field, module: string): Field;
+  double?(x: Field, module: string): Field;
+}
+
+/** `module` is where its weights are. */
+export interface AddedTime {
+  module: string;
+  reads: string;
+  embed: (value: Value, w: Weights, width: number) => Value;
 }
 
 export interface UNetOptions<Level extends UNetLevel> {
@@ -37,13 +50,17 @@ export interface UNetOptions<Level extends UNetLevel> {
   sample(sizes: { batch: Dim; frame: number; channel: number; height: number; width: number }): Layout;
   /** Inputs beside `sample`, `timestep` and `encoderHiddenStates`. */
   inputs?: (batch: Dim) => Readonly<Record<string, Layout>>;
+  /** Those of the inputs that are no float32. */
+  types?: Readonly<Record<string, ValueType>>;
   /** Of the last norm. */
   norm: NormOptions;
   downsamplePadding?: 0 | 1;
-  /** diffusers' `freq_shift`. */
-  frequencyShift?: number;
+  /** Of the timestep. */
+  sinusoids?: SinusoidOptions;
+  /** Whether the sample is in [0, 1] and the network wants it in [-1, 1]: diffusers' center_input_sample. */
+  center?: boolean;
   /** What is added to the embedding of the timestep, which is `width` wide, out of one more input. */
-  addedTime?: { reads: string; embed: (value: Value, w: Weights, width: number) => Value };
+  addedTime?: AddedTime;
   parts(net: StageList): UNetParts<Level>;
 }
 
@@ -64,54 +81,60 @@ export function unet<Level extends UNetLevel>(options: UNetOptions<Level>): Stag
   };
   const net = new StageList(batch, frames, inputs);
   timeStages(net, options);
-  const x = walk(net, convIn(net, inputs["sample"]!, config.levels[0]!.channels), options);
+  const start = convIn(net, inputs["sample"]!, config.levels[0]!.channels, options.center ?? false);
+  const x = walk(net, start, options);
   convOut(net, x, options.sample({ ...size, channel: config.outChannels }), options.norm);
   return {
     className,
     settings: describeUNet(config),
-    inputs: Object.fromEntries(Object.entries(inputs).map(([name, dims]) => [name, input(name, Object.values(dims))])),
+    inputs: Object.fromEntries(
+      Object.entries(inputs).map(([name, dims]) => [name, input(name, Object.values(dims), options.types?.[name])]),
+    ),
     outputs: ["sample"],
     stages: net.stages,
   };
 }
 
-/** Throws ArgumentError for sizes that are not given, or that cannot be halved often enough. */
+/** Elements of a latent's side: pictures of 131072 pixels. */
+const MOST_LATENT = 2 ** 14;
+
+/** Throws ArgumentError for sizes that are not given or no sizes. Odd ones are halved upwards and doubled to fit. */
 function latentSize(className: string, config: UNetConfig, geometry: Geometry): { height: number; width: number } {
   const { height = config.sampleSize, width = config.sampleSize } = geometry;
   if (height === undefined || width === undefined) {
     throw new ArgumentError(`${className}: height and width are needed; its configuration has no sample_size.`);
   }
-  const unit = 2 ** (config.levels.length - 1);
-  if ([height, width].every((side) => Number.isInteger(side / unit) && side > 0)) return { height, width };
+  if ([height, width].every((side) => Number.isInteger(side) && side > 0 && side <= MOST_LATENT))
+    return { height, width };
   throw new ArgumentError(
-    `${className}: a latent of ${height} x ${width} cannot be halved ${config.levels.length - 1} times; ` +
-      `height and width must be multiples of ${unit} (of pictures, as many times more as the autoencoder makes them smaller).`,
+    `${className}: a latent of ${height} x ${width}; its sides are whole numbers from 1 to ${MOST_LATENT}.`,
   );
 }
 
 /** What all resnets are told, in one stage, or in two if there is more to tell than the timestep. */
 function timeStages<Level extends UNetLevel>(net: StageList, options: UNetOptions<Level>): void {
-  const { config, frequencyShift, addedTime } = options;
+  const { config, sinusoids, addedTime } = options;
   const { channels } = config.levels[0]!;
   const layout = { batch: net.batch, channel: 4 * channels };
   const time = addedTime ? "timeEmbedding" : TIME;
   net.add("time_embedding", "whole", ["timestep"], { [time]: layout }, ({ timestep }, w) => ({
     [time]: timestepEmbedding(
-      sinusoidalEmbedding(timestep!, channels, frequencyShift),
+      sinusoidalEmbedding(timestep!, channels, sinusoids),
       w.at("time_embedding"),
       4 * channels,
     ),
   }));
   if (!addedTime) return;
-  net.add("add_embedding", "whole", [time, addedTime.reads], { [TIME]: layout }, (features, w) => ({
-    [TIME]: add(features[time]!, addedTime.embed(features[addedTime.reads]!, w.at("add_embedding"), 4 * channels)),
+  const { module, reads, embed } = addedTime;
+  net.add(module, "whole", [time, reads], { [TIME]: layout }, (features, w) => ({
+    [TIME]: add(features[time]!, embed(features[reads]!, w.at(module), 4 * channels)),
   }));
 }
 
 /** The sample's dimensions in the order in which convolutions want them; a picture's has no frames. */
 const perFrame = ["batch", "frame", "channel", "height", "width"];
 
-function convIn(net: StageList, layout: Layout, channels: number): Field {
+function convIn(net: StageList, layout: Layout, channels: number, center: boolean): Field {
   const dims = Object.keys(layout);
   const order = perFrame.filter((dim) => dims.includes(dim)).map((dim) => dims.indexOf(dim));
   const { channel, height, width } = layout as { channel: number; height: number; width: number };
@@ -120,7 +143,8 @@ function convIn(net: StageList, layout: Layout, channels: number): Field {
   const out = { batch: net.batch, frame: net.frames, position: height * width, channel: channels };
   net.add(name, "frame", ["sample"], { [name]: out }, ({ sample }, w) => {
     const [batch, frames] = [sample!.shape[0]!, dims.includes("frame") ? sample!.shape[dims.indexOf("frame")]! : 1];
-    const pictures = reshape(transpose(sample!, order), [-1, channel, height, width]);
+    const stored = reshape(transpose(sample!, order), [-1, channel, height, width]);
+    const pictures = center ? sub(mul(stored, 2), 1) : stored;
     return { [name]: toField(conv(pictures, w.at(name), channels, 3, { padding: 1 }), [batch, frames]) };
   });
   return field;
@@ -147,8 +171,10 @@ function convOut(net: StageList, x: Field, layout: Layout, { groups, epsilon }: 
 
 /** Down, through the middle, and up again. */
 function walk<Level extends UNetLevel>(net: StageList, start: Field, options: UNetOptions<Level>): Field {
-  const { levels, middle } = options.config;
-  const { resnet, rest } = options.parts(net);
+  const { className, config } = options;
+  const { levels, middle } = config;
+  const parts = options.parts(net);
+  const { resnet, rest } = parts;
   const deepest = levels.length - 1;
   let x = start;
   // Each is one feature, whoever reads it: the layer after it, and the one on the way up that it is joined to.
@@ -156,28 +182,57 @@ function walk<Level extends UNetLevel>(net: StageList, start: Field, options: UN
   for (const [i, level] of levels.entries()) {
     const block = `down_blocks.${i}`;
     for (let index = 0; index < level.layers; index++) {
-      const layer = { block, index, level, attends: level.downAttention };
+      const layer = { block, index, level, kind: level.down, transformerLayers: level.transformerLayers };
       x = rest(resnet(x, `${block}.resnets.${index}`, layer), layer);
       skips.push(x);
     }
     if (i === deepest) continue;
-    x = downsample(net, x, block, options.downsamplePadding ?? 1);
+    const simple = level.down === "simple" && parts.halve;
+    x = simple ? simple(x, `${block}.downsamplers.0`) : downsample(net, x, block, options.downsamplePadding ?? 1);
+    if (Math.min(x.height, x.width) < 1) {
+      throw new ArgumentError(
+        `${className}: a latent of ${start.height} x ${start.width} is too small to be halved ${deepest} times.`,
+      );
+    }
     skips.push(x);
   }
 
-  const layer = (index: number) => ({ block: "mid_block", index, level: middle, attends: true });
-  x = resnet(x, "mid_block.resnets.0", layer(0));
-  for (let index = 0; index < middle.layers; index++) {
-    x = resnet(rest(x, layer(index)), `mid_block.resnets.${index + 1}`, layer(index));
-  }
+  if (middle) x = middleOf(x, middle, parts);
 
   for (const [i, level] of levels.toReversed().entries()) {
     const block = `up_blocks.${i}`;
     for (let index = 0; index <= level.layers; index++) {
-      const layer = { block, index, level, attends: level.upAttention };
+      const layer = { block, index, level, kind: level.up, transformerLayers: level.upTransformerLayers };
       x = rest(resnet(x, `${block}.resnets.${index}`, layer, skips.pop()!), layer);
     }
-    if (i !== deepest) x = upsample(net, x, block);
+    if (i === deepest) continue;
+    const next = skips.at(-1)!;
+    if (level.up !== "simple" || !parts.double) {
+      x = upsample(net, x, block, next);
+      continue;
+    }
+    x = parts.double(x, `${block}.upsamplers.0`);
+    if (x.height !== next.height || x.width !== next.width) {
+      throw new ArgumentError(
+        `${className}: a latent of ${start.height} x ${start.width} cannot be halved evenly, which the simple blocks of ` +
+          `this model need; take multiples of ${2 ** deepest}.`,
+      );
+    }
+  }
+  return x;
+}
+
+/** A resnet, then attention and another as often as the middle has layers. */
+function middleOf<Level extends UNetLevel>(
+  x: Field,
+  middle: Level & { kind: BlockKind },
+  { resnet, rest }: UNetParts<Level>,
+): Field {
+  const { kind, transformerLayers } = middle;
+  const layer = (index: number) => ({ block: "mid_block", index, level: middle, kind, transformerLayers });
+  x = resnet(x, "mid_block.resnets.0", layer(0));
+  for (let index = 0; index < middle.layers; index++) {
+    x = resnet(rest(x, layer(index)), `mid_block.resnets.${index + 1}`, layer(index));
   }
   return x;
 }
