@@ -11,6 +11,11 @@ export interface ByteSource {
   readonly size: number;
   /** Absolute path, links resolved, where the file is on this machine's disk: ONNX Runtime maps weights from there. */
   readonly nativePath?: string;
+  /**
+   * Throws CheckpointError if the file is not the one any more that was opened. Whoever has others read it by its path, as ONNX
+   * Runtime maps weights, asks before and after. Where there is no such path there is nothing to ask.
+   */
+  unchanged?(): Promise<void>;
   /** Exactly `length` bytes from `offset`. Rejects if the range is not inside the file or the file has changed. */
   read(offset: number, length: number): Promise<Uint8Array>;
 }

@@ -101,11 +101,15 @@ export class RepositoryCache {
     return true;
   }
 
-  /** Notes that a file has been checked, unless nothing can be written. Whole seconds survive archives and image layers. */
+  /**
+   * Notes that a file has been checked, unless nothing can be written. Whole seconds survive archives and image layers; where
+   * the time has them it stays, since others may have the file open and would take it for changed.
+   */
   async verified(path: string, { oid }: RemoteFile): Promise<void> {
     try {
-      const seconds = Math.floor(Date.now() / 1000);
-      await utimes(path, seconds, seconds);
+      const { mtimeMs } = await stat(path);
+      const seconds = Math.floor(mtimeMs / 1000);
+      if (seconds * 1000 !== mtimeMs) await utimes(path, seconds, seconds);
       await this.#write("verified", oid, String(seconds * 1000));
     } catch (error) {
       if (!isUnwritable(error)) throw error;

@@ -1,3 +1,4 @@
+import type { Stats } from "node:fs";
 import { type FileHandle, open, readdir, realpath, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { CheckpointError } from "../errors.ts";
@@ -14,18 +15,20 @@ export async function fileSource(path: string, name = path): Promise<ByteSource>
   const nativePath = await realpath(path).catch((cause) => fail(cause, name, path));
   const opened = await stat(nativePath).catch((cause) => fail(cause, name, path));
   if (!opened.isFile()) throw new CheckpointError(`${name}: expected a file at ${path}, found something else.`);
+  const compare = (now: Stats) => {
+    const same = now.size === opened.size && now.mtimeMs === opened.mtimeMs && now.ino === opened.ino;
+    if (!same) throw new CheckpointError(`${name}: the file has changed since it was opened; open the model again.`);
+  };
   const source: ByteSource = {
     name,
     size: opened.size,
     nativePath,
+    unchanged: async () => compare(await stat(nativePath).catch((cause) => fail(cause, name, path))),
     async read(offset, length) {
       checkRange(source, offset, length);
       const file = await open(nativePath, "r").catch((cause) => fail(cause, name, path));
       try {
-        const now = await file.stat();
-        if (now.size !== opened.size || now.mtimeMs !== opened.mtimeMs || now.ino !== opened.ino) {
-          throw new CheckpointError(`${name}: the file has changed since it was opened.`);
-        }
+        compare(await file.stat());
         return await readFully(file, offset, length, name);
       } finally {
         await file.close();

@@ -33,6 +33,29 @@ function load(): Promise<Native | undefined> {
 }
 
 async function compile(model: OnnxModel, weights: WeightLocations = new Map(), options: SessionOptions = {}) {
+  await unchanged(model, weights);
+  // A file may also change while it is mapped.
+  const session = await compileAnywhere(model, weights, options).catch(async (error) => {
+    await unchanged(model, weights);
+    throw error;
+  });
+  try {
+    await unchanged(model, weights);
+  } catch (error) {
+    await session.release();
+    throw error;
+  }
+  return session;
+}
+
+async function unchanged(model: OnnxModel, weights: WeightLocations): Promise<void> {
+  for (const file of model.weightFiles) {
+    const location = weights.get(file);
+    if (location && "path" in location) await location.unchanged?.();
+  }
+}
+
+async function compileAnywhere(model: OnnxModel, weights: WeightLocations, options: SessionOptions) {
   if (options.provider === "wasm") return compileInWebAssembly(model, weights, options);
   const ort = await load();
   if (!ort) {

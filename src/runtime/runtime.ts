@@ -65,7 +65,13 @@ export const sessionOptions: OptionTable<SessionOptions> = {
 /** The files that a model's weights lie in, under the names that the graph uses. */
 export type WeightLocations = ReadonlyMap<string, WeightLocation>;
 /** A path on disk (Node maps it) or the contents of the file (browser). */
-export type WeightLocation = { readonly path: string } | { readonly bytes: () => Promise<Uint8Array> };
+export type WeightLocation = WeightPath | { readonly bytes: () => Promise<Uint8Array> };
+
+export interface WeightPath {
+  readonly path: string;
+  /** Throws if the file is not the one any more that its offsets were read from. */
+  readonly unchanged?: () => Promise<void>;
+}
 
 export interface Session {
   readonly inputNames: readonly string[];

@@ -387,7 +387,9 @@ describe("writing", () => {
     await writeSafetensors(path, new Map([["a", floatTensor([4])]]));
     const found = await SafetensorsFile.open(await fileSource(path, "changing.safetensors"));
     await writeFile(path, "short");
-    await expect(found.read("a")).rejects.toThrow("changing.safetensors: the file has changed");
+    await expect(found.read("a")).rejects.toThrow(
+      "changing.safetensors: the file has changed since it was opened; open the model again.",
+    );
     await rm(path);
     await expect(found.read("a")).rejects.toThrow(/changing.safetensors: there is no file at/);
   });

@@ -1,4 +1,4 @@
-import { mkdir, rename, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, rm, stat, symlink, truncate, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { MemoryFolder } from "../../src/checkpoints/files.ts";
@@ -62,6 +62,34 @@ describe("weights that do not fit", () => {
     const weights = (found: Map<string, unknown>) => found.set("something.else", floatTensor([3]));
     const { model } = await load("dit", await changed("dit", { weights }));
     await model.release();
+  });
+});
+
+describe("weights that change between opening and compiling", () => {
+  const file = "model.safetensors";
+  it.each<[string, RegExp, (path: string) => Promise<void>]>([
+    ["are written again", /has changed since it was opened/, async (path) => writeFile(path, await readFile(path))],
+    ["are cut off", /has changed since it was opened/, (path) => truncate(path, 1000)],
+    [
+      "are replaced by another file",
+      /has changed since it was opened/,
+      async (path) => {
+        await writeFile(`${path}.new`, await readFile(path));
+        const { atime, mtime } = await stat(path);
+        await utimes(`${path}.new`, atime, mtime);
+        await rename(`${path}.new`, path);
+      },
+    ],
+    ["are removed", /there is no file at/, (path) => rm(path)],
+  ])("%s", async (_, message, change) => {
+    const folder = await changed("t5", {});
+    const { architecture, config, geometry } = await modelCase("t5");
+    const files = await openWeights(folder);
+    await change(join(folder.path, file));
+    const error = await failure(loadModel(nodeRuntime, architecture, config, files, geometry));
+    expect(error).toBeInstanceOf(CheckpointError);
+    expect(error.message).toMatch(message);
+    expect(error.message).toContain(file);
   });
 });
 
