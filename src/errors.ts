@@ -26,6 +26,11 @@ export class ArgumentError extends HalfstepError {
   override readonly name = "ArgumentError";
 }
 
+/** A call that an object cannot take in the state in which it is: it has been released, or the call comes out of its own callback. */
+export class StateError extends HalfstepError {
+  override readonly name = "StateError";
+}
+
 /** A result that cannot be used, such as NaN out of a denoiser. */
 export class NumericError extends HalfstepError {
   override readonly name = "NumericError";

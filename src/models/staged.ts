@@ -106,16 +106,18 @@ export class StagedSession {
 
   /**
    * Runs all stages. `feeds` has a tensor for each of the model's inputs; outputs that have a tensor in `into` are
-   * written there, the others are allocated. Throws ArgumentError for an input that is missing, ShapeError for one of
+   * written there, the others are allocated. An aborted signal stops it before the next session. Throws ArgumentError for an input that is missing, ShapeError for one of
    * another shape or type.
    */
   async run(
     feeds: Readonly<Record<string, Tensor>>,
     into: Readonly<Record<string, Tensor>> = {},
+    signal?: AbortSignal,
   ): Promise<Record<string, Tensor>> {
     checkFeeds(this.model, feeds);
     const features = new Map(Object.entries(feeds));
     for (const [i, group] of this.#groups.entries()) {
+      signal?.throwIfAborted();
       const { writes, lastUses } = group;
       const kept = this.#sessions[i];
       const session = kept ?? (await this.#compile(group));

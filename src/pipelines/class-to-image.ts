@@ -102,7 +102,7 @@ export class ClassToImagePipeline {
   /** Names of the classes, where the checkpoint has them. */
   readonly labels: Readonly<Record<string, string>>;
 
-  readonly #turns = new Turns();
+  readonly #turns: Turns;
 
   private constructor(
     parts: Pick<
@@ -111,6 +111,7 @@ export class ClassToImagePipeline {
     >,
   ) {
     this.name = parts.name;
+    this.#turns = new Turns(parts.name);
     this.transformer = parts.transformer;
     this.vae = parts.vae;
     this.feedback = parts.feedback;
@@ -170,7 +171,7 @@ export class ClassToImagePipeline {
    */
   async generate(classes: readonly number[], options: ClassToImageOptions = {}): Promise<ClassToImageResult> {
     const read = readOptions(options, classToImageOptions, { of: "ClassToImagePipeline.generate", self: this });
-    return this.#turns.take(() => this.#generate(classes, read));
+    return this.#turns.take(() => this.#generate(classes, this.#turns.guarded(read)), read.signal);
   }
 
   async #generate(classes: readonly number[], options: ClassToImageOptions): Promise<ClassToImageResult> {
@@ -203,6 +204,7 @@ export class ClassToImagePipeline {
 
   /** A denoiser for one run of the sampler on latents of this size. */
   openDenoiser(size: { height: number; width: number }, acceleration: Acceleration): Promise<Denoiser> {
+    this.#turns.checkOpen();
     return openDenoiser(this.transformer, { batch: "batch", ...size }, acceleration, this.feedback);
   }
 
@@ -229,12 +231,16 @@ export class ClassToImagePipeline {
   }
 
   /** Latents to decoded values [batch, 3, height, width], not clamped. */
-  decode(latents: FloatTensor): Promise<FloatTensor> {
+  async decode(latents: FloatTensor): Promise<FloatTensor> {
+    this.#turns.checkOpen();
     return decodeLatents(this.vae, latents);
   }
 
-  async release(): Promise<void> {
-    await Promise.all([this.transformer.release(), this.vae.release(), this.feedback?.release()]);
+  /** Frees memory and threads when the calls before it are done; later calls are refused with StateError. */
+  release(): Promise<void> {
+    return this.#turns.close(async () => {
+      await Promise.all([this.transformer.release(), this.vae.release(), this.feedback?.release()]);
+    });
   }
 }
 

@@ -152,10 +152,11 @@ export class ImageToVideoPipeline {
   /** The denoiser: as it is, or by a plan. */
   readonly streamlined: Streamlined<UNetSpatioTemporalConfig>;
 
-  readonly #turns = new Turns();
+  readonly #turns: Turns;
 
   private constructor(parts: Parts) {
     this.name = parts.name;
+    this.#turns = new Turns(parts.name);
     this.className = parts.className;
     this.unet = parts.unet;
     this.encoder = parts.encoder;
@@ -216,7 +217,7 @@ export class ImageToVideoPipeline {
   async generate(picture: Picture, options: ImageToVideoOptions = {}): Promise<ImageToVideoResult> {
     const read = readOptions(options, imageToVideoOptions, { of: "ImageToVideoPipeline.generate", self: this });
     checkPicture(picture);
-    return this.#turns.take(() => this.#generate(picture, read));
+    return this.#turns.take(() => this.#generate(picture, this.#turns.guarded(read)), read.signal);
   }
 
   async #generate(picture: Picture, options: ImageToVideoOptions): Promise<ImageToVideoResult> {
@@ -247,6 +248,7 @@ export class ImageToVideoPipeline {
     );
 
     const imageEmbeds = repeatRow(await this.imageEncoder.embed(picture), 0, count);
+    signal?.throwIfAborted();
     const image = repeatRow(toPlanes(resample(picture, width, height, "lanczos")), 0, count);
     const imageLatents = await this.codeImage(image, draw([1, 3, height, width]), noiseAugStrength);
     signal?.throwIfAborted();
@@ -285,6 +287,7 @@ export class ImageToVideoPipeline {
    * The autoencoder's mean code, not scaled, of pictures [batch, 3, height, width] in [0, 1] with noise of that shape on them.
    */
   async codeImage(image: FloatTensor, noise: FloatTensor, strength: number): Promise<FloatTensor> {
+    this.#turns.checkOpen();
     const [batch, , height, width] = image.shape as [number, number, number, number];
     const noisy = image.data.map((value, i) => 2 * value - 1 + strength * noise.data[i]!);
     const session = await this.encoder.session({ batch, height, width });
@@ -295,6 +298,7 @@ export class ImageToVideoPipeline {
 
   /** The sampling loop with guidance that grows along the frames: noise to latents [batch, frames, channels, h, w]. */
   async sampleLatents(options: SampleImageVideoOptions): Promise<FloatTensor> {
+    this.#turns.checkOpen();
     const { imageEmbeds, imageLatents, minGuidanceScale, maxGuidanceScale, ...loop } = options;
     const { noise, fps, motionBucketId, noiseAugStrength } = loop;
     const [batch, frames, , height, width] = noise.shape as [number, number, number, number, number];
@@ -334,16 +338,20 @@ export class ImageToVideoPipeline {
   }
 
   /** Latents to decoded values [batch, 3, frames, height, width], not clamped; `chunk` frames together, all unless given. */
-  decode(
+  async decode(
     latents: FloatTensor,
     { chunk = latents.shape[1]!, ...options }: DecodeOptions & { chunk?: number } = {},
   ): Promise<FloatTensor> {
+    this.#turns.checkOpen();
     return decodeFrames(this.decoder, latents, { chunk, sizes: (count) => ({ batch: 1, frames: count }) }, options);
   }
 
-  async release(): Promise<void> {
-    const parts = [this.unet, this.streamlined, this.encoder, this.decoder, this.imageEncoder];
-    await Promise.all(parts.map((part) => part?.release()));
+  /** Frees memory and threads when the calls before it are done; later calls are refused with StateError. */
+  release(): Promise<void> {
+    return this.#turns.close(async () => {
+      const parts = [this.unet, this.streamlined, this.encoder, this.decoder, this.imageEncoder];
+      await Promise.all(parts.map((part) => part?.release()));
+    });
   }
 
   /** Checked, and with defaults. */

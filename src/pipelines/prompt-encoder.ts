@@ -21,7 +21,7 @@ export interface PromptEncoder {
   /** Tokens of a prompt, padding included. */
   readonly tokens: number;
   /** [prompts, tokens, width], and what a user should know about the prompts. */
-  embed(prompts: readonly string[]): Promise<{ embeddings: FloatTensor; warnings: string[] }>;
+  embed(prompts: readonly string[], signal?: AbortSignal): Promise<{ embeddings: FloatTensor; warnings: string[] }>;
   release(): Promise<void>;
 }
 
@@ -49,15 +49,15 @@ export async function openPromptEncoder(
   );
   const { maxPositions } = encoder.config as Partial<CLIPTextConfig>;
   const tokens = Math.min(tokenizer.maxLength, maxPositions ?? T5_TOKENS);
-  const encode = (tokenized: readonly TokenizedPrompt[]): Promise<FloatTensor> =>
+  const encode = (tokenized: readonly TokenizedPrompt[], signal?: AbortSignal): Promise<FloatTensor> =>
     maxPositions === undefined
-      ? encodePrompts(tokenized, encoder as Component<T5Config>).then((result) => result.encoderHiddenStates)
+      ? encodePrompts(tokenized, encoder as Component<T5Config>, signal).then((result) => result.encoderHiddenStates)
       : encodeClipPrompts(tokenized, encoder as Component<CLIPTextConfig>);
   return {
     tokens,
-    async embed(prompts) {
+    async embed(prompts, signal) {
       const tokenized = prompts.map((prompt) => tokenizer.encode(prompt, tokens));
-      return { embeddings: await encode(tokenized), warnings: warningsOf(tokenized, tokens) };
+      return { embeddings: await encode(tokenized, signal), warnings: warningsOf(tokenized, tokens) };
     },
     release: () => encoder.release(),
   };

@@ -141,18 +141,17 @@ export const repeatPrompt = (embeddings: PromptEmbeddings, index: number, count:
 export async function encodePrompts(
   tokenized: readonly TokenizedPrompt[],
   encoder: Component<T5Config>,
+  signal?: AbortSignal,
 ): Promise<PromptEmbeddings> {
   const tokens = tokenized[0]!.ids.length;
   const shape = [tokenized.length, tokens];
   const mask = floatTensor(shape, Float32Array.from(tokenized.flatMap((prompt) => prompt.mask)));
   const session = await encoder.session({ batch: "batch", tokens });
-  const { lastHiddenState } = await session.run({
-    inputIds: int64Tensor(
-      shape,
-      tokenized.flatMap((prompt) => prompt.ids),
-    ),
-    attentionMask: mask,
-  });
+  const ids = int64Tensor(
+    shape,
+    tokenized.flatMap((prompt) => prompt.ids),
+  );
+  const { lastHiddenState } = await session.run({ inputIds: ids, attentionMask: mask }, {}, signal);
   return { encoderHiddenStates: lastHiddenState as FloatTensor, encoderAttentionMask: mask };
 }
 

@@ -38,6 +38,8 @@ export const sideCheck: Check = whole(1, MOST_SIDE);
 export const framesCheck: Check = whole(1, MOST_FRAMES);
 export const countCheck: Check = whole(1, MOST_PICTURES);
 export const promptCheck: Check = oneOrList(text, { least: 1, most: MOST_PICTURES });
+/** Texts for the encoder: twice as many as pictures, for negative prompts. */
+export const promptListCheck: Check = listOf(text, { least: 1, most: 2 * MOST_PICTURES });
 
 export const samplingOptions: OptionTable<SamplingOptions> = {
   seed: whole(0, LARGEST_SEED),

@@ -54,6 +54,7 @@ import {
   countCheck,
   guidanceScaleCheck,
   promptCheck,
+  promptListCheck,
   type SamplingOptions,
   samplingOptions,
   seededNoise,
@@ -148,10 +149,11 @@ export class TextToImagePipeline {
   /** In which of the steps: `_guidance_interval` of model_index.json, or in all. */
   readonly guidanceInterval: GuidanceInterval;
 
-  readonly #turns = new Turns();
+  readonly #turns: Turns;
 
   private constructor(parts: Pick<TextToImagePipeline, PartName>) {
     this.name = parts.name;
+    this.#turns = new Turns(parts.name);
     this.className = parts.className;
     this.transformer = parts.transformer;
     this.vae = parts.vae;
@@ -203,7 +205,7 @@ export class TextToImagePipeline {
    */
   async generate(prompt: string | readonly string[], options: TextToImageOptions = {}): Promise<TextToImageResult> {
     const read = readOptions(options, textToImageOptions, { of: "TextToImagePipeline.generate", self: this });
-    return this.#turns.take(() => this.#generate(prompt, read));
+    return this.#turns.take(() => this.#generate(prompt, this.#turns.guarded(read)), read.signal);
   }
 
   async #generate(prompt: string | readonly string[], options: TextToImageOptions): Promise<TextToImageResult> {
@@ -244,11 +246,18 @@ export class TextToImagePipeline {
     { height, width, tokens }: { height: number; width: number; tokens: number },
     acceleration: Acceleration,
   ): Promise<Denoiser> {
+    this.#turns.checkOpen();
     return openDenoiser(this.transformer, { batch: "batch", height, width, tokens }, acceleration, this.feedback);
   }
 
   /** Prompts as the text encoder sees them, one row each. */
-  async embed(prompts: readonly string[], { maxSequenceLength }: Pick<TextToImageOptions, "maxSequenceLength"> = {}) {
+  async embed(
+    prompts: readonly string[],
+    { maxSequenceLength, signal }: Pick<TextToImageOptions, "maxSequenceLength" | "signal"> = {},
+  ) {
+    this.#turns.checkOpen();
+    promptListCheck(prompts, "The prompts");
+    if (maxSequenceLength !== undefined) textToImageOptions.maxSequenceLength(maxSequenceLength, "maxSequenceLength");
     const { tokenizer, textEncoder } = this;
     if (!tokenizer || !textEncoder) {
       throw new ConfigError(`${this.name}: has no text encoder and tokenizer, which turn a prompt into embeddings.`);
@@ -260,7 +269,7 @@ export class TextToImagePipeline {
       ...(truncated ? [`The prompt is longer than ${length} tokens; this was left out: "${truncated}".`] : []),
       ...(unknown.length > 0 ? [`Words that the model does not know: ${unknown.join(", ")}.`] : []),
     ]);
-    return { embeddings: await encodePrompts(tokenized, textEncoder), warnings };
+    return { embeddings: await encodePrompts(tokenized, textEncoder, signal), warnings };
   }
 
   /** The sampling loop with guidance: noise to latents (scaled as the denoiser has them). */
@@ -291,17 +300,21 @@ export class TextToImagePipeline {
   }
 
   /** Latents to decoded values [batch, 3, height, width], not clamped. */
-  decode(latents: FloatTensor): Promise<FloatTensor> {
+  async decode(latents: FloatTensor): Promise<FloatTensor> {
+    this.#turns.checkOpen();
     return decodeLatents(this.vae, latents);
   }
 
-  async release(): Promise<void> {
-    await Promise.all([
-      this.transformer.release(),
-      this.vae.release(),
-      this.textEncoder?.release(),
-      this.feedback?.release(),
-    ]);
+  /** Frees memory and threads when the calls before it are done; later calls are refused with StateError. */
+  release(): Promise<void> {
+    return this.#turns.close(async () => {
+      await Promise.all([
+        this.transformer.release(),
+        this.vae.release(),
+        this.textEncoder?.release(),
+        this.feedback?.release(),
+      ]);
+    });
   }
 
   /** Of the latent, from pixels. */

@@ -37,6 +37,7 @@ import {
   framesCheck,
   guidanceScaleCheck,
   promptCheck,
+  promptListCheck,
   type SamplingOptions,
   samplingOptions,
   seededNoise,
@@ -147,10 +148,11 @@ export class TextToVideoPipeline {
   /** The denoiser: as it is, or by a plan. */
   readonly streamlined: Streamlined<UNetMotionConfig>;
 
-  readonly #turns = new Turns();
+  readonly #turns: Turns;
 
   private constructor(parts: Pick<TextToVideoPipeline, PartName>) {
     this.name = parts.name;
+    this.#turns = new Turns(parts.name);
     this.className = parts.className;
     this.unet = parts.unet;
     this.vae = parts.vae;
@@ -209,7 +211,7 @@ export class TextToVideoPipeline {
    */
   async generate(prompt: string | readonly string[], options: TextToVideoOptions = {}): Promise<TextToVideoResult> {
     const read = readOptions(options, textToVideoOptions, { of: "TextToVideoPipeline.generate", self: this });
-    return this.#turns.take(() => this.#generate(prompt, read));
+    return this.#turns.take(() => this.#generate(prompt, this.#turns.guarded(read)), read.signal);
   }
 
   async #generate(prompt: string | readonly string[], options: TextToVideoOptions): Promise<TextToVideoResult> {
@@ -231,7 +233,7 @@ export class TextToVideoPipeline {
     // What cannot be done is said before anything is.
     this.streamlined.check(size, options);
     const decoding = decodingIn(this.vae, { frames: framesTogether(height, width), height, width }, options.memory);
-    const { embeddings, warnings } = await this.embed(list.texts);
+    const { embeddings, warnings } = await this.embed(list.texts, options);
     // Each network has the budget to itself.
     if (options.memory !== undefined) await Promise.all([this.prompts?.release(), this.vae.release()]);
     const denoiser = await this.streamlined.openDenoiser({ ...size, tokens: embeddings.shape[1]! }, abortable(options));
@@ -260,13 +262,19 @@ export class TextToVideoPipeline {
   }
 
   /** Prompts as the text encoder sees them: [prompts, tokens, width]. */
-  async embed(prompts: readonly string[]): Promise<{ embeddings: FloatTensor; warnings: string[] }> {
-    if (this.prompts) return this.prompts.embed(prompts);
+  async embed(
+    prompts: readonly string[],
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<{ embeddings: FloatTensor; warnings: string[] }> {
+    this.#turns.checkOpen();
+    promptListCheck(prompts, "The prompts");
+    if (this.prompts) return this.prompts.embed(prompts, signal);
     throw new ConfigError(`${this.name}: has no text encoder and tokenizer, which turn a prompt into embeddings.`);
   }
 
   /** The sampling loop with guidance: noise to latents (scaled as the denoiser has them). */
   async sampleLatents(options: SampleVideoOptions): Promise<FloatTensor> {
+    this.#turns.checkOpen();
     const { prompt, guidanceScale, negative: given, ...loop } = options;
     const { noise } = loop;
     const negative = guidanceScale > 1 ? given : null;
@@ -295,16 +303,20 @@ export class TextToVideoPipeline {
    * Latents to decoded values [batch, 3, frames, height, width], not clamped; `chunk` frames together, one unless given, which
    * takes the least memory.
    */
-  decode(
+  async decode(
     latents: FloatTensor,
     { chunk = 1, ...options }: DecodeOptions & { chunk?: number } = {},
   ): Promise<FloatTensor> {
+    this.#turns.checkOpen();
     return decodeFrames(this.vae, exchangeFrames(latents), { chunk, sizes: () => ({ batch: "batch" }) }, options);
   }
 
-  async release(): Promise<void> {
-    const parts = [this.unet, this.streamlined, this.vae, this.prompts];
-    await Promise.all(parts.map((part) => part?.release()));
+  /** Frees memory and threads when the calls before it are done; later calls are refused with StateError. */
+  release(): Promise<void> {
+    return this.#turns.close(async () => {
+      const parts = [this.unet, this.streamlined, this.vae, this.prompts];
+      await Promise.all(parts.map((part) => part?.release()));
+    });
   }
 
   /** Of the latent, from pixels. */

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { downloadModel, type HubOptions } from "../checkpoints/hub.ts";
@@ -5,6 +6,7 @@ import { checkLocal, localModel } from "../checkpoints/local-model-node.ts";
 import { NodeFolder } from "../checkpoints/node.ts";
 import { ArgumentError, HubError } from "../errors.ts";
 import { nodeRuntime } from "../runtime/node.ts";
+import { callScope, type Running } from "./call-scope.ts";
 import type { Platform, ResolveOptions } from "./platform.ts";
 
 /** Models that come with the package, in its folder `checkpoints`, seen from src/platform/ and from dist/. */
@@ -46,4 +48,8 @@ function hubOptions({ revision, variant, signal, onNotice }: ResolveOptions): Hu
   };
 }
 
-export const platform: Platform = { runtime: nodeRuntime, resolveModel };
+export const platform: Platform = {
+  runtime: nodeRuntime,
+  callScope: () => callScope(new AsyncLocalStorage<Running>()),
+  resolveModel,
+};

@@ -5,6 +5,7 @@ import type { DownloadProgress } from "../checkpoints/hub.ts";
 import { callback, signal, text } from "../checks.ts";
 import type { OptionTable } from "../options/options.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import type { CallScope } from "./call-scope.ts";
 
 export interface ResolveOptions {
   /** Branch, tag or commit on the Hub. */
@@ -27,6 +28,7 @@ export const resolveOptions: OptionTable<ResolveOptions> = {
 
 export interface Platform {
   readonly runtime: Runtime;
+  callScope(): CallScope;
   /** The folder of a model: the name of an embedded one, a folder (Node) or an address (browser), or a Hub id. */
   resolveModel(name: string, options?: ResolveOptions): Promise<Folder>;
 }

@@ -1,6 +1,7 @@
 import { HttpFolder } from "../checkpoints/web.ts";
 import { ArgumentError } from "../errors.ts";
 import { webRuntime } from "../runtime/web.ts";
+import { callScope, Synchronous } from "./call-scope.ts";
 import type { Platform, ResolveOptions } from "./platform.ts";
 
 const HUB = "https://huggingface.co";
@@ -22,4 +23,8 @@ async function resolveModel(name: string, { revision = "main", signal }: Resolve
   );
 }
 
-export const platform: Platform = { runtime: webRuntime, resolveModel };
+export const platform: Platform = {
+  runtime: webRuntime,
+  callScope: () => callScope(new Synchronous()),
+  resolveModel,
+};

@@ -42,6 +42,7 @@ export async function sample(options: SampleOptions): Promise<FloatTensor> {
     signal?.throwIfAborted();
     const step = { index, steps: timesteps.length, timestep };
     const prediction = await denoise(scheduler.scaleModelInput(latents, timestep), step);
+    signal?.throwIfAborted();
     latents = scheduler.step(prediction, timestep, latents, {
       ...(drawNoise ? { noise: drawNoise } : {}),
       ...(eta === undefined ? {} : { eta }),
