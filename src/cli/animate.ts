@@ -1,17 +1,16 @@
+import { dirname } from "node:path";
 import { Command, Option } from "commander";
-import { platform } from "#platform";
 import { version } from "../../package.json";
 import { ArgumentError } from "../errors.ts";
 import type { Animation } from "../pipelines/animation.ts";
-import { checkDestination, writeAnimation } from "../pipelines/animation-node.ts";
 import { ImageToVideoPipeline } from "../pipelines/image-to-video.ts";
 import { readPicture } from "../pipelines/picture-node.ts";
 import { guidanceStepsChoices, type VideoAccelerate, videoAccelerations } from "../pipelines/streamlined.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
-import type { SamplerStep } from "../sampling/sampler.ts";
-import { parseSchedule, type StepContext } from "../sampling/step-policy.ts";
-import { describeBytes, parseBytes } from "../streamlined/bytes.ts";
-import type { GroupProgress } from "../streamlined/session.ts";
+import { parseSchedule } from "../sampling/step-policy.ts";
+import { parseBytes } from "../streamlined/bytes.ts";
+import { Bars } from "./animate-progress.ts";
+import { printResult } from "./json.ts";
 import { hasSteadyAllocator } from "./memory.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
 import {
@@ -21,6 +20,8 @@ import {
   type LoadingOptions,
   loadingOf,
   modelOption,
+  type OutputOptions,
+  outputOptions,
   type SamplerOptions,
   type SizeOptions,
   samplerOf,
@@ -28,9 +29,10 @@ import {
   sizeOptions,
   solverSettings,
 } from "./options.ts";
-import { interruptible, ProgressBar } from "./terminal.ts";
+import { interruptible, note, printUnlessQuiet, showStatus } from "./terminal.ts";
+import { VideoFile } from "./video-file.ts";
 
-interface AnimateOptions extends LoadingOptions, SamplerOptions, SizeOptions {
+interface AnimateOptions extends LoadingOptions, SamplerOptions, SizeOptions, OutputOptions {
   out: string;
   adapter?: string;
   image?: string;
@@ -44,25 +46,26 @@ interface AnimateOptions extends LoadingOptions, SamplerOptions, SizeOptions {
   schedule?: string;
   cut?: string;
   guidanceSteps?: (typeof guidanceStepsChoices)[number];
-  json?: boolean;
 }
 
 export function animateCommand(): Command {
   const command = new Command("animate")
-    .description("a moving picture from text, or from a picture")
+    .description("a video from text, or from a picture")
     .argument("[prompt]", "what it shows (AnimateDiff)")
-    .option("-o, --out <name>", "file to write, .gif, .webp or .mp4, or a folder (frames/) for PNG files", "out.gif")
-    .addOption(modelOption("fluent-emoji-motion"))
-    .option("--adapter <name>", "motion adapter that makes a Stable Diffusion model one of videos: folder or Hub id")
+    .optionsGroup("What:")
     .option("--image <file>", "the picture that it begins at, instead of a prompt (Stable Video Diffusion)")
     .option("--negative <prompt>", "what it should not show", "")
     .option("--frames <n>", "how many (16; of a picture what the model was trained with)", countBetween(1, 1024))
-    .option("--fps <n>", "frames a second (8; of a picture 7, and the model is told)", numberBetween(0.1, 50));
-  const guidance = "how closely to follow the prompt (the model's own, or 7.5), or the picture at the end (3)";
-  addOptions(command, samplerOptions(25, guidance))
+    .option("--fps <n>", "frames a second (8; of a picture 7, and the model is told)", numberBetween(0.01, 1000))
     .option("--motion <bucket>", "of a picture: how much is to move (127)", countBetween(0, 1023))
-    .option("--noise <strength>", "of a picture: how far the video may go from it (0.02)", numberBetween(0, 10));
-  addOptions(command, sizeOptions())
+    .option("--noise <strength>", "of a picture: how far the video may go from it (0.02)", numberBetween(0, 10))
+    .optionsGroup("Model:")
+    .addOption(modelOption("fluent-emoji-motion"))
+    .option("--adapter <name>", "motion adapter that makes a Stable Diffusion model one of videos: folder or Hub id");
+  addOptions(command, deviceOptions()).optionsGroup("Sampling:");
+  const guidance = "how closely to follow the prompt (the model's own, or 7.5), or the picture at the end (3)";
+  addOptions(command, [...samplerOptions(25, guidance), ...sizeOptions()])
+    .optionsGroup("Speed and memory:")
     .option("--memory <amount>", 'what it may take in all: "6GB", "800MB" (as much as it likes)')
     .addOption(
       new Option("--accelerate <method>", "do steps in part: Step Rehash")
@@ -79,8 +82,14 @@ export function animateCommand(): Command {
         "--guidance-steps <which>",
         "with rehash: work out both halves of guidance at full steps only, or at all (full; the others then cost half)",
       ).choices([...guidanceStepsChoices]),
+    )
+    .optionsGroup("Output:")
+    .option(
+      "-o, --out <name>",
+      ".gif, .webp or .mp4, or a folder (frames/) for PNG files; out-2.gif where there is an out.gif; - is a GIF on stdout",
+      "out.gif",
     );
-  return addOptions(command, deviceOptions()).option("--json", "print what was made as JSON").action(animate);
+  return addOptions(command, outputOptions("what was made")).action(animate);
 }
 
 async function animate(prompt: string | undefined, options: AnimateOptions): Promise<void> {
@@ -104,8 +113,8 @@ async function animate(prompt: string | undefined, options: AnimateOptions): Pro
     if (!(await hasSteadyAllocator())) return;
   }
   // Before hours are spent on what cannot be written.
-  await checkDestination(options.out);
-  await interruptible("nothing was written.", (signal) => run(prompt, options, signal));
+  const destination = await VideoFile.open(options.out, options.force ?? false, options.fps);
+  await interruptible("nothing was written.", (signal) => run(prompt, options, destination, signal));
 }
 
 /** What either pipeline made, and what it was asked for. */
@@ -116,31 +125,38 @@ interface Made {
   settings: Readonly<Record<string, unknown>>;
 }
 
-async function run(prompt: string | undefined, options: AnimateOptions, signal: AbortSignal): Promise<void> {
+async function run(
+  prompt: string | undefined,
+  options: AnimateOptions,
+  destination: VideoFile,
+  signal: AbortSignal,
+): Promise<void> {
   const started = performance.now();
   const bars = new Bars(started);
+  showStatus(`loading ${options.model}`);
   try {
-    const make =
-      prompt === undefined ? fromPicture : (...rest: [AnimateOptions, Bars, AbortSignal]) => fromText(prompt, ...rest);
-    const { video, seed, warnings, settings } = await make(options, bars, signal);
+    const { video, seed, warnings, settings } =
+      prompt === undefined ? await fromPicture(options, bars, signal) : await fromText(prompt, options, bars, signal);
     bars.stop();
-    for (const warning of warnings) console.error(`Note: ${warning}`);
+    for (const warning of warnings) note(`Note: ${warning}`);
     const text = {
       Software: `halfstep ${version}`,
       ...(prompt === undefined ? {} : { prompt }),
       seed: String(seed),
       settings: JSON.stringify(settings),
     };
-    const files = await writeAnimation(options.out, video, { text, signal });
+    const files = await destination.write(video, text, signal);
     const seconds = +((performance.now() - started) / 1000).toFixed(3);
+    const { length } = video.frames;
+    const { width, height } = video.frames[0]!;
     if (options.json) {
       const subject = prompt === undefined ? { image: options.image } : { prompt };
-      console.log(
-        JSON.stringify({ ...subject, ...settings, seed, files, warnings, seconds, toFirstStep: bars.toFirstStep }),
-      );
+      const result = { ...subject, ...settings, width, height, seed, files, warnings, seconds };
+      await printResult("animate", { ...result, toFirstStep: bars.toFirstStep }, { toStderr: destination.toStdout });
     } else {
-      const where = files.length > 1 ? `${files.length} frames in ${options.out}` : files[0];
-      console.log(`${where} (${video.frames.length} frames, seed ${seed}, ${seconds.toFixed(1)} s)`);
+      const where = files.length > 1 ? `${length} frames in ${dirname(files[0]!)}` : (files[0] ?? "stdout");
+      const line = `${where} (${length} frames, seed ${seed}, ${seconds.toFixed(1)} s)`;
+      await (destination.toStdout ? note(line) : printUnlessQuiet(line));
     }
   } finally {
     bars.stop();
@@ -164,7 +180,7 @@ async function fromText(prompt: string, options: AnimateOptions, bars: Bars, sig
     });
     const settings = {
       model,
-      ...solverSettings(options),
+      ...solverSettings(options, pipe.schedulerConfig),
       frames,
       fps,
       guidanceScale,
@@ -193,7 +209,15 @@ async function fromPicture(options: AnimateOptions, bars: Bars, signal: AbortSig
     });
     const [video] = videos as [Animation];
     const settings = {
-      ...{ model, ...solverSettings(options), frames: video.frames.length, fps, maxGuidanceScale, motion, noise },
+      ...{
+        model,
+        ...solverSettings(options, pipe.schedulerConfig),
+        frames: video.frames.length,
+        fps,
+        maxGuidanceScale,
+        motion,
+        noise,
+      },
       ...chosen(options, fullSteps, rehashSteps),
     };
     return { video, seed: seeds[0]!, warnings: [], settings };
@@ -236,46 +260,4 @@ function common(options: AnimateOptions, bars: Bars, signal: AbortSignal) {
     onStep: bars.onStep,
     onDecode: bars.onDecode,
   };
-}
-
-/** One bar after the other: what is downloaded, the steps, the frames that are decoded. */
-class Bars {
-  readonly #started: number;
-  readonly #download = new ProgressBar("downloading {bar} {percentage} %, {eta_formatted} left");
-  readonly #steps = new ProgressBar("{bar} {value}/{total} steps, {eta_formatted} left{now}");
-  readonly #frames = new ProgressBar("{bar} {value}/{total} frames, {eta_formatted} left");
-  /** Seconds from the start of the command to the end of the first step. */
-  toFirstStep: number | null = null;
-
-  constructor(started: number) {
-    this.#started = started;
-  }
-
-  readonly onDownload = ({ loaded, total }: { loaded: number; total: number }): void => {
-    // What is there already is told of too, at once.
-    if (loaded < total) this.#download.show(loaded, total);
-  };
-
-  readonly onStep = ({ index, steps }: SamplerStep): void => {
-    this.#download.stop();
-    this.toFirstStep ??= +((performance.now() - this.#started) / 1000).toFixed(3);
-    this.#steps.show(index + 1, steps, { now: "" });
-  };
-
-  /** Steps that are done by a plan take long enough to say where they are. */
-  readonly onGroup = ({ index, steps, group, groupIndex, groups }: GroupProgress & StepContext): void => {
-    this.#download.stop();
-    const memory = describeBytes(platform.runtime.residentMemory() ?? 0);
-    const place = `group ${groupIndex + 1} of ${groups} (${group.split(" to ")[0]})`;
-    this.#steps.show(index, steps, { now: `, ${place}, ${memory} in use` });
-  };
-
-  readonly onDecode = ({ done, total }: { done: number; total: number }): void => {
-    this.#steps.stop();
-    this.#frames.show(done, total);
-  };
-
-  stop(): void {
-    for (const bar of [this.#download, this.#steps, this.#frames]) bar.stop();
-  }
 }

@@ -14,8 +14,10 @@ import { checkpointWeights, parameterWeights, weightLocations } from "../models/
 import { nodeRuntime } from "../runtime/node.ts";
 import { defaultSchedule, parseSchedule, stretched } from "../sampling/step-policy.ts";
 import { type FloatTensor, floatTensor, sizeOf } from "../tensor.ts";
+import { printResult } from "./json.ts";
 import { median } from "./median.ts";
 import { randomFeeds, randomNetwork } from "./random-network.ts";
+import { print } from "./terminal.ts";
 
 /** Name of the geometry -> preset of its network. */
 const networks: Readonly<Record<string, string>> = { "dit-xl-2": "dit-xl-2", "pixart-xl-2-512": "pixart-xl-2" };
@@ -60,9 +62,9 @@ export async function benchTraining(name: string, { rounds, seed, threads, json 
   const parameters = distillation.trainer.parameters.size;
   const result = { geometry: name, parameters, milliseconds: median(times), peakMemory: nodeRuntime.peakMemory() };
   await distillation.release();
-  if (json) console.log(JSON.stringify(result));
+  if (json) await printResult("bench ilf", { seed, ...result });
   else {
-    console.log(
+    await print(
       `${name}: one update on one picture with guidance takes ${(result.milliseconds / 1000).toFixed(2)} s (median of ` +
         `${rounds}); ${(parameters / 1e6).toFixed(1)} M parameters learn; most memory so far ` +
         `${((result.peakMemory ?? 0) / 2 ** 30).toFixed(1)} GiB.`,
@@ -142,12 +144,12 @@ export async function benchGeometry(name: string, options: GeometryOptions): Pro
   const [wholeMs, fullMs, innerMs] = [times.whole, times.full, times.inner].map(median) as [number, number, number];
   const speedup = (steps * wholeMs) / (fullSteps * fullMs + (steps - fullSteps) * innerMs);
   const result = { geometry: name, steps, fullSteps, wholeMs, fullMs, innerMs, speedup, rounds };
-  if (json) console.log(JSON.stringify(result));
+  if (json) await printResult("bench ilf", { seed, ...result });
   else {
-    console.log(
+    await print(
       `${name}, one picture with guidance: a step of the whole network ${wholeMs.toFixed(0)} ms, a full step in`,
     );
-    console.log(`parts ${fullMs.toFixed(0)} ms, an inner step ${innerMs.toFixed(0)} ms (medians of ${rounds}).`);
-    console.log(`${steps} steps, ${fullSteps} of them full: ${speedup.toFixed(2)}x`);
+    await print(`parts ${fullMs.toFixed(0)} ms, an inner step ${innerMs.toFixed(0)} ms (medians of ${rounds}).`);
+    await print(`${steps} steps, ${fullSteps} of them full: ${speedup.toFixed(2)}x`);
   }
 }

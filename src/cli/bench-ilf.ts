@@ -1,21 +1,33 @@
-import { writeFile } from "node:fs/promises";
 import { Command, Option } from "commander";
 import { platform } from "#platform";
 import { ArgumentError } from "../errors.ts";
 import { captionsFor } from "../metrics/evaluate.ts";
 import { Judge } from "../metrics/judge.ts";
-import { contactSheet, encodePng } from "../pipelines/picture.ts";
+import { checkFile, writeWhole } from "../pipelines/output-node.ts";
+import { contactSheet } from "../pipelines/picture.ts";
+import { encodePicture, pictureFormat } from "../pipelines/picture-node.ts";
 import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import { isList, parseSchedule, type Schedule } from "../sampling/step-policy.ts";
 import { benchGeometry, benchTraining, geometries } from "./bench-ilf-geometry.ts";
 import { type Mode, modesAtEqualTime } from "./bench-ilf-modes.ts";
 import { type Measured, type Row, score } from "./bench-ilf-scores.ts";
+import { printResult } from "./json.ts";
 import { machine, printMachine } from "./machine.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
-import { revisionOption, type SourceOptions, sourceOf, threadsOption, variantOption } from "./options.ts";
-import { interruptible, ProgressBar } from "./terminal.ts";
+import {
+  about,
+  addOptions,
+  type OutputOptions,
+  outputOptions,
+  revisionOption,
+  type SourceOptions,
+  sourceOf,
+  threadsOption,
+  variantOption,
+} from "./options.ts";
+import { interruptible, note, ProgressBar, print } from "./terminal.ts";
 
-interface Options extends SourceOptions {
+interface Options extends SourceOptions, OutputOptions {
   model: string;
   samples: number;
   steps: number;
@@ -28,11 +40,10 @@ interface Options extends SourceOptions {
   rounds: number;
   threads?: number;
   sheet?: string;
-  json?: boolean;
 }
 
 export function benchIlfCommand(): Command {
-  return new Command("ilf")
+  const command = new Command("ilf")
     .description("Inner Loop Feedback beside fewer steps and training-free caches, at equal time")
     .option("-m, --model <name>", "model with a feedback module", "fluent-emoji")
     .option("--samples <n>", "pictures of each mode", countBetween(2, 100_000), 512)
@@ -46,17 +57,16 @@ export function benchIlfCommand(): Command {
     )
     .option("--train", "with --geometry: one update of a feedback module instead")
     .option("--rounds <n>", "with --geometry: how often each kind of step is timed", countBetween(1, 1000), 5)
-    .option("--sheet <file>", "PNG of the first 8 prompts in all modes")
+    .option("--sheet <file>", "picture of the first 8 prompts in all modes: .png, .jpg or .webp")
     .addOption(variantOption())
     .addOption(revisionOption())
-    .addOption(threadsOption())
-    .option("--json", "print the rows as JSON")
-    .action(run);
+    .addOption(threadsOption());
+  return addOptions(command, outputOptions("the rows")).action(run);
 }
 
 async function run(options: Options): Promise<void> {
   const where = machine();
-  if (!options.json) printMachine(where, options.seed);
+  if (!options.json) await printMachine(where, options.seed);
   if (options.geometry) {
     await (options.train ? benchTraining : benchGeometry)(options.geometry, options);
     return;
@@ -65,7 +75,13 @@ async function run(options: Options): Promise<void> {
 }
 
 async function compare(options: Options, signal: AbortSignal): Promise<void> {
-  const { samples, seed, steps, threads } = options;
+  const { model, samples, seed, steps, threads, sheet } = options;
+  if (sheet !== undefined) {
+    await about("--sheet", async () => {
+      pictureFormat(sheet);
+      await checkFile(sheet);
+    });
+  }
   const session = threads ? { threads } : {};
   // Before minutes are spent on setting the others' thresholds.
   const also = (options.also ?? []).map((text) => scheduleFor(text, steps));
@@ -115,9 +131,9 @@ async function compare(options: Options, signal: AbortSignal): Promise<void> {
   }
   const rows = await score(measured, judge, samples);
   await judge.release();
-  if (options.sheet) await writeSheet(options.sheet, measured);
-  if (options.json) console.log(JSON.stringify({ machine: machine(), seed, samples, rows }));
-  else console.log(table(rows));
+  if (options.sheet) await writeSheet(options.sheet, measured, options.force ?? false);
+  if (options.json) await printResult("bench ilf", { model, machine: machine(), steps, seed, samples, rows });
+  else await print(table(rows));
 }
 
 function scheduleFor(text: string, steps: number): Schedule {
@@ -134,9 +150,10 @@ const settingsOf = ({ steps, acceleration }: Mode, guidanceScale: number, seed: 
 });
 
 /** The first 8 prompts, a row a mode. */
-async function writeSheet(file: string, measured: readonly Measured[]): Promise<void> {
+async function writeSheet(file: string, measured: readonly Measured[], overwrite: boolean): Promise<void> {
   const rows = measured.flatMap(({ pictures }) => pictures.slice(0, 8));
-  await writeFile(file, encodePng(contactSheet(rows, 8)));
+  const name = await writeWhole(file, await encodePicture(contactSheet(rows, 8), pictureFormat(file)), { overwrite });
+  note(`${name}: the first 8 prompts in all modes`);
 }
 
 /** Columns of the table, and how many digits they have. */

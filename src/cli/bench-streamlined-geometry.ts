@@ -20,6 +20,7 @@ import { type FloatTensor, sizeOf } from "../tensor.ts";
 import { compare } from "../verify/compare.ts";
 import { steadyAllocator } from "./memory.ts";
 import { randomFeeds, randomNetwork } from "./random-network.ts";
+import { note, print } from "./terminal.ts";
 
 interface Size {
   readonly preset: string;
@@ -82,7 +83,7 @@ export async function benchMemory(geometry: string, options: MemoryBenchOptions)
     const fits = needed < memory;
     if (!fits) {
       const [wanted, there] = [needed, memory].map(describeBytes);
-      console.error(`${ONE_SESSION}: left out, it would take some ${wanted} and this machine has ${there}`);
+      note(`${ONE_SESSION}: left out, it would take some ${wanted} and this machine has ${there}`);
     }
     for (const mode of [...(fits ? [ONE_SESSION] : []), ...budgets]) {
       const out = join(folder, "sample");
@@ -92,7 +93,7 @@ export async function benchMemory(geometry: string, options: MemoryBenchOptions)
       const maxRelativeError = expected && compare("sample", values, expected).relative;
       rows.push({ ...row, maxRelativeError, reference: rows[0]?.mode ?? mode });
       expected ??= values;
-      if (!options.json) console.log(rowText(rows.at(-1)!));
+      if (!options.json) await print(rowText(rows.at(-1)!));
     }
   } finally {
     await rm(folder, { recursive: true, force: true });
@@ -129,7 +130,7 @@ async function inChild(geometry: string, mode: string, out: string, { seed, thre
   } catch (error) {
     const { signal, stderr } = error as { signal?: string; stderr?: string };
     // What a system does with a process that wants more memory than there is.
-    console.error(`${mode}: ${signal ? `was ended by ${signal}; likely there is not enough memory` : stderr?.trim()}`);
+    note(`${mode}: ${signal ? `was ended by ${signal}; likely there is not enough memory` : stderr?.trim()}`);
     return null;
   }
 }
@@ -173,7 +174,7 @@ export async function measureMode(
     seconds,
     loadSeconds: (loaded - started) / 1000,
   };
-  console.log(JSON.stringify(row));
+  await print(JSON.stringify(row));
 }
 
 /** Throws ArgumentError for budgets that cannot be read, BudgetError never: a mode that cannot be is told of. */

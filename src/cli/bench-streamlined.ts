@@ -7,12 +7,20 @@ import {
   streamlinedGeometries,
 } from "./bench-streamlined-geometry.ts";
 import { benchModel, type ModelBenchOptions, rehashRowText } from "./bench-streamlined-model.ts";
+import { printResult } from "./json.ts";
 import { machine, printMachine } from "./machine.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
-import { revisionOption, threadsOption, variantOption } from "./options.ts";
-import { interruptible } from "./terminal.ts";
+import {
+  addOptions,
+  type OutputOptions,
+  outputOptions,
+  revisionOption,
+  threadsOption,
+  variantOption,
+} from "./options.ts";
+import { interruptible, print } from "./terminal.ts";
 
-interface Options extends MemoryBenchOptions, Omit<ModelBenchOptions, "model"> {
+interface Options extends MemoryBenchOptions, Omit<ModelBenchOptions, "model">, OutputOptions {
   geometry: string;
   model?: string;
   only?: string;
@@ -20,7 +28,7 @@ interface Options extends MemoryBenchOptions, Omit<ModelBenchOptions, "model"> {
 }
 
 export function benchStreamlinedCommand(): Command {
-  return new Command("streamlined")
+  const command = new Command("streamlined")
     .description("peak memory and time of video networks by budget; Step Rehash beside fewer steps")
     .addOption(
       new Option("--geometry <name>", "one call with guidance of a network of this size with random weights")
@@ -43,9 +51,8 @@ export function benchStreamlinedCommand(): Command {
     .addOption(revisionOption())
     .addOption(threadsOption())
     .addOption(new Option("--only <mode>", "one mode, in this process").hideHelp())
-    .addOption(new Option("--out <file>", "where that puts what the network gave").hideHelp())
-    .option("--json", "print the rows as JSON")
-    .action(run);
+    .addOption(new Option("--out <file>", "where that puts what the network gave").hideHelp());
+  return addOptions(command, outputOptions("the rows", { force: false })).action(run);
 }
 
 async function run({ geometry, model, only, out, ...options }: Options): Promise<void> {
@@ -55,14 +62,14 @@ async function run({ geometry, model, only, out, ...options }: Options): Promise
   }
   if (options.budgets !== undefined) checkBudgets(options.budgets);
   const where = machine();
-  if (!options.json) printMachine(where, options.seed);
+  if (!options.json) await printMachine(where, options.seed);
   if (model !== undefined) {
     const message = "not all videos were made, so there are no figures.";
     const rows = await interruptible(message, (signal) => benchModel({ ...options, model }, signal));
-    if (options.json) console.log(JSON.stringify({ machine: where, model, seed: options.seed, rows }));
-    else console.log(rows.map(rehashRowText).join("\n"));
+    if (options.json) await printResult("bench streamlined", { machine: where, model, seed: options.seed, rows });
+    else await print(rows.map(rehashRowText).join("\n"));
     return;
   }
   const rows = await benchMemory(geometry, options);
-  if (options.json) console.log(JSON.stringify({ machine: where, geometry, seed: options.seed, rows }));
+  if (options.json) await printResult("bench streamlined", { machine: where, geometry, seed: options.seed, rows });
 }

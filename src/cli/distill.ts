@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Command, Option } from "commander";
 import { platform } from "#platform";
@@ -13,14 +13,28 @@ import { rawFeedbackConfig } from "../ilf/config.ts";
 import type { LossKind } from "../ilf/distill.ts";
 import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
 import { Distiller, type DistillProgress, type DistillSettings } from "../pipelines/distill.ts";
+import { checkFolder } from "../pipelines/output-node.ts";
 import { TextToImagePipeline, textToImageClasses } from "../pipelines/text-to-image.ts";
 import { defaultSchedule, parseSchedule } from "../sampling/step-policy.ts";
 import { resumeTraining, saveTraining } from "../training/checkpoint-node.ts";
+import { printProgress, printResult } from "./json.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
-import { defined, revisionOption, type SourceOptions, sourceOf, threadsOption, variantOption } from "./options.ts";
-import { interruptible, ProgressBar } from "./terminal.ts";
+import {
+  about,
+  addOptions,
+  defined,
+  type OutputOptions,
+  outputOptions,
+  revisionOption,
+  type SourceOptions,
+  sourceOf,
+  threadsOption,
+  variantOption,
+} from "./options.ts";
+import { readLines } from "./prompts.ts";
+import { interruptible, ProgressBar, printUnlessQuiet, showStatus } from "./terminal.ts";
 
-interface Options extends SourceOptions {
+interface Options extends SourceOptions, OutputOptions {
   feedBlock?: number;
   resumeBlock?: number;
   schedule?: string;
@@ -46,11 +60,10 @@ interface Options extends SourceOptions {
   minutes: number;
   threads?: number;
   fresh?: boolean;
-  json?: boolean;
 }
 
 export function distillCommand(): Command {
-  return new Command("distill")
+  const command = new Command("distill")
     .description("train a feedback module (ILF) for a DiT or PixArt model, which makes half of its steps cheap")
     .argument("[model]", "embedded model, folder in diffusers' layout, or Hub id", "fluent-emoji")
     .option("--feed-block <b>", "features are taken after so many blocks (all but two)", countBetween(1, 10_000))
@@ -89,9 +102,8 @@ export function distillCommand(): Command {
     .option("--fresh", "start anew even if there is a checkpoint")
     .addOption(variantOption())
     .addOption(revisionOption())
-    .addOption(threadsOption())
-    .option("--json", "print progress and result as lines of JSON")
-    .action(run);
+    .addOption(threadsOption());
+  return addOptions(command, outputOptions("progress and result")).action(run);
 }
 
 async function run(name: string, options: Options): Promise<void> {
@@ -99,8 +111,10 @@ async function run(name: string, options: Options): Promise<void> {
 }
 
 async function train(name: string, options: Options, signal: AbortSignal): Promise<void> {
+  showStatus(`loading ${name}`);
   const model = await platform.resolveModel(name, { ...sourceOf(options), signal });
   const out = options.out ?? ownFolder(model);
+  await checkModulesFolder(out, options.force ?? false);
   const pipe = await openPipeline(model, options);
   const from = options.from === undefined ? null : await openModule(options.from);
   const settings: DistillSettings = {
@@ -147,7 +161,7 @@ async function train(name: string, options: Options, signal: AbortSignal): Promi
         await save();
         signal.throwIfAborted();
       }
-      log.add(await distiller.step());
+      await log.add(await distiller.step());
       if (performance.now() - saved > 60_000) {
         await save();
         saved = performance.now();
@@ -165,13 +179,24 @@ async function train(name: string, options: Options, signal: AbortSignal): Promi
     await save();
   }
   const seconds = +((performance.now() - began) / 1000).toFixed(1);
-  if (options.json)
-    console.log(JSON.stringify({ out, finished, updates: trainer.optimizer.steps, loss: log.loss, seconds }));
-  else if (finished)
-    console.log(`${out}: a feedback module after ${settings.steps} updates, loss ${log.loss}, ${seconds} s`);
-  else console.log(`${out}: ${trainer.optimizer.steps} of ${settings.steps} updates; the same command goes on.`);
+  const updates = trainer.optimizer.steps;
+  if (options.json) {
+    const { seed } = options;
+    await printResult("distill", { model: name, out, finished, updates, loss: log.loss, seed, seconds });
+  } else if (finished) {
+    await printUnlessQuiet(`${out}: a feedback module after ${updates} updates, loss ${log.loss}, ${seconds} s`);
+  } else await printUnlessQuiet(`${out}: ${updates} of ${settings.steps} updates; the same command goes on.`);
   await distiller.release();
   await pipe.pipeline.release();
+}
+
+/** Hours of training are not to end in a folder that cannot be written, or over a module that is there already. */
+async function checkModulesFolder(out: string, force: boolean): Promise<void> {
+  await about("--out", () => checkFolder(out));
+  if (force || !existsSync(join(out, FEEDBACK_FILE))) return;
+  throw new ArgumentError(
+    `${out}: there is a feedback module already. --force replaces it; --out names another folder.`,
+  );
 }
 
 async function openModule(path: string): Promise<Feedback> {
@@ -234,11 +259,7 @@ async function openPipeline(model: Folder, { threads, variant }: Options) {
 
 async function readCaptions(model: string, file: string | undefined): Promise<string[]> {
   if (file !== undefined) {
-    if (!existsSync(file)) throw new ArgumentError(`--captions ${file}: there is no such file.`);
-    const lines = (await readFile(file, "utf8")).split("\n").map((line) => line.trim());
-    const captions = lines.filter((line) => line !== "");
-    if (captions.length > 0) return captions;
-    throw new ArgumentError(`--captions ${file}: has no lines with text.`);
+    return readLines("--captions", file);
   }
   if (model === "fluent-emoji") {
     const list = (await (await platform.resolveModel("emoji-align")).json("reference/captions.json")) as unknown;
@@ -276,10 +297,10 @@ class Log {
     return +(sum / Math.max(1, this.#losses.length)).toPrecision(4);
   }
 
-  add({ step, steps, loss, recorded }: DistillProgress): void {
+  async add({ step, steps, loss, recorded }: DistillProgress): Promise<void> {
     this.#losses = [...this.#losses.slice(-99), loss];
     if (!this.#json) this.#bar.show(step, steps, { loss: this.loss });
-    else if (step % 100 === 0) console.log(JSON.stringify({ step, steps, loss: this.loss, recorded }));
+    else if (step % 100 === 0) await printProgress("distill", { step, steps, loss: this.loss, recorded });
   }
 }
 

@@ -5,6 +5,7 @@ import { Judge } from "../metrics/judge.ts";
 import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { describeOwnScores, type JudgeOptions, OwnJudges, type OwnScores } from "./eval-judges.ts";
+import { printResult } from "./json.ts";
 import { countBetween } from "./numbers.ts";
 import {
   addOptions,
@@ -13,12 +14,14 @@ import {
   guidanceIntervalOption,
   type LoadingOptions,
   loadingOf,
+  outputOptions,
   type SamplerOptions,
   samplerOf,
   samplerOptions,
   solverSettings,
+  stepCount,
 } from "./options.ts";
-import { interruptible, ProgressBar } from "./terminal.ts";
+import { interruptible, ProgressBar, print, showStatus } from "./terminal.ts";
 
 interface EvalOptions extends JudgeOptions, Omit<LoadingOptions, "model">, SamplerOptions {
   samples: number;
@@ -26,6 +29,7 @@ interface EvalOptions extends JudgeOptions, Omit<LoadingOptions, "model">, Sampl
   guidanceInterval?: GuidanceInterval;
   batch: number;
   json?: boolean;
+  quiet?: boolean;
 }
 
 export const distanceNote =
@@ -43,7 +47,7 @@ export function evalCommand(): Command {
     .option("--clip <name>", "CLIP score too, with this CLIPModel: folder or Hub id (openai/clip-vit-base-patch32)")
     .option("--inception <name>", "FID too: folder with pytorch-fid's weights as model.safetensors")
     .option("--real <folder>", "pictures that FID holds the model's against");
-  return addOptions(command, deviceOptions()).option("--json", "print the figures as JSON").action(run);
+  return addOptions(command, [...deviceOptions(), ...outputOptions("the figures", { force: false })]).action(run);
 }
 
 async function run(model: string, options: EvalOptions): Promise<void> {
@@ -54,6 +58,7 @@ async function run(model: string, options: EvalOptions): Promise<void> {
 
 async function evaluateModel(model: string, options: EvalOptions, signal: AbortSignal): Promise<void> {
   const started = performance.now();
+  showStatus(`loading ${model}`);
   const { samples, seed, batch } = options;
   const session = deviceOf(options);
   const bar = new ProgressBar("{bar} {value}/{total} pictures, {eta_formatted} left");
@@ -74,14 +79,20 @@ async function evaluateModel(model: string, options: EvalOptions, signal: AbortS
     const scores: OwnScores = own.scores();
     const seconds = +((performance.now() - started) / 1000).toFixed(1);
     if (options.json) {
-      const settings = { model, ...solverSettings(options), guidanceScale, guidanceInterval, seed };
-      console.log(JSON.stringify({ ...result, ...scores, ...settings, seconds, note: distanceNote }));
+      const settings = {
+        model,
+        ...solverSettings(options, pipe.schedulerConfig),
+        guidanceScale,
+        guidanceInterval,
+        seed,
+      };
+      await printResult("eval", { ...result, ...scores, ...settings, seconds, note: distanceNote });
     } else {
-      console.log(table(model, result));
-      console.log(
-        `\n${samples} pictures, ${stepCount(options)} steps, guidance ${guidanceScale} in ${guidanceInterval.join(" to ")} of them, seed ${seed}, ${seconds} s.`,
+      await print(table(model, result));
+      await print(
+        `\n${samples} pictures, ${stepCount(options, 0)} steps, guidance ${guidanceScale} in ${guidanceInterval.join(" to ")} of them, seed ${seed}, ${seconds} s.`,
       );
-      console.log([distanceNote, ...describeOwnScores(scores, samples)].join("\n"));
+      await print([distanceNote, ...describeOwnScores(scores, samples)].join("\n"));
     }
     await Promise.all([pipe.release(), judge.release(), own.release()]);
   } finally {
@@ -106,9 +117,4 @@ function table(model: string, { real, roundTrip, ...scores }: Evaluation): strin
   return lines
     .map((line) => line.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join("  "))
     .join("\n");
-}
-
-/** A list of noise levels has one more, for the end. */
-function stepCount({ steps, timesteps, sigmas }: EvalOptions): number {
-  return timesteps?.length ?? (sigmas ? sigmas.length - 1 : steps);
 }

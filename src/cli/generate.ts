@@ -1,14 +1,9 @@
-import { existsSync } from "node:fs";
-import { rename, rm, writeFile } from "node:fs/promises";
-import { dirname, extname } from "node:path";
 import { Command, Option } from "commander";
-import { version } from "../../package.json";
 import { ArgumentError } from "../errors.ts";
 import { type Accelerate, type AccelerationMethod, accelerations } from "../pipelines/acceleration.ts";
-import { contactSheet, encodePng, type Picture } from "../pipelines/picture.ts";
-import { type TextToImage, TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { parseSchedule } from "../sampling/step-policy.ts";
+import { GenerateReport } from "./generate-report.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
 import {
   addOptions,
@@ -16,8 +11,9 @@ import {
   deviceOptions,
   guidanceIntervalOption,
   type LoadingOptions,
-  loadingOf,
   modelOption,
+  type OutputOptions,
+  outputOptions,
   type SamplerOptions,
   type SizeOptions,
   samplerOf,
@@ -25,37 +21,40 @@ import {
   sizeOptions,
   solverSettings,
 } from "./options.ts";
-import { interruptible, ProgressBar } from "./terminal.ts";
+import { openPainter, type Painter } from "./painter.ts";
+import { PictureFiles } from "./picture-files.ts";
+import { readPrompts } from "./prompts.ts";
+import { interruptible, ProgressBar, showStatus } from "./terminal.ts";
 
-interface GenerateOptions extends LoadingOptions, SamplerOptions, SizeOptions {
+export interface GenerateOptions extends LoadingOptions, SamplerOptions, SizeOptions, OutputOptions {
   out: string;
+  prompts?: string;
+  class?: string[];
   negative: string;
   guidanceInterval?: GuidanceInterval;
   count: number;
+  sheet: boolean;
   accelerate?: AccelerationMethod;
   schedule?: string;
   threshold?: number;
-  json?: boolean;
 }
 
 export function generateCommand(): Command {
   const command = new Command("generate")
-    .description("a picture from text")
-    .argument("<prompt>", "what the picture shows")
-    .option("-o, --out <file>", "PNG file to write", "out.png")
-    .addOption(modelOption("fluent-emoji"))
+    .description("pictures from text, or of a class (DiT)")
+    .argument("[prompts...]", "what the picture shows; of each prompt a picture")
+    .optionsGroup("What:")
+    .option("--prompts <file>", "text file with a prompt a line; - reads them from stdin")
+    .option("--class <names...>", "of a DiT model: classes by number or name, instead of prompts")
     .option("--negative <prompt>", "what the picture should not show", "")
-    .option(
-      "--count <n>",
-      "pictures, with seeds one after the other, and a contact sheet of them",
-      countBetween(1, 256),
-      1,
-    );
-  addOptions(
-    command,
-    samplerOptions(20, "how closely to follow the prompt; at most 1 is without guidance (the model's own)"),
-  )
-    .addOption(guidanceIntervalOption())
+    .option("--count <n>", "pictures of each prompt, with seeds one after the other", countBetween(1, 256), 1)
+    .optionsGroup("Model:")
+    .addOption(modelOption("fluent-emoji"));
+  addOptions(command, deviceOptions()).optionsGroup("Sampling:");
+  const guidance = "how closely to follow the prompt; at most 1 is without guidance (the model's own)";
+  addOptions(command, samplerOptions("20; of a class 50", guidance)).addOption(guidanceIntervalOption());
+  addOptions(command, sizeOptions())
+    .optionsGroup("Speed:")
     .addOption(
       new Option("--accelerate <method>", "do steps in part (ilf where the model has a feedback module)").choices(
         accelerations,
@@ -65,134 +64,106 @@ export function generateCommand(): Command {
       "--schedule <steps>",
       'ilf, cache, taylorseer: full steps; "2" every second, "2:3:1" and 3 first and 1 last',
     )
-    .option("--threshold <change>", "ilf, first-block, easycache: change that is let pass", numberBetween(0, 1e6));
-  return addOptions(command, [...sizeOptions(), ...deviceOptions()])
-    .option("--json", "print what was made as JSON")
-    .action(generate);
+    .option("--threshold <change>", "ilf, first-block, easycache: change that is let pass", numberBetween(0, 1e6))
+    .optionsGroup("Output:")
+    .option(
+      "-o, --out <file>",
+      ".png, .jpg or .webp; out-2.png where there is an out.png; of several out-1.png, ...; - is stdout",
+      "out.png",
+    )
+    .option("--no-sheet", "no contact sheet of several pictures (out-sheet.png)");
+  return addOptions(command, outputOptions("what was made")).action(generate);
 }
 
-async function generate(prompt: string, options: GenerateOptions): Promise<void> {
-  if (extname(options.out).toLowerCase() !== ".png") {
-    throw new ArgumentError(`--out ${options.out}: pictures are written as PNG, so its name must end in .png.`);
+async function generate(given: string[], options: GenerateOptions): Promise<void> {
+  const prompts = await promptsOf(given, options);
+  const accelerate = accelerationOf(options);
+  const files = await PictureFiles.open(options.out, options.count * (options.class ?? prompts).length, options);
+  await interruptible(
+    () => files.kept,
+    (signal) => run({ prompts, options, files, signal, ...(accelerate ? { accelerate } : {}) }),
+  );
+}
+
+/** The prompts, or none where there are classes. */
+async function promptsOf(given: readonly string[], options: GenerateOptions): Promise<readonly string[]> {
+  if (!options.class) return readPrompts(given, options.prompts);
+  if (given.length > 0 || options.prompts !== undefined) {
+    throw new ArgumentError("Pictures are of prompts or of classes (--class), not of both.");
   }
-  const folder = dirname(options.out);
-  if (!existsSync(folder)) throw new ArgumentError(`--out ${options.out}: there is no folder ${folder}.`);
-  await interruptible("nothing was written.", (signal) => run(prompt, options, signal));
+  if (options.negative !== "") throw new ArgumentError("--negative goes with a prompt; classes have none.");
+  if (options.width !== undefined || options.height !== undefined) {
+    throw new ArgumentError("--width and --height go with a prompt; a model of classes has one size.");
+  }
+  return [];
 }
 
-async function run(prompt: string, options: GenerateOptions, signal: AbortSignal): Promise<void> {
-  const started = performance.now();
-  const { model, count, width, height, negative } = options;
-  const pipe = await load(options, signal);
-  const { guidance: guidanceScale = pipe.guidanceScale, guidanceInterval = pipe.guidanceInterval } = options;
+interface Job {
+  prompts: readonly string[];
+  options: GenerateOptions;
+  files: PictureFiles;
+  accelerate?: Accelerate;
+  signal: AbortSignal;
+}
+
+async function run({ prompts, options, files, accelerate, signal }: Job): Promise<void> {
+  showStatus(`loading ${options.model}`);
+  const report = new GenerateReport(options, files);
+  const painter = await openPainter(options, prompts, signal);
   const bar = new ProgressBar("{bar} {value}/{total} steps, {eta_formatted} left");
+  const { guidance: guidanceScale = painter.guidanceScale, guidanceInterval = painter.guidanceInterval } = options;
+  const { width, height } = options;
+  const solver = solverSettings(options, painter.schedulerConfig, painter.steps);
+  report.settings = { ...solver, guidanceScale, guidanceInterval };
   try {
-    let firstStep = started;
-    const { images, seeds, warnings, accelerate, fullSteps, innerSteps } = await pipe(prompt, {
-      ...samplerOf(options),
-      ...defined({ width, height }),
-      guidanceScale,
-      guidanceInterval,
-      count,
-      negativePrompt: negative,
-      ...accelerationOf(options),
-      signal,
-      onStep: ({ index, steps: total }) => {
-        if (index === 0) firstStep = performance.now();
-        bar.show(index + 1, total);
-      },
-    });
-    bar.stop();
-    for (const warning of warnings) console.error(`Note: ${warning}`);
-    const settings = {
-      ...{ model, ...solverSettings(options), guidanceScale, guidanceInterval, negativePrompt: negative },
-      ...{ accelerate, fullSteps, innerSteps },
-    };
-    const files = await save(images, seeds, options.out, prompt, settings);
-    const seconds = (performance.now() - started) / 1000;
-    if (options.json) {
-      const toFirstStep = +((firstStep - started) / 1000).toFixed(3);
-      console.log(
-        JSON.stringify({ prompt, ...settings, seeds, files, warnings, seconds: +seconds.toFixed(3), toFirstStep }),
-      );
-    } else {
-      console.log(
-        `${files.join(", ")} (seed ${seeds[0]}${count > 1 ? ` to ${seeds.at(-1)}` : ""}, ${seconds.toFixed(1)} s)`,
-      );
+    const parts = partsOf(painter, options);
+    for (const [i, { subject, seed, count }] of parts.entries()) {
+      const painted = await painter.paint(subject, {
+        ...samplerOf({ ...options, steps: options.steps ?? painter.steps, seed }),
+        ...defined({ accelerate, width, height }),
+        ...("prompt" in subject ? { negativePrompt: options.negative } : {}),
+        ...{ guidanceScale, guidanceInterval, count, signal },
+        onStep: ({ index, steps }) => {
+          report.stepped();
+          bar.show(i * steps + index + 1, parts.length * steps);
+        },
+      });
+      bar.pause();
+      await report.add(subject, painted);
     }
+    bar.stop();
+    await report.finish();
   } finally {
     bar.stop();
-    await pipe.release();
+    await painter.release();
   }
 }
 
-function accelerationOf({ accelerate, schedule, threshold }: GenerateOptions): { accelerate?: Accelerate } {
-  if (schedule === undefined && threshold === undefined) return accelerate ? { accelerate } : {};
+/** Pixels of what is made together: more would be no faster, and take more memory. */
+const PIXELS_TOGETHER = 2 ** 20;
+const MOST_TOGETHER = 16;
+
+/** Pictures of one subject that are made together; each has the seed that it would have alone. */
+function partsOf({ subjects, side }: Painter, { count, width = side, height = side, seed }: GenerateOptions) {
+  const together = Math.min(MOST_TOGETHER, Math.max(1, Math.floor(PIXELS_TOGETHER / (width * height))));
+  const first = seed ?? Math.floor(Math.random() * 2 ** 32);
+  return subjects.flatMap((subject) =>
+    Array.from({ length: Math.ceil(count / together) }, (_, part) => ({
+      subject,
+      seed: first + part * together,
+      count: Math.min(together, count - part * together),
+    })),
+  );
+}
+
+function accelerationOf({ accelerate, schedule, threshold }: GenerateOptions): Accelerate | undefined {
+  if (schedule === undefined && threshold === undefined) return accelerate;
   if (!accelerate) {
     throw new ArgumentError("--schedule and --threshold are settings of a method: say which with --accelerate.");
   }
   return {
-    accelerate: {
-      method: accelerate,
-      ...(schedule === undefined ? {} : { schedule: parseSchedule(schedule) }),
-      ...defined({ threshold }),
-    },
+    method: accelerate,
+    ...(schedule === undefined ? {} : { schedule: parseSchedule(schedule) }),
+    ...defined({ threshold }),
   };
-}
-
-async function load(options: GenerateOptions, signal: AbortSignal): Promise<TextToImage> {
-  const bar = new ProgressBar("downloading {bar} {percentage} %, {eta_formatted} left");
-  try {
-    return await TextToImagePipeline.fromPretrained(options.model, {
-      ...loadingOf(options),
-      signal,
-      // What is there already is told of too, at once.
-      onDownload: ({ loaded, total }) => {
-        if (loaded < total) bar.show(loaded, total);
-      },
-    });
-  } finally {
-    bar.stop();
-  }
-}
-
-/** One picture under the name that was given; of several the contact sheet, and each under the name with a number. */
-async function save(
-  images: readonly Picture[],
-  seeds: readonly number[],
-  out: string,
-  prompt: string,
-  settings: Readonly<Record<string, unknown>>,
-): Promise<string[]> {
-  const text = (seed: string) => ({
-    Software: `halfstep ${version}`,
-    prompt,
-    seed,
-    settings: JSON.stringify(settings),
-  });
-  if (images.length === 1) {
-    await writeWhole(out, encodePng(images[0]!, text(String(seeds[0]))));
-    return [out];
-  }
-  const stem = out.slice(0, -extname(out).length);
-  const files: string[] = [];
-  for (const [i, image] of images.entries()) {
-    const file = `${stem}-${String(i + 1).padStart(String(images.length).length, "0")}.png`;
-    await writeWhole(file, encodePng(image, text(String(seeds[i]))));
-    files.push(file);
-  }
-  await writeWhole(out, encodePng(contactSheet(images), text(seeds.join(" "))));
-  return [out, ...files];
-}
-
-/** Never a half-written file under the name that was asked for. */
-async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
-  const temporary = `${file}.${process.pid}.tmp`;
-  try {
-    await writeFile(temporary, bytes);
-    await rename(temporary, file);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
 }

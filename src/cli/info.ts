@@ -14,7 +14,9 @@ import { networksOf } from "../models/registry.ts";
 import { motionAdapterClass } from "../models/unet-motion-adapter.ts";
 import { platform } from "../platform/node.ts";
 import { schedulerNames } from "../schedulers/scheduler.ts";
-import { addOptions, type SourceOptions, shortNumber, sourceOf, sourceOptions } from "./options.ts";
+import { printResult } from "./json.ts";
+import { addOptions, outputOptions, type SourceOptions, shortNumber, sourceOf, sourceOptions } from "./options.ts";
+import { print } from "./terminal.ts";
 
 interface ComponentInfo {
   name: string;
@@ -34,7 +36,7 @@ export function infoCommand(): Command {
   const command = new Command("info")
     .description("what a checkpoint is, how large it is, and the memory it will need")
     .argument("<model>", "embedded model, folder or Hub id");
-  return addOptions(command, sourceOptions()).option("--json", "print it as JSON").action(info);
+  return addOptions(command, [...sourceOptions(), ...outputOptions("it", { force: false })]).action(info);
 }
 
 async function info(model: string, { json, ...source }: SourceOptions & { json?: boolean }): Promise<void> {
@@ -49,19 +51,19 @@ async function info(model: string, { json, ...source }: SourceOptions & { json?:
   const className = index?.className ?? components[0]?.class ?? "unknown";
   const memory = components.reduce((sum, component) => sum + component.memory, 0);
   if (json) {
-    console.log(JSON.stringify({ model: folder.name, class: className, components, memory }));
+    await printResult("info", { model: folder.name, class: className, components, memory });
     return;
   }
-  console.log(`${folder.name}: ${className}`);
+  await print(`${folder.name}: ${className}`);
   for (const part of components) {
     const size = part.parameters
       ? `${shortNumber(part.parameters)} parameters${part.blocks ? ` in ${part.blocks} blocks` : ""}, ` +
         `${shortNumber(part.bytes, "B")} as ${part.dtypes.join(" and ")}`
       : "";
     const support = part.supported ? "" : " (not supported by this version)";
-    console.log(`  ${(part.name || "model").padEnd(14)} ${part.class}${support}${size ? `: ${size}` : ""}`);
+    await print(`  ${(part.name || "model").padEnd(14)} ${part.class}${support}${size ? `: ${size}` : ""}`);
   }
-  console.log(`  weights in memory: ${shortNumber(memory, "B")} (float32), activations on top`);
+  await print(`  weights in memory: ${shortNumber(memory, "B")} (float32), activations on top`);
 }
 
 async function describeComponent(folder: Folder, name: string, variant?: string): Promise<ComponentInfo> {

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { cpus, platform, release, totalmem } from "node:os";
 import { nodeRuntime } from "../runtime/node.ts";
+import { print } from "./terminal.ts";
 
 export interface Machine {
   readonly cpu: string;
@@ -32,7 +33,10 @@ function distribution(): string | undefined {
   }
 }
 
-export function printMachine({ cpu, cores, memory, system, node, onnxruntime }: Machine, seed: number): void {
-  console.log(`${cpu}, ${cores} cores, ${memory}, ${system}`);
-  console.log(`node ${node}, onnxruntime ${onnxruntime}, seed ${seed}\n`);
+export async function printMachine(
+  { cpu, cores, memory, system, node, onnxruntime }: Machine,
+  seed: number,
+): Promise<void> {
+  await print(`${cpu}, ${cores} cores, ${memory}, ${system}`);
+  await print(`node ${node}, onnxruntime ${onnxruntime}, seed ${seed}\n`);
 }

@@ -1,10 +1,13 @@
 /** Options that several commands share, and what pipelines are told of them. */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { readDecimal } from "../checks.ts";
+import { ArgumentError } from "../errors.ts";
 import { type SchedulerChoice, schedulerChoices } from "../pipelines/solver.ts";
 import type { Provider } from "../runtime/runtime.ts";
 import { checkGuidanceInterval, type GuidanceInterval } from "../sampling/guidance.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
+import { note } from "./terminal.ts";
 
 /** Which of a model's weights: of every command that opens one. */
 export interface SourceOptions {
@@ -21,7 +24,8 @@ export interface LoadingOptions extends SourceOptions {
 
 /** How the sampler runs: of every command that makes pictures or videos. */
 export interface SamplerOptions {
-  steps: number;
+  /** Where the default is not the model's, it is always given. */
+  steps?: number;
   guidance?: number;
   seed?: number;
   scheduler?: SchedulerChoice;
@@ -51,7 +55,7 @@ export const revisionOption = () => new Option("--revision <name>", "branch, tag
 /** Where a model comes from; notes of the Hub, such as that it asks to wait, go to the terminal. */
 export const sourceOf = ({ variant, revision }: SourceOptions) => ({
   ...defined({ variant, revision }),
-  onNotice: (notice: string) => console.error(`Note: ${notice}`),
+  onNotice: (notice: string) => note(`Note: ${notice}`),
 });
 
 /** `LoadingOptions` without the model, which is an argument in some commands. */
@@ -66,9 +70,14 @@ export const deviceOf = ({ provider, threads }: Pick<LoadingOptions, "provider" 
   ...defined({ threads }),
 });
 
-/** `SamplerOptions`; `guidance` is what --guidance says. The seed is random unless given, or `seed`. */
-export const samplerOptions = (steps: number, guidance: string, seed?: number): Option[] => [
-  new Option("--steps <n>", "inference steps").argParser(countBetween(1, 1000)).default(steps),
+/**
+ * `SamplerOptions`; `guidance` is what --guidance says. `steps` is their default, or says what the model's own are. The seed is
+ * random unless given, or `seed`.
+ */
+export const samplerOptions = (steps: number | string, guidance: string, seed?: number): Option[] => [
+  typeof steps === "number"
+    ? new Option("--steps <n>", "inference steps").argParser(countBetween(1, 1000)).default(steps)
+    : new Option("--steps <n>", `inference steps (${steps})`).argParser(countBetween(1, 1000)),
   new Option("--guidance <scale>", guidance).argParser(numberBetween(0, 100)),
   seedOption(seed),
   new Option("--scheduler <name>", "another solver than the model's own").choices(Object.keys(schedulerChoices)),
@@ -91,16 +100,40 @@ function numberList(text: string): number[] {
 }
 
 /** What a pipeline is asked for, but for the guidance, whose default is the pipeline's. */
-export const samplerOf = ({ steps, seed, scheduler, eta, timesteps, sigmas }: SamplerOptions) => ({
-  ...(timesteps || sigmas ? {} : { steps }),
-  ...defined({ seed, scheduler, eta, timesteps, sigmas }),
-});
+export const samplerOf = ({ steps, seed, scheduler, eta, timesteps, sigmas }: SamplerOptions) =>
+  defined({ steps: timesteps || sigmas ? undefined : steps, seed, scheduler, eta, timesteps, sigmas });
 
-/** What is told of the solver with a result. */
-export const solverSettings = (options: SamplerOptions) => {
-  const { seed: _, ...solver } = samplerOf(options);
-  return { ...solver, scheduler: options.scheduler ?? "own" };
+/** How many steps a run has: a list of noise levels has one more, for the end. */
+export const stepCount = ({ steps, timesteps, sigmas }: SamplerOptions, own: number): number =>
+  timesteps?.length ?? (sigmas ? sigmas.length - 1 : (steps ?? own));
+
+/** What is told of the solver with a result; `own` is the configuration of the model's. */
+export const solverSettings = (options: SamplerOptions, own: RawConfig, ownSteps = 0) => {
+  const { eta, timesteps, sigmas, scheduler } = options;
+  return {
+    steps: stepCount(options, ownSteps),
+    ...defined({ eta, timesteps, sigmas }),
+    scheduler: schedulerOf(own, scheduler),
+  };
 };
+
+/** The class of the scheduler that runs, as it is in diffusers: what --scheduler names, or the model's own. */
+function schedulerOf(own: RawConfig, choice: SchedulerChoice | undefined): string {
+  return choice === undefined ? String(own["_class_name"]) : schedulerChoices[choice]._class_name;
+}
+
+export interface OutputOptions {
+  force?: boolean;
+  quiet?: boolean;
+  json?: boolean;
+}
+
+/** `OutputOptions`, without --force where nothing could be replaced. */
+export const outputOptions = (what: string, { force = true } = {}): Option[] => [
+  ...(force ? [new Option("-f, --force", "replace what has the same name")] : []),
+  new Option("-q, --quiet", "say nothing but errors (and what --json prints)"),
+  new Option("--json", `print ${what} as JSON (docs/json.md)`),
+];
 
 /** `SizeOptions`. */
 export const sizeOptions = (): Option[] => [
@@ -158,4 +191,14 @@ export function shortNumber(value: number, unit = ""): string {
   const [size, letter] = steps.find(([limit]) => value >= limit) ?? [1, ""];
   const digits = size === 1 ? 0 : value / size < 100 ? 1 : 0;
   return `${(value / size).toFixed(digits)} ${letter}${unit}`.trim();
+}
+
+/** Errors about a value say which option it came from. */
+export async function about<T>(option: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    if (cause instanceof ArgumentError) throw new ArgumentError(`${option} ${cause.message}`, { cause });
+    throw cause;
+  }
 }

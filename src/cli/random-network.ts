@@ -8,12 +8,13 @@ import { NodeFolder } from "../checkpoints/node.ts";
 import type { StagedModel } from "../models/architecture.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
 import { floatTensor, int64Tensor, sizeOf, type Tensor } from "../tensor.ts";
+import { showStatus } from "./terminal.ts";
 
 /** Kept between runs: it is gigabytes. */
 export async function randomNetwork(preset: string, seed: number): Promise<NodeFolder> {
   const folder = join(tmpdir(), "halfstep-bench", `${preset}-seed${seed}`);
   if (!existsSync(join(folder, "config.json"))) {
-    console.error(`making ${folder} ...`);
+    showStatus(`making ${folder}`);
     await mkdir(join(folder, ".."), { recursive: true });
     await initModel(folder, presets.get(preset)!, { seed });
   }

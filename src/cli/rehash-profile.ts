@@ -6,15 +6,28 @@ import { readModelIndex } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError } from "../errors.ts";
 import { spatialFactor } from "../models/autoencoder-kl.ts";
 import { ImageToVideoPipeline, imageToVideoClass } from "../pipelines/image-to-video.ts";
+import { checkFolder, isFreeFolder, namesAfter } from "../pipelines/output-node.ts";
 import { readPicture } from "../pipelines/picture-node.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
 import { type Change, type Proposal, propose, RehashProfile } from "../streamlined/profile.ts";
+import { printResult } from "./json.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
-import { defined, revisionOption, type SourceOptions, sourceOf, threadsOption, variantOption } from "./options.ts";
+import {
+  about,
+  addOptions,
+  defined,
+  type OutputOptions,
+  outputOptions,
+  revisionOption,
+  type SourceOptions,
+  sourceOf,
+  threadsOption,
+  variantOption,
+} from "./options.ts";
 import { writePlot } from "./plot.ts";
-import { interruptible, ProgressBar } from "./terminal.ts";
+import { interruptible, ProgressBar, printUnlessQuiet, showStatus } from "./terminal.ts";
 
-interface Options extends SourceOptions {
+interface Options extends SourceOptions, OutputOptions {
   prompt: string[];
   image?: string;
   adapter?: string;
@@ -27,11 +40,10 @@ interface Options extends SourceOptions {
   seed: number;
   out: string;
   threads?: number;
-  json?: boolean;
 }
 
 export function rehashProfileCommand(): Command {
-  return new Command("rehash-profile")
+  const command = new Command("rehash-profile")
     .description("how much a video model's features change from step to step, and the cut and schedule to use")
     .argument("<model>", "embedded model, folder in diffusers' layout, or Hub id")
     .option("--prompt <text...>", "what to measure on; each is a video", ["a person walking", "a burning candle"])
@@ -47,16 +59,17 @@ export function rehashProfileCommand(): Command {
     .option("-o, --out <folder>", "where to write profile.json and the map", "rehash-profile")
     .addOption(variantOption())
     .addOption(revisionOption())
-    .addOption(threadsOption())
-    .option("--json", "print the proposal as JSON")
-    .action((model: string, options: Options) =>
-      interruptible("nothing was written.", (signal) => run(model, options, signal)),
-    );
+    .addOption(threadsOption());
+  return addOptions(command, outputOptions("the proposal")).action((model: string, options: Options) =>
+    interruptible("nothing was written.", (signal) => run(model, options, signal)),
+  );
 }
 
 async function run(model: string, options: Options, signal: AbortSignal): Promise<void> {
-  const { steps, full, speedup, out } = options;
+  const { steps, full, speedup, seed } = options;
   if (full > steps) throw new ArgumentError(`--full is ${full}, more than the ${steps} steps.`);
+  const out = await freeFolder(options);
+  showStatus(`loading ${model}`);
   const { changes, shares } = await measure(model, options, signal);
   const proposal = propose(changes, shares, full, speedup);
   await mkdir(out, { recursive: true });
@@ -65,7 +78,17 @@ async function run(model: string, options: Options, signal: AbortSignal): Promis
     JSON.stringify({ model, steps, shares: Object.fromEntries(shares), changes, proposal }, null, 2),
   );
   await writePlot(join(out, "map"), similarityMap(changes, [...shares.keys()]));
-  console.log(options.json ? JSON.stringify(proposal) : describe(proposal, out));
+  if (options.json) await printResult("rehash-profile", { model, out, steps, seed, ...proposal });
+  else await printUnlessQuiet(describe(proposal, out));
+}
+
+/** The folder that was asked for, or the next that is free, as of files. */
+async function freeFolder({ out, force }: Options): Promise<string> {
+  await about("--out", () => checkFolder(out));
+  const next = namesAfter(out);
+  let name = next();
+  while (!force && !(await isFreeFolder(name))) name = next();
+  return name;
 }
 
 /** Whole runs with every step full. */

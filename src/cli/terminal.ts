@@ -1,40 +1,182 @@
-/** What commands that run for a while have in common: a bar that shows how far they are, and Ctrl-C. */
+/**
+ * What commands say. Results go to stdout, everything else to stderr: what is being done (within a second, whether or not
+ * somebody watches), notes, and nothing of both with --quiet.
+ */
 import cliProgress from "cli-progress";
 import { HalfstepError } from "../errors.ts";
 
-/** Ctrl-C; the command ends with 130, as shells have it. */
+/** Ctrl-C or an order to end; the command ends with 128 and the signal's number, as shells have it. */
 export class Interrupted extends HalfstepError {
   override readonly name = "Interrupted";
-}
+  readonly code: number;
 
-/** Ctrl-C aborts the signal that `work` is given, with a message that says what is left; a second one ends the process. */
-export async function interruptible<T>(message: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const abort = new AbortController();
-  const stop = () => abort.abort(new Interrupted(message));
-  process.once("SIGINT", stop);
-  try {
-    return await work(abort.signal);
-  } finally {
-    process.off("SIGINT", stop);
+  constructor(message: string, code = 130) {
+    super(message);
+    this.code = code;
   }
 }
 
-/** A bar on the terminal, and none where nobody watches. Until it is stopped it keeps the process alive. */
+/**
+ * Ctrl-C aborts the signal that `work` is given, with a message that says what is left; a second one ends the process. So
+ * does SIGTERM, with which systems end what they started.
+ */
+export async function interruptible<T>(
+  message: string | (() => string),
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const abort = new AbortController();
+  const stop = (code: number) => () =>
+    abort.abort(new Interrupted(typeof message === "string" ? message : message(), code));
+  const signals = [
+    ["SIGINT", stop(130)],
+    ["SIGTERM", stop(143)],
+  ] as const;
+  for (const [signal, handler] of signals) process.once(signal, handler);
+  try {
+    return await work(abort.signal);
+  } finally {
+    for (const [signal, handler] of signals) process.off(signal, handler);
+  }
+}
+
+/** One process runs one command, so how much it says is a matter of the process. */
+let quiet = false;
+export function beQuiet(): void {
+  quiet = true;
+}
+
+let status = false;
+
+/** What is going on until the next thing is said: a line that goes away on a terminal, and stays in a file. */
+export function showStatus(text: string): void {
+  if (quiet) return;
+  if (!process.stderr.isTTY) {
+    process.stderr.write(`${plain(text)}\n`);
+    return;
+  }
+  process.stderr.write(`\r\x1b[K${plain(text)}`);
+  status = true;
+}
+
+function clearStatus(): void {
+  if (status) process.stderr.write("\r\x1b[K");
+  status = false;
+}
+
+/** A line beside the result. */
+export function note(text: string): void {
+  if (quiet) return;
+  clearStatus();
+  process.stderr.write(`${plain(text)}\n`);
+}
+
+/** A line of the result, which --quiet does not leave out; resolves when it is written. */
+export function print(text: string): Promise<void> {
+  clearStatus();
+  return writeTo(process.stdout, `${text}\n`);
+}
+
+/** A line of the result for people: with --quiet they want the files alone. */
+export async function printUnlessQuiet(text: string): Promise<void> {
+  if (!quiet) await print(plain(text));
+}
+
+/** An error, which is always said. */
+export function printError(text: string): void {
+  clearStatus();
+  process.stderr.write(`${plain(text)}\n`);
+}
+
+/** Rejects with the system's error; errors of stdout that nobody waits for are main's. */
+export function writeTo(stream: NodeJS.WriteStream, data: string | Uint8Array): Promise<void> {
+  return new Promise((resolve, reject) => {
+    stream.write(data, (error) => (error ? reject(error) : resolve()));
+  });
+}
+
+/** Names and messages may come from a stranger's file, and are not to steer the terminal. */
+const plain = (text: string) =>
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
+  text.replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
+
+/** How often a line is written where nobody watches. */
+const SECONDS_BETWEEN = 10;
+
+/**
+ * How far something is: a bar on a terminal, which keeps the process alive until it is stopped; in a file or a pipe a line at
+ * once and one every ten seconds.
+ */
 export class ProgressBar {
+  readonly #format: string;
   readonly #bar: cliProgress.SingleBar | null;
+  #started = 0;
+  #lastLine = Number.NEGATIVE_INFINITY;
 
   constructor(format: string) {
+    this.#format = format;
     const options = { format, hideCursor: true, clearOnComplete: true };
-    this.#bar = process.stderr.isTTY ? new cliProgress.SingleBar(options, cliProgress.Presets.shades_classic) : null;
+    this.#bar =
+      process.stderr.isTTY && !quiet ? new cliProgress.SingleBar(options, cliProgress.Presets.shades_classic) : null;
   }
 
   /** Appears with the first call, from which on the time that is left is worked out. `more` is for the format. */
   show(value: number, total: number, more: Readonly<Record<string, unknown>> = {}): void {
-    if (this.#bar?.isActive) this.#bar.update(value, more);
-    else this.#bar?.start(total, value, more);
+    if (quiet) return;
+    if (!this.#bar) this.#line(value, total, more);
+    else if (this.#bar.isActive) this.#bar.update(value, more);
+    else {
+      clearStatus();
+      this.#bar.start(total, value, more);
+    }
+  }
+
+  /** Off the terminal, so that a line can be printed; the next `show` goes on. */
+  pause(): void {
+    if (this.#bar?.isActive) this.#bar.stop();
   }
 
   stop(): void {
-    if (this.#bar?.isActive) this.#bar.stop();
+    this.pause();
+    this.#lastLine = Number.NEGATIVE_INFINITY;
   }
+
+  #line(value: number, total: number, more: Readonly<Record<string, unknown>>): void {
+    const now = performance.now() / 1000;
+    if (this.#lastLine === Number.NEGATIVE_INFINITY) this.#started = now;
+    else if (now - this.#lastLine < SECONDS_BETWEEN) return;
+    this.#lastLine = now;
+    const left = value > 0 ? ((now - this.#started) / value) * (total - value) : Number.NaN;
+    const values = new Map<string, unknown>(
+      Object.entries({
+        ...more,
+        ...{ value, total, percentage: total > 0 ? Math.floor((100 * value) / total) : 0 },
+        // With the first line nothing is known of the time.
+        eta_formatted: left > 0 ? `about ${duration(left)}` : "",
+      }),
+    );
+    const text = this.#format
+      .replace("{bar} ", "")
+      .replace(/\{(\w+)\}/g, (_, name: string) => String(values.get(name) ?? ""));
+    note(text.replace(/,? +left\b/, (words) => (left > 0 ? words : "")).trimEnd());
+  }
+}
+
+/** 75 -> "1 min 15 s", 7300 -> "2 h 2 min". */
+export function duration(seconds: number): string {
+  const whole = Math.max(1, Math.round(seconds));
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min${whole % 60 && whole < 600 ? ` ${whole % 60} s` : ""}`;
+  const minutes = Math.round(whole / 60);
+  return `${Math.floor(minutes / 60)} h${minutes % 60 ? ` ${minutes % 60} min` : ""}`;
+}
+
+/** For the downloads of a model; what is there already is told of too, at once, and needs no bar. */
+export function downloadBar() {
+  const bar = new ProgressBar("downloading {bar} {percentage} %, {eta_formatted} left");
+  return {
+    show: ({ loaded, total }: { loaded: number; total: number }): void => {
+      if (loaded < total) bar.show(loaded, total);
+    },
+    stop: () => bar.stop(),
+  };
 }

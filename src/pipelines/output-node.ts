@@ -114,9 +114,20 @@ export async function place(temporary: string, next: NextName, overwrite: boolea
     const name = next();
     const placed = await refusing(name, () => {
       if (isFolder) return placeFolder(temporary, name);
-      return overwrite ? rename(temporary, name).then(() => true) : placeFile(temporary, name);
+      return overwrite ? replaceFile(temporary, name) : placeFile(temporary, name);
     });
     if (placed) return name;
+  }
+}
+
+/** Anything but a folder is replaced. */
+async function replaceFile(temporary: string, name: string): Promise<boolean> {
+  try {
+    await rename(temporary, name);
+    return true;
+  } catch (error) {
+    if (["EISDIR", "EEXIST", "ENOTEMPTY"].includes(codeOf(error))) return false;
+    throw error;
   }
 }
 

@@ -23,7 +23,21 @@ const animate = (...args: string[]) => halfstep("animate", ...args);
 describe("halfstep animate", () => {
   it("writes a GIF of a prompt and says with JSON what is in it", async () => {
     const out = join(folder, "party.gif");
-    const args = ["a cat", "--model", model, "--out", out, "--frames", "5", "--steps", "2", "--seed", "3", "--json"];
+    const args = [
+      "a cat",
+      "--model",
+      model,
+      "--out",
+      out,
+      "--frames",
+      "5",
+      "--steps",
+      "2",
+      "--seed",
+      "3",
+      "--json",
+      "--quiet",
+    ];
     const { code, stdout, stderr } = await animate(...args, "--width", "24", "--threads", "1");
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     const report = JSON.parse(stdout);

@@ -53,7 +53,7 @@ describe("halfstep generate", () => {
     const out = join(folder, "many.png");
     await draw("--out", out, "--seed", "6", "--count", "3", "--steps", "3");
     const files = (await readdir(folder)).filter((name) => name.startsWith("many")).sort();
-    expect(files).toEqual(["many-1.png", "many-2.png", "many-3.png", "many.png"]);
+    expect(files).toEqual(["many-1.png", "many-2.png", "many-3.png", "many-sheet.png"]);
     const second = decode(await readFile(join(folder, "many-2.png")));
     expect(second.text["seed"]).toBe("7");
     const alone = decode(await readFile(join(folder, "one.png")));
@@ -63,7 +63,7 @@ describe("halfstep generate", () => {
 
   it.each([
     [["--steps", "0"], "from 1 to 1000"],
-    [["--out", "picture.jpg"], "must end in .png"],
+    [["--out", "picture.tiff"], "must end in .png, .jpg or .webp"],
     [["--out", "/no/such/folder/a.png"], "there is no folder"],
     [["--model", "no-such-model"], "no Hub id (owner/name)"],
     [["--width", "33"], "multiple of"],

@@ -25,7 +25,7 @@ const distill = (...args: string[]) => halfstep("distill", model, "--captions", 
 describe("halfstep distill", () => {
   it("trains a module that the model then draws with", async () => {
     const out = join(folder, "trained");
-    const { code, stdout, stderr } = await distill("--steps", "3", "--out", out, "--json");
+    const { code, stdout, stderr } = await distill("--steps", "3", "--out", out, "--json", "--quiet");
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(JSON.parse(stdout.trim().split("\n").at(-1)!)).toMatchObject({ out, finished: true, updates: 3 });
     expect((await readdir(out)).sort()).toEqual(["config.json", "feedback.safetensors"]);

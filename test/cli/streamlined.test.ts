@@ -13,7 +13,20 @@ beforeAll(async () => {
 });
 
 describe("halfstep animate under a budget", () => {
-  const small = ["--frames", "2", "--steps", "3", "--seed", "3", "--width", "24", "--threads", "1", "--json"];
+  const small = [
+    "--frames",
+    "2",
+    "--steps",
+    "3",
+    "--seed",
+    "3",
+    "--width",
+    "24",
+    "--threads",
+    "1",
+    "--json",
+    "--quiet",
+  ];
 
   it("says how many steps were done in part", async () => {
     const out = join(folder, "party.gif");
@@ -49,7 +62,16 @@ describe("halfstep rehash-profile", () => {
   it("writes the map and proposes a cut and a schedule that animate takes", async () => {
     const out = join(folder, "profile");
     const args = [model, "--prompt", "a cat", "--steps", "4", "--full", "2", "--speedup", "1.2", "--frames", "2"];
-    const { code, stdout, stderr } = await halfstep("rehash-profile", ...args, "--width", "24", "-o", out, "--json");
+    const { code, stdout, stderr } = await halfstep(
+      "rehash-profile",
+      ...args,
+      "--width",
+      "24",
+      "-o",
+      out,
+      "--json",
+      "-q",
+    );
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     const { cut, schedule, speedup } = JSON.parse(stdout);
     expect(schedule.filter((action: string) => action === "full")).toHaveLength(2);
@@ -68,7 +90,20 @@ describe("halfstep rehash-profile", () => {
 
 describe("halfstep bench streamlined --model", () => {
   it("has a row for each way of spending the time, measured against all steps in full", async () => {
-    const args = ["--model", model, "--samples", "2", "--steps", "5", "--frames", "3", "--threads", "1", "--json"];
+    const args = [
+      "--model",
+      model,
+      "--samples",
+      "2",
+      "--steps",
+      "5",
+      "--frames",
+      "3",
+      "--threads",
+      "1",
+      "--json",
+      "-q",
+    ];
     const { code, stdout, stderr } = await halfstep("bench", "streamlined", ...args);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     const { rows } = JSON.parse(stdout);

@@ -1,0 +1,67 @@
+/** Options as other programs call them (diffusers, web UIs): taken where they mean the same, explained where they do not. */
+import { type Command, Option } from "commander";
+
+/** Our name, and others for it. */
+const aliases = new Map<string, readonly string[]>([
+  ["negative", ["negative-prompt", "neg"]],
+  ["guidance", ["guidance-scale", "cfg", "cfg-scale"]],
+  ["steps", ["num-inference-steps", "inference-steps", "sampling-steps"]],
+  ["scheduler", ["sampler"]],
+  ["provider", ["device", "backend"]],
+  ["count", ["num-images", "num-images-per-prompt", "n"]],
+  ["frames", ["num-frames"]],
+  ["out", ["output"]],
+  ["width", ["W"]],
+  ["height", ["H"]],
+  ["class", ["classes", "class-label", "class-labels"]],
+  ["quiet", ["silent"]],
+  ["force", ["overwrite"]],
+  ["motion", ["motion-bucket-id"]],
+  ["noise", ["noise-aug-strength"]],
+  ["adapter", ["motion-adapter"]],
+]);
+
+/** Hidden options of the same kind, which set what ours sets. A name that the command has stays what it is there. */
+export function addAliases(command: Command): void {
+  const taken = new Set(command.options.flatMap(({ long, short }) => [long, short]));
+  for (const option of [...command.options]) {
+    for (const name of aliases.get(option.name()) ?? []) {
+      const flag = name.length === 1 ? `-${name}` : `--${name}`;
+      if (taken.has(flag)) continue;
+      const argument = /[<[].*$/.exec(option.flags)?.[0] ?? "";
+      const alias = new Option(`${flag} ${argument}`.trim(), option.description).hideHelp();
+      if (option.parseArg) alias.argParser(option.parseArg);
+      alias.argChoices = option.argChoices;
+      alias.attributeName = () => option.attributeName();
+      command.addOption(alias);
+    }
+  }
+}
+
+const PROMPT = 'the prompt is an argument: halfstep generate "a red apple". A list of them is --prompts FILE.';
+const PICTURE =
+  "pictures are made from text or a class alone. halfstep animate --image FILE begins a video at a picture.";
+const TYPES = "weights are read as they are stored, and computed with in float32.";
+
+/** What to do instead of an option that does not exist here. */
+export const hints = new Map([
+  ["--prompt", PROMPT],
+  ["-p", PROMPT],
+  ["--image", PICTURE],
+  ["--init-image", PICTURE],
+  ["--strength", PICTURE],
+  ["--fp16", TYPES],
+  ["--half", TYPES],
+  ["--dtype", TYPES],
+  ["--precision", TYPES],
+  ["--format", "the ending of --out says the format: .png, .jpg, .webp."],
+  ["--batch-size", "--count says how many pictures; they are made together as far as that is faster."],
+  ["--gpu", "--provider webgpu or --provider cuda."],
+  ["--cpu", "--provider cpu, which is the default."],
+  ["--cache-dir", "set the environment's HALFSTEP_CACHE."],
+  ["--token", "set the environment's HF_TOKEN."],
+  ["--offline", "set the environment's HF_HUB_OFFLINE=1."],
+  ["--local-files-only", "set the environment's HF_HUB_OFFLINE=1."],
+  ["--verbose", "progress is shown anyway; HALFSTEP_DEBUG=1 shows where an error comes from."],
+  ["--lora", "LoRA weights are not supported by this version."],
+]);

@@ -1,0 +1,112 @@
+/** What makes `generate`'s pictures: a pipeline for prompts or one for classes, behind the same few words. */
+import { platform } from "#platform";
+import { type RawConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { ArgumentError } from "../errors.ts";
+import { spatialFactor } from "../models/autoencoder-kl.ts";
+import type { AccelerationReport } from "../pipelines/acceleration.ts";
+import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
+import type { Picture } from "../pipelines/picture.ts";
+import type { SamplingOptions } from "../pipelines/settings.ts";
+import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
+import type { GuidanceInterval } from "../sampling/guidance.ts";
+import { type LoadingOptions, loadingOf, type SizeOptions, sourceOf } from "./options.ts";
+import { downloadBar } from "./terminal.ts";
+
+/** What a picture shows, as it is kept with it. */
+export type Subject = { readonly prompt: string } | { readonly class: number; readonly label: string | null };
+
+export interface PainterSettings extends SamplingOptions, SizeOptions {
+  guidanceScale: number;
+  guidanceInterval: GuidanceInterval;
+  /** How many pictures, made together. */
+  count: number;
+  negativePrompt?: string;
+}
+
+export interface Painted extends AccelerationReport {
+  readonly images: readonly Picture[];
+  readonly seeds: readonly number[];
+  readonly warnings: readonly string[];
+}
+
+export interface Painter {
+  readonly subjects: readonly Subject[];
+  /** The model's own, for what was not asked for. */
+  readonly steps: number;
+  readonly guidanceScale: number;
+  readonly guidanceInterval: GuidanceInterval;
+  readonly schedulerConfig: RawConfig;
+  /** Side of a picture, unless another size is asked for. */
+  readonly side: number;
+  paint(subject: Subject, settings: PainterSettings): Promise<Painted>;
+  release(): Promise<void>;
+}
+
+const DIT = "DiTPipeline";
+
+/** Opens the model for prompts, or for classes (numbers or names) where there are any. */
+export async function openPainter(
+  options: LoadingOptions & { class?: readonly string[] },
+  prompts: readonly string[],
+  signal: AbortSignal,
+): Promise<Painter> {
+  const bar = downloadBar();
+  try {
+    const folder = await platform.resolveModel(options.model, { ...sourceOf(options), signal, onDownload: bar.show });
+    const { className } = await readModelIndex(folder);
+    if (options.class && className !== DIT) {
+      throw new ArgumentError(
+        `${options.model}: it is a ${className}, which has no classes; --class is for a ${DIT} (facebook/DiT-XL-2-256).`,
+      );
+    }
+    if (!options.class && className === DIT) {
+      throw new ArgumentError(
+        `${options.model}: it draws classes and no prompts: --class 207, or a class by its name.`,
+      );
+    }
+    return options.class
+      ? await forClasses(folder, options, options.class)
+      : await forPrompts(folder, options, prompts);
+  } finally {
+    bar.stop();
+  }
+}
+
+async function forPrompts(folder: Folder, options: LoadingOptions, prompts: readonly string[]): Promise<Painter> {
+  const pipe = await TextToImagePipeline.fromFolder(folder, platform.runtime, loadingOf(options));
+  return {
+    subjects: prompts.map((prompt) => ({ prompt })),
+    steps: 20,
+    guidanceScale: pipe.guidanceScale,
+    guidanceInterval: pipe.guidanceInterval,
+    schedulerConfig: pipe.schedulerConfig,
+    side: pipe.transformer.config.sampleSize * spatialFactor(pipe.vae.config),
+    paint: (subject, settings) => pipe((subject as { prompt: string }).prompt, settings),
+    release: () => pipe.release(),
+  };
+}
+
+async function forClasses(folder: Folder, options: LoadingOptions, classes: readonly string[]): Promise<Painter> {
+  const pipe = await ClassToImagePipeline.fromFolder(folder, platform.runtime, loadingOf(options));
+  const { numClasses, sampleSize } = pipe.transformer.config;
+  const subjects = classes.map((name): Subject => {
+    const label = /^\d+$/.test(name) ? Number(name) : pipe.classNumber(name);
+    if (label < numClasses) return { class: label, label: pipe.labels[label] ?? null };
+    throw new ArgumentError(`--class ${name}: this model's classes are numbers from 0 to ${numClasses - 1}.`);
+  });
+  return {
+    subjects,
+    steps: 50,
+    guidanceScale: 4,
+    guidanceInterval: pipe.guidanceInterval,
+    schedulerConfig: pipe.schedulerConfig,
+    side: sampleSize * spatialFactor(pipe.vae.config),
+    paint: async (subject, { count, ...settings }) => {
+      const { class: label } = subject as { class: number };
+      const made = await pipe(new Array<number>(count).fill(label), settings);
+      return { ...made, warnings: [] };
+    },
+    release: () => pipe.release(),
+  };
+}

@@ -1,0 +1,68 @@
+/** The tree of commands: what each of them has, and what all have in common. */
+import { Command, Option } from "commander";
+import { version } from "../../package.json";
+import { addAliases } from "./aliases.ts";
+import { animateCommand } from "./animate.ts";
+import { benchIlfCommand } from "./bench-ilf.ts";
+import { benchStreamlinedCommand } from "./bench-streamlined.ts";
+import { completionCommand } from "./completion.ts";
+import { distillCommand } from "./distill.ts";
+import { evalCommand } from "./eval.ts";
+import { exploreCommand } from "./explore.ts";
+import { generateCommand } from "./generate.ts";
+import { environmentHelp, examples } from "./help.ts";
+import { infoCommand } from "./info.ts";
+import { initCommand } from "./init.ts";
+import { rehashProfileCommand } from "./rehash-profile.ts";
+import { beQuiet } from "./terminal.ts";
+import { verifyCommand } from "./verify.ts";
+
+export function halfstepProgram(): Command {
+  const program = new Command("halfstep")
+    .description("Diffusion models from the checkpoints you have, at the quality you ask for.")
+    .version(version, "-v, --version", "the version")
+    .helpOption("-h, --help", "this text; of a command: halfstep COMMAND --help")
+    .commandsGroup("Pictures and videos:")
+    .addCommand(generateCommand())
+    .addCommand(animateCommand())
+    .commandsGroup("Models:")
+    .addCommand(infoCommand())
+    .addCommand(verifyCommand())
+    .addCommand(initCommand())
+    .addCommand(distillCommand())
+    .addCommand(rehashProfileCommand())
+    .commandsGroup("Measuring:")
+    .addCommand(evalCommand())
+    .addCommand(
+      new Command("bench")
+        .description("speed and quality on this machine")
+        .addCommand(benchIlfCommand())
+        .addCommand(benchStreamlinedCommand()),
+    )
+    .commandsGroup("Exploration and the shell:")
+    .addCommand(exploreCommand());
+  program.addCommand(completionCommand(program)).addHelpCommand(false);
+  program.hook("preAction", (_, command) => {
+    if (command.opts()["quiet"]) beQuiet();
+  });
+  forEach(program, [], (command, path) => {
+    command.addHelpText("after", () => examples(path) + (command === program ? environmentHelp() : ""));
+    // main says what is wrong, in one place and one way.
+    command.exitOverride().configureOutput({ outputError: () => undefined });
+    if (command.commands.length > 0) return;
+    addAliases(command);
+    command.addOption(new Option("--debug", "errors with the place in the code (or HALFSTEP_DEBUG=1)").hideHelp());
+    command.helpOption("-h, --help", "this text");
+  });
+  return program;
+}
+
+/** Every command with its names, "bench ilf". */
+export function forEach(
+  command: Command,
+  path: readonly string[],
+  visit: (command: Command, path: readonly string[]) => void,
+): void {
+  visit(command, path);
+  for (const child of command.commands) forEach(child, [...path, child.name()], visit);
+}

@@ -1,0 +1,35 @@
+/** Where `animate` puts its video: a file or a folder that is not over another, or stdout. */
+import { ArgumentError } from "../errors.ts";
+import type { Animation } from "../pipelines/animation.ts";
+import { checkDestination, encodeAnimation, writeAnimation } from "../pipelines/animation-node.ts";
+import { about } from "./options.ts";
+import { writeTo } from "./terminal.ts";
+
+export class VideoFile {
+  readonly toStdout: boolean;
+  readonly #out: string;
+  readonly #overwrite: boolean;
+
+  private constructor(out: string, overwrite: boolean) {
+    this.toStdout = out === "-";
+    this.#out = out;
+    this.#overwrite = overwrite;
+  }
+
+  /** Throws ArgumentError where a video cannot be written to `out`, before any of it is made. */
+  static async open(out: string, overwrite: boolean, fps: number | undefined): Promise<VideoFile> {
+    if (out !== "-") {
+      await about("--out", () => checkDestination(out, { overwrite, ...(fps === undefined ? {} : { fps }) }));
+    } else if (process.stdout.isTTY) {
+      throw new ArgumentError("--out -: stdout is a terminal. Send it to a file or another program, or name a file.");
+    }
+    return new VideoFile(out, overwrite);
+  }
+
+  /** Gives the files, of which there are none on stdout. */
+  async write(video: Animation, text: Readonly<Record<string, string>>, signal: AbortSignal): Promise<string[]> {
+    if (!this.toStdout) return writeAnimation(this.#out, video, { text, signal, overwrite: this.#overwrite });
+    await writeTo(process.stdout, await encodeAnimation("gif", video, text));
+    return [];
+  }
+}
