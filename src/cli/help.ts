@@ -1,4 +1,5 @@
 /** What stands below the options in --help: examples, and what the environment says. */
+import { type EnvironmentVariable, environmentVariables } from "../checkpoints/hub-environment.ts";
 
 const lines = new Map<string, readonly string[]>([
   [
@@ -64,15 +65,17 @@ export function examples(path: readonly string[]): string {
 }
 
 /** Variables of the environment that commands read. */
-export const environment: readonly (readonly [string, string])[] = [
-  ["HF_TOKEN", "access token for private and gated models on the Hugging Face Hub"],
-  ["HF_ENDPOINT", "another address than https://huggingface.co, of a mirror"],
-  ["HF_HUB_OFFLINE", "1: only what is in the cache, nothing is asked of the network"],
-  ["HALFSTEP_CACHE", "where downloaded models are kept (~/.cache/halfstep)"],
-  ["HALFSTEP_DEBUG", "1: errors with the place in the code"],
+export const environment: readonly EnvironmentVariable[] = [
+  ...environmentVariables,
+  { name: "HALFSTEP_DEBUG", meaning: "1: errors with the place in the code" },
 ];
 
+/** Longer names have a line of their own. */
+const COLUMN = 16;
+
 export function environmentHelp(): string {
-  const width = Math.max(...environment.map(([name]) => name.length));
-  return `\nEnvironment:\n${environment.map(([name, what]) => `  ${name.padEnd(width)}  ${what}`).join("\n")}\n`;
+  const lines = environment.map(({ name, meaning }) =>
+    name.length > COLUMN ? `  ${name}\n  ${"".padEnd(COLUMN)}${meaning}` : `  ${name.padEnd(COLUMN)}${meaning}`,
+  );
+  return `\nEnvironment:\n${lines.join("\n")}\n`;
 }

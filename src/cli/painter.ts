@@ -6,6 +6,7 @@ import { ArgumentError } from "../errors.ts";
 import { spatialFactor } from "../models/autoencoder-kl.ts";
 import type { AccelerationReport } from "../pipelines/acceleration.ts";
 import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
+import { forNetworks } from "../pipelines/components.ts";
 import type { Picture } from "../pipelines/picture.ts";
 import type { SamplingOptions } from "../pipelines/settings.ts";
 import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
@@ -74,7 +75,7 @@ export async function openPainter(
 }
 
 async function forPrompts(folder: Folder, options: LoadingOptions, prompts: readonly string[]): Promise<Painter> {
-  const pipe = await TextToImagePipeline.fromFolder(folder, platform.runtime, loadingOf(options));
+  const pipe = await TextToImagePipeline.fromFolder(folder, platform.runtime, forNetworks(loadingOf(options)));
   return {
     subjects: prompts.map((prompt) => ({ prompt })),
     steps: 20,
@@ -88,7 +89,7 @@ async function forPrompts(folder: Folder, options: LoadingOptions, prompts: read
 }
 
 async function forClasses(folder: Folder, options: LoadingOptions, classes: readonly string[]): Promise<Painter> {
-  const pipe = await ClassToImagePipeline.fromFolder(folder, platform.runtime, loadingOf(options));
+  const pipe = await ClassToImagePipeline.fromFolder(folder, platform.runtime, forNetworks(loadingOf(options)));
   const { numClasses, sampleSize } = pipe.transformer.config;
   const subjects = classes.map((name): Subject => {
     const label = /^\d+$/.test(name) ? Number(name) : pipe.classNumber(name);
