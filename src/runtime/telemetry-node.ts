@@ -12,6 +12,7 @@ export async function disableTelemetry(): Promise<void> {
   // Jest gives its tests a copy of `process`, whose environment is not that of the process.
   const { env } = process.getBuiltinModule("node:process");
   env[VARIABLE] ??= "1";
+  if (process.versions["bun"]) return setInBun(env[VARIABLE]);
   if (!isMainThread) await setInMainThread(env[VARIABLE]);
 }
 
@@ -34,4 +35,14 @@ async function setInMainThread(value: string): Promise<void> {
   } finally {
     clearInterval(alive);
   }
+}
+
+/** Bun keeps `process.env` to itself, but calls C. */
+async function setInBun(value: string): Promise<void> {
+  // A name in a variable, so that no bundler looks for the module.
+  const module = "bun:ffi";
+  const { dlopen } = await import(/* @vite-ignore */ module);
+  const library = process.platform === "darwin" ? "libSystem.B.dylib" : "libc.so.6";
+  const { symbols } = dlopen(library, { setenv: { args: ["cstring", "cstring", "int"], returns: "int" } });
+  symbols.setenv(Buffer.from(`${VARIABLE}\0`), Buffer.from(`${value}\0`), 1);
 }
