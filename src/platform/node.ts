@@ -1,19 +1,16 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import { existsSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { downloadModel, type HubOptions } from "../checkpoints/hub.ts";
 import { checkLocal, localModel } from "../checkpoints/local-model-node.ts";
 import { NodeFolder } from "../checkpoints/node.ts";
 import { ArgumentError, HubError } from "../errors.ts";
 import { nodeRuntime } from "../runtime/node.ts";
 import { callScope, type Running } from "./call-scope.ts";
+import { embeddedModel } from "./embedded-node.ts";
 import type { Platform, ResolveOptions } from "./platform.ts";
 
-/** Models that come with the package, in its folder `checkpoints`, seen from src/platform/ and from dist/. */
-const embedded = ["../../checkpoints/", "../checkpoints/"].map((path) => fileURLToPath(new URL(path, import.meta.url)));
-
 async function resolveModel(name: string, options: ResolveOptions = {}): Promise<NodeFolder> {
-  const local = embeddedModel(name) ?? (await localModel(name));
+  const embedded = embeddedModel(name);
+  const local = embedded === undefined ? await localModel(name) : new NodeFolder(embedded, name);
   if (local) {
     await checkLocal(local, options);
     return local;
@@ -22,11 +19,6 @@ async function resolveModel(name: string, options: ResolveOptions = {}): Promise
   throw new ArgumentError(
     `There is no model "${name}": it is not an embedded model (fluent-emoji), no folder on disk, and no Hub id (owner/name).`,
   );
-}
-
-function embeddedModel(name: string): NodeFolder | undefined {
-  const at = embedded.find((folder) => /^[\w.-]+$/.test(name) && existsSync(`${folder}${name}/model_index.json`));
-  return at === undefined ? undefined : new NodeFolder(at + name, name);
 }
 
 async function fromHub(name: string, { onDownload, ...options }: ResolveOptions): Promise<NodeFolder> {
