@@ -50,6 +50,7 @@ export {
 } from "./pipelines/image-to-video.ts";
 export { contactSheet, encodePng, type Picture, pngText, toPictures } from "./pipelines/picture.ts";
 export type { PromptEmbeddings } from "./pipelines/prompts.ts";
+export { RawImage, type SavePictureOptions } from "./pipelines/raw-image.ts";
 export { pickScheduler, type SchedulerChoice, type SolverOptions, schedulerChoices } from "./pipelines/solver.ts";
 export {
   guidanceStepsChoices,

@@ -207,7 +207,7 @@ async function fromPicture(options: AnimateOptions, bars: Bars, signal: AbortSig
       noiseAugStrength: noise,
       ...(options.frames ? { frames: options.frames } : {}),
     });
-    const [video] = videos as [Animation];
+    const video: Animation = videos[0]!;
     const settings = {
       ...{
         model,

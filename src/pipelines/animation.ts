@@ -3,9 +3,9 @@ import { ArgumentError, ShapeError } from "../errors.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { type Picture, toPictures } from "./picture.ts";
 
-export interface Animation {
+export interface Animation<Frame extends Picture = Picture> {
   /** All of one size. */
-  readonly frames: readonly Picture[];
+  readonly frames: readonly Frame[];
   /** Frames a second. */
   readonly fps: number;
 }

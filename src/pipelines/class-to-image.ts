@@ -34,7 +34,8 @@ import {
 } from "./components.ts";
 import { decodeLatents } from "./decode.ts";
 import { type FeedbackComponent, openFeedback } from "./feedback.ts";
-import { type Picture, toPictures } from "./picture.ts";
+import { toPictures } from "./picture.ts";
+import { RawImage } from "./raw-image.ts";
 import {
   checkPixels,
   guidanceScaleCheck,
@@ -65,7 +66,7 @@ export const classToImageOptions: OptionTable<ClassToImageOptions> = {
 };
 
 export interface ClassToImageResult extends AccelerationReport {
-  images: Picture[];
+  images: RawImage[];
   /** Of each picture. */
   seeds: number[];
 }
@@ -197,7 +198,7 @@ export class ClassToImagePipeline {
       ...(signal ? { signal } : {}),
       ...(onStep ? { onStep } : {}),
     });
-    const images = toPictures(await this.decode(latents));
+    const images = toPictures(await this.decode(latents)).map((picture) => new RawImage(picture));
     signal?.throwIfAborted();
     return { images, seeds, ...reportOf(acceleration.method, denoiser) };
   }

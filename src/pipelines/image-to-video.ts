@@ -34,6 +34,7 @@ import {
 import { type DecodeOptions, decodeFrames } from "./decode-video.ts";
 import { ImageEncoder } from "./image-encoder.ts";
 import { checkPicture, type Picture } from "./picture.ts";
+import { RawImage } from "./raw-image.ts";
 import { resample } from "./resample.ts";
 import {
   checkPixels,
@@ -103,7 +104,7 @@ export const imageToVideoOptions: OptionTable<ImageToVideoOptions> = {
 };
 
 export interface ImageToVideoResult extends VideoActions {
-  videos: Animation[];
+  videos: Animation<RawImage>[];
   /** Of each video. */
   seeds: number[];
 }
@@ -278,7 +279,7 @@ export class ImageToVideoPipeline {
       ...(signal ? { signal } : {}),
       ...(onDecode ? { onDecode } : {}),
     });
-    const videos = toFrames(decoded).map((pictures) => ({ frames: pictures, fps }));
+    const videos = toFrames(decoded).map((frames) => ({ frames: frames.map((frame) => new RawImage(frame)), fps }));
     signal?.throwIfAborted();
     return { videos, seeds, ...videoActions(denoiser) };
   }

@@ -54,8 +54,13 @@ export function toPictures({ shape, data }: FloatTensor): Picture[] {
 }
 
 /** A PNG file; `text` goes into its tEXt chunks (Latin-1 only, so other characters are escaped as in JSON). */
-export function encodePng({ width, height, data }: Picture, text: Readonly<Record<string, string>> = {}): Uint8Array {
-  return encode({ width, height, data, channels: 3, depth: 8, text: mapValues(text, escapeNonLatin) });
+export function encodePng(
+  { width, height, data }: Picture,
+  text: Readonly<Record<string, string>> = {},
+): Uint8Array<ArrayBuffer> {
+  const png = encode({ width, height, data, channels: 3, depth: 8, text: mapValues(text, escapeNonLatin) });
+  // Never of shared memory, which its type does not say: what takes files (Response, Blob) takes no others.
+  return png as Uint8Array<ArrayBuffer>;
 }
 
 /** The text chunks of a PNG file. */

@@ -45,9 +45,10 @@ import {
 } from "./components.ts";
 import { decodeLatents } from "./decode.ts";
 import { type FeedbackComponent, openFeedback } from "./feedback.ts";
-import { type Picture, toPictures } from "./picture.ts";
+import { toPictures } from "./picture.ts";
 import { promptList } from "./prompt-list.ts";
 import { encodePrompts, type PromptEmbeddings, PromptTokenizer, pickPrompts } from "./prompts.ts";
+import { RawImage } from "./raw-image.ts";
 import {
   checkPixels,
   checkSide,
@@ -100,7 +101,7 @@ export const textToImageOptions: OptionTable<TextToImageOptions> = {
 
 export interface TextToImageResult extends AccelerationReport {
   /** All pictures of the first prompt, then those of the second. */
-  images: Picture[];
+  images: RawImage[];
   /** Of each picture. */
   seeds: number[];
   /** What a user should know: a prompt that was cut, words that the model never saw. */
@@ -235,7 +236,7 @@ export class TextToImagePipeline {
       ...(signal ? { signal } : {}),
       ...(onStep ? { onStep } : {}),
     });
-    const images = toPictures(await this.decode(latents));
+    const images = toPictures(await this.decode(latents)).map((picture) => new RawImage(picture));
     signal?.throwIfAborted();
     warnings.push(...clippingNotes(this.schedulerConfig, options.scheduler, solver.scheduler));
     return { images, seeds, warnings, ...reportOf(acceleration.method, denoiser) };

@@ -30,6 +30,7 @@ import {
 import { type DecodeOptions, decodeFrames, exchangeFrames } from "./decode-video.ts";
 import { openPromptEncoder, type PromptEncoder } from "./prompt-encoder.ts";
 import { promptList } from "./prompt-list.ts";
+import { RawImage } from "./raw-image.ts";
 import {
   checkPixels,
   checkSide,
@@ -95,7 +96,7 @@ export const textToVideoOptions: OptionTable<TextToVideoOptions> = {
 
 export interface TextToVideoResult extends VideoActions {
   /** All videos of the first prompt, then those of the second. */
-  videos: Animation[];
+  videos: Animation<RawImage>[];
   /** Of each video. */
   seeds: number[];
   /** What a user should know: a prompt that was cut, words that the model never saw. */
@@ -255,7 +256,7 @@ export class TextToVideoPipeline {
       ...(signal ? { signal } : {}),
       ...(onDecode ? { onDecode } : {}),
     });
-    const videos = toFrames(decoded).map((pictures) => ({ frames: pictures, fps }));
+    const videos = toFrames(decoded).map((frames) => ({ frames: frames.map((frame) => new RawImage(frame)), fps }));
     signal?.throwIfAborted();
     warnings.push(...clippingNotes(this.schedulerConfig, options.scheduler, solver.scheduler));
     return { videos, seeds, warnings, ...videoActions(denoiser) };

@@ -4,6 +4,8 @@ import type { Folder } from "../checkpoints/files.ts";
 import type { DownloadProgress } from "../checkpoints/hub.ts";
 import { callback, signal, text } from "../checks.ts";
 import type { OptionTable } from "../options/options.ts";
+import type { Picture } from "../pipelines/picture.ts";
+import type { PictureType, RawImage, SavePictureOptions } from "../pipelines/raw-image.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { CallScope } from "./call-scope.ts";
 
@@ -29,6 +31,9 @@ export const resolveOptions: OptionTable<ResolveOptions> = {
 export interface Platform {
   readonly runtime: Runtime;
   callScope(): CallScope;
+  savePicture(picture: Picture, path: string, options: SavePictureOptions): Promise<string>;
+  /** `quality` from 0 to 1, where it can be chosen. */
+  encodeBlob(picture: RawImage, type: PictureType, quality: number): Promise<Blob>;
   /** The folder of a model: the name of an embedded one, a folder (Node) or an address (browser), or a Hub id. */
   resolveModel(name: string, options?: ResolveOptions): Promise<Folder>;
 }

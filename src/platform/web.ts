@@ -1,5 +1,5 @@
 import { HttpFolder } from "../checkpoints/web.ts";
-import { ArgumentError } from "../errors.ts";
+import { ArgumentError, StateError } from "../errors.ts";
 import { webRuntime } from "../runtime/web.ts";
 import { callScope, Synchronous } from "./call-scope.ts";
 import type { Platform, ResolveOptions } from "./platform.ts";
@@ -26,5 +26,11 @@ async function resolveModel(name: string, { revision = "main", signal }: Resolve
 export const platform: Platform = {
   runtime: webRuntime,
   callScope: () => callScope(new Synchronous()),
+  async savePicture() {
+    throw new StateError(
+      "A browser has no files to write to. toBlob() gives a file that a link can offer: URL.createObjectURL(blob).",
+    );
+  },
+  encodeBlob: (picture, type, quality) => picture.toCanvas().convertToBlob({ type, quality }),
   resolveModel,
 };
