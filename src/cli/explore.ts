@@ -1,4 +1,5 @@
 import { Command, Option } from "commander";
+import { checkObject } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import type { CertifiedMixture } from "../exploration/certified.ts";
 import { EpsMix } from "../exploration/epsmix.ts";
@@ -7,7 +8,7 @@ import { actionsToJson, type ProblemJson } from "../exploration/problem.ts";
 import { StepMix } from "../exploration/stepmix.ts";
 import { TightBounds } from "../exploration/tight-bounds.ts";
 import { runCommand } from "./explore-run.ts";
-import { readJson } from "./read-json.ts";
+import { ofFile, readJson } from "./read-json.ts";
 
 export function exploreCommand(): Command {
   return new Command("explore")
@@ -38,15 +39,25 @@ function decideCommand(): Command {
     .action(decide);
 }
 
-async function decide({ state, algorithm, allowUnsafeBaseline, json }: DecideOptions): Promise<void> {
+/** A learner with the counts of a file, which may hold a saved learner. */
+async function learnerOf({ state, algorithm }: DecideOptions): Promise<StepMix | EpsMix> {
   // A saved learner has more than a decision must have (tight bounds know past episodes), and all of it counts.
-  const saved = (await readJson(state)) as ProblemJson & Partial<LearnerJson> & Pick<LearnerJson, "counts">;
+  const saved = checkObject(await readJson(state), "The state") as unknown as ProblemJson &
+    Partial<LearnerJson> &
+    Pick<LearnerJson, "counts">;
   const { problem, options } = restoredParts({ rewardSums: [], batch: 1, ...saved });
   const learner = algorithm === "stepmix" ? new StepMix(problem, options) : new EpsMix(problem, options);
   if (saved.own !== undefined) learner.bounds.restore(saved.own);
+  return learner;
+}
+
+async function decide(options: DecideOptions): Promise<void> {
+  const { state, allowUnsafeBaseline, json } = options;
+  const learner = await ofFile(state, () => learnerOf(options));
+  const { problem } = learner;
   const decision = learner.decision();
   const most = learner.bounds.upperOf(problem.horizon);
-  if (most < problem.threshold && !allowUnsafeBaseline) {
+  if (!(most >= problem.threshold) && !allowUnsafeBaseline) {
     throw new ArgumentError(
       `The baseline's value is at most ${most} by these counts, ${problem.threshold - most} below the threshold ` +
         `${problem.threshold}: it is not safe (--allow-unsafe-baseline decides all the same).`,

@@ -1,8 +1,22 @@
 import { readFile } from "node:fs/promises";
-import { ArgumentError } from "../errors.ts";
+import { checkJson } from "../checkpoints/json.ts";
+import { ArgumentError, HalfstepError } from "../errors.ts";
 
-/** A JSON file; an error names it. */
-export async function readJson(file: string): Promise<unknown> {
+/** Nesting that a table of ours or of Gymnasium never has; the memory is that of the largest environment, ten times over. */
+const limits = { depth: 32, keys: 10_000_000, memory: 2 ** 31 };
+
+/** What `work` makes of a file's content; its complaints about the content name the file. */
+export async function ofFile<T>(file: string, work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof ArgumentError) || error.message.startsWith(file)) throw error;
+    throw new ArgumentError(`${file}: ${error.message}`);
+  }
+}
+
+/** A JSON file; an error names it. What this project wrote itself (`own`) may be as large as it is. */
+export async function readJson(file: string, { own = false } = {}): Promise<unknown> {
   let text: string;
   try {
     text = await readFile(file, "utf8");
@@ -10,8 +24,11 @@ export async function readJson(file: string): Promise<unknown> {
     throw new ArgumentError(`${file} cannot be read: ${(error as Error).message}`);
   }
   try {
+    checkJson(text, file, own ? { ...limits, memory: Infinity } : limits);
     return JSON.parse(text);
   } catch (error) {
-    throw new ArgumentError(`${file} is not JSON: ${(error as Error).message}`);
+    if (error instanceof HalfstepError) throw new ArgumentError(error.message);
+    // The message quotes the text, line breaks included.
+    throw new ArgumentError(`${file} is not JSON: ${(error as Error).message.replace(/\s+/g, " ")}`);
   }
 }

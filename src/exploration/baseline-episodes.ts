@@ -1,4 +1,6 @@
-import { dirichletRadius, MeanBound } from "./concentration.ts";
+import { checkList } from "../checks.ts";
+import { ArgumentError } from "../errors.ts";
+import { dirichletRadius, MeanBound, scaledRadius } from "./concentration.ts";
 import { type CountEntry, Counts } from "./counts.ts";
 import { Balls, least, most } from "./extremes.ts";
 import type { Episode } from "./learner.ts";
@@ -114,7 +116,7 @@ export class BaselineEpisodes {
     const row = (h0 - 1) * states;
     const n = visits[row]!;
     const seen = times.subarray(start[row]!, start[row]! + size[row]!);
-    const radius = n === 0 ? Infinity : bonusScale * dirichletRadius(seen, n, states, this.#arrivalShare);
+    const radius = n === 0 ? Infinity : scaledRadius(dirichletRadius(seen, n, states, this.#arrivalShare), bonusScale);
     for (let s = 0; s < states; s++) this.#function[s] = of(h0 * states + s);
     return this.#balls.mean(this.#arrived, row, this.#function, 0, least(this.#function, 0, states), radius, 1);
   }
@@ -123,10 +125,38 @@ export class BaselineEpisodes {
     return { earned: this.#earned, arrived: this.#arrived };
   }
 
-  restore(earned: readonly unknown[], arrived: readonly CountEntry[]): void {
-    earned.forEach((sums, i) => {
-      this.#earned[i]!.restore(sums, `own.earned[${i}]`);
+  /** Takes over what `toJSON` gave; `counts` are those of all episodes, these ones among them. */
+  restore(earned: unknown, arrived: unknown, counts: Counts): void {
+    const { horizon } = this.#problem;
+    checkList(earned, "own.earned", horizon).forEach((sums, h) => {
+      this.#earned[h]!.restore(sums, `own.earned[${h}]`);
     });
-    this.#arrived = Counts.fromJSON(arrived, this.#arrived);
+    try {
+      this.#arrived = Counts.fromJSON(arrived as CountEntry[], { ...this.#problem, actions: 1 });
+    } catch (error) {
+      throw error instanceof ArgumentError ? new ArgumentError(`own.arrived: ${error.message}`) : error;
+    }
+    this.#checkArrivals(counts);
+  }
+
+  /** The episodes that earned something are those that arrived somewhere, and all of them are in the counts. */
+  #checkArrivals(counts: Counts): void {
+    const { horizon, states } = this.#problem;
+    const { visits, stateVisits, start, size, next, times } = this.#arrived;
+    for (let h = 0; h < horizon; h++) {
+      const row = h * states;
+      const n = visits[row]!;
+      const elsewhere = stateVisits.subarray(row + 1, row + states).some((visit) => visit > 0);
+      if (elsewhere || n !== this.#earned[h]!.count || (h > 0 && n > visits[row - states]!)) {
+        throw new ArgumentError(`own.arrived and own.earned are not of the same episodes (step ${h}).`);
+      }
+      const arrivals = counts.arrivals(h);
+      for (let i = start[row]!; i < start[row]! + size[row]!; i++) {
+        if (times[i]! <= arrivals[next[i]!]!) continue;
+        throw new ArgumentError(
+          `own.arrived says that ${times[i]} episodes came to state ${next[i]} by step ${h}, the counts ${arrivals[next[i]!]}.`,
+        );
+      }
+    }
   }
 }

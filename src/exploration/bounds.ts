@@ -35,7 +35,16 @@ export interface Bounds {
   readonly backups: number;
 }
 
-/** Bounds on a mean reward that has to be estimated. */
+/**
+ * A lower bound on a value, fit to be compared with a threshold: what came out as no number vouches for nothing. The
+ * arithmetic of bounds.ts's implementations yields none; this is for what nobody thought of.
+ */
+export const vouched = (lower: number): number => (Number.isFinite(lower) ? lower : 0);
+
+/** Likewise an upper bound: of no number nothing is known but that returns end at the horizon. */
+export const conceded = (upper: number, horizon: number): number => (Number.isFinite(upper) ? upper : horizon);
+
+/** Bounds on a mean reward that has to be estimated; all of [0, 1] where the bonus is too large for a number. */
 export function estimatedReward(
   counts: Counts,
   row: number,
@@ -44,6 +53,7 @@ export function estimatedReward(
 ): [low: number, high: number] {
   const mean = counts.rewardSum[row]! / counts.visits[row]!;
   const bonus = scale * rewardBonus(counts, row, delta);
+  if (!Number.isFinite(bonus)) return [0, 1];
   return [Math.max(0, mean - bonus), Math.min(1, mean + bonus)];
 }
 

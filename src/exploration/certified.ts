@@ -38,14 +38,14 @@ export function certifiedMixture(
   let best: CertifiedMixture | undefined;
   let most = -Infinity;
   const offer = (mixture: CertifiedMixture, promise: number) => {
-    if (promise <= most) return;
+    if (!(promise > most)) return;
     [best, most] = [mixture, promise];
   };
   for (const { candidate: safe, promise } of candidates) {
-    if (safe.lower < threshold) continue;
+    if (!(safe.lower >= threshold)) continue;
     offer({ safe, rho: 0 }, promise);
     for (const { candidate: bold, promise: more } of candidates) {
-      if (bold.lower >= threshold || more <= promise) continue;
+      if (!(bold.lower < threshold && more > promise)) continue;
       // rho L(bold) + (1 - rho) L(safe) = threshold
       const rho = (safe.lower - threshold) / (safe.lower - bold.lower);
       offer({ safe, bold, rho }, rho * more + (1 - rho) * promise);

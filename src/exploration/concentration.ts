@@ -1,4 +1,5 @@
 /** Concentration inequalities that hold for all sample sizes at once. */
+import { checkCount, checkList, checkNumber } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import type { Counts } from "./counts.ts";
 
@@ -38,6 +39,15 @@ export function dirichletRadius(times: Float64Array, n: number, outcomes: number
  */
 export function betRadius(n: number, delta: number): number {
   return (Math.log(1 / delta) + Math.log(Math.PI * n + 1) / 2) / n;
+}
+
+/**
+ * A radius times the scale of the bonuses. Rounding may leave it below zero (where n log n has 16 digits before the point);
+ * infinity times zero, and whatever else is no number, is a ball of everything.
+ */
+export function scaledRadius(radius: number, scale: number): number {
+  const scaled = scale * radius;
+  return Number.isNaN(scaled) ? Infinity : Math.max(0, scaled);
 }
 
 /** log Gamma(x) for x >= 1/2: Stirling's series, from 10 upwards. */
@@ -100,10 +110,11 @@ export function lowestMean(weights: Float64Array, values: Float64Array, count: n
     if (x === 0 && least > 0) {
       let atZero = 0;
       for (let i = 0; i < count; i++) atZero += weights[i]! * Math.log(values[i]!);
-      return Math.max(best, Math.exp(atZero - radius));
+      return Math.min(mean, Math.max(best, Math.exp(atZero - radius)));
     }
   }
-  return best;
+  // What was observed lies in the ball; only rounding (x is up to 1e5 times the mean) can say more.
+  return Math.min(mean, best);
 }
 
 /** Values are counted in so many equal parts of [0, 1], rounded down: what is a lower bound for them is one for the values. */
@@ -167,12 +178,48 @@ export class MeanBound {
 
   /** Takes over what `toJSON` gave; `name` is what an error calls it. */
   restore(saved: unknown, name = "the saved bound"): void {
-    const length = 1 + bets.length + bins + 1;
-    if (!Array.isArray(saved) || saved.length !== length || !saved.every(Number.isFinite)) {
-      throw new ArgumentError(`${name} is not a list of ${length} numbers.`);
+    const list = checkList(saved, name, 1 + bets.length + bins + 1);
+    const at = (i: number) => `${name}[${i}]`;
+    this.#refuted = checkCount(list[0], at(0), 0, grid);
+    const capital = list.slice(1, 1 + bets.length).map((value, j) => checkNumber(value, at(1 + j)));
+    list.slice(1 + bets.length).forEach((times, i) => {
+      this.#seen[i] = checkCount(times, at(1 + bets.length + i), 0, Number.MAX_SAFE_INTEGER);
+    });
+    this.#checkCapital(capital, name);
+    this.#capital.set(capital);
+  }
+
+  /**
+   * What was saved follows from the values that were seen: each bet's capital up to rounding, by which the next m of the grid is
+   * not refuted yet, while the last one could be. (It was by the values up to some time, which are not kept in their order; no
+   * order gives a bet more than what the values that it gained from give.)
+   */
+  #checkCapital(capital: readonly number[], name: string): void {
+    const slack = 1e-9 * (1 + this.count);
+    const last = this.#refuted;
+    this.#capital.fill(0);
+    this.#seen.forEach((times, bin) => {
+      if (times > 0) this.#bet(bin, times);
+    });
+    const same = capital.every((value, j) => Math.abs(value - this.#capital[j]!) <= slack);
+    const more = this.#gained() >= this.#needed + slack;
+    this.#capital.fill(0);
+    if (last > 0) {
+      this.#refuted = last - 1;
+      this.#seen.forEach((times, bin) => {
+        if (times > 0 && (bin / bins) * (grid / last) > 1) this.#bet(bin, times);
+      });
+      this.#refuted = last;
     }
-    this.#refuted = saved[0];
-    this.#capital.set(saved.slice(1, 1 + bets.length));
-    this.#seen.set(saved.slice(1 + bets.length));
+    const possible = last === 0 || this.#gained() >= this.#needed - slack;
+    if (same && !more && possible) return;
+    throw new ArgumentError(
+      `${name} does not follow from the values that it counts: it was changed, or is of another delta.`,
+    );
+  }
+
+  /** How many values were seen. */
+  get count(): number {
+    return this.#seen.reduce((a, b) => a + b, 0);
   }
 }

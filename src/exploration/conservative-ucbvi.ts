@@ -1,3 +1,4 @@
+import { checkNumber, checkObject } from "../checks.ts";
 import { BoundedLearner } from "./bounded-learner.ts";
 import { type Episode, type LearnerJson, restoredParts } from "./learner.ts";
 import { type MixturePolicy, pure } from "./policy.ts";
@@ -21,7 +22,7 @@ export class ConservativeUcbvi extends BoundedLearner {
     const { threshold, horizon, baselineValue } = this.problem;
     this.bounds.plan();
     const optimistic = this.bounds.lower(0);
-    const safe = this.#ledger.earned + this.batch * optimistic >= (this.episodes + this.batch) * threshold;
+    const safe = this.#ledger.earned + this.batch * optimistic >= (this.mergedEpisodes + this.batch) * threshold;
     // The paper knows the baseline's value; without it, its lower bound stands in, and the threshold at least.
     const conservative = () => baselineValue ?? Math.max(threshold, this.bounds.lower(horizon));
     this.#ledger.present = safe ? optimistic : conservative();
@@ -38,8 +39,13 @@ export class ConservativeUcbvi extends BoundedLearner {
   }
 
   protected override restoreOwn(own: unknown): void {
-    const { ledger, bounds } = own as { ledger: Ledger; bounds: unknown };
-    this.#ledger = { ...ledger };
+    const { ledger, bounds } = checkObject(own, "own");
+    const { earned, present } = checkObject(ledger, "own.ledger");
+    const { horizon } = this.problem;
+    this.#ledger = {
+      earned: checkNumber(earned, "own.ledger.earned", 0, horizon * (this.mergedEpisodes + 1)),
+      present: checkNumber(present, "own.ledger.present", 0, horizon + 1),
+    };
     super.restoreOwn(bounds);
   }
 

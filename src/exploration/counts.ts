@@ -1,4 +1,5 @@
 /** Observed transitions n_h(s, a, s'), sparse: memory and time go with what was seen, not with the number of states. */
+import { checkCount, checkList, checkNumber, shown } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import { checkSizes, type Sizes } from "./mdp.ts";
 
@@ -20,18 +21,39 @@ export function writeCounts(counts: Counts): CountsJson {
   return { counts: counts.toJSON(), rewardSums };
 }
 
-export function readCounts({ counts: entries, rewardSums }: CountsJson, sizes: Sizes): Counts {
+/**
+ * Reads counts from outside; an error names the entry that is wrong. Where rewards have to be estimated, `sumsNeeded`, a row
+ * that was observed without sums would count as one of zero rewards.
+ */
+export function readCounts(
+  { counts: entries, rewardSums }: CountsJson,
+  sizes: Sizes,
+  { sumsNeeded = false } = {},
+): Counts {
   const counts = Counts.fromJSON(entries, sizes);
-  if (!Array.isArray(rewardSums)) throw new ArgumentError("rewardSums is not a list of [row, sum, sum of squares].");
-  for (const [i, entry] of rewardSums.entries()) {
-    if (!Array.isArray(entry)) throw new ArgumentError(`rewardSums[${i}] is not [row, sum, sum of squares].`);
-    const [row, sum, squares] = entry;
-    const n = counts.visits[row] ?? 0;
-    if (!(sum >= 0 && sum <= n && squares >= 0 && squares <= n)) {
-      throw new ArgumentError(`rewardSums of row ${row} do not fit its ${n} observations.`);
+  const rows = counts.visits.length;
+  const seen = new Set<number>();
+  for (const [i, entry] of checkList(rewardSums, "rewardSums").entries()) {
+    const name = `rewardSums[${i}]`;
+    const [first, ...sums] = checkList(entry, `${name} ([row, sum, sum of squares])`, 3);
+    const row = checkCount(first, `${name}[0]`, 0, rows - 1);
+    const [sum, squares] = sums.map((value, k) => checkNumber(value, `${name}[${k + 1}]`)) as [number, number];
+    const n = counts.visits[row]!;
+    // Rewards lie in [0, 1]: their squares add up to no more than they do, and to no less than if all were equal.
+    const slack = 1e-9 * n;
+    if (!(sum >= 0 && sum <= n + slack && squares <= sum + slack && squares >= (n && (sum * sum) / n) - slack)) {
+      throw new ArgumentError(`${name}: sums ${sum} and ${squares} of row ${row} do not fit its ${n} observations.`);
     }
+    if (seen.has(row)) throw new ArgumentError(`${name} has row ${row} a second time.`);
+    seen.add(row);
     counts.rewardSum[row] = sum;
     counts.rewardSquares[row] = squares;
+  }
+  if (sumsNeeded) {
+    const missing = counts.visits.findIndex((n, row) => n > 0 && !seen.has(row));
+    if (missing >= 0) {
+      throw new ArgumentError(`rewardSums lacks row ${missing}, which was observed: its rewards cannot be estimated.`);
+    }
   }
   return counts;
 }
@@ -107,6 +129,17 @@ export class Counts implements Sizes {
     this.rewardSquares[row]! += reward * reward;
   }
 
+  /** How often step h led to each state. */
+  arrivals(h: number): Float64Array {
+    const found = new Float64Array(this.states);
+    const perStep = this.states * this.actions;
+    for (let row = h * perStep; row < (h + 1) * perStep; row++) {
+      const from = this.start[row]!;
+      for (let i = from; i < from + this.size[row]!; i++) found[this.next[i]!]! += this.times[i]!;
+    }
+    return found;
+  }
+
   /** A row that is full moves to the end of the pool, with twice the room. */
   #grow(row: number): void {
     const room = Math.min(this.states, Math.max(2, 2 * this.#room[row]!));
@@ -141,28 +174,35 @@ export class Counts implements Sizes {
   static fromJSON(entries: readonly CountEntry[], sizes: Sizes): Counts {
     const counts = new Counts(sizes);
     const { horizon, states, actions } = counts;
-    const limits = [horizon, states, actions, states];
+    const bounds = [horizon, states, actions, states];
     const names = ["step", "state", "action", "next state"];
     const seen = new Set<string>();
-    if (!Array.isArray(entries)) throw new ArgumentError("counts is not a list of [step, state, action, next, times].");
-    entries.forEach((entry, i) => {
+    checkList(entries, "counts").forEach((entry, i) => {
       if (!Array.isArray(entry) || entry.length !== 5) {
         throw new ArgumentError(`counts[${i}] is not [step, state, action, next state, times].`);
       }
-      limits.forEach((limit, k) => {
+      bounds.forEach((limit, k) => {
         const value: unknown = entry[k];
         if (!Number.isInteger(value) || (value as number) < 0 || (value as number) >= limit) {
-          throw new ArgumentError(`counts[${i}] has ${names[k]} ${value}; there are 0 to ${limit - 1}.`);
+          throw new ArgumentError(`counts[${i}] has ${names[k]} ${shown(value)}; there are 0 to ${limit - 1}.`);
         }
       });
       const [h, s, a, next, times] = entry as unknown as CountEntry;
       if (!Number.isSafeInteger(times) || times < 0) {
-        throw new ArgumentError(`counts[${i}] says ${times} times; that must be a whole number, not negative.`);
+        throw new ArgumentError(
+          `counts[${i}] says ${shown(times)} times; that must be a whole number from 0 to ${Number.MAX_SAFE_INTEGER}.`,
+        );
       }
       const key = `${h},${s},${a},${next}`;
       if (seen.has(key)) throw new ArgumentError(`counts[${i}] counts (${key}) a second time.`);
       seen.add(key);
-      if (times > 0) counts.add(h, s, a, next, times);
+      if (times === 0) return;
+      const n = counts.visits[counts.add(h, s, a, next, times)]!;
+      if (n > Number.MAX_SAFE_INTEGER) {
+        throw new ArgumentError(
+          `counts[${i}] makes ${n} observations of (${h},${s},${a}); ${Number.MAX_SAFE_INTEGER} are the limit.`,
+        );
+      }
     });
     return counts;
   }

@@ -28,7 +28,7 @@ export class EpsMix extends BoundedLearner {
     if (optimistic >= threshold) return { kind: "optimistic", epsilon: 0, lowerBounds };
     const certified = this.certifying && certifiedMixture(this.certifying, this.problem, [0, horizon]);
     if (certified) return { kind: kindOf(certified, horizon), epsilon: 1 - certified.rho, lowerBounds, certified };
-    if (baseline <= threshold) return { kind: "baseline", epsilon: 1, lowerBounds };
+    if (!(baseline > threshold)) return { kind: "baseline", epsilon: 1, lowerBounds };
     // epsilon L(baseline) + (1 - epsilon) L(optimistic) = threshold
     return { kind: "mixture", epsilon: (threshold - optimistic) / (baseline - optimistic), lowerBounds };
   }

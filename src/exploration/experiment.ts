@@ -9,7 +9,7 @@ import { chain, gridworld, randomMdp, riverSwim } from "./environments/synthetic
 import type { Learner, LearnerJson } from "./learner.ts";
 import type { Mdp } from "./mdp.ts";
 import { optimalPlan, policyValue } from "./planning.ts";
-import { always, checkPolicy, type MixturePolicy, softmaxPolicy, uniformPolicy } from "./policy.ts";
+import { always, baselineSteps, checkPolicy, type MixturePolicy, softmaxPolicy, uniformPolicy } from "./policy.ts";
 import { type Problem, tableFromJson } from "./problem.ts";
 import { Random } from "./random.ts";
 import { playEpisode } from "./simulate.ts";
@@ -87,7 +87,7 @@ export function setUp(settings: ExperimentSettings): Experiment {
   const baselineValue = policyValue(mdp, always(baseline, mdp));
   const threshold = thresholdOf(settings.threshold, baselineValue);
   if (!settings.allowUnsafeBaseline) {
-    if (baselineValue < threshold) {
+    if (!(baselineValue >= threshold)) {
       throw new ArgumentError(
         `The baseline's value ${baselineValue} is ${threshold - baselineValue} below the threshold ${threshold}: every ` +
           "episode of it would be a violation (--allow-unsafe-baseline goes on all the same).",
@@ -223,12 +223,11 @@ export class Trial {
   }
 
   #note(policy: MixturePolicy): void {
-    const { mdp, problem } = this.#experiment;
+    const { mdp } = this.#experiment;
     const value = policyValue(mdp, policy, this.#scratch);
     let steps = 0;
-    for (const { weight, policy: part } of policy.components) {
-      if (part.first === problem.baseline || policy.kind === "baseline") steps += weight * part.switchAt;
-    }
+    for (const { weight, policy: part } of policy.components)
+      steps += weight * baselineSteps(part, this.#learner.problem);
     const baselineShare = steps / mdp.horizon;
     const last = this.stretches.at(-1);
     if (last && last.value === value && last.kind === policy.kind && last.baselineShare === baselineShare) last.count++;
@@ -274,7 +273,7 @@ export function summarise(trials: readonly TrialJson[], experiment: Experiment):
     );
     const below = list.map(({ stretches }) =>
       stretches.reduce(
-        (sum, { value, count }) => sum + (value < problem.threshold - violationTolerance ? count : 0),
+        (sum, { value, count }) => sum + (value >= problem.threshold - violationTolerance ? 0 : count),
         0,
       ),
     );

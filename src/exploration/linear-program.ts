@@ -77,7 +77,7 @@ export function policyOfOccupancy(occupancy: Float64Array, elsewhere: Float64Arr
   for (let from = 0; from < policy.length; from += actions) {
     let mass = 0;
     for (let a = from; a < from + actions; a++) mass += Math.max(0, occupancy[a]!);
-    if (mass < 1e-12) continue;
+    if (!(mass >= 1e-12)) continue;
     for (let a = from; a < from + actions; a++) policy[a] = Math.max(0, occupancy[a]!) / mass;
   }
   return policy;

@@ -1,4 +1,4 @@
-import { type Bounds, dot, estimatedReward } from "./bounds.ts";
+import { type Bounds, conceded, dot, estimatedReward, vouched } from "./bounds.ts";
 import type { Counts } from "./counts.ts";
 import type { Episode } from "./learner.ts";
 import { createKernel, type PaperKernel } from "./paper-kernel.ts";
@@ -68,8 +68,12 @@ export class PaperBounds implements Bounds {
     const delta = rewards ? whole : whole / 2;
     const share = Math.log((3 * states * actions * horizon) / delta);
     const growth = Math.log(8 * Math.E * (n + 1));
-    this.#root[row] = 3 * bonusScale * Math.sqrt((share + growth) / n);
-    this.#linear[row] = (bonusScale * 14 * horizon * horizon * (share + states * growth)) / n;
+    const root = 3 * bonusScale * Math.sqrt((share + growth) / n);
+    const linear = (bonusScale * 14 * horizon * horizon * (share + states * growth)) / n;
+    // Infinity times a variance of zero would be NaN. A bonus that large says that nothing is known, as this one does.
+    const fits = Number.isFinite(root) && Number.isFinite(linear);
+    this.#root[row] = fits ? root : 0;
+    this.#linear[row] = fits ? linear : Number.MAX_VALUE;
     if (!rewards) {
       const [low, high] = estimatedReward(this.#counts, row, delta, bonusScale);
       this.#rewardLow[row] = low;
@@ -91,13 +95,13 @@ export class PaperBounds implements Bounds {
     if (this.#kernel) this.backups += this.#kernel.plan(this.optimistic, this.#planUpper, this.#planLower);
     else this.#greedy(this.optimistic, 0);
     this.#block = -1;
-    this.upper = dot(this.#problem.initial, this.#planUpper, 0);
+    this.upper = conceded(dot(this.#problem.initial, this.#planUpper, 0), this.#problem.horizon);
   }
 
   pessimistic(): { policy: Int32Array; lower: number } {
     const policy = new Int32Array(this.optimistic.length);
     this.#greedy(policy, 1);
-    return { policy, lower: dot(this.#problem.initial, this.#planLower, 0) };
+    return { policy, lower: vouched(dot(this.#problem.initial, this.#planLower, 0)) };
   }
 
   /** Backward induction, greedy in the upper (0) or the lower (1) bound. */
@@ -138,15 +142,15 @@ export class PaperBounds implements Bounds {
   /** The kernel works on four candidates at a time, so that a row's counts are read once for the four. */
   lower(h0: number): number {
     const alone = this.#problem.horizon % 4;
-    if (!this.#kernel || h0 <= alone) return dot(this.#problem.initial, ...this.#candidate(h0, 1));
+    if (!this.#kernel || h0 <= alone) return vouched(dot(this.#problem.initial, ...this.#candidate(h0, 1)));
     const block = Math.floor((h0 - alone - 1) / 4);
     if (block !== this.#block) this.backups += this.#kernel.four(alone + 1 + 4 * block, this.#lowers);
     this.#block = block;
-    return this.#lowers[(h0 - alone - 1) % 4]!;
+    return vouched(this.#lowers[(h0 - alone - 1) % 4]!);
   }
 
   upperOf(h0: number): number {
-    return dot(this.#problem.initial, ...this.#candidate(h0, 0));
+    return conceded(dot(this.#problem.initial, ...this.#candidate(h0, 0)), this.#problem.horizon);
   }
 
   /** Where the bounds of a candidate at the first step are; only of states in which an episode can start. */

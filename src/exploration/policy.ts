@@ -1,5 +1,5 @@
 /** Policies: what to do at each step and state, and mixtures of them, drawn once an episode. */
-import { ArgumentError } from "../errors.ts";
+import { ArgumentError, NumericError } from "../errors.ts";
 import { checkDistribution, type Sizes } from "./mdp.ts";
 
 /**
@@ -23,6 +23,22 @@ export interface MixturePolicy {
   readonly components: readonly { readonly weight: number; readonly policy: SwitchingPolicy }[];
 }
 
+/**
+ * The mixture, or an error if it cannot be drawn from as its weights say: a weight that is no number would quietly give all
+ * of its probability to the last component, which is the bold one.
+ */
+export function checkMixture(mixture: MixturePolicy, { horizon }: Sizes): MixturePolicy {
+  let sum = 0;
+  for (const { weight, policy } of mixture.components) {
+    if (!(weight >= 0 && weight <= 1) || !(policy.switchAt >= 0 && policy.switchAt <= horizon)) {
+      throw new NumericError(`A policy would be played with probability ${weight} from step ${policy.switchAt} on.`);
+    }
+    sum += weight;
+  }
+  if (!(Math.abs(sum - 1) <= 1e-9)) throw new NumericError(`The probabilities of a mixture sum to ${sum}, not to 1.`);
+  return mixture;
+}
+
 /** A mixture of one. */
 export function pure(kind: MixturePolicy["kind"], policy: SwitchingPolicy): MixturePolicy {
   return { kind, components: [{ weight: 1, policy }] };
@@ -38,6 +54,11 @@ export function probabilityOf(policy: SwitchingPolicy, sizes: Sizes, step: numbe
   const at = step * sizes.states + state;
   if (step >= policy.switchAt) return policy.rest[at] === action ? 1 : 0;
   return policy.first[at * sizes.actions + action]!;
+}
+
+/** For how many steps at its start a policy is the problem's baseline. Its parts hold the table itself, not a copy. */
+export function baselineSteps({ first, switchAt }: SwitchingPolicy, { baseline }: { baseline: Float64Array }): number {
+  return first === baseline ? switchAt : 0;
 }
 
 /** The action for a number drawn uniformly from [0,1). */
@@ -79,7 +100,10 @@ export function softmaxPolicy(values: Float64Array, temperature: number, sizes: 
   return policy;
 }
 
-/** Checks a policy's table; an error names the step and state whose probabilities are wrong. */
+/**
+ * Checks a policy's table, and gives it back, a copy if rows had to be rescaled; an error names the step and state whose
+ * probabilities are wrong.
+ */
 export function checkPolicy(
   policy: Float64Array,
   { horizon, states, actions }: Sizes,
@@ -91,9 +115,13 @@ export function checkPolicy(
       `${name} has ${policy.length} probabilities, but needs ${length} (steps x states x actions).`,
     );
   }
+  let checked = policy;
   for (let i = 0; i < horizon * states; i++) {
     const row = policy.subarray(i * actions, (i + 1) * actions);
-    checkDistribution(row, actions, `${name}[${Math.floor(i / states)}][${i % states}]`);
+    const rescaled = checkDistribution(row, actions, `${name}[${Math.floor(i / states)}][${i % states}]`);
+    if (rescaled === row) continue;
+    if (checked === policy) checked = policy.slice();
+    checked.set(rescaled, i * actions);
   }
-  return policy;
+  return checked;
 }

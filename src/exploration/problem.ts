@@ -1,6 +1,7 @@
 /** What a conservative learner is told: sizes, rewards, start, baseline, threshold, confidence. Reading it from JSON. */
+import { checkList, checkNumber, checkObject, shown } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
-import { checkDistribution, checkRewards, checkSizes, type Sizes } from "./mdp.ts";
+import { checkDistribution, checkRewards, checkSizes, numbers, type Sizes } from "./mdp.ts";
 import { checkPolicy } from "./policy.ts";
 
 export interface Problem extends Sizes {
@@ -38,25 +39,20 @@ export interface ProblemJson extends Sizes {
   readonly baselineValue?: number;
 }
 
+/** Checks a problem, and gives it back; tables are copies where rounding had to be taken out of their probabilities. */
 export function checkProblem(problem: Problem): Problem {
   checkSizes(problem);
   const { horizon, states, actions, rewards, threshold, delta, bonusScale, bounds, fallback } = problem;
   const { baselineValue } = problem;
-  if (rewards) {
-    if (rewards.length !== horizon * states * actions) {
-      throw new ArgumentError(`rewards has ${rewards.length} entries, but needs ${horizon * states * actions}.`);
-    }
-    checkRewards(rewards, problem);
-  }
-  checkDistribution(problem.initial, states, "initial");
-  checkPolicy(problem.baseline, problem);
-  if (!(threshold >= 0 && threshold <= horizon)) {
-    throw new ArgumentError(`threshold is ${threshold}; returns lie between 0 and the horizon, ${horizon}.`);
-  }
+  const rows = horizon * states * actions;
+  if (rewards !== undefined) checkRewards(checkTable(rewards, "rewards", rows), problem);
+  const initial = checkDistribution(checkTable(problem.initial, "initial", states), states, "initial");
+  const baseline = checkPolicy(checkTable(problem.baseline, "baseline", rows), problem);
+  // Callers without types: a threshold of null would be below every bound.
+  checkReturn(threshold, "threshold", horizon);
+  checkNumber(delta, "delta");
   if (!(delta > 0 && delta < 1)) throw new ArgumentError(`delta is ${delta}; it must lie between 0 and 1.`);
-  if (!(bonusScale >= 0 && bonusScale < Infinity)) {
-    throw new ArgumentError(`bonusScale is ${bonusScale}; it must be a number that is not negative.`);
-  }
+  checkNumber(bonusScale, "bonusScale", 0);
   if (bounds !== undefined && bounds !== "paper" && bounds !== "tight") {
     throw new ArgumentError(`bounds is ${bounds}; it must be "paper" or "tight".`);
   }
@@ -66,24 +62,27 @@ export function checkProblem(problem: Problem): Problem {
   if (fallback === "certified" && bounds !== "tight") {
     throw new ArgumentError('fallback is "certified", which needs the bounds "tight".');
   }
-  if (baselineValue !== undefined && !(baselineValue >= 0 && baselineValue <= horizon)) {
-    throw new ArgumentError(`baselineValue is ${baselineValue}; returns lie between 0 and the horizon, ${horizon}.`);
-  }
-  return problem;
+  if (baselineValue !== undefined) checkReturn(baselineValue, "baselineValue", horizon);
+  return initial === problem.initial && baseline === problem.baseline ? problem : { ...problem, initial, baseline };
 }
 
-function checkNumber(value: unknown, name: string): void {
-  if (typeof value === "number" && Number.isFinite(value)) return;
-  throw new ArgumentError(`${name} is ${JSON.stringify(value)}, which is no number.`);
+/** Returns lie between 0 and the horizon, but for what sums of probabilities are off by. */
+function checkReturn(value: unknown, name: string, horizon: number): void {
+  if (checkNumber(value, name) >= 0 && (value as number) <= horizon * (1 + 1e-9)) return;
+  throw new ArgumentError(`${name} is ${shown(value)}; returns lie between 0 and the horizon, ${horizon}.`);
+}
+
+function checkTable(table: unknown, name: string, length: number): Float64Array {
+  const isTable = Object.prototype.toString.call(table) === "[object Float64Array]";
+  if (isTable && (table as Float64Array).length === length) return table as Float64Array;
+  throw new ArgumentError(`${name} is ${shown(table)}; it must be a Float64Array of ${length}.`);
 }
 
 export function problemFromJson(json: ProblemJson): Problem {
-  if (typeof json !== "object" || json === null) throw new ArgumentError("The state is not a JSON object.");
+  checkObject(json, "The state");
   checkSizes(json);
-  if (!Array.isArray(json.initial)) throw new ArgumentError("initial is missing: the probability of each state.");
-  json.initial.forEach((p, s) => {
-    checkNumber(p, `initial[${s}]`);
-  });
+  // Lists before tables: what is laid out is never larger than what the file has.
+  const initial = numbers(json.initial, "initial", json.states);
   checkNumber(json.threshold, "threshold");
   checkNumber(json.delta, "delta");
   if (json.bonusScale !== undefined) checkNumber(json.bonusScale, "bonusScale");
@@ -92,8 +91,8 @@ export function problemFromJson(json: ProblemJson): Problem {
     horizon: json.horizon,
     states: json.states,
     actions: json.actions,
-    ...(json.rewards ? { rewards: tableFromJson(json.rewards, json, "rewards") } : {}),
-    initial: Float64Array.from(json.initial),
+    ...((json.rewards ?? null) === null ? {} : { rewards: tableFromJson(json.rewards, json, "rewards") }),
+    initial,
     baseline: tableFromJson(json.baseline, json, "baseline"),
     threshold: json.threshold,
     delta: json.delta,
@@ -125,22 +124,14 @@ export function problemToJson(problem: Problem): ProblemJson {
 
 /** Flattens [step][state][action]; an error names the first index that is missing or no number. */
 export function tableFromJson(nested: unknown, { horizon, states, actions }: Sizes, name: string): Float64Array {
+  const steps = checkList(nested, name, horizon);
+  checkList(checkList(steps[0], `${name}[0]`, states)[0], `${name}[0][0]`, actions);
   const table = new Float64Array(horizon * states * actions);
-  const list = (value: unknown, length: number, place: string): readonly unknown[] => {
-    if (!Array.isArray(value) || value.length !== length) {
-      const found = Array.isArray(value) ? `${value.length} entries` : String(value);
-      throw new ArgumentError(`${place} has ${found}; it needs a list of ${length}.`);
-    }
-    return value;
-  };
   let i = 0;
-  list(nested, horizon, name).forEach((step, h) => {
-    list(step, states, `${name}[${h}]`).forEach((state, s) => {
-      list(state, actions, `${name}[${h}][${s}]`).forEach((value, a) => {
-        if (typeof value !== "number" || !Number.isFinite(value)) {
-          throw new ArgumentError(`${name}[${h}][${s}][${a}] is ${value}, which is no number.`);
-        }
-        table[i++] = value;
+  steps.forEach((step, h) => {
+    checkList(step, `${name}[${h}]`, states).forEach((state, s) => {
+      checkList(state, `${name}[${h}][${s}]`, actions).forEach((value, a) => {
+        table[i++] = checkNumber(value, `${name}[${h}][${s}][${a}]`);
       });
     });
   });

@@ -2,6 +2,7 @@
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { xoroshiro128plus, xoroshiro128plusFromState } from "pure-rand/generator/xoroshiro128plus";
 import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
+import { checkCount, checkList } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 
 export class Random {
@@ -17,6 +18,12 @@ export class Random {
   }
 
   static fromState(state: readonly number[]): Random {
+    const parts = checkList(state, "random", 4);
+    parts.forEach((part, i) => {
+      checkCount(part, `random[${i}]`, -(2 ** 31), 2 ** 31 - 1);
+    });
+    // From zeros the generator gives zeros for ever.
+    if (parts.every((part) => part === 0)) throw new ArgumentError("random is all zeros, which no generator comes to.");
     return new Random(xoroshiro128plusFromState(state));
   }
 

@@ -27,12 +27,12 @@ export class StepMix extends BoundedLearner {
   decision(): StepMixDecision {
     const { horizon, threshold } = this.problem;
     this.bounds.plan();
-    if (this.certifying && this.bounds.lower(0) < threshold) return this.#certified(this.certifying);
+    if (this.certifying && !(this.bounds.lower(0) >= threshold)) return this.#certified(this.certifying);
     const lowerBounds: number[] = [];
     for (let h0 = 0; h0 <= horizon; h0++) {
       const lower = this.bounds.lower(h0);
       lowerBounds.push(lower);
-      if (lower < threshold) continue;
+      if (!(lower >= threshold)) continue;
       if (h0 === 0) return { kind: "optimistic", h0, rho: 0, lowerBounds };
       // rho L(h0 - 1) + (1 - rho) L(h0) = threshold
       const rho = (lower - threshold) / (lower - lowerBounds[h0 - 1]!);

@@ -1,8 +1,8 @@
-import { ArgumentError } from "../errors.ts";
+import { checkCount, checkObject } from "../checks.ts";
 import { BaselineEpisodes } from "./baseline-episodes.ts";
-import { type Bounds, dot, estimatedReward } from "./bounds.ts";
-import { betRadius, dirichletRadius } from "./concentration.ts";
-import type { CountEntry, Counts } from "./counts.ts";
+import { type Bounds, conceded, dot, estimatedReward, vouched } from "./bounds.ts";
+import { betRadius, dirichletRadius, scaledRadius } from "./concentration.ts";
+import type { Counts } from "./counts.ts";
 import { Balls, least, most } from "./extremes.ts";
 import { type Backups, Kept } from "./kept-backups.ts";
 import type { Episode } from "./learner.ts";
@@ -118,9 +118,9 @@ export class TightBounds implements Bounds {
       states,
       delta * shares.anyRow,
     );
-    this.#anyRadius[row] = bonusScale * any;
-    this.#optimalRadius[row] = bonusScale * Math.min(any, betRadius(n, delta * shares.optimalRow));
-    this.#certainRadius[row] = bonusScale * Math.min(any, betRadius(n, delta * shares.certainRow));
+    this.#anyRadius[row] = scaledRadius(any, bonusScale);
+    this.#optimalRadius[row] = scaledRadius(Math.min(any, betRadius(n, delta * shares.optimalRow)), bonusScale);
+    this.#certainRadius[row] = scaledRadius(Math.min(any, betRadius(n, delta * shares.certainRow)), bonusScale);
     if (rewards) return;
     const [low, high] = estimatedReward(this.#counts, row, this.#delta, bonusScale);
     this.#rewardLow[row] = low;
@@ -169,7 +169,7 @@ export class TightBounds implements Bounds {
         this.#setLower(kept.optimistic, at, policyLower, this.#keptLower(kept.optimistic, h, row, policyLower, look));
       }
     }
-    this.upper = dot(initial, upper, 0);
+    this.upper = conceded(dot(initial, upper, 0), horizon);
   }
 
   /** Backward induction that is greedy in its own lower bound, ties to the action seen most often; after `plan`. */
@@ -201,7 +201,7 @@ export class TightBounds implements Bounds {
     this.plan();
     this.planPessimistic();
     const { actions, lower } = this.#policies.pessimistic;
-    return { policy: actions.slice(), lower: dot(this.#problem.initial, lower, 0) };
+    return { policy: actions.slice(), lower: vouched(dot(this.#problem.initial, lower, 0)) };
   }
 
   /** The actions of a policy as it was planned last, [step][state]. */
@@ -275,7 +275,8 @@ export class TightBounds implements Bounds {
     const { lower } = this.#policies[rest];
     // Where all that was seen are episodes of these candidates, those say more than the induction over the baseline's steps.
     const others = h0 === 0 || this.#before > 0;
-    return Math.max(this.#episodes.lower(h0, lower), others ? this.#byInduction(h0, lower) : 0);
+    const ofEpisodes = vouched(this.#episodes.lower(h0, lower));
+    return others ? Math.max(ofEpisodes, vouched(this.#byInduction(h0, lower))) : Math.max(ofEpisodes, 0);
   }
 
   #byInduction(h0: number, later: Float64Array): number {
@@ -295,7 +296,8 @@ export class TightBounds implements Bounds {
   }
 
   upperOf(h0: number): number {
-    return this.#best(h0, this.#policies.optimistic.promise, this.#anyRadius);
+    const { horizon } = this.#problem;
+    return conceded(this.#best(h0, this.#policies.optimistic.promise, this.#anyRadius), horizon);
   }
 
   /** What a candidate is worth where all rows lead where they may at best; never more than `upper`, but no upper bound. */
@@ -326,16 +328,9 @@ export class TightBounds implements Bounds {
   }
 
   restore(saved: unknown): void {
-    const { earned, arrived, before } = (saved ?? {}) as {
-      earned?: unknown[];
-      arrived?: CountEntry[];
-      before?: number;
-    };
-    const { horizon } = this.#problem;
-    if (!Array.isArray(earned) || earned.length !== horizon || !Array.isArray(arrived) || !Number.isInteger(before)) {
-      throw new ArgumentError(`own is not what tight bounds save: earned (a list of ${horizon}), arrived and before.`);
-    }
-    this.#before = before!;
-    this.#episodes.restore(earned, arrived);
+    const { earned, arrived, before } = checkObject(saved, "own (earned, arrived and before of tight bounds)");
+    // The constructor counted all episodes, those included that this learner played.
+    this.#before = checkCount(before, "own.before", 0, this.#before);
+    this.#episodes.restore(earned, arrived, this.#counts);
   }
 }

@@ -4,11 +4,12 @@ import { ConservativeUcbvi } from "../../src/exploration/conservative-ucbvi.ts";
 import { Counts } from "../../src/exploration/counts.ts";
 import { randomMdp } from "../../src/exploration/environments/synthetic.ts";
 import { optimalPlan, policyValue } from "../../src/exploration/planning.ts";
-import { always, softmaxPolicy, uniformPolicy } from "../../src/exploration/policy.ts";
+import { always, softmaxPolicy } from "../../src/exploration/policy.ts";
 import type { Problem } from "../../src/exploration/problem.ts";
 import { Random } from "../../src/exploration/random.ts";
 import { playEpisode } from "../../src/exploration/simulate.ts";
 import { readEpisodes, safeBaseline, viLcb } from "../../src/exploration/vi-lcb.ts";
+import { uniformEpisodes } from "../support/episodes.ts";
 
 const mdp = randomMdp({ states: 3, actions: 3, horizon: 3, seed: 7 });
 const { horizon, states, actions, rewards, initial } = mdp;
@@ -74,24 +75,7 @@ describe("ConservativeUcbvi", () => {
 });
 
 describe("offline", () => {
-  /** Episodes of the uniform policy, as the lines of a data set. */
-  function dataset(episodes: number): string {
-    const learner = new BpiUcbvi({ ...problem, baseline: uniformPolicy(mdp), bonusScale: 1 }, { batch: episodes + 1 });
-    const random = Random.seeded(5);
-    const uniform = Random.seeded(6);
-    learner.act = (_step, _state) => Math.floor(uniform.uniform() * actions);
-    for (let k = 0; k < episodes; k++) playEpisode(mdp, learner, random);
-    return learner
-      .toJSON()
-      .pending.map(({ steps }) =>
-        JSON.stringify({
-          states: [...steps.map(([s]) => s), steps.at(-1)![3]],
-          actions: steps.map(([, a]) => a),
-          rewards: steps.map(([, , r]) => r),
-        }),
-      )
-      .join("\n");
-  }
+  const dataset = (episodes: number) => uniformEpisodes(mdp, episodes).join("\n");
 
   it("learns a good policy from enough data, with a bound below its true value", () => {
     const counts = readEpisodes(dataset(20000), mdp);

@@ -89,13 +89,18 @@ describe("halfstep explore decide", () => {
     ["rewards[1][0][1] is 2", "rewards", [1, 0, 1], 2],
     ["baseline[0][1] sums to", "baseline", [0, 1, 0], 0.1],
     ["counts[2] says -4", "counts", [2, 4], -4],
-    ["initial[0] is null, which is no number", "initial", [0], null],
-    ['threshold is "1.5", which is no number', "threshold", [], "1.5"],
-    ["delta is null, which is no number", "delta", [], null],
-    ["rewardSums[0] is not", "rewardSums", [], [3]],
-    ["rewardSums of row 0 do not fit", "rewardSums", [], [[0, 1e9, 0]]],
-    ["own is not what tight bounds save", "own", [], 5],
-    ["own.earned[0] is not a list of", "own", [], { earned: [[1], [1], [1]], arrived: [], before: 0 }],
+    ["initial[0] is null; it must be a finite number", "initial", [0], null],
+    ['threshold is "1.5"; it must be a finite number', "threshold", [], "1.5"],
+    ["delta is null; it must be a finite number", "delta", [], null],
+    ["rewardSums[0] ([row, sum, sum of squares]) is a list of 1; it must be a list of 3", "rewardSums", [], [[3]]],
+    ["rewardSums[0]: sums 1000000000 and 0 of row 0 do not fit", "rewardSums", [], [[0, 1e9, 0]]],
+    ["own (earned, arrived and before of tight bounds) is 5; it must be an object", "own", [], 5],
+    [
+      "own.earned[0] is a list of 1; it must be a list of 274",
+      "own",
+      [],
+      { earned: [[1], [1], [1]], arrived: [], before: 0 },
+    ],
   ])("names the index: %s", async (message, table, path, value) => {
     const state = JSON.parse(readFileSync(fixture("optimistic/state.json"), "utf8"));
     if (table === "own") state.bounds = "tight";

@@ -6,10 +6,7 @@ import { exploreCommand } from "../../src/cli/explore.ts";
 import { sample } from "../../src/cli/explore-plots.ts";
 import { type ExperimentSettings, environment, setUp, summarise, Trial } from "../../src/exploration/experiment.ts";
 import { episodesToLeave } from "../../src/exploration/forecast.ts";
-import { Learner } from "../../src/exploration/learner.ts";
-import { uniformPolicy } from "../../src/exploration/policy.ts";
-import { Random } from "../../src/exploration/random.ts";
-import { playEpisode } from "../../src/exploration/simulate.ts";
+import { uniformEpisodes } from "../support/episodes.ts";
 
 const settings: ExperimentSettings = {
   env: "random:states=3,actions=3,seed=7",
@@ -162,11 +159,7 @@ describe("halfstep explore run --offline", () => {
 
   /** A file of episodes in which every action was drawn uniformly, with draws of the rewards. */
   async function dataSet(episodes: number): Promise<string> {
-    const mdp = { ...environment(env), rewardDraws: "bernoulli" as const };
-    const lines: string[] = [];
-    const [uniform, random] = [Random.seeded(1), Random.seeded(2)];
-    const recorder = new Recorder(mdp.actions, uniform, lines);
-    for (let k = 0; k < episodes; k++) playEpisode(mdp, recorder, random);
+    const lines = uniformEpisodes({ ...environment(env), rewardDraws: "bernoulli" }, episodes);
     const file = join(await mkdtemp(join(tmpdir(), "halfstep-")), "episodes.jsonl");
     await writeFile(file, `${lines.join("\n")}\n`);
     return file;
@@ -212,44 +205,6 @@ describe("halfstep explore run --offline", () => {
     await expect(explore(...common, "--offline", few)).rejects.toThrow(/episodes.jsonl: line 1: states\[2\] is 9/);
   });
 });
-
-/** Acts uniformly, and writes each episode as a line of a data set. */
-class Recorder extends Learner {
-  override readonly algorithm = "recorder";
-  readonly #actions: number;
-  readonly #uniform: Random;
-  readonly #lines: string[];
-  #states: number[] = [];
-  #taken: number[] = [];
-  #rewards: number[] = [];
-
-  constructor(actions: number, uniform: Random, lines: string[]) {
-    super({ ...sizes, actions, initial: Float64Array.of(1, 0, 0), baseline: uniformPolicy({ ...sizes, actions }) });
-    this.#actions = actions;
-    this.#uniform = uniform;
-    this.#lines = lines;
-  }
-
-  protected override decide(): never {
-    throw new Error("asked for a policy");
-  }
-
-  override act(): number {
-    return Math.floor(this.#uniform.uniform() * this.#actions);
-  }
-
-  override observe(step: number, state: number, action: number, reward: number, next: number): void {
-    if (step === 0) this.#states = [state];
-    this.#states.push(next);
-    this.#taken[step] = action;
-    this.#rewards[step] = reward;
-  }
-
-  override endEpisode(): void {
-    this.#lines.push(JSON.stringify({ states: this.#states, actions: this.#taken, rewards: this.#rewards }));
-  }
-}
-const sizes = { horizon: 3, states: 3, threshold: 0, delta: 0.05, bonusScale: 1 };
 
 describe("episodesToLeave", () => {
   it("is about when StepMix does leave the baseline", async () => {

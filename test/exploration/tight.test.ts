@@ -146,37 +146,41 @@ function problemOf(seed: number, delta = 0.05): { mdp: ReturnType<typeof randomM
 }
 
 describe("TightBounds", () => {
-  it.each(["known", "estimated"])("hold in all but delta of 2,000 independent runs (rewards %s)", (rewards) => {
-    const delta = 0.2;
-    let [runs, broken] = [0, 0];
-    for (let seed = 0; seed < 2000; seed++) {
-      const { mdp, problem } = problemOf(seed, delta);
-      const { rewards: _, ...unknown } = problem;
-      const learner = new StepMix(rewards === "known" ? problem : unknown, { seed });
-      const random = Random.seeded(-seed);
-      const { value } = optimalPlan(mdp);
-      let violated = false;
-      for (let k = 0; k < 40; k++) {
-        playEpisode(rewards === "known" ? mdp : { ...mdp, rewardDraws: "bernoulli" }, learner, random);
-        if (k % 8 !== 7) continue;
-        const bounds = learner.bounds as TightBounds;
-        bounds.plan();
-        bounds.planPessimistic();
-        violated ||= bounds.upper < value;
-        for (const rest of ["optimistic", "pessimistic"] as const) {
-          for (let h0 = 0; h0 <= problem.horizon; h0++) {
-            const policy = { first: problem.baseline, switchAt: h0, rest: bounds.actionsOf(rest) };
-            const truth = policyValue(mdp, policy);
-            violated ||= bounds.lower(h0, rest) > truth + 1e-12;
-            if (rest === "optimistic") violated ||= bounds.upperOf(h0) < truth - 1e-12;
+  it.each(["known", "estimated"])(
+    "hold in all but delta of 2,000 independent runs (rewards %s)",
+    { timeout: 300_000 },
+    (rewards) => {
+      const delta = 0.2;
+      let [runs, broken] = [0, 0];
+      for (let seed = 0; seed < 2000; seed++) {
+        const { mdp, problem } = problemOf(seed, delta);
+        const { rewards: _, ...unknown } = problem;
+        const learner = new StepMix(rewards === "known" ? problem : unknown, { seed });
+        const random = Random.seeded(-seed);
+        const { value } = optimalPlan(mdp);
+        let violated = false;
+        for (let k = 0; k < 40; k++) {
+          playEpisode(rewards === "known" ? mdp : { ...mdp, rewardDraws: "bernoulli" }, learner, random);
+          if (k % 8 !== 7) continue;
+          const bounds = learner.bounds as TightBounds;
+          bounds.plan();
+          bounds.planPessimistic();
+          violated ||= bounds.upper < value;
+          for (const rest of ["optimistic", "pessimistic"] as const) {
+            for (let h0 = 0; h0 <= problem.horizon; h0++) {
+              const policy = { first: problem.baseline, switchAt: h0, rest: bounds.actionsOf(rest) };
+              const truth = policyValue(mdp, policy);
+              violated ||= bounds.lower(h0, rest) > truth + 1e-12;
+              if (rest === "optimistic") violated ||= bounds.upperOf(h0) < truth - 1e-12;
+            }
           }
         }
+        runs++;
+        broken += Number(violated);
       }
-      runs++;
-      broken += Number(violated);
-    }
-    expect(broken / runs).toBeLessThanOrEqual(delta);
-  });
+      expect(broken / runs).toBeLessThanOrEqual(delta);
+    },
+  );
 
   it.each([
     ["known", 1],

@@ -3,7 +3,7 @@
  * quantity is maximised under a budget of another. Here both are one reward: half what is earned, half what is saved, each
  * scaled to [0,1] as there, so that a threshold on the return stands in for the budget.
  */
-import { buildMdp, type Mdp, type Successor } from "../mdp.ts";
+import { buildMdp, type Mdp, type Successor, startIn } from "../mdp.ts";
 
 /** P(demand = d) for d = 0, 1, ... */
 const demand = [0.3, 0.2, 0.2, 0.2, 0.05, 0.05];
@@ -24,7 +24,7 @@ export function inventory({ horizon = 7 } = {}): Mdp {
     actions: capacity + 1,
     horizon,
     stationary: true,
-    initial: Float64Array.from(demand, (_, s) => (s === 0 ? 1 : 0)),
+    initial: startIn(0, capacity + 1),
     row: (_, s, a) => demand.map((p, d): Successor => [Math.max(0, s + order(s, a) - d), p]),
     reward(_, s, a) {
       const x = order(s, a);
@@ -45,7 +45,7 @@ export function streaming({ horizon = 10, levels = 10 } = {}): Mdp {
     actions: 2,
     horizon,
     stationary: true,
-    initial: Float64Array.from({ length: levels }, (_, s) => (s === 0 ? 1 : 0)),
+    initial: startIn(0, levels),
     row(_, s, a): Successor[] {
       const mu = arrival[a]!;
       const [up, down] = [mu * (1 - play), (1 - mu) * play];

@@ -1,5 +1,5 @@
 /** The small MDPs of the exploration literature. */
-import { buildMdp, type Mdp, type Successor } from "../mdp.ts";
+import { buildMdp, type Mdp, type Successor, startIn } from "../mdp.ts";
 import { Random } from "../random.ts";
 
 /** Every row drawn from Dirichlet(1, ..., 1), every mean reward uniform in [0,1]; starts in state 0. */
@@ -90,10 +90,4 @@ export function gridworld({ map = gridMap, horizon = 10, slip = 0.2 } = {}): Mdp
     row: (_, s, a) => row(s, a),
     reward: (_, s, a) => (holds(s) ? 0 : row(s, a).reduce((sum, [next, p]) => sum + (cells[next] === "G" ? p : 0), 0)),
   });
-}
-
-function startIn(state: number, states: number): Float64Array {
-  const initial = new Float64Array(states);
-  initial[state] = 1;
-  return initial;
 }
