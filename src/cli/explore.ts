@@ -1,10 +1,10 @@
 import { Command, Option } from "commander";
-import { checkObject } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import type { CertifiedMixture } from "../exploration/certified.ts";
 import { EpsMix } from "../exploration/epsmix.ts";
 import { type LearnerJson, restoredParts } from "../exploration/learner.ts";
 import { actionsToJson, type ProblemJson } from "../exploration/problem.ts";
+import { checkObject } from "../exploration/reading.ts";
 import { StepMix } from "../exploration/stepmix.ts";
 import { TightBounds } from "../exploration/tight-bounds.ts";
 import { runCommand } from "./explore-run.ts";

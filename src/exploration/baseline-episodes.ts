@@ -1,10 +1,10 @@
-import { checkList } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import { dirichletRadius, MeanBound, scaledRadius } from "./concentration.ts";
 import { type CountEntry, Counts } from "./counts.ts";
 import { Balls, least, most } from "./extremes.ts";
 import type { Episode } from "./learner.ts";
 import type { Problem } from "./problem.ts";
+import { checkList } from "./reading.ts";
 
 /** Shares of the confidence that these two events have: what the first h0 steps earn, and in which state they end. */
 interface Shares {

@@ -1,7 +1,8 @@
 /** Concentration inequalities that hold for all sample sizes at once. */
-import { checkCount, checkList, checkNumber } from "../checks.ts";
+
 import { ArgumentError } from "../errors.ts";
 import type { Counts } from "./counts.ts";
+import { checkCount, checkList, checkNumber } from "./reading.ts";
 
 /**
  * Empirical Bernstein bound (Maurer & Pontil 2009, theorem 4) on the distance of a mean of n values in [0, range] from its

@@ -1,7 +1,7 @@
-import { checkNumber, checkObject } from "../checks.ts";
 import { BoundedLearner } from "./bounded-learner.ts";
 import { type Episode, type LearnerJson, restoredParts } from "./learner.ts";
 import { type MixturePolicy, pure } from "./policy.ts";
+import { checkNumber, checkObject } from "./reading.ts";
 
 interface Ledger {
   /** Sum of lower bounds on the values of all policies played so far. */

@@ -1,7 +1,8 @@
 /** Observed transitions n_h(s, a, s'), sparse: memory and time go with what was seen, not with the number of states. */
-import { checkCount, checkList, checkNumber, shown } from "../checks.ts";
+import { shown } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import { checkSizes, type Sizes } from "./mdp.ts";
+import { checkCount, checkList, checkNumber } from "./reading.ts";
 
 /** [step, state, action, next state, times] */
 export type CountEntry = readonly [step: number, state: number, action: number, next: number, times: number];

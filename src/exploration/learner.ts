@@ -1,5 +1,5 @@
 /** What all learners share: counts, the episode under way, batches, saving and going on. */
-import { checkCount, checkList, checkObject, shown } from "../checks.ts";
+import { shown } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import { Counts, type CountsJson, readCounts, writeCounts } from "./counts.ts";
 import {
@@ -13,6 +13,7 @@ import {
 } from "./policy.ts";
 import { checkProblem, type Problem, type ProblemJson, problemFromJson, problemToJson } from "./problem.ts";
 import { Random } from "./random.ts";
+import { checkCount, checkList, checkObject } from "./reading.ts";
 
 /** An episode as it was played: the policy drawn for it, and a [state, action, reward, next state] for each step. */
 export interface Episode {

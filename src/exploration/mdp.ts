@@ -1,6 +1,7 @@
 /** Finite-horizon tabular Markov decision processes, stored sparsely in typed arrays. */
-import { checkCount, checkList, checkNumber, shown } from "../checks.ts";
+import { shown } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
+import { checkCount, checkList, checkNumber } from "./reading.ts";
 
 /**
  * Probabilities that sum to one within this are taken as they are, others within `tolerance` are divided by their sum: what

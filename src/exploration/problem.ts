@@ -1,8 +1,9 @@
 /** What a conservative learner is told: sizes, rewards, start, baseline, threshold, confidence. Reading it from JSON. */
-import { checkList, checkNumber, checkObject, shown } from "../checks.ts";
+import { shown } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import { checkDistribution, checkRewards, checkSizes, numbers, type Sizes } from "./mdp.ts";
 import { checkPolicy } from "./policy.ts";
+import { checkList, checkNumber, checkObject } from "./reading.ts";
 
 export interface Problem extends Sizes {
   /** Mean rewards [step][state][action]; undefined if they have to be estimated from what is observed. */

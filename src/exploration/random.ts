@@ -2,8 +2,8 @@
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { xoroshiro128plus, xoroshiro128plusFromState } from "pure-rand/generator/xoroshiro128plus";
 import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
-import { checkCount, checkList } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
+import { checkCount, checkList } from "./reading.ts";
 
 export class Random {
   readonly #generator: RandomGenerator;

@@ -1,4 +1,3 @@
-import { checkCount, checkObject } from "../checks.ts";
 import { BaselineEpisodes } from "./baseline-episodes.ts";
 import { type Bounds, conceded, dot, estimatedReward, vouched } from "./bounds.ts";
 import { betRadius, dirichletRadius, scaledRadius } from "./concentration.ts";
@@ -8,6 +7,7 @@ import { type Backups, Kept } from "./kept-backups.ts";
 import type { Episode } from "./learner.ts";
 import type { Rest } from "./policy.ts";
 import type { Problem } from "./problem.ts";
+import { checkCount, checkObject } from "./reading.ts";
 
 /** Shares of delta; they add up to one, so that by the union bound all inequalities hold at once. */
 const shares = { anyRow: 1 / 8, optimalRow: 1 / 4, certainRow: 1 / 8, earned: 3 / 8, arrival: 1 / 8 };

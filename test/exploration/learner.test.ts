@@ -87,7 +87,7 @@ describe("a learner refuses", () => {
     expect(() => learner.observe(0, 0, 0, 1.5, 0)).toThrow("reward 1.5");
     expect(() => learner.endEpisode()).toThrow("0 steps");
     expect(() => new StepMix({ ...problem, delta: 0 })).toThrow("delta is 0");
-    expect(() => new StepMix({ ...problem, threshold: Number.NaN })).toThrow("threshold is NaN");
-    expect(() => EpsMix.fromJSON(learner.toJSON())).toThrow('the state of "stepmix", not of epsmix');
+    expect(() => new StepMix({ ...problem, threshold: Number.NaN })).toThrow("threshold must be a number, not NaN");
+    expect(() => EpsMix.fromJSON(learner.toJSON())).toThrow('the state of the string "stepmix", not of epsmix');
   });
 });

@@ -141,7 +141,7 @@ describe("reading an MDP", () => {
     ["rewards outside [0,1]", { reward: (h: number, s: number) => h + s }, "rewards[1][1][0] is 2"],
     ["NaN", { reward: () => Number.NaN }, "rewards[0][0][0] is NaN"],
     ["a wrong start", { initial: [0.5, 0.4] }, "initial sums to 0.9"],
-    ["no steps", { horizon: 0 }, "horizon is 0"],
+    ["no steps", { horizon: 0 }, "horizon must be a whole number from 1 to 1000000, not 0"],
   ])("refuses %s", (_, wrong, message) => {
     expect(() => buildMdp({ ...parts, ...wrong })).toThrow(message);
   });
