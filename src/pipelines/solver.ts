@@ -12,7 +12,12 @@ export const schedulerChoices = {
   ddpm: { _class_name: "DDPMScheduler" },
   "dpm-solver++": { _class_name: "DPMSolverMultistepScheduler", algorithm_type: "dpmsolver++" },
   "sde-dpm-solver++": { _class_name: "DPMSolverMultistepScheduler", algorithm_type: "sde-dpmsolver++" },
+  "single-dpm-solver++": { _class_name: "DPMSolverSinglestepScheduler", algorithm_type: "dpmsolver++" },
+  unipc: { _class_name: "UniPCMultistepScheduler" },
   euler: { _class_name: "EulerDiscreteScheduler" },
+  "euler-a": { _class_name: "EulerAncestralDiscreteScheduler" },
+  heun: { _class_name: "HeunDiscreteScheduler" },
+  lcm: { _class_name: "LCMScheduler" },
   pndm: { _class_name: "PNDMScheduler" },
 } as const;
 export type SchedulerChoice = keyof typeof schedulerChoices;

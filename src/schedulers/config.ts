@@ -58,6 +58,10 @@ export function oneOf<const T extends string>(
   };
 }
 
+export function oneOfNumbers<const T extends number>(fallback: NoInfer<T>, values: readonly T[]): Field<T> {
+  return { fallback, expected: values.join(", "), read: (v) => values.find((value) => value === v) };
+}
+
 /** As `field`, but null (or missing) where the configuration does not say. */
 export function optional<T>(field: Field<T>): Field<T | null> {
   return { ...field, fallback: null };

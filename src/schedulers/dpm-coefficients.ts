@@ -21,8 +21,13 @@ export function preservingLevel(ratio: number): Level {
 }
 
 /** Of a rectified flow: alpha + sigma = 1. */
-export function flowLevel(sigma: number): Level {
+function flowLevel(sigma: number): Level {
   return { alpha: 1 - sigma, sigma };
+}
+
+/** The place that a noise level of a schedule stands for. */
+export function levelOf(config: { readonly use_flow_sigmas: boolean }, sigma: number): Level {
+  return config.use_flow_sigmas ? flowLevel(sigma) : preservingLevel(sigma);
 }
 
 /**
@@ -52,6 +57,39 @@ export function dpmCoefficients(algorithm: Algorithm, solver: SolverType, levels
   const newer = (d1 + second) / r0;
   const older = -second / r1;
   return { sample, outputs: [d0 + newer, older - newer, -older], noise };
+}
+
+/**
+ * The same where the outputs lie within one long step (single-step DPM-Solver): `levels` are where it ends, and where
+ * the newest output and those before it are, of which the last is where it starts.
+ */
+export function singlestepCoefficients(
+  algorithm: Algorithm,
+  solver: SolverType,
+  levels: readonly Level[],
+): DpmCoefficients {
+  const order = levels.length - 1;
+  const [end, start] = [levels[0]!, levels.at(-1)!];
+  const lambda = levels.map(({ alpha, sigma }) => Math.log(alpha) - Math.log(sigma));
+  const from = lambda.at(-1)!;
+  const h = lambda[0]! - from;
+  const { sample, d0, d1, d2, noise } = expansion(algorithm, order === 3 ? "heun" : solver, h, {
+    ...end,
+    alphaRatio: end.alpha / start.alpha,
+    sigmaRatio: end.sigma / start.sigma,
+  });
+  if (order === 1) return { sample, outputs: [d0], noise };
+  const r0 = (lambda[1]! - from) / h;
+  if (order === 2 || solver === "midpoint") {
+    // One difference, between the newest output and the first.
+    const newest = d1 / r0;
+    return { sample, outputs: [newest, ...(order === 3 ? [0] : []), d0 - newest], noise };
+  }
+  const r1 = (lambda[2]! - from) / h;
+  // With d = (m1 - m2) / r1 and e = (m0 - m2) / r0: D1 = (r0 d - r1 e) / (r0 - r1), D2 = 2 (e - d) / (r0 - r1).
+  const newest = (2 * d2 - d1 * r1) / (r0 * (r0 - r1));
+  const middle = (d1 * r0 - 2 * d2) / (r1 * (r0 - r1));
+  return { sample, outputs: [newest, middle, d0 - newest - middle], noise };
 }
 
 interface Ends extends Level {

@@ -1,8 +1,8 @@
-import { ArgumentError } from "../errors.ts";
-import { type ConfigOf, type Field, flag, oneOf, real } from "./config.ts";
+import { ArgumentError, ConfigError } from "../errors.ts";
+import { type ConfigOf, type Field, flag, oneOf, oneOfNumbers, optional, real } from "./config.ts";
 import { type CustomSchedule, checkDescending, readPlan } from "./custom-schedule.ts";
-import { flowLevel, type Level, preservingLevel } from "./dpm-coefficients.ts";
-import { respaced, sigmaSpacingFields, sigmaSpacingOf } from "./sigma-spacing.ts";
+import type { Algorithm } from "./dpm-coefficients.ts";
+import { checkSigmaSpacing, respaced, sigmaSpacingFields, sigmaSpacingOf } from "./sigma-spacing.ts";
 import { evenly, interpolate, sigmaToTimestep } from "./sigmas.ts";
 import { checkSteps, roundHalfToEven, spacedTimesteps, type TimestepSpacing } from "./spacing.ts";
 
@@ -12,8 +12,18 @@ const lambdaField: Field<number> = {
   read: (v) => (typeof v === "number" && v < Infinity ? v : undefined),
 };
 
-/** Keys of the DPM-Solver classes that say which noise levels there are. */
-export const dpmScheduleFields = {
+/** Keys that both DPM-Solver classes have, but for the noise schedule's and the algorithm. */
+export const dpmSolverFields = {
+  solver_order: oneOfNumbers(2, [1, 2, 3]),
+  prediction_type: oneOf("epsilon", ["epsilon", "sample", "v_prediction", "flow_prediction"]),
+  thresholding: flag(false),
+  dynamic_thresholding_ratio: real(0.995, 0, 1),
+  sample_max_value: real(1, 0),
+  // Names that configurations of other multistep solvers bring along; diffusers reads them so.
+  solver_type: oneOf("midpoint", ["midpoint", "heun"], { logrho: "midpoint", bh1: "midpoint", bh2: "midpoint" }),
+  variance_type: optional(
+    oneOf("learned", ["learned", "learned_range", "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"]),
+  ),
   ...sigmaSpacingFields,
   use_flow_sigmas: flag(false),
   flow_shift: real(1, Number.MIN_VALUE),
@@ -24,9 +34,33 @@ export const dpmScheduleFields = {
   lambda_min_clipped: lambdaField,
 };
 
-export interface DpmScheduleConfig extends ConfigOf<typeof dpmScheduleFields> {
+export const algorithmField = <const T extends Algorithm>(algorithms: readonly T[]) =>
+  oneOf<T | "dpmsolver++">("dpmsolver++", ["dpmsolver++", ...algorithms], { deis: "dpmsolver++" });
+
+/** Throws ConfigError for keys that do not go together. */
+export function checkDpm(
+  className: string,
+  config: ConfigOf<typeof dpmSolverFields> & { readonly algorithm_type: Algorithm },
+): void {
+  checkSigmaSpacing(className, config);
+  const { algorithm_type: algorithm, final_sigmas_type: final, prediction_type: type } = config;
+  if (algorithm.endsWith("++")) return;
+  if (final === "zero") {
+    throw new ConfigError(
+      `${className}: final_sigmas_type is "zero", but algorithm_type "${algorithm}" supports only "sigma_min".`,
+    );
+  }
+  if (type === "flow_prediction") {
+    throw new ConfigError(
+      `${className}: prediction_type "flow_prediction" needs algorithm_type "dpmsolver++" or "sde-dpmsolver++".`,
+    );
+  }
+}
+
+export interface DpmScheduleConfig extends ConfigOf<typeof dpmSolverFields> {
   readonly num_train_timesteps: number;
   readonly beta_schedule: string;
+  // The single-step class has none of these.
   readonly use_lu_lambdas?: boolean;
   readonly timestep_spacing?: TimestepSpacing;
   readonly steps_offset?: number;
@@ -38,15 +72,10 @@ export interface DpmSchedule {
   readonly sigmas: readonly number[];
 }
 
-/** The place that a noise level of the schedule stands for. */
-export function levelOf(config: DpmScheduleConfig, sigma: number): Level {
-  return config.use_flow_sigmas ? flowLevel(sigma) : preservingLevel(sigma);
-}
-
 /**
  * Plans the steps. `trained` has the noise level of each training timestep, ascending. Timesteps between two that the
- * model was trained on are rounded with Karras' levels and Lu's, but cut off with a cosine schedule and with
- * exponential, beta and flow levels, as the reference does. Throws ArgumentError for steps that cannot be planned.
+ * model was trained on are rounded with Karras' levels and Lu's (but cut off with a cosine schedule in the multistep
+ * class), and cut off with exponential, beta and flow levels, as the reference does. Throws ArgumentError for steps that cannot be planned.
  */
 export function planDpm(
   className: string,
@@ -109,7 +138,8 @@ function chosenLevels(
       const lu = () => evenly(logSigmas.at(-1)!, logSigmas[0]!, count).map(Math.exp);
       const sigmas = respaced(config, first, last, count) ?? lu();
       const rounded = fixed === "use_karras_sigmas" || fixed === "use_lu_lambdas";
-      const round = rounded && config.beta_schedule !== "squaredcos_cap_v2" ? roundHalfToEven : Math.trunc;
+      const cut = config.timestep_spacing !== undefined && config.beta_schedule === "squaredcos_cap_v2";
+      const round = rounded && !cut ? roundHalfToEven : Math.trunc;
       return { timesteps: sigmas.map((sigma) => round(sigmaToTimestep(sigma, logSigmas))), sigmas };
     }
   }

@@ -1,14 +1,14 @@
 import { ArgumentError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
-import { combine, drawNoise, mix } from "./arithmetic.ts";
+import { combine, drawNoise } from "./arithmetic.ts";
 import { type ConfigOf, flag, oneOf, readConfig } from "./config.ts";
 import { type CustomSchedule, checkDescending, readPlan } from "./custom-schedule.ts";
-import { alphasCumprod, betaFields, stepsOffsetField } from "./noise-schedule.ts";
-import type { DiffusionPrediction, Mixture } from "./prediction.ts";
+import { betaFields, stepsOffsetField } from "./noise-schedule.ts";
 import type { Scheduler, StepOptions, StepResult } from "./scheduler.ts";
+import { cleanSample, SigmaProcess } from "./sigma-process.ts";
 import { checkSigmaSpacing, respaced, sigmaSpacingFields, sigmaSpacingOf } from "./sigma-spacing.ts";
-import { boundLastSigma, evenly, interpolate, sigmaToTimestep, trainingSigmas } from "./sigmas.ts";
-import { indexOfTimestep, spacedTimesteps, spacingField } from "./spacing.ts";
+import { evenly, interpolate, sigmaToTimestep } from "./sigmas.ts";
+import { spacedTimesteps, spacingField } from "./spacing.ts";
 
 const fields = {
   ...betaFields,
@@ -27,42 +27,14 @@ export type EulerDiscreteConfig = ConfigOf<typeof fields>;
  * Euler's method on the probability flow ODE dx/dsigma = (x - x0) / sigma (Karras et al. 2022, algorithm 2 without
  * the second-order correction). Samples are x0 + sigma * noise, so the model's input has to be scaled.
  */
-export class EulerDiscreteScheduler implements Scheduler {
-  readonly className = "EulerDiscreteScheduler";
+export class EulerDiscreteScheduler extends SigmaProcess<EulerDiscreteConfig> implements Scheduler {
   readonly takes = ["timesteps", "sigmas"] as const;
-  readonly config: EulerDiscreteConfig;
-  readonly alphasCumprod: Float32Array;
-  timesteps: readonly number[];
-  sigmas: readonly number[];
-  /** Noise level of each training timestep, ascending. */
-  private readonly trained: Float32Array;
-  private next = 0;
 
   /** Throws ConfigError for keys and values that are not supported. */
   constructor(config: Readonly<Record<string, unknown>> = {}) {
-    this.config = readConfig(this.className, fields, config);
+    super("EulerDiscreteScheduler", readConfig("EulerDiscreteScheduler", fields, config));
     checkSigmaSpacing(this.className, this.config);
-    const kept = alphasCumprod(this.config, this.config.rescale_betas_zero_snr);
-    this.alphasCumprod = this.config.rescale_betas_zero_snr ? boundLastSigma(kept) : kept;
-    this.trained = trainingSigmas(this.alphasCumprod);
-    this.sigmas = [...this.trained.toReversed(), 0];
-    this.timesteps = this.continuous
-      ? this.sigmas.slice(0, -1).map(continuousTimestep)
-      : Array.from(this.trained, (_, i) => this.trainTimesteps - 1 - i);
-  }
-
-  get predictionType(): DiffusionPrediction {
-    return this.config.prediction_type;
-  }
-
-  get trainTimesteps(): number {
-    return this.config.num_train_timesteps;
-  }
-
-  /** Samples with leading timesteps do not start at pure noise, so the clean sample's unit variance counts too. */
-  get initNoiseSigma(): number {
-    const largest = this.sigmas.reduce((a, b) => Math.max(a, b));
-    return this.config.timestep_spacing === "leading" ? Math.sqrt(largest ** 2 + 1) : largest;
+    if (this.continuous) this.timesteps = this.sigmas.slice(0, -1).map(continuousTimestep);
   }
 
   /** EDM-style models (Stable Video Diffusion) are told the noise level itself. */
@@ -117,12 +89,6 @@ export class EulerDiscreteScheduler implements Scheduler {
     return [...timesteps];
   }
 
-  /** sample / sqrt(sigma^2 + 1): unit variance, as in training. */
-  scaleModelInput(sample: FloatTensor, timestep: number): FloatTensor {
-    const sigma = this.sigmas[this.indexOf(timestep)]!;
-    return combine("Euler scaleModelInput", [1 / Math.sqrt(sigma ** 2 + 1), sample]);
-  }
-
   step(modelOutput: FloatTensor, timestep: number, sample: FloatTensor, options: StepOptions = {}): StepResult {
     const { sChurn = 0, sTmin = 0, sTmax = Infinity, sNoise = 1 } = options;
     const i = this.indexOf(timestep);
@@ -149,36 +115,8 @@ export class EulerDiscreteScheduler implements Scheduler {
       predOriginalSample: combine("Euler step", [clean.sample, from], [clean.output, modelOutput]),
     };
   }
-
-  /** original + sigma * noise; timesteps must be of the schedule that was set, or of training before that. */
-  addNoise(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor {
-    const sigmas = timesteps.map((t) => this.sigmas[indexOfTimestep(this.className, this.timesteps, t)]!);
-    return mix(
-      "addNoise",
-      original,
-      sigmas.map(() => 1),
-      noise,
-      sigmas,
-    );
-  }
-
-  private indexOf(timestep: number): number {
-    return indexOfTimestep(this.className, this.timesteps, timestep, this.next);
-  }
 }
 
 function continuousTimestep(sigma: number): number {
   return Math.fround(0.25 * Math.log(sigma));
-}
-
-/** The clean sample from x0 + raised * noise and the model's output at noise level `sigma`. */
-function cleanSample(type: DiffusionPrediction, sigma: number, raised: number): Mixture {
-  switch (type) {
-    case "epsilon":
-      return { sample: 1, output: -raised };
-    case "sample":
-      return { sample: 0, output: 1 };
-    case "v_prediction":
-      return { sample: 1 / (sigma ** 2 + 1), output: -sigma / Math.sqrt(sigma ** 2 + 1) };
-  }
 }

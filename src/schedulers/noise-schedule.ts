@@ -25,7 +25,15 @@ export const ddpmBetaFields = {
   beta_schedule: oneOf("linear", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace"]),
 };
 
-type BetaConfig = ConfigOf<typeof ddpmBetaFields>;
+/** Heun alone also knows this one. */
+export const heunBetaFields = {
+  ...betaFields,
+  beta_schedule: oneOf("linear", ["linear", "scaled_linear", "squaredcos_cap_v2", "exp"]),
+};
+
+export interface BetaConfig extends Omit<ConfigOf<typeof betaFields>, "beta_schedule"> {
+  readonly beta_schedule: ConfigOf<typeof ddpmBetaFields | typeof heunBetaFields>["beta_schedule"];
+}
 
 /**
  * Noise variance added at each training timestep, each rounded to float32 as in the reference: with float64 the last
@@ -49,6 +57,8 @@ export function betas(config: BetaConfig): Float32Array {
     scaled_linear: (i) => Math.fround(line(Math.sqrt(start), Math.sqrt(end), i)) ** 2,
     // Nichol & Dhariwal 2021, section 3.2, capped at 0.999 against a singularity at the end.
     squaredcos_cap_v2: (i) => Math.min(1 - cosineAlphaBar((i + 1) / count) / cosineAlphaBar(i / count), 0.999),
+    // Signal variance exp(-12 t).
+    exp: () => Math.min(1 - Math.exp(-12 / count), 0.999),
     // Hang et al. 2024 (arXiv 2407.03297): the log signal-to-noise ratio has a Laplace distribution.
     laplace: (i) => Math.min(1 - laplaceAlphaBar((i + 1) / count) / laplaceAlphaBar(i / count), 0.999),
     // Xu et al. 2022 (GeoDiff).

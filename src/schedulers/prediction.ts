@@ -26,3 +26,8 @@ export function predicted(type: DiffusionPrediction, alpha: number, sigma: numbe
       return { x0: { sample: alpha, output: -sigma }, epsilon: { sample: sigma, output: alpha } };
   }
 }
+
+/** A flow's velocity is noise - x0. Only the clean sample is ever asked for. */
+export function flowPredicted(sigma: number): { x0: Mixture; epsilon: Mixture } {
+  return { x0: { sample: 1, output: -sigma }, epsilon: { sample: 1, output: 1 - sigma } };
+}

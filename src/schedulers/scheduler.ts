@@ -4,10 +4,15 @@ import type { CustomSchedule } from "./custom-schedule.ts";
 import { DDIMScheduler } from "./ddim.ts";
 import { DDPMScheduler } from "./ddpm.ts";
 import { DPMSolverMultistepScheduler } from "./dpm-solver-multistep.ts";
+import { DPMSolverSinglestepScheduler } from "./dpm-solver-singlestep.ts";
+import { EulerAncestralDiscreteScheduler } from "./euler-ancestral-discrete.ts";
 import { EulerDiscreteScheduler } from "./euler-discrete.ts";
 import { FlowMatchEulerDiscreteScheduler } from "./flow-match-euler-discrete.ts";
+import { HeunDiscreteScheduler } from "./heun-discrete.ts";
+import { LCMScheduler } from "./lcm.ts";
 import { PNDMScheduler } from "./pndm.ts";
 import type { PredictionType } from "./prediction.ts";
+import { UniPCMultistepScheduler } from "./unipc-multistep.ts";
 
 export type { CustomSchedule } from "./custom-schedule.ts";
 export type { PredictionType } from "./prediction.ts";
@@ -76,9 +81,14 @@ const registry: Readonly<Record<string, new (config: Readonly<Record<string, unk
   DDIMScheduler,
   DDPMScheduler,
   DPMSolverMultistepScheduler,
+  DPMSolverSinglestepScheduler,
+  EulerAncestralDiscreteScheduler,
   EulerDiscreteScheduler,
   FlowMatchEulerDiscreteScheduler,
+  HeunDiscreteScheduler,
+  LCMScheduler,
   PNDMScheduler,
+  UniPCMultistepScheduler,
 };
 
 /** Class names that `createScheduler` knows. */

@@ -58,7 +58,16 @@ describe("createScheduler", () => {
   });
 
   it.each([
-    [{ _class_name: "UniPCMultistepScheduler" }, /UniPCMultistepScheduler.*supported are DDIMScheduler/],
+    [{ _class_name: "DEISMultistepScheduler" }, /DEISMultistepScheduler.*supported are DDIMScheduler/],
+    [{ _class_name: "UniPCMultistepScheduler", solver_p: "DDIMScheduler" }, /solver_p is "DDIMScheduler".*null/],
+    [{ _class_name: "UniPCMultistepScheduler", disable_corrector: [-1] }, /disable_corrector is \[-1\]/],
+    [{ _class_name: "UniPCMultistepScheduler", shift_terminal: 0.1 }, /shift_terminal needs use_flow_sigmas/],
+    [{ _class_name: "LCMScheduler", original_inference_steps: 2000 }, /original_inference_steps is 2000.*only 1000/],
+    [
+      { _class_name: "DPMSolverSinglestepScheduler", algorithm_type: "sde-dpmsolver" },
+      /algorithm_type is "sde-dpmsolver"/,
+    ],
+    [{ _class_name: "EulerAncestralDiscreteScheduler", prediction_type: "sample" }, /prediction_type is "sample"/],
     [{}, /_class_name is undefined/],
     [{ _class_name: "DDIMScheduler", beta_schedule: "sigmoid" }, /beta_schedule is "sigmoid".*"squaredcos_cap_v2"/],
     [{ _class_name: "DDIMScheduler", prediction_type: "flow" }, /prediction_type is "flow".*"v_prediction"/],

@@ -39,6 +39,11 @@ describe("a model that is always right", () => {
     ["DPMSolverMultistepScheduler", { solver_order: 3, use_lu_lambdas: true }],
     ["EulerDiscreteScheduler", {}],
     ["EulerDiscreteScheduler", { use_karras_sigmas: true }],
+    ["HeunDiscreteScheduler", {}],
+    ["UniPCMultistepScheduler", {}],
+    ["UniPCMultistepScheduler", { solver_order: 3, solver_type: "bh1" }],
+    ["DPMSolverSinglestepScheduler", { solver_order: 3 }],
+    ["DPMSolverSinglestepScheduler", { solver_order: 3, solver_type: "heun" }],
   ];
   it.each(solvers)("is followed exactly by %s %j", (_class_name, config) => {
     fc.assert(
@@ -131,14 +136,21 @@ describe("noise", () => {
 });
 
 describe("state", () => {
-  it.each(["PNDMScheduler", "DPMSolverMultistepScheduler"])("of %s is forgotten by setTimesteps", (_class_name) => {
+  const solversWithMemory = [
+    "PNDMScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "UniPCMultistepScheduler",
+    "HeunDiscreteScheduler",
+  ];
+  it.each(solversWithMemory)("of %s is forgotten by setTimesteps", (_class_name) => {
     const scheduler = createScheduler({ _class_name, prediction_type: "epsilon" });
     const once = denoise(scheduler, 7, noise, clean);
     scheduler.step(random(8), scheduler.timesteps[0]!, clean);
     expect(denoise(scheduler, 7, noise, clean)).toEqual(once);
   });
 
-  it.each(["PNDMScheduler", "DPMSolverMultistepScheduler"])("of %s is not the caller's buffer", (_class_name) => {
+  it.each(solversWithMemory)("of %s is not the caller's buffer", (_class_name) => {
     const run = (output: () => FloatTensor) => {
       const scheduler = createScheduler({ _class_name });
       scheduler.setTimesteps(6);

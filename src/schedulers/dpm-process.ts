@@ -1,0 +1,92 @@
+import type { FloatTensor } from "../tensor.ts";
+import { combine, mix, splitVariance, thresholdInPlace } from "./arithmetic.ts";
+import { type Level, levelOf } from "./dpm-coefficients.ts";
+import { alphasCumprod, type BetaConfig } from "./noise-schedule.ts";
+import { type DiffusionPrediction, flowPredicted, type PredictionType, predicted } from "./prediction.ts";
+import { boundLastSigma, trainingSigmas } from "./sigmas.ts";
+import { indexOfTimestep } from "./spacing.ts";
+
+interface DpmConfig extends BetaConfig {
+  readonly prediction_type: DiffusionPrediction | "flow_prediction";
+  readonly use_flow_sigmas: boolean;
+  readonly thresholding: boolean;
+  readonly dynamic_thresholding_ratio: number;
+  readonly sample_max_value: number;
+  readonly rescale_betas_zero_snr?: boolean;
+  readonly variance_type?: string | null;
+}
+
+/**
+ * What the solvers on lambda = log(alpha / sigma) share (DPM-Solver, UniPC): samples are alpha * x0 + sigma * noise, and
+ * `sigmas` are sigma / alpha, or a rectified flow's own with `use_flow_sigmas`.
+ */
+export class DpmProcess<Config extends DpmConfig> {
+  readonly className: string;
+  readonly config: Config;
+  readonly alphasCumprod: Float32Array;
+  readonly initNoiseSigma = 1;
+  timesteps: readonly number[];
+  sigmas: readonly number[];
+  /** Noise level of each training timestep, ascending. */
+  protected readonly trained: Float32Array;
+  /** Place of the step that is expected next. */
+  protected next = 0;
+
+  constructor(className: string, config: Config) {
+    this.className = className;
+    this.config = config;
+    const kept = alphasCumprod(config, config.rescale_betas_zero_snr);
+    this.alphasCumprod = config.rescale_betas_zero_snr ? boundLastSigma(kept) : kept;
+    this.trained = trainingSigmas(this.alphasCumprod);
+    this.sigmas = [...this.trained.toReversed(), 0];
+    this.timesteps = Array.from(this.trained, (_, i) => this.trainTimesteps - 1 - i);
+  }
+
+  get predictionType(): PredictionType {
+    const { prediction_type: type } = this.config;
+    return type === "flow_prediction" ? "flow" : type;
+  }
+
+  get trainTimesteps(): number {
+    return this.config.num_train_timesteps;
+  }
+
+  scaleModelInput(sample: FloatTensor, _timestep: number): FloatTensor {
+    return sample;
+  }
+
+  /** alpha * original + sigma * noise, for timesteps of the schedule, or of training before it. */
+  addNoise(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor {
+    const levels = timesteps.map((t) => this.levelAt(indexOfTimestep(this.className, this.timesteps, t)));
+    return mix(
+      "addNoise",
+      original,
+      levels.map(({ alpha }) => alpha),
+      noise,
+      levels.map(({ sigma }) => sigma),
+    );
+  }
+
+  protected levelAt(i: number): Level {
+    return levelOf(this.config, this.sigmas[i]!);
+  }
+
+  /** What the solver integrates, from the model's output at step i: the clean sample or the noise; always a new tensor. */
+  protected convert(modelOutput: FloatTensor, sample: FloatTensor, i: number, wantsClean: boolean): FloatTensor {
+    const { config } = this;
+    const { alpha, sigma } = this.levelAt(i);
+    const type = config.prediction_type;
+    const { x0: clean, epsilon } =
+      type === "flow_prediction" ? flowPredicted(this.sigmas[i]!) : predicted(type, alpha, sigma);
+    // The reference keeps the first three channels; a latent has four, so keep as many as the sample has.
+    const learned = config.variance_type?.startsWith("learned") && modelOutput.data.length !== sample.data.length;
+    const output = learned ? splitVariance(modelOutput, sample).mean : modelOutput;
+    const operation = `${this.className} step`;
+    if (!wantsClean && !config.thresholding) {
+      return combine(operation, [epsilon.sample, sample], [epsilon.output, output]);
+    }
+    const x0 = combine(operation, [clean.sample, sample], [clean.output, output]);
+    if (config.thresholding) thresholdInPlace(x0, config.dynamic_thresholding_ratio, config.sample_max_value);
+    return wantsClean ? x0 : combine(operation, [1 / sigma, sample], [-alpha / sigma, x0]);
+  }
+}

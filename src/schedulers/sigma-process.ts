@@ -1,0 +1,86 @@
+import type { FloatTensor } from "../tensor.ts";
+import { combine, mix } from "./arithmetic.ts";
+import { alphasCumprod, type BetaConfig } from "./noise-schedule.ts";
+import type { DiffusionPrediction, Mixture } from "./prediction.ts";
+import { boundLastSigma, trainingSigmas } from "./sigmas.ts";
+import { indexOfTimestep, type TimestepSpacing } from "./spacing.ts";
+
+interface SigmaConfig extends BetaConfig {
+  readonly prediction_type: DiffusionPrediction;
+  readonly timestep_spacing: TimestepSpacing;
+  readonly rescale_betas_zero_snr?: boolean;
+}
+
+/**
+ * The process x = x0 + sigma * noise (Karras et al. 2022), on whose noise levels Euler's and Heun's methods work. The
+ * model was trained on x / sqrt(sigma^2 + 1), so its input has to be scaled.
+ */
+export class SigmaProcess<Config extends SigmaConfig> {
+  readonly className: string;
+  readonly config: Config;
+  readonly alphasCumprod: Float32Array;
+  timesteps: readonly number[];
+  sigmas: readonly number[];
+  /** Noise level of each training timestep, ascending. */
+  protected readonly trained: Float32Array;
+  /** Place of the step that is expected next. */
+  protected next = 0;
+
+  constructor(className: string, config: Config) {
+    this.className = className;
+    this.config = config;
+    const kept = alphasCumprod(config, config.rescale_betas_zero_snr);
+    this.alphasCumprod = config.rescale_betas_zero_snr ? boundLastSigma(kept) : kept;
+    this.trained = trainingSigmas(this.alphasCumprod);
+    this.sigmas = [...this.trained.toReversed(), 0];
+    this.timesteps = Array.from(this.trained, (_, i) => this.trainTimesteps - 1 - i);
+  }
+
+  get predictionType(): DiffusionPrediction {
+    return this.config.prediction_type;
+  }
+
+  get trainTimesteps(): number {
+    return this.config.num_train_timesteps;
+  }
+
+  /** Samples with leading timesteps do not start at pure noise, so the clean sample's unit variance counts too. */
+  get initNoiseSigma(): number {
+    const largest = this.sigmas.reduce((a, b) => Math.max(a, b));
+    return this.config.timestep_spacing === "leading" ? Math.sqrt(largest ** 2 + 1) : largest;
+  }
+
+  /** sample / sqrt(sigma^2 + 1): unit variance, as in training. */
+  scaleModelInput(sample: FloatTensor, timestep: number): FloatTensor {
+    const sigma = this.sigmas[this.indexOf(timestep)]!;
+    return combine(`${this.className} scaleModelInput`, [1 / Math.sqrt(sigma ** 2 + 1), sample]);
+  }
+
+  /** original + sigma * noise; timesteps must be of the schedule that was set, or of training before that. */
+  addNoise(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor {
+    const sigmas = timesteps.map((t) => this.sigmas[indexOfTimestep(this.className, this.timesteps, t)]!);
+    return mix(
+      "addNoise",
+      original,
+      sigmas.map(() => 1),
+      noise,
+      sigmas,
+    );
+  }
+
+  protected indexOf(timestep: number): number {
+    return indexOfTimestep(this.className, this.timesteps, timestep, this.next);
+  }
+}
+
+/** The clean sample from x0 + raised * noise and the model's output at noise level `sigma`, `raised` unless churned. */
+export function cleanSample(type: DiffusionPrediction, sigma: number, raised = sigma): Mixture {
+  switch (type) {
+    case "epsilon":
+      return { sample: 1, output: -raised };
+    case "sample":
+      return { sample: 0, output: 1 };
+    case "v_prediction":
+      return { sample: 1 / (sigma ** 2 + 1), output: -sigma / Math.sqrt(sigma ** 2 + 1) };
+  }
+}
