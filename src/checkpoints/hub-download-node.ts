@@ -172,6 +172,11 @@ async function withLock(path: string, signal: AbortSignal | undefined, work: () 
   }
 }
 
+/** Whether a lock is that of a process that lives. */
+export async function isHeld(path: string): Promise<boolean> {
+  return !(await isAbandoned(path));
+}
+
 async function isAbandoned(path: string): Promise<boolean> {
   const [found, owner] = await Promise.all([stat(path), readFile(path, "utf8")]).catch(() => [undefined, ""] as const);
   if (!found) return false; // released meanwhile

@@ -13,6 +13,7 @@ import { generateCommand } from "./generate.ts";
 import { environmentHelp, examples } from "./help.ts";
 import { infoCommand } from "./info.ts";
 import { initCommand } from "./init.ts";
+import { modelsCommand } from "./models.ts";
 import { rehashProfileCommand } from "./rehash-profile.ts";
 import { beQuiet } from "./terminal.ts";
 import { verifyCommand } from "./verify.ts";
@@ -27,6 +28,7 @@ export function halfstepProgram(): Command {
     .addCommand(animateCommand())
     .commandsGroup("Models:")
     .addCommand(infoCommand())
+    .addCommand(modelsCommand())
     .addCommand(verifyCommand())
     .addCommand(initCommand())
     .addCommand(distillCommand())

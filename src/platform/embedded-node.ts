@@ -1,5 +1,5 @@
 /** Models that come with the package, in its folder `checkpoints`. */
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -8,6 +8,16 @@ export function embeddedModel(name: string): string | undefined {
   if (!/^[\w.-]+$/.test(name)) return undefined;
   for (const place of places()) if (existsSync(join(place, name, "model_index.json"))) return join(place, name);
   return undefined;
+}
+
+/** All that come with the package, by name. */
+export function embeddedModels(): { name: string; path: string }[] {
+  const folder = embeddedModel("fluent-emoji");
+  const names = folder === undefined ? [] : readdirSync(dirname(folder)).sort();
+  return names.flatMap((name) => {
+    const path = embeddedModel(name);
+    return path === undefined ? [] : [{ name, path }];
+  });
 }
 
 /**
