@@ -34,7 +34,7 @@ export async function readModelIndex(folder: Folder): Promise<ModelIndex> {
   if (!(await isPipeline(folder))) {
     throw new CheckpointError(
       `${folder.name}: has no ${indexFile}, so it is not a pipeline in diffusers' layout; a single component is ` +
-        "opened with its own class.",
+        `opened with its own class.${await whatIsThere(folder)}`,
     );
   }
   return parseModelIndex(await folder.json(indexFile), `${folder.name}/${indexFile}`);
@@ -100,7 +100,22 @@ async function configFile(component: Folder): Promise<string | undefined> {
 export async function readConfig(component: Folder): Promise<RawConfig> {
   const file = await configFile(component);
   if (file) return expectObject(await component.json(file), `${component.name}/${file}`);
-  throw new CheckpointError(`${component.name}: has no configuration; looked for ${configFiles.join(", ")}.`);
+  throw new CheckpointError(
+    `${component.name}: has no configuration; looked for ${configFiles.join(", ")}.${await whatIsThere(component)}`,
+  );
+}
+
+/** A sentence about a folder that is not what it should be; empty where it cannot be listed. */
+async function whatIsThere(folder: Folder): Promise<string> {
+  const names = await folder.list();
+  if (!names) return "";
+  if (names.includes("snapshots") && names.includes("refs")) {
+    return " It is a model of huggingface_hub's cache: give the folder with a commit's name in its folder snapshots.";
+  }
+  const some = names.slice(0, 5).map(quote).join(", ");
+  return names.length === 0
+    ? " It is empty."
+    : ` It has ${some}${names.length > 5 ? `, and ${names.length - 5} more` : ""}.`;
 }
 
 /**

@@ -30,20 +30,24 @@ export class HubClient {
   }
 
   /** The commit that a revision is now. */
-  async commit(revision: string): Promise<unknown> {
+  async commit(revision: string, retries?: number): Promise<unknown> {
     const what = `revision ${revision}`;
-    const { json } = await this.#json(`${this.#api}/revision/${encodeURIComponent(revision)}?expand=sha`, what);
+    const { json } = await this.#json(
+      `${this.#api}/revision/${encodeURIComponent(revision)}?expand=sha`,
+      what,
+      retries,
+    );
     return (json as { sha?: unknown } | null)?.sha;
   }
 
   /** All entries of the repository at a commit, as the Hub gives them. */
-  async list(commit: string): Promise<unknown[]> {
+  async list(commit: string, retries?: number): Promise<unknown[]> {
     const { id, endpoint, timeout } = this.#access;
     const entries: unknown[] = [];
     const deadline = Date.now() + 5 * timeout;
     const url = new URL(`${this.#api}/tree/${commit}?recursive=true`);
     for (let page = 0; page < maxPages; page++) {
-      const { json, next } = await this.#json(url.href, `revision ${commit}`);
+      const { json, next } = await this.#json(url.href, `revision ${commit}`, retries);
       if (!Array.isArray(json)) throw new HubError(`${id}: ${endpoint} sent no list of files; is it a Hub?`);
       for (const entry of json) entries.push(entry);
       if (entries.length > maxFiles) break;
@@ -83,20 +87,23 @@ export class HubClient {
     return `${this.#access.endpoint}/api/models/${this.#access.id}`;
   }
 
-  async #json(url: string, what: string): Promise<{ json: unknown; next: string | undefined }> {
+  async #json(url: string, what: string, retries?: number): Promise<{ json: unknown; next: string | undefined }> {
     const { patience, id, endpoint, timeout } = this.#access;
-    return patience.retry(async () => {
-      const { response } = await this.#request(url, what, { Accept: "application/json" }, patience.signal);
-      const label = `${id}: ${what}: the answer of ${endpoint}`;
-      const text = await limitedText(response, label, timeout);
-      let json: unknown;
-      try {
-        json = parseJson(text, label);
-      } catch (cause) {
-        throw new HubError((cause as Error).message, { cause });
-      }
-      return { json, next: nextQuery(response.headers.get("Link"), url) };
-    });
+    return patience.retry(
+      async () => {
+        const { response } = await this.#request(url, what, { Accept: "application/json" }, patience.signal);
+        const label = `${id}: ${what}: the answer of ${endpoint}`;
+        const text = await limitedText(response, label, timeout);
+        let json: unknown;
+        try {
+          json = parseJson(text, label);
+        } catch (cause) {
+          throw new HubError((cause as Error).message, { cause });
+        }
+        return { json, next: nextQuery(response.headers.get("Link"), url) };
+      },
+      { retries },
+    );
   }
 
   /** Follows redirects itself: fetch would send the token along within its own rules, and tell nothing of the way. */

@@ -46,6 +46,13 @@ export interface PatienceOptions {
   onNotice?: ((notice: string) => void) | undefined;
 }
 
+export interface RetryOptions {
+  signal?: AbortSignal | undefined;
+  progress?: () => Promise<number>;
+  /** At most so many, whatever is usual. */
+  retries?: number | undefined;
+}
+
 /** What all requests of one download share: when the server is asked again, and who is told. */
 export class Patience {
   readonly signal: AbortSignal | undefined;
@@ -53,6 +60,7 @@ export class Patience {
   /** Time from which on the server may be asked. */
   #from = 0;
   #waits = 0;
+  #told = false;
 
   constructor(options: PatienceOptions) {
     this.#options = options;
@@ -60,14 +68,10 @@ export class Patience {
   }
 
   /** Runs `work` until it succeeds or fails for good. `progress` grows whenever an attempt has brought something. */
-  async retry<T>(
-    work: () => Promise<T>,
-    {
-      signal = this.signal,
-      progress = async () => 0,
-    }: { signal?: AbortSignal | undefined; progress?: () => Promise<number> } = {},
-  ): Promise<T> {
-    const { retries = 5, retryDelay = 500 } = this.#options;
+  async retry<T>(work: () => Promise<T>, options: RetryOptions = {}): Promise<T> {
+    const { signal = this.signal, progress = async () => 0 } = options;
+    const { retryDelay = 500 } = this.#options;
+    const retries = Math.min(this.#options.retries ?? 5, options.retries ?? Number.POSITIVE_INFINITY);
     for (let failures = 0; ; ) {
       const before = await progress();
       try {
@@ -83,10 +87,17 @@ export class Patience {
         else {
           failures = (await progress()) > before ? 1 : failures + 1;
           if (failures > retries) throw error;
+          this.#tellOnce(error);
           await sleep(retryDelay * 2 ** (failures - 1), undefined, { signal });
         }
       }
     }
+  }
+
+  /** Somebody who waits for the first time should know what for; once is enough. */
+  #tellOnce(error: Error): void {
+    if (!this.#told) this.#options.onNotice?.(`${error.message} Trying again.`);
+    this.#told = true;
   }
 
   async #turn(signal: AbortSignal | undefined): Promise<void> {
@@ -100,7 +111,7 @@ export class Patience {
     const from = Date.now() + wait;
     const minutes = (ms: number) => Math.ceil(ms / 60_000);
     if (wait > longestWait) {
-      throw new HubError(
+      throw new TransientHubError(
         `${error.message} It asks to wait ${minutes(wait)} minutes, until ${new Date(from).toLocaleTimeString()}; at most ` +
           `${minutes(longestWait)} minutes are waited. Run it again then.`,
         { cause: error },

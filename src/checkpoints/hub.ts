@@ -1,6 +1,8 @@
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
+import { type Check, callback, flag, listOf, number, signal, text, whole } from "../checks.ts";
 import { ArgumentError, HubError } from "../errors.ts";
+import { type OptionTable, readOptions } from "../options/options.ts";
 import { parseModelIndex } from "./diffusers-folder.ts";
 import {
   cacheFailure,
@@ -56,6 +58,17 @@ export interface HubOptions extends Selection {
   timeout?: number;
 }
 
+/** A check whose complaint does not show the value. */
+const secret: Check = (value) => {
+  if (typeof value !== "string") throw new ArgumentError("token must be a text.");
+};
+
+const optionTable: OptionTable<HubOptions> = {
+  ...{ revision: text, variant: text, components: listOf(text, { most: 1000 }), files: listOf(text, { most: 1000 }) },
+  ...{ cacheDir: text, endpoint: text, token: secret, offline: flag, signal, onProgress: callback, onNotice: callback },
+  ...{ retries: whole(0, 100), retryDelay: number(0, 600_000), timeout: number(1, 3_600_000) },
+};
+
 /** Files that are transferred at a time. */
 const parallel = 4;
 
@@ -71,7 +84,7 @@ const parallel = 4;
  * or address.
  */
 export async function downloadModel(repoId: string, options: HubOptions = {}): Promise<NodeFolder> {
-  const repo = new Repository(repoId, options);
+  const repo = new Repository(repoId, readOptions(options, optionTable, { of: "downloadModel" }));
   const snapshot = await repo.snapshot();
   try {
     return await repo.fetch(snapshot);
@@ -95,7 +108,7 @@ class Repository {
 
   constructor(id: string, options: HubOptions) {
     // "--" stands for the slash in the cache; the Hub has it in no name.
-    if (!/^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(id) || id.includes("--")) {
+    if (typeof id !== "string" || !/^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(id) || id.includes("--")) {
       throw new ArgumentError(`${JSON.stringify(id)} is not a repository on the Hub; expected "owner/name".`);
     }
     this.id = id;
@@ -127,7 +140,7 @@ class Repository {
       );
     }
     try {
-      const snapshot = await this.remoteSnapshot();
+      const snapshot = await this.remoteSnapshot(cached ? 1 : undefined);
       await this.cache
         .remember(this.revision, snapshot)
         .catch((error: unknown) => this.refuse(error, `${this.id}: the list of its files`));
@@ -138,12 +151,13 @@ class Repository {
     }
   }
 
-  private async remoteSnapshot(): Promise<Snapshot> {
-    const commit = await this.client.commit(this.revision);
+  /** Where the cache can stand in for the Hub, `retries` is small: without network nobody should wait long. */
+  private async remoteSnapshot(retries?: number): Promise<Snapshot> {
+    const commit = await this.client.commit(this.revision, retries);
     if (!isCommit(commit)) {
       throw new HubError(`${this.id}: ${this.endpoint} named no commit for revision ${this.revision}; is it a Hub?`);
     }
-    const entries = (await this.client.list(commit)) as (ListedFile | null)[];
+    const entries = (await this.client.list(commit, retries)) as (ListedFile | null)[];
     const files = entries.flatMap((entry) => {
       if (entry?.type !== "file") return [];
       const { path, size, oid, lfs } = entry;

@@ -96,8 +96,13 @@ export function parseJson(text: string, name: string, limits: Omit<JsonLimits, "
     } catch {
       // the first error is about the file as it is
     }
-    throw new CheckpointError(`${name}: not valid JSON: ${(cause as Error).message}`, { cause });
+    throw new CheckpointError(`${name}: not valid JSON: ${oneLine(cause as Error)}`, { cause });
   }
+}
+
+/** What JSON.parse complains of; it quotes the text, line breaks included. */
+export function oneLine({ message }: Error): string {
+  return message.replace(/\s+/g, " ");
 }
 
 /** 1e999 is valid JSON and parses to Infinity. Strings are matched first, so that nothing inside one is replaced. */

@@ -1,5 +1,5 @@
 import { CheckpointError } from "../errors.ts";
-import { checkJson, describe, expectObject, type JsonLimits, quote } from "./json.ts";
+import { checkJson, describe, expectObject, type JsonLimits, oneLine, quote } from "./json.ts";
 
 /** Bytes an element takes, for each element type that halfstep reads. */
 export const storedBytes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, BOOL: 1 } as const;
@@ -36,6 +36,8 @@ export interface Header {
 export const maxHeaderBytes = 16 * 2 ** 20;
 /** Tensors lie at depth 2, their shapes at 3. 48 MiB of values are about 50,000 tensors; a large model has 3,000. */
 const headerLimits: JsonLimits = { bytes: maxHeaderBytes, depth: 8, keys: 60_000, memory: 48 * 2 ** 20 };
+/** Dimensions of a tensor: PyTorch's limit. */
+const maxRank = 64;
 /** The file starts with the header's length as a little-endian uint64. */
 export const lengthBytes = 8;
 
@@ -101,7 +103,7 @@ function parseObject(bytes: Uint8Array, fileName: string): Record<string, unknow
     json = JSON.parse(text);
   } catch (cause) {
     if (cause instanceof CheckpointError) throw cause;
-    throw new CheckpointError(`${fileName}: its header is not valid JSON: ${(cause as Error).message}`, { cause });
+    throw new CheckpointError(`${fileName}: its header is not valid JSON: ${oneLine(cause as Error)}`, { cause });
   }
   if (countKeys(json) !== keys) {
     throw new CheckpointError(
@@ -178,6 +180,9 @@ function parseEntry(name: string, value: unknown, dataStart: number, fileSize: n
   }
   if (!isSizes(range) || range.length !== 2 || range[0]! > range[1]!) {
     throw new CheckpointError(`${where} has data_offsets ${describe(range)}, expected [begin, end] with begin <= end.`);
+  }
+  if (shape.length > maxRank) {
+    throw new CheckpointError(`${where} has ${shape.length} dimensions; the limit is ${maxRank}.`);
   }
   const [begin, end] = range as [number, number];
   if (end > fileSize - dataStart) {

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { Command } from "commander";
+import { checkLocal } from "../checkpoints/local-model-node.ts";
 import { NodeFolder } from "../checkpoints/node.ts";
 import { nodeRuntime } from "../runtime/node.ts";
 import type { Provider } from "../runtime/runtime.ts";
@@ -36,7 +37,9 @@ export function verifyCommand(): Command {
 async function verify(folders: string[], options: VerifyCommandOptions): Promise<void> {
   for (const path of folders) {
     const { tolerance, blocks, threads, provider, variant } = options;
-    const result = await verifyFolder(new NodeFolder(path), nodeRuntime, {
+    const folder = new NodeFolder(path);
+    await checkLocal(folder, { variant });
+    const result = await verifyFolder(folder, nodeRuntime, {
       provider,
       beside: (other) => new NodeFolder(join(path, other)),
       ...(tolerance === undefined ? {} : { tolerance }),

@@ -194,6 +194,13 @@ describe("configurations", () => {
     await expect(readConfig(folder.sub("vae"))).rejects.toThrow("m/vae/config.json: expected a JSON object, found [1]");
     await expect(readConfig(folder.sub("unet"))).rejects.toThrow(/^unet\/config.json: not valid JSON/);
     await expect(readConfig(folder.sub("transformer"))).rejects.toThrow(/m\/transformer: has no configuration; looked/);
+    // What is there instead is named: the layout of huggingface_hub's cache, a checkpoint in one file, nothing
+    const cache = folderOf({ "refs/main": "", "snapshots/abc/model_index.json": "{}" });
+    await expect(readModelIndex(cache)).rejects.toThrow(
+      /has no model_index.json.* give the folder .* in its folder snapshots/,
+    );
+    await expect(readConfig(folderOf({ "v1-5.safetensors": "" }))).rejects.toThrow(/It has "v1-5.safetensors"\.$/);
+    await expect(readConfig(folderOf({}))).rejects.toThrow(/It is empty\.$/);
   });
 
   it("is a component alone in a folder of real files", async () => {

@@ -156,6 +156,49 @@ describe("the two calls of the API", () => {
   });
 });
 
+describe("without network", () => {
+  it("what is in the cache is used after one more try, and somebody who waits is told", async () => {
+    const { path } = await get();
+    hub.log.length = 0;
+    hub.intercept = (_, request) => Boolean(request.socket.destroy());
+    const notices: string[] = [];
+    expect((await get({ retries: 5, onNotice: (notice) => notices.push(notice) })).path).toBe(path);
+    expect(hub.log.length).toBe(2);
+    expect(notices.length).toBe(1);
+    expect(notices[0]).toMatch(/cannot be reached .* Trying again\.$/);
+  });
+
+  it("and so it is when the Hub asks for too long a wait", async () => {
+    const { path } = await get();
+    hub.intercept = (_, __, response) => {
+      hub.json(response, 429, {}, { "Retry-After": "7200" });
+      return true;
+    };
+    expect((await get()).path).toBe(path);
+  });
+});
+
+describe("options", () => {
+  it.each([
+    [{ ofline: true }, /downloadModel has no option "ofline". Did you mean "offline"/],
+    [{ retries: -1 }, /retries must be a whole number/],
+    [{ timeout: Number.NaN }, /timeout must be a number/],
+    [{ files: "a" }, /files must be a list/],
+    [{ revision: "a b" }, /"a b" is not a revision/],
+  ])("%j is refused before anything is asked", async (options, message) => {
+    const error = await failure(options as HubOptions);
+    expect(error).toBeInstanceOf(ArgumentError);
+    expect(error.message).toMatch(message);
+    expect(hub.log).toEqual([]);
+  });
+
+  it("a token that is no text is refused without being shown", async () => {
+    const error = await failure({ token: 12345678 as unknown as string });
+    expect(error).toBeInstanceOf(ArgumentError);
+    expect(error.message).not.toContain("12345678");
+  });
+});
+
 describe("a file that goes on without end or stops", () => {
   it("is a broken connection after a while of silence", async () => {
     let times = 0;

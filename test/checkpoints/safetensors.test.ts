@@ -136,6 +136,12 @@ describe("a malformed file is a CheckpointError", () => {
       /an object in its JSON has more than 60000 names/,
     ],
     ["a name twice in metadata", file('{"__metadata__":{"a":"1","\\u0061":"2"}}'), /has the name "a" more than once/],
+    [
+      "very many dimensions",
+      file({ one: entry("F32", Array(65).fill(1), 0, 4) }, 4),
+      /has 65 dimensions; the limit is 64/,
+    ],
+    ["line breaks where it breaks off", file("{\n\n?"), /^[^\n]*not valid JSON[^\n]*$/],
     ["a tensor that is null", file({ one: null }), /tensor "one": expected a JSON object, found null/],
     [
       "the same tensor twice",
