@@ -65,8 +65,8 @@ export function benchIlfCommand(): Command {
 }
 
 async function run(options: Options): Promise<void> {
-  const where = machine();
-  if (!options.json) await printMachine(where, options.seed);
+  await checkSheet(options.sheet);
+  if (!options.json) await printMachine(machine(), options.seed);
   if (options.geometry) {
     await (options.train ? benchTraining : benchGeometry)(options.geometry, options);
     return;
@@ -74,14 +74,16 @@ async function run(options: Options): Promise<void> {
   await interruptible("not all pictures were made, so there are no figures.", (signal) => compare(options, signal));
 }
 
+async function checkSheet(file: string | undefined): Promise<void> {
+  if (file === undefined) return;
+  await about("--sheet", async () => {
+    pictureFormat(file);
+    await checkFile(file);
+  });
+}
+
 async function compare(options: Options, signal: AbortSignal): Promise<void> {
-  const { model, samples, seed, steps, threads, sheet } = options;
-  if (sheet !== undefined) {
-    await about("--sheet", async () => {
-      pictureFormat(sheet);
-      await checkFile(sheet);
-    });
-  }
+  const { model, samples, seed, steps, threads } = options;
   const session = threads ? { threads } : {};
   // Before minutes are spent on setting the others' thresholds.
   const also = (options.also ?? []).map((text) => scheduleFor(text, steps));

@@ -1,14 +1,14 @@
 /** How a command ends that went wrong: what is said, in one line, and the code. */
 import { type Command, CommanderError } from "commander";
 import { HalfstepError } from "../errors.ts";
+import { nearestName } from "../options/nearest-name.ts";
 import { hints } from "./aliases.ts";
 import { Interrupted, printError } from "./terminal.ts";
 
 /** Says what was wrong and gives the exit code. */
 export function fail(error: unknown, program: Command): number {
   if (error instanceof CommanderError) return usageError(error, program);
-  const debug = wantsDebug();
-  if (debug) printError(error instanceof Error ? (error.stack ?? String(error)) : String(error));
+  if (wantsDebug()) printError(error instanceof Error ? (error.stack ?? String(error)) : String(error));
   else if (isExpected(error)) printError(`${error.name}: ${error.message}`);
   else {
     const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
@@ -30,21 +30,39 @@ const wantsDebug = () =>
 function usageError({ code, message, exitCode }: CommanderError, program: Command): number {
   if (exitCode === 0) return 0;
   if (code === "commander.help") return 1;
-  const lines = [message.replace(/^error: /, "error: "), hintFor(code, message, program)].filter(Boolean);
-  printError(`${lines.join("\n")}\n(--help shows what there is)`);
+  const command = commandOf(program, process.argv.slice(2));
+  const lines = [message, hintFor(code, message, command)].filter((line) => line !== "");
+  printError(`${lines.join("\n")}\n(${[...namesOf(command), "--help"].join(" ")} shows what there is)`);
   return exitCode;
 }
 
-function hintFor(code: string, message: string, program: Command): string {
+/** The command that the words lead to, as far as they do. */
+function commandOf(program: Command, words: readonly string[]): Command {
+  const next = program.commands.find((command) => command.name() === words[0]);
+  return next ? commandOf(next, words.slice(1)) : program;
+}
+
+const namesOf = (command: Command): string[] =>
+  command.parent ? [...namesOf(command.parent), command.name()] : [command.name()];
+
+function hintFor(code: string, message: string, command: Command): string {
   const given = /'([^']*)'/.exec(message)?.[1] ?? "";
-  if (code === "commander.unknownOption") {
-    const hint = hints.get(given.split("=")[0]!);
-    if (hint) return `Instead: ${hint}`;
-    if (/^-[^-]*\s/.test(given)) return 'A prompt that begins with - goes after --: halfstep generate -- "-1 degree"';
-  }
-  const names = program.commands.map((command) => command.name());
-  if (code === "commander.unknownCommand" && !/Did you mean/.test(message)) {
-    return /\s/.test(given) ? `Did you mean: halfstep generate "${given}"?` : `There are ${names.join(", ")}.`;
-  }
-  return "";
+  if (code === "commander.unknownOption") return optionHint(given.split("=")[0]!, message, command);
+  if (code !== "commander.unknownCommand" || /Did you mean/.test(message)) return "";
+  // A prompt without a command is the likeliest slip.
+  if (!command.parent && /\s/.test(given)) return `Did you mean: halfstep generate "${given}"?`;
+  return `There are ${command.commands.map((each) => each.name()).join(", ")}.`;
+}
+
+function optionHint(given: string, message: string, command: Command): string {
+  const hint = hints.get(given);
+  if (hint) return `Instead: ${hint}`;
+  if (/^-[^-].*\s/.test(given)) return 'A prompt that begins with - goes after --: halfstep generate -- "-1 degree"';
+  if (/Did you mean/.test(message)) return "";
+  const visible = command
+    .createHelp()
+    .visibleOptions(command)
+    .map(({ long }) => long ?? "");
+  const nearest = nearestName(given, visible);
+  return nearest ? `(Did you mean ${nearest}?)` : "";
 }

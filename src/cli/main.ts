@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { ToolError } from "../errors.ts";
 import { fail } from "./failure.ts";
 import { halfstepProgram } from "./program.ts";
 
@@ -6,7 +7,8 @@ const program = halfstepProgram();
 
 /** A reader that has seen enough is no error; a full disk is, also where nobody waits for the line to be written. */
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  process.exit(error.code === "EPIPE" ? 0 : fail(error, program));
+  const failure = new ToolError(`The result cannot be written to stdout: ${error.message}.`, { cause: error });
+  process.exit(error.code === "EPIPE" ? 0 : fail(failure, program));
 });
 process.stderr.on("error", () => undefined);
 process.on("uncaughtException", (error) => process.exit(fail(error, program)));

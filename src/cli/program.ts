@@ -43,7 +43,7 @@ export function halfstepProgram(): Command {
     )
     .commandsGroup("Exploration and the shell:")
     .addCommand(exploreCommand());
-  program.addCommand(completionCommand(program)).addHelpCommand(false);
+  program.addCommand(completionCommand(program));
   program.hook("preAction", (_, command) => {
     if (command.opts()["quiet"]) beQuiet();
   });
@@ -51,7 +51,10 @@ export function halfstepProgram(): Command {
     command.addHelpText("after", () => examples(path) + (command === program ? environmentHelp() : ""));
     // main says what is wrong, in one place and one way.
     command.exitOverride().configureOutput({ outputError: () => undefined });
-    if (command.commands.length > 0) return;
+    if (command.commands.length > 0) {
+      command.helpCommand(false);
+      return;
+    }
     addAliases(command);
     command.addOption(new Option("--debug", "errors with the place in the code (or HALFSTEP_DEBUG=1)").hideHelp());
     command.helpOption("-h, --help", "this text");

@@ -1,6 +1,6 @@
 /** Where `animate` puts its video: a file or a folder that is not over another, or stdout. */
 import { ArgumentError } from "../errors.ts";
-import type { Animation } from "../pipelines/animation.ts";
+import { type Animation, animationFormat, checkRate } from "../pipelines/animation.ts";
 import { checkDestination, encodeAnimation, writeAnimation } from "../pipelines/animation-node.ts";
 import { about } from "./options.ts";
 import { writeTo } from "./terminal.ts";
@@ -19,7 +19,9 @@ export class VideoFile {
   /** Throws ArgumentError where a video cannot be written to `out`, before any of it is made. */
   static async open(out: string, overwrite: boolean, fps: number | undefined): Promise<VideoFile> {
     if (out !== "-") {
-      await about("--out", () => checkDestination(out, { overwrite, ...(fps === undefined ? {} : { fps }) }));
+      const format = await about("--out", async () => animationFormat(out));
+      if (fps !== undefined) await about("--fps", async () => checkRate(fps, format));
+      await about("--out", () => checkDestination(out, { overwrite }));
     } else if (process.stdout.isTTY) {
       throw new ArgumentError("--out -: stdout is a terminal. Send it to a file or another program, or name a file.");
     }

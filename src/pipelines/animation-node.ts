@@ -11,7 +11,6 @@ import {
   animationFormat,
   asciiOnly,
   checkAnimation,
-  checkRate,
   frameDelays,
   withGifComment,
 } from "./animation.ts";
@@ -65,14 +64,13 @@ export async function writeAnimation(
 
 /**
  * What would keep an animation from being written, before hours are spent on it. Throws ArgumentError for a name or a folder
- * that cannot be, and for a rate that the format does not have, ToolError if what makes the format is missing.
+ * that cannot be, ToolError if what makes the format is missing.
  */
 export async function checkDestination(
   out: string,
-  { ffmpeg = "ffmpeg", overwrite = true, fps }: { ffmpeg?: string; overwrite?: boolean; fps?: number } = {},
+  { ffmpeg = "ffmpeg", overwrite = true }: { ffmpeg?: string; overwrite?: boolean } = {},
 ): Promise<void> {
   const format = animationFormat(out);
-  if (fps !== undefined) checkRate(fps, format);
   if (format === "frames") {
     await checkParent(out);
     if (overwrite && !(await isFreeFolder(out))) {

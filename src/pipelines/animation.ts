@@ -77,7 +77,9 @@ const sides = { gif: 65_535, webp: 16_383, mp4: 16_384, frames: 2 ** 31 - 1 } as
 export function checkRate(fps: number, format: AnimationFormat): void {
   const most = format === "gif" ? GIF_FPS : 1000;
   if (Number.isFinite(fps) && fps >= LEAST_FPS && fps <= most) return;
-  throw new ArgumentError(`fps must be a number from ${LEAST_FPS} to ${most} for ${format}, not ${fps}.`);
+  throw new ArgumentError(
+    `the frames a second must be a number from ${LEAST_FPS} to ${most} for ${format}, not ${fps}.`,
+  );
 }
 
 /**

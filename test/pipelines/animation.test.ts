@@ -199,7 +199,7 @@ describe("nothing half-written", () => {
 it.each<[string, Partial<Animation>, string]>([
   ["a.gif", { frames: [] }, "at least one frame"],
   ["a.gif", { frames: [frame(0), frame(1, 13)] }, "12x8 and 13x8"],
-  ["a.gif", { fps: 60 }, "fps must be a number from 0.01 to 50 for gif, not 60."],
+  ["a.gif", { fps: 60 }, "the frames a second must be a number from 0.01 to 50 for gif, not 60."],
   ["a.webp", { fps: Number.NaN }, "not NaN"],
   ["none/a.gif", {}, "there is no folder"],
 ])("%s with %o is refused", async (name, change, message) => {
