@@ -5,9 +5,9 @@ import { nearestName } from "../options/nearest-name.ts";
 import { hints } from "./aliases.ts";
 import { Interrupted, printError } from "./terminal.ts";
 
-/** Says what was wrong and gives the exit code. */
-export function fail(error: unknown, program: Command): number {
-  if (error instanceof CommanderError) return usageError(error, program);
+/** Says what was wrong and gives the exit code; `words` are those of the command line. */
+export function fail(error: unknown, program: Command, words: readonly string[] = process.argv.slice(2)): number {
+  if (error instanceof CommanderError) return usageError(error, commandOf(program, words));
   if (wantsDebug()) printError(error instanceof Error ? (error.stack ?? String(error)) : String(error));
   else if (isExpected(error)) printError(`${error.name}: ${error.message}`);
   else {
@@ -27,10 +27,9 @@ const wantsDebug = () =>
   process.argv.includes("--debug") || /^(1|true|yes|on)$/i.test(process.env["HALFSTEP_DEBUG"] ?? "");
 
 /** --help and --version end in this way too. */
-function usageError({ code, message, exitCode }: CommanderError, program: Command): number {
+function usageError({ code, message, exitCode }: CommanderError, command: Command): number {
   if (exitCode === 0) return 0;
   if (code === "commander.help") return 1;
-  const command = commandOf(program, process.argv.slice(2));
   const lines = [message, hintFor(code, message, command)].filter((line) => line !== "");
   printError(`${lines.join("\n")}\n(${[...namesOf(command), "--help"].join(" ")} shows what there is)`);
   return exitCode;

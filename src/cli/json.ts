@@ -1,13 +1,13 @@
 /** What --json prints: docs/json.md says what is in it, docs/json.schema.json says it to programs. */
+import { env } from "onnxruntime-common";
 import { version } from "../../package.json";
-import { nodeRuntime } from "../runtime/node.ts";
 import { print, writeTo } from "./terminal.ts";
 
 /** The command as it is typed: "generate", "bench ilf". */
 export type CommandName = string;
 
 /** Versions of what made a result, without which it cannot be made again. */
-export const versions = () => ({ halfstep: version, node: process.versions.node, onnxruntime: nodeRuntime.version });
+export const versions = () => ({ halfstep: version, node: process.versions.node, onnxruntime: env.versions.common });
 
 /** The line of JSON for a result. */
 export const resultJson = (command: CommandName, result: object): string =>

@@ -15,7 +15,7 @@ import { infoCommand } from "./info.ts";
 import { initCommand } from "./init.ts";
 import { modelsCommand } from "./models.ts";
 import { rehashProfileCommand } from "./rehash-profile.ts";
-import { beQuiet } from "./terminal.ts";
+import { setQuiet } from "./terminal.ts";
 import { verifyCommand } from "./verify.ts";
 
 export function halfstepProgram(): Command {
@@ -45,7 +45,7 @@ export function halfstepProgram(): Command {
     .addCommand(exploreCommand());
   program.addCommand(completionCommand(program));
   program.hook("preAction", (_, command) => {
-    if (command.opts()["quiet"]) beQuiet();
+    setQuiet(command.opts()["quiet"] === true);
   });
   forEach(program, [], (command, path) => {
     command.addHelpText("after", () => examples(path) + (command === program ? environmentHelp() : ""));

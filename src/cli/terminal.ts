@@ -41,8 +41,8 @@ export async function interruptible<T>(
 
 /** One process runs one command, so how much it says is a matter of the process. */
 let quiet = false;
-export function beQuiet(): void {
-  quiet = true;
+export function setQuiet(on: boolean): void {
+  quiet = on;
 }
 
 let status = false;
