@@ -19,7 +19,7 @@ export interface JsonLimits {
 const MiB = 2 ** 20;
 
 /** Configurations and indexes: published ones have up to a few hundred kB; an index of 100,000 tensors would have 10 MB. */
-export const configLimits: JsonLimits = { bytes: 16 * MiB, depth: 64, keys: 200_000, memory: 64 * MiB };
+export const configLimits: JsonLimits = { bytes: 16 * MiB, depth: 64, keys: 200_000, memory: 40 * MiB };
 /** Tokenizers hold whole vocabularies: 2 MB and 32,000 pieces for T5, 17 MB and 250,000 for XLM-R. */
 export const tokenizerLimits: JsonLimits = { bytes: 64 * MiB, depth: 64, keys: 400_000, memory: 64 * MiB };
 /** A whole file read as text, such as a list of merges. */
@@ -32,9 +32,9 @@ export function limitsOf(path: string): JsonLimits {
 
 /**
  * What values cost while V8 (Node 20) parses them, from the peak of memory with 4 to 16 MB of each kind: 60 to 86 bytes an
- * object or array, 125 to 138 a key with its value in objects of many keys, 16 to 60 an element of an array.
+ * object or array, 125 to 138 a key with its value in objects of many keys, 16 to 80 an element of an array.
  */
-const cost = { container: 96, key: 136, element: 48 };
+const cost = { container: 96, key: 136, element: 64 };
 
 /**
  * One pass over a JSON text that need not be valid, before it is parsed. Returns how many keys it has. Throws

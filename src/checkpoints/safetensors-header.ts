@@ -34,7 +34,7 @@ export interface Header {
  * about 1 MB (100 bytes a tensor), and some trainers put a few MB about their data into the metadata.
  */
 export const maxHeaderBytes = 16 * 2 ** 20;
-/** Tensors lie at depth 2, their shapes at 3. 48 MiB of values are about 50,000 tensors; a large model has 3,000. */
+/** Tensors lie at depth 2, their shapes at 3. 48 MiB of values are about 40,000 tensors; a large model has 3,000. */
 const headerLimits: JsonLimits = { bytes: maxHeaderBytes, depth: 8, keys: 60_000, memory: 48 * 2 ** 20 };
 /** Dimensions of a tensor: PyTorch's limit. */
 const maxRank = 64;

@@ -161,7 +161,7 @@ describe("configurations", () => {
     await refused("just").toThrow(
       new CheckpointError("m/just/config.json: expected a JSON object, found an array of 1."),
     );
-    await refused("wide").toThrow(/^wide\/config.json: its JSON has so many values .* the limit is 64\.$/);
+    await refused("wide").toThrow(/^wide\/config.json: its JSON has so many values .* the limit is 40\.$/);
     await refused("keys").toThrow(/^keys\/config.json: an object in its JSON has more than 200000 names/);
     expect(Object.keys((await folder.json("vocab.json")) as object).length).toBe(300_000);
     await refused("large").toThrow(/^large\/config.json: has 16777217 bytes; the limit .* is 16777216 \(16 MiB\)/);

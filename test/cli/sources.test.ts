@@ -1,0 +1,50 @@
+/** Where a command's model comes from: variants, single files, names that are not there. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
+import { floatTensor } from "../../src/tensor.ts";
+import { halfstep } from "../support/cli.ts";
+
+let folder: string;
+const bf16 = "diffusion_pytorch_model.bf16.safetensors";
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "halfstep-"));
+  // What diffusers' save_pretrained(variant="bf16") leaves, with two of a block's tensors
+  await writeFile(join(folder, "config.json"), JSON.stringify({ _class_name: "PixArtTransformer2DModel" }));
+  const tensors = ["transformer_blocks.0.attn1.to_q.weight", "transformer_blocks.0.attn1.to_k.weight"];
+  await writeSafetensors(join(folder, bf16), new Map(tensors.map((name) => [name, floatTensor([4, 8])])), {
+    dtype: "BF16",
+  });
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+it("a component whose only weights are of a variant is opened", async () => {
+  const { code, stdout } = await halfstep("info", folder, "--json");
+  expect(code).toBe(0);
+  const [component] = JSON.parse(stdout).components;
+  expect(component).toMatchObject({ parameters: 64, blocks: 1, dtypes: ["BF16"] });
+  expect((await halfstep("info", folder, "--variant", "bf16")).code).toBe(0);
+});
+
+it("a variant and a revision that are not there are errors", async () => {
+  const { code, stderr } = await halfstep("info", folder, "--variant", "fp16");
+  expect(code).toBe(1);
+  expect(stderr).toContain('has no weights of variant "fp16"; there is "bf16".');
+  expect((await halfstep("info", folder, "--revision", "main")).stderr).toMatch(
+    /is on this machine and has no revisions/,
+  );
+});
+
+it("a file is named for what it is by every command", async () => {
+  const path = join(folder, bf16);
+  for (const command of [
+    ["info", path],
+    ["animate", "fire", "--model", path, "--adapter", "X"],
+  ]) {
+    const { code, stderr } = await halfstep(...command);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/is a file, and a model is a folder .* the weights of one component: give the folder/);
+  }
+});
