@@ -89,15 +89,19 @@ export function planDpm(
   }
   const { timesteps, sigmas } = chosenLevels(className, config, trained, plan, mu);
   const all = [...sigmas, config.final_sigmas_type === "zero" ? 0 : trained[0]!].map(Math.fround);
-  // A step between equal noise levels divides by the zero between them.
-  const repeated = all.slice(0, -1).findIndex((sigma, i) => i > 0 && sigma === all[i - 1]);
-  if (repeated > 0) {
-    throw new ArgumentError(
-      `${className}: ${timesteps.length} steps are too many, steps ${repeated} and ${repeated + 1} would have the ` +
-        `same noise level. Take fewer than ${timesteps.length}.`,
-    );
-  }
+  checkDistinct(className, all);
   return { timesteps, sigmas: all };
+}
+
+/** Throws ArgumentError for a step between equal noise levels, which would divide by the zero between them. */
+export function checkDistinct(className: string, sigmas: readonly number[]): void {
+  const steps = sigmas.length - 1;
+  const repeated = sigmas.slice(0, -1).findIndex((sigma, i) => i > 0 && sigma === sigmas[i - 1]);
+  if (repeated < 0) return;
+  throw new ArgumentError(
+    `${className}: ${steps} steps are too many, steps ${repeated} and ${repeated + 1} would have the same noise level. ` +
+      `Take fewer than ${steps}.`,
+  );
 }
 
 function chosenLevels(

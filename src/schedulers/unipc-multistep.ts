@@ -4,6 +4,7 @@ import { combine, type Term } from "./arithmetic.ts";
 import { type ConfigOf, type Field, flag, oneOf, oneOfNumbers, optional, readConfig, real } from "./config.ts";
 import { type CustomSchedule, checkDescending, readPlan } from "./custom-schedule.ts";
 import { DpmProcess } from "./dpm-process.ts";
+import { checkDistinct } from "./dpm-schedule.ts";
 import { betaFields, stepsOffsetField } from "./noise-schedule.ts";
 import type { Scheduler, StepResult } from "./scheduler.ts";
 import { checkSigmaSpacing, respaced, sigmaSpacingFields, sigmaSpacingOf } from "./sigma-spacing.ts";
@@ -80,7 +81,9 @@ export class UniPCMultistepScheduler extends DpmProcess<UniPCMultistepConfig> im
     }
     const { timesteps, sigmas, end } = this.plan(plan, mu);
     this.timesteps = timesteps;
-    this.sigmas = [...sigmas, this.config.final_sigmas_type === "zero" ? 0 : end].map(Math.fround);
+    const all = [...sigmas, this.config.final_sigmas_type === "zero" ? 0 : end].map(Math.fround);
+    checkDistinct(this.className, all);
+    this.sigmas = all;
     this.next = 0;
     this.history = [];
     this.last = undefined;

@@ -314,10 +314,13 @@ describe("operands", () => {
 const random7 = random(7).data;
 
 describe("more steps than there are noise levels", () => {
-  it("is refused by DPM-Solver, which would divide by the difference of two equal ones", () => {
-    const scheduler = createScheduler({ _class_name: "DPMSolverMultistepScheduler" });
-    expect(() => scheduler.setTimesteps(1000)).toThrow(ArgumentError);
-    scheduler.setTimesteps(999);
-    expect(new Set(scheduler.sigmas).size).toBe(1000);
-  });
+  it.each(["DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler"])(
+    "is refused by %s, which would divide by the difference of two equal ones",
+    (_class_name) => {
+      const scheduler = createScheduler({ _class_name });
+      expect(() => scheduler.setTimesteps(1000)).toThrow(ArgumentError);
+      scheduler.setTimesteps(999);
+      expect(new Set(scheduler.sigmas).size).toBe(1000);
+    },
+  );
 });
