@@ -34,7 +34,9 @@ const lines = new Map<string, readonly string[]>([
   ],
   ["verify", ["halfstep verify FOLDER", "halfstep verify FOLDER --blocks    # where two implementations part"]],
   ["info", ["halfstep info fluent-emoji", "halfstep info PixArt-alpha/PixArt-XL-2-512x512 --json"]],
-  ["models list", ["halfstep models", "halfstep models remove owner/name"]],
+  ["models", ["halfstep models", "halfstep models remove owner/name"]],
+  ["models list", ["halfstep models", "halfstep models list --json"]],
+  ["models remove", ["halfstep models remove owner/name"]],
   ["init", ["halfstep init dit-xl-2 --out dit", "halfstep init sd-1.5 --out unet --dtype fp16"]],
   [
     "distill",

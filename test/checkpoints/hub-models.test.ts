@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
+import { Ajv2020 } from "ajv/dist/2020.js";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { downloadModel } from "../../src/checkpoints/hub.ts";
 import { endpointFolder } from "../../src/checkpoints/hub-cache.ts";
@@ -8,7 +9,7 @@ import { environmentVariables } from "../../src/checkpoints/hub-environment.ts";
 import { listCachedModels, removeCachedModel } from "../../src/checkpoints/hub-models.ts";
 import { ArgumentError, HubError } from "../../src/errors.ts";
 import { embeddedModels } from "../../src/platform/embedded-node.ts";
-import { halfstep } from "../support/cli.ts";
+import { halfstepHere } from "../support/cli-in-process.ts";
 import { FakeHub } from "./hub-server.ts";
 
 let hub: FakeHub;
@@ -63,19 +64,26 @@ describe("downloaded models", () => {
   });
 
   it("are listed and removed by the command", async () => {
-    const { stdout } = await halfstep("models", "--json");
+    const { stdout } = await halfstepHere("models", "--json");
     const listed = JSON.parse(stdout);
+    const validate = new Ajv2020({ strictTypes: false }).compile(
+      JSON.parse(await readFile("docs/json.schema.json", "utf8")),
+    );
+    validate(listed);
+    expect(validate.errors).toBeNull();
     expect(listed.cache).toBe(cacheDir);
     expect(listed.cached.map(({ name }: { name: string }) => name)).toEqual(["other/model", "owner/model"]);
     const names = await readdir("checkpoints");
     expect(listed.embedded.map(({ name }: { name: string }) => name)).toEqual(names.sort());
-    const text = (await halfstep("models")).stdout;
+    const text = (await halfstepHere("models")).stdout;
     expect(text).toMatch(/owner\/model +1.0 kB +.*main bbbbbbb.*; from 127.0.0.1/);
     expect(text).toMatch(/other\/model +5 B +cache of version 0.1; 5 B of it not whole yet/);
     expect(text).toMatch(/2 downloaded models, 1.0 kB, in /);
-    const refused = await halfstep("models", "remove", "fluent-emoji");
+    const refused = await halfstepHere("models", "remove", "fluent-emoji");
     expect(refused.stderr).toMatch(/fluent-emoji comes with the package/);
-    const removed = await halfstep("models", "remove", "other/model", "--json");
+    const removed = await halfstepHere("models", "remove", "other/model", "--json");
+    validate(JSON.parse(removed.stdout));
+    expect(validate.errors).toBeNull();
     expect(JSON.parse(removed.stdout)).toMatchObject({
       ...{ command: "models remove", event: "result" },
       removed: [{ name: "other/model", bytes: 5, path: join(cacheDir, "hub/other--model") }],

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
 import { floatTensor } from "../../src/tensor.ts";
-import { halfstep } from "../support/cli.ts";
+import { halfstepHere } from "../support/cli-in-process.ts";
 
 let folder: string;
 const bf16 = "diffusion_pytorch_model.bf16.safetensors";
@@ -21,18 +21,18 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true }));
 
 it("a component whose only weights are of a variant is opened", async () => {
-  const { code, stdout } = await halfstep("info", folder, "--json");
+  const { code, stdout } = await halfstepHere("info", folder, "--json");
   expect(code).toBe(0);
   const [component] = JSON.parse(stdout).components;
   expect(component).toMatchObject({ parameters: 64, blocks: 1, dtypes: ["BF16"] });
-  expect((await halfstep("info", folder, "--variant", "bf16")).code).toBe(0);
+  expect((await halfstepHere("info", folder, "--variant", "bf16")).code).toBe(0);
 });
 
 it("a variant and a revision that are not there are errors", async () => {
-  const { code, stderr } = await halfstep("info", folder, "--variant", "fp16");
+  const { code, stderr } = await halfstepHere("info", folder, "--variant", "fp16");
   expect(code).toBe(1);
   expect(stderr).toContain('has no weights of variant "fp16"; there is "bf16".');
-  expect((await halfstep("info", folder, "--revision", "main")).stderr).toMatch(
+  expect((await halfstepHere("info", folder, "--revision", "main")).stderr).toMatch(
     /is on this machine and has no revisions/,
   );
 });
@@ -43,7 +43,7 @@ it("a file is named for what it is by every command", async () => {
     ["info", path],
     ["animate", "fire", "--model", path, "--adapter", "X"],
   ]) {
-    const { code, stderr } = await halfstep(...command);
+    const { code, stderr } = await halfstepHere(...command);
     expect(code).toBe(1);
     expect(stderr).toMatch(/is a file, and a model is a folder .* the weights of one component: give the folder/);
   }
