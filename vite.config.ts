@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { builtinModules } from "node:module";
 import { defineConfig } from "vite";
 import packageJson from "./package.json" with { type: "json" };
+import { besideWorker, inWorker } from "./vite.worker.ts";
 
 /**
  * What a user's install has beside halfstep stays an import. Everything else that an entry needs comes with it, ours and
@@ -24,8 +25,13 @@ export default defineConfig({
     async buildApp(builder) {
       await builder.build(builder.environments["ssr"]!);
       await builder.build(builder.environments["client"]!);
+      await builder.build(builder.environments["worker"]!);
     },
   },
+  plugins: [
+    { ...besideWorker(), applyToEnvironment: ({ name }) => name === "client" },
+    { ...inWorker(), applyToEnvironment: ({ name }) => name === "worker" },
+  ],
   // Readable as it is: whoever bundles it for a page minifies it there.
   build: { target: "es2023", minify: false },
   environments: {
@@ -40,6 +46,7 @@ export default defineConfig({
           input: {
             index: "src/index.ts",
             exploration: "src/exploration/index.ts",
+            worker: "src/worker/entry-node.ts",
             "explore-worker": "src/cli/explore-worker.ts",
             ...(existsSync(cli) ? { cli } : {}),
           },
@@ -51,6 +58,15 @@ export default defineConfig({
     client: {
       build: {
         lib: { entry: { web: "src/web.ts" }, formats: ["es"] },
+        outDir: "dist",
+        emptyOutDir: false,
+        rolldownOptions: { external, output: files },
+      },
+    },
+    worker: {
+      consumer: "client",
+      build: {
+        lib: { entry: { "web-worker": "src/worker/entry-web.ts" }, formats: ["es"] },
         outDir: "dist",
         emptyOutDir: false,
         rolldownOptions: { external, output: files },

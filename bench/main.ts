@@ -8,6 +8,7 @@ import { explorationCommand } from "./exploration.ts";
 import { gradientsCommand } from "./gradients.ts";
 import { type Figure, holds, printFigure } from "./report.ts";
 import { trainerCommand } from "./trainer.ts";
+import { workerCommand } from "./worker.ts";
 
 /** Runs a bench: prints each figure as it comes, and writes all of them to `json` if asked. */
 export async function report(
@@ -32,5 +33,6 @@ await new Command("bench")
   .addCommand(explorationCommand(report))
   .addCommand(gradientsCommand())
   .addCommand(trainerCommand(report))
+  .addCommand(workerCommand(report))
   .addCommand(benchIlfCommand())
   .parseAsync();

@@ -32,6 +32,7 @@ export { type UNetSpatioTemporalConfig, unetSpatioTemporal } from "./models/unet
 export { type Animation, type AnimationFormat, animationFormat, toFrames } from "./pipelines/animation.ts";
 export {
   type ClassToImage,
+  type ClassToImageInWorker,
   type ClassToImageOptions,
   ClassToImagePipeline,
   type ClassToImageResult,
@@ -43,6 +44,7 @@ export type {
 export type { DecodeOptions } from "./pipelines/decode-video.ts";
 export {
   type ImageToVideo,
+  type ImageToVideoInWorker,
   type ImageToVideoOptions,
   ImageToVideoPipeline,
   type ImageToVideoResult,
@@ -62,6 +64,7 @@ export {
 export {
   type SampleLatentsOptions,
   type TextToImage,
+  type TextToImageInWorker,
   type TextToImageOptions,
   TextToImagePipeline,
   type TextToImageResult,
@@ -69,6 +72,7 @@ export {
 export {
   type SampleVideoOptions,
   type TextToVideo,
+  type TextToVideoInWorker,
   type TextToVideoOptions,
   TextToVideoPipeline,
   type TextToVideoResult,

@@ -14,6 +14,7 @@ import type { Denoiser } from "../sampling/denoiser.ts";
 import { EVERY_STEP, type GuidanceInterval, guidanceIntervalCheck, guidedDenoise } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
 import { type FloatTensor, int64Tensor } from "../tensor.ts";
+import { openInWorker } from "../worker/client.ts";
 import {
   type Acceleration,
   type AccelerationReport,
@@ -25,12 +26,13 @@ import { callable } from "./callable.ts";
 import {
   Component,
   forNetworks,
+  type InWorker,
   type LoadingOptions,
-  loadingOptions,
   openPipeline,
   ownGuidanceInterval,
   type PipelineOptions,
   pipelineOptions,
+  readLoadingOptions,
 } from "./components.ts";
 import { decodeLatents } from "./decode.ts";
 import { type FeedbackComponent, openFeedback } from "./feedback.ts";
@@ -84,6 +86,13 @@ export interface SampleClassLatentsOptions extends Solver {
   onStep?: (step: SamplerStep) => void | Promise<void>;
 }
 
+/** With `worker`: what of a pipeline is not in the worker's memory. Every ClassToImage is one too. */
+export type ClassToImageInWorker = Pick<
+  ClassToImagePipeline,
+  "name" | "guidanceInterval" | "schedulerConfig" | "labels" | "generate" | "release"
+> &
+  ((input: readonly number[], options?: ClassToImageOptions) => Promise<ClassToImageResult>);
+
 /** `const { images } = await pipe([207])` is short for `pipe.generate([207])`. */
 export type ClassToImage = ClassToImagePipeline &
   ((classes: readonly number[], options?: ClassToImageOptions) => Promise<ClassToImageResult>);
@@ -122,8 +131,15 @@ export class ClassToImagePipeline {
   }
 
   /** `model`: a folder in diffusers' layout, or a Hub id. */
-  static async fromPretrained(model: string, given: LoadingOptions = {}): Promise<ClassToImage> {
-    const options = readOptions(given, loadingOptions, { of: "ClassToImagePipeline.fromPretrained" });
+  static fromPretrained(model: string, options: LoadingOptions & InWorker): Promise<ClassToImageInWorker>;
+  static fromPretrained(model: string, options?: LoadingOptions): Promise<ClassToImage>;
+  static async fromPretrained(
+    model: string,
+    given: LoadingOptions & Partial<InWorker> = {},
+  ): Promise<ClassToImageInWorker> {
+    const pipeline = "ClassToImagePipeline";
+    const { worker, ...options } = readLoadingOptions(given, pipeline);
+    if (worker) return openInWorker({ pipeline, model, worker, loading: options, options: classToImageOptions });
     const folder = await platform.resolveModel(model, options);
     return ClassToImagePipeline.fromFolder(folder, platform.runtime, forNetworks(options));
   }

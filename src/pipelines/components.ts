@@ -3,17 +3,18 @@
 import { type ModelIndex, type RawConfig, readConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { openWeights, type WeightFiles } from "../checkpoints/weights.ts";
-import { flag, text } from "../checks.ts";
+import { flag, isObject, must, text } from "../checks.ts";
 import { ConfigError } from "../errors.ts";
 import { type Architecture, describeModel, type Geometry, type StagedModel } from "../models/architecture.ts";
 import { checkCounts } from "../models/counts.ts";
 import { segmentModel } from "../models/segments.ts";
 import { loadModel, namedWeights, type StagedOptions, StagedSession } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
-import type { OptionTable } from "../options/options.ts";
+import { type OptionTable, readOptions } from "../options/options.ts";
 import { type ResolveOptions, resolveOptions } from "../platform/platform.ts";
 import { type Runtime, type SessionOptions, sessionOptions } from "../runtime/runtime.ts";
 import { checkGuidanceInterval, EVERY_STEP, type GuidanceInterval } from "../sampling/guidance.ts";
+import type { WorkerChoice } from "../worker/client.ts";
 import { compileAll, KeptSessions } from "./kept.ts";
 
 export interface PipelineOptions extends SessionOptions {
@@ -28,6 +29,27 @@ export const pipelineOptions: OptionTable<PipelineOptions> = { ...sessionOptions
 /** What `fromPretrained` takes. */
 export type LoadingOptions = PipelineOptions & ResolveOptions;
 export const loadingOptions: OptionTable<LoadingOptions> = { ...pipelineOptions, ...resolveOptions };
+
+export interface InWorker {
+  /**
+   * Run the pipeline in a worker (Node: a worker thread), so that this thread stays free: true for one of halfstep's own, or a
+   * worker that imports "halfstep/worker".
+   */
+  worker: WorkerChoice;
+}
+
+/** Options of `fromPretrained`, checked; `more` are those that one pipeline has beside the others'. */
+export function readLoadingOptions<Options extends LoadingOptions = LoadingOptions>(
+  given: unknown,
+  pipeline: string,
+  more = {} as OptionTable<Omit<Options, keyof LoadingOptions>>,
+): Options & { worker?: WorkerChoice } {
+  const worker = must("true or a Worker", (value) => typeof value === "boolean" || isObject(value));
+  const table = { ...loadingOptions, ...more, worker } as unknown as OptionTable<Options & { worker?: WorkerChoice }>;
+  const options = readOptions(given, table, { of: `${pipeline}.fromPretrained` });
+  if ((options.worker as unknown) === false) delete options.worker;
+  return options;
+}
 
 /** What of `options` is for the networks, once the model's folder is found. */
 export function forNetworks<O extends LoadingOptions>(options: O): Omit<O, Exclude<keyof ResolveOptions, "variant">> {

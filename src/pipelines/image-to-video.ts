@@ -20,16 +20,18 @@ import { guideFrames, joinChannels, repeatRow, rows, stack } from "../sampling/g
 import { TorchGenerator } from "../sampling/noise.ts";
 import { checkFinite, type SamplerStep, sample } from "../sampling/sampler.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { openInWorker } from "../worker/client.ts";
 import { type Animation, toFrames } from "./animation.ts";
 import { callable } from "./callable.ts";
 import {
   Component,
   forNetworks,
+  type InWorker,
   type LoadingOptions,
-  loadingOptions,
   openPipeline,
   type PipelineOptions,
   pipelineOptions,
+  readLoadingOptions,
 } from "./components.ts";
 import { type DecodeOptions, decodeFrames } from "./decode-video.ts";
 import { ImageEncoder } from "./image-encoder.ts";
@@ -129,6 +131,13 @@ export interface SampleImageVideoOptions extends Solver {
   onStep?: (step: SamplerStep) => void | Promise<void>;
 }
 
+/** With `worker`: what of a pipeline is not in the worker's memory. Every ImageToVideo is one too. */
+export type ImageToVideoInWorker = Pick<
+  ImageToVideoPipeline,
+  "name" | "className" | "schedulerConfig" | "generate" | "release"
+> &
+  ((input: Picture, options?: ImageToVideoOptions) => Promise<ImageToVideoResult>);
+
 /** `const { videos } = await pipe(picture)` is short for `pipe.generate(picture)`. */
 export type ImageToVideo = ImageToVideoPipeline &
   ((picture: Picture, options?: ImageToVideoOptions) => Promise<ImageToVideoResult>);
@@ -168,8 +177,15 @@ export class ImageToVideoPipeline {
   }
 
   /** `model`: a folder in diffusers' layout, or a Hub id. */
-  static async fromPretrained(model: string, given: LoadingOptions = {}): Promise<ImageToVideo> {
-    const options = readOptions(given, loadingOptions, { of: "ImageToVideoPipeline.fromPretrained" });
+  static fromPretrained(model: string, options: LoadingOptions & InWorker): Promise<ImageToVideoInWorker>;
+  static fromPretrained(model: string, options?: LoadingOptions): Promise<ImageToVideo>;
+  static async fromPretrained(
+    model: string,
+    given: LoadingOptions & Partial<InWorker> = {},
+  ): Promise<ImageToVideoInWorker> {
+    const pipeline = "ImageToVideoPipeline";
+    const { worker, ...options } = readLoadingOptions(given, pipeline);
+    if (worker) return openInWorker({ pipeline, model, worker, loading: options, options: imageToVideoOptions });
     const folder = await platform.resolveModel(model, options);
     return ImageToVideoPipeline.fromFolder(folder, platform.runtime, forNetworks(options));
   }

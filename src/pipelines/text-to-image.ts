@@ -24,6 +24,7 @@ import {
 } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { openInWorker } from "../worker/client.ts";
 import {
   type Acceleration,
   type AccelerationReport,
@@ -35,13 +36,14 @@ import { callable } from "./callable.ts";
 import {
   Component,
   forNetworks,
+  type InWorker,
   type LoadingOptions,
-  loadingOptions,
   openPipeline,
   ownGuidance,
   ownGuidanceInterval,
   type PipelineOptions,
   pipelineOptions,
+  readLoadingOptions,
 } from "./components.ts";
 import { decodeLatents } from "./decode.ts";
 import { type FeedbackComponent, openFeedback } from "./feedback.ts";
@@ -126,6 +128,13 @@ export interface SampleLatentsOptions extends Solver {
   onStep?: (step: SamplerStep) => void | Promise<void>;
 }
 
+/** With `worker`: what of a pipeline is not in the worker's memory. Every TextToImage is one too. */
+export type TextToImageInWorker = Pick<
+  TextToImagePipeline,
+  "name" | "className" | "guidanceScale" | "guidanceInterval" | "schedulerConfig" | "generate" | "release"
+> &
+  ((input: string | readonly string[], options?: TextToImageOptions) => Promise<TextToImageResult>);
+
 /** `const { images } = await pipe("a cat")` is short for `pipe.generate("a cat")`. */
 export type TextToImage = TextToImagePipeline &
   ((prompt: string | readonly string[], options?: TextToImageOptions) => Promise<TextToImageResult>);
@@ -167,8 +176,15 @@ export class TextToImagePipeline {
   }
 
   /** `model`: the name of an embedded model ("fluent-emoji"), a folder in diffusers' layout, or a Hub id. */
-  static async fromPretrained(model: string, given: LoadingOptions = {}): Promise<TextToImage> {
-    const options = readOptions(given, loadingOptions, { of: "TextToImagePipeline.fromPretrained" });
+  static fromPretrained(model: string, options: LoadingOptions & InWorker): Promise<TextToImageInWorker>;
+  static fromPretrained(model: string, options?: LoadingOptions): Promise<TextToImage>;
+  static async fromPretrained(
+    model: string,
+    given: LoadingOptions & Partial<InWorker> = {},
+  ): Promise<TextToImageInWorker> {
+    const pipeline = "TextToImagePipeline";
+    const { worker, ...options } = readLoadingOptions(given, pipeline);
+    if (worker) return openInWorker({ pipeline, model, worker, loading: options, options: textToImageOptions });
     const folder = await platform.resolveModel(model, options);
     return TextToImagePipeline.fromFolder(folder, platform.runtime, forNetworks(options));
   }

@@ -16,16 +16,18 @@ import type { Denoiser } from "../sampling/denoiser.ts";
 import { guideHalves, pickRows, stack } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { openInWorker } from "../worker/client.ts";
 import { type Animation, toFrames } from "./animation.ts";
 import { callable } from "./callable.ts";
 import {
   Component,
   forNetworks,
-  loadingOptions,
+  type InWorker,
   openPipeline,
   ownGuidance,
   type PipelineOptions,
   pipelineOptions,
+  readLoadingOptions,
 } from "./components.ts";
 import { type DecodeOptions, decodeFrames, exchangeFrames } from "./decode-video.ts";
 import { openPromptEncoder, type PromptEncoder } from "./prompt-encoder.ts";
@@ -119,6 +121,15 @@ export interface SampleVideoOptions extends Solver {
   onStep?: (step: SamplerStep) => void | Promise<void>;
 }
 
+export type TextToVideoLoading = TextToVideoSource<string> & ResolveOptions;
+
+/** With `worker`: what of a pipeline is not in the worker's memory. Every TextToVideo is one too. */
+export type TextToVideoInWorker = Pick<
+  TextToVideoPipeline,
+  "name" | "className" | "guidanceScale" | "schedulerConfig" | "generate" | "release"
+> &
+  ((input: string | readonly string[], options?: TextToVideoOptions) => Promise<TextToVideoResult>);
+
 /** `const { videos } = await pipe("a party popper")` is short for `pipe.generate("a party popper")`. */
 export type TextToVideo = TextToVideoPipeline &
   ((prompt: string | readonly string[], options?: TextToVideoOptions) => Promise<TextToVideoResult>);
@@ -164,15 +175,26 @@ export class TextToVideoPipeline {
   }
 
   /** `model`, and `motionAdapter`: the name of an embedded model, a folder in diffusers' layout, or a Hub id. */
+  static fromPretrained(model: string, options: TextToVideoLoading & InWorker): Promise<TextToVideoInWorker>;
+  static fromPretrained(model: string, options?: TextToVideoLoading): Promise<TextToVideo>;
   static async fromPretrained(
     model: string,
-    given: TextToVideoSource<string> & ResolveOptions = {},
-  ): Promise<TextToVideo> {
-    const { motionAdapter, ...options } = readOptions<TextToVideoSource<string> & ResolveOptions>(
-      given,
-      { ...loadingOptions, motionAdapter: text },
-      { of: "TextToVideoPipeline.fromPretrained" },
-    );
+    given: TextToVideoLoading & Partial<InWorker> = {},
+  ): Promise<TextToVideoInWorker> {
+    const pipeline = "TextToVideoPipeline";
+    const { worker, ...loading } = readLoadingOptions<TextToVideoLoading>(given, pipeline, { motionAdapter: text });
+    if (worker) {
+      const own = loading.motionAdapter;
+      const adapter = own === undefined ? {} : { motionAdapter: platform.modelAddress(own) };
+      return openInWorker({
+        pipeline,
+        model,
+        worker,
+        loading: { ...loading, ...adapter },
+        options: textToVideoOptions,
+      });
+    }
+    const { motionAdapter, ...options } = loading;
     const folder = await platform.resolveModel(model, options);
     // They are of `model`; an adapter need not have them.
     const { revision: _, variant: __, ...forAdapter } = options;

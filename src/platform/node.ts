@@ -44,6 +44,9 @@ function hubOptions({ revision, variant, signal, onNotice }: ResolveOptions): Hu
 export const platform: Platform = {
   runtime: nodeRuntime,
   callScope: () => callScope(new AsyncLocalStorage<Running>()),
+  settings: () => null,
+  applySettings: () => undefined,
+  modelAddress: (name) => name,
   savePicture,
   encodeBlob,
   resolveModel,

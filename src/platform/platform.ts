@@ -34,6 +34,11 @@ export interface Platform {
   savePicture(picture: Picture, path: string, options: SavePictureOptions): Promise<string>;
   /** `quality` from 0 to 1, where it can be chosen. */
   encodeBlob(picture: RawImage, type: PictureType, quality: number): Promise<Blob>;
+  /** What `applySettings` of the same platform takes in a worker: settings that hold for a whole page or process. */
+  settings(): unknown;
+  applySettings(settings: unknown): void;
+  /** A model's name as a worker understands it, which sees addresses from where its own file is. */
+  modelAddress(name: string): string;
   /** The folder of a model: the name of an embedded one, a folder (Node) or an address (browser), or a Hub id. */
   resolveModel(name: string, options?: ResolveOptions): Promise<Folder>;
 }

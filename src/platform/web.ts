@@ -1,9 +1,11 @@
 import { HttpFolder } from "../checkpoints/web.ts";
 import { ArgumentError, StateError } from "../errors.ts";
-import { webRuntime } from "../runtime/web.ts";
+import { configureWebRuntime, currentWebSettings, type WebRuntimeSettings, webRuntime } from "../runtime/web.ts";
 import { callScope, Synchronous } from "./call-scope.ts";
 import type { Platform, ResolveOptions } from "./platform.ts";
 
+/** "owner/name" */
+const hubId = /^\w[\w.-]*\/\w[\w.-]*$/;
 const HUB = "https://huggingface.co";
 
 /**
@@ -12,7 +14,7 @@ const HUB = "https://huggingface.co";
  */
 async function resolveModel(name: string, { revision = "main", signal }: ResolveOptions = {}) {
   const options = signal ? { signal } : {};
-  if (/^\w[\w.-]*\/\w[\w.-]*$/.test(name)) {
+  if (hubId.test(name)) {
     return new HttpFolder(`${HUB}/${name}/resolve/${encodeURIComponent(revision)}`, options);
   }
   if (name.includes("/")) return new HttpFolder(name, options);
@@ -26,6 +28,10 @@ async function resolveModel(name: string, { revision = "main", signal }: Resolve
 export const platform: Platform = {
   runtime: webRuntime,
   callScope: () => callScope(new Synchronous()),
+  settings: currentWebSettings,
+  applySettings: (settings) => configureWebRuntime(settings as WebRuntimeSettings),
+  modelAddress: (name) =>
+    name.includes("/") && !hubId.test(name) ? new URL(name, globalThis.location?.href).href : name,
   async savePicture() {
     throw new StateError(
       "A browser has no files to write to. toBlob() gives a file that a link can offer: URL.createObjectURL(blob).",

@@ -32,6 +32,8 @@ export function configureWebRuntime(changes: WebRuntimeSettings): void {
   settings = { ...settings, ...changes };
 }
 
+export const currentWebSettings = (): WebRuntimeSettings => settings;
+
 /** ONNX Runtime reads `threads` once, so the first session's number is every session's. */
 async function load(provider: WebProvider, threads: number | undefined): Promise<Build> {
   const ort = await builds[provider]();

@@ -1,5 +1,5 @@
 /** What the browser test calls: makes a picture and gives back its numbers. */
-import { type FloatTensor, type Provider, TextToImagePipeline, webRuntime } from "../../../src/web.ts";
+import { ArgumentError, type FloatTensor, type Provider, TextToImagePipeline, webRuntime } from "../../../src/web.ts";
 
 export interface Asked {
   model: string;
@@ -16,6 +16,43 @@ export interface Made {
   /** Whether WebAssembly may use threads. */
   isolated: boolean;
   pictures: { latents: number[]; decoded: number[]; pixels: number[]; seconds: number }[];
+}
+
+/** Milliseconds between two timers of the page, at most. */
+function watchLoop(): () => number {
+  let [last, longest] = [performance.now(), 0];
+  const timer = setInterval(() => {
+    const now = performance.now();
+    [last, longest] = [now, Math.max(longest, now - last)];
+  }, 5);
+  return () => {
+    clearInterval(timer);
+    return longest;
+  };
+}
+
+export interface MadeInWorker {
+  pixels: number[];
+  /** Name of the error that a wrong call throws. */
+  error: string;
+  steps: number;
+  longestPause: number;
+  width: number;
+}
+
+/** The same in a worker: the picture drawn on a canvas, and what a wrong call throws. */
+async function makeInWorker({ model, prompt, provider = "wasm", settings }: Asked): Promise<MadeInWorker> {
+  const pipe = await TextToImagePipeline.fromPretrained(model, { provider, worker: true });
+  let steps = 0;
+  const stop = watchLoop();
+  const { images } = await pipe(prompt, { ...settings, onStep: () => void steps++ });
+  const longestPause = stop();
+  const wrong: unknown = await pipe(prompt, { ...settings, width: 17 }).catch((error: unknown) => error);
+  const error = wrong instanceof ArgumentError ? wrong.name : String(wrong);
+  const canvas = images[0]!.toCanvas(document.createElement("canvas"));
+  const { data } = canvas.getContext("2d")!.getImageData(0, 0, canvas.width, canvas.height);
+  await pipe.release();
+  return { pixels: [...data].filter((_, i) => i % 4 < 3), error, steps, longestPause, width: canvas.width };
 }
 
 async function make({ model, prompt, provider = "wasm", threads, sizes, settings }: Asked): Promise<Made> {
@@ -47,6 +84,8 @@ async function make({ model, prompt, provider = "wasm", threads, sizes, settings
 declare global {
   interface Window {
     make: typeof make;
+    makeInWorker: typeof makeInWorker;
   }
 }
 window.make = make;
+window.makeInWorker = makeInWorker;

@@ -1,0 +1,29 @@
+/** For Vite: a page's code starts the worker, and the worker's has no part that does. */
+import { fileURLToPath } from "node:url";
+
+const without = fileURLToPath(new URL("./src/worker/no-worker.ts", import.meta.url));
+
+/** For what bundles `entry-web.ts`. */
+export const inWorker = () => ({
+  name: "halfstep-in-worker",
+  enforce: "pre" as const,
+  resolveId: (id: string) => (id === "#start-worker" ? without : null),
+});
+
+const PLACE = "__HALFSTEP_WORKER__";
+const ENTRY = 'new URL("./entry-web.ts", import.meta.url)';
+
+/**
+ * For the package: the worker's bundle is a file beside the page's, under the words that bundlers look for. Vite's own handling, which
+ * is for whole apps, must not see them: it would write an address from the root of a server.
+ */
+export const besideWorker = () => ({
+  name: "halfstep-beside-worker",
+  enforce: "pre" as const,
+  transform: (code: string, id: string) =>
+    id.endsWith("/worker/start-web.ts") ? { code: code.replace(ENTRY, PLACE), map: null } : null,
+  renderChunk: (code: string) =>
+    code.includes(PLACE)
+      ? { code: code.replace(PLACE, 'new URL("./web-worker.js", import.meta.url)'), map: null }
+      : null,
+});
