@@ -86,7 +86,7 @@ export function requireVariant(asked: string, folders: readonly (readonly string
 function choiceOf(names: readonly WeightName[], variant: string): WeightChoice {
   const candidates = names.filter((name) => name.variant === variant && name.kind !== "shard");
   const rank = ({ stem, kind }: WeightName) => 2 * stems.indexOf(stem) + (kind === "index" ? 1 : 0);
-  const chosen = candidates.reduce((best, other) => (rank(other) < rank(best) ? other : best));
+  const [chosen] = candidates.sort((a, b) => rank(a) - rank(b) || (a.name < b.name ? -1 : 1)) as [WeightName];
   const sharded = chosen.kind === "index";
   const shards = sharded
     ? names.filter(({ kind, stem, variant: of }) => kind === "shard" && stem === chosen.stem && of === variant)
