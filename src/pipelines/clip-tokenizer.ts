@@ -3,10 +3,11 @@
  * encoding of lower-case words whose last piece is marked (Radford et al. 2021, arXiv 2103.00020, section 2.4). Builds the
  * `tokenizer.json` that transformers makes of the two.
  */
-import { Tokenizer } from "@huggingface/tokenizers";
-import { expectObject, type Folder } from "../checkpoints/files.ts";
+import type { Tokenizer } from "@huggingface/tokenizers";
+import type { Folder } from "../checkpoints/files.ts";
 import { CheckpointError } from "../errors.ts";
 import { tokenText } from "./sentencepiece.ts";
+import { checkVocabulary, tokenizerFromJson } from "./tokenizer-json.ts";
 
 /** Whether a folder has the two files. */
 export async function hasMerges(folder: Folder): Promise<boolean> {
@@ -15,13 +16,13 @@ export async function hasMerges(folder: Folder): Promise<boolean> {
 
 /** Throws CheckpointError for files that are not such a vocabulary. */
 export async function clipTokenizer(folder: Folder, config: Readonly<Record<string, unknown>>): Promise<Tokenizer> {
-  const vocab = expectObject(await folder.json("vocab.json"), `${folder.name}/vocab.json`) as Record<string, number>;
+  const vocab = checkVocabulary(await folder.json("vocab.json"), `${folder.name}/vocab.json`);
   const [start, end] = [
     tokenText(config["bos_token"]) ?? "<|startoftext|>",
     tokenText(config["eos_token"]) ?? "<|endoftext|>",
   ];
   for (const token of [start, end]) {
-    if (Number.isInteger(vocab[token])) continue;
+    if (Object.hasOwn(vocab, token)) continue;
     throw new CheckpointError(
       `${folder.name}/vocab.json: has no token "${token}", so it is not CLIP's vocabulary; save the tokenizer with ` +
         "transformers, which writes a tokenizer.json, if it is another's.",
@@ -39,7 +40,7 @@ export async function clipTokenizer(folder: Folder, config: Readonly<Record<stri
     );
   });
   const special = (content: string) => ({ id: vocab[content]!, content, special: true, normalized: false });
-  return new Tokenizer(
+  return tokenizerFromJson(
     {
       added_tokens: [start, end].map(special),
       normalizer: {
@@ -80,6 +81,7 @@ export async function clipTokenizer(folder: Folder, config: Readonly<Record<stri
         fuse_unk: false,
       },
     },
-    { ...config, bos_token: start, eos_token: end, unk_token: end },
+    { ...config, eos_token: end },
+    folder.name,
   );
 }

@@ -14,12 +14,12 @@ export interface NormalizerSpec {
 /** The longest that one match may become. NFKC's longest has 33 bytes; more would let a file make prompts explode. */
 const maxReplacement = 256;
 
+/** Characters of the longest key that is looked for. NFKC's have up to 4; a damaged trie may go round in circles. */
+const maxKey = 32;
+
 const encoder = new TextEncoder();
 
-/**
- * Normalizes as SentencePiece does, table and all. tokenizer.json's "Precompiled" normalizer holds the same table, but
- * `@huggingface/tokenizers` puts the engine's NFKC in its place, which is another Unicode version and other rules.
- */
+/** Normalizes as SentencePiece does: table, spaces and all. */
 export class SentencePieceNormalizer extends Normalizer {
   readonly #spec: NormalizerSpec;
   readonly #charsmap: Charsmap | undefined;
@@ -75,12 +75,12 @@ export class SentencePieceNormalizer extends Normalizer {
 }
 
 /**
- * precompiled_charsmap: the length of a trie in bytes, the trie, and the strings that its values point to, each with a
+ * precompiled_charsmap, the same in spiece.model and in tokenizer.json's "Precompiled" normalizer: the length of a trie in bytes, the trie, and the strings that its values point to, each with a
  * NUL at its end. The trie is a double array over UTF-8 as darts-clone lays it out, 32 bits a unit:
  *
  *     bit 31 and 0-7  label    bit 8  has a value    bit 9  offset counts in 256    bits 10-30  offset
  */
-class Charsmap {
+export class Charsmap {
   readonly #units: DataView;
   readonly #strings: Uint8Array;
   readonly #name: string;
@@ -98,11 +98,23 @@ class Charsmap {
     this.#name = name;
   }
 
+  /** A whole text, the longest key first at every place. */
+  normalize(text: string): string {
+    const chars = Array.from(text);
+    let normalized = "";
+    for (let at = 0; at < chars.length; ) {
+      const [part, length] = this.longest(chars, at) ?? [chars[at]!, 1];
+      normalized += part;
+      at += length;
+    }
+    return normalized;
+  }
+
   /** The longest key that starts at `at`: what it becomes and its length in characters. Undefined if there is none. */
   longest(chars: readonly string[], at: number): [normalized: string, length: number] | undefined {
     let found: [value: number, length: number] | undefined;
     let node = offset(this.#unit(0));
-    for (let i = at; i < chars.length; i++) {
+    for (let i = at; i < Math.min(chars.length, at + maxKey); i++) {
       for (const byte of encoder.encode(chars[i])) {
         node ^= byte;
         const unit = this.#unit(node);

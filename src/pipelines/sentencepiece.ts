@@ -25,6 +25,8 @@ export interface SentencePieceModel {
 /** Published models have at most 5 MB (XLM-R's); a tokenizer takes many times its file's length in memory. */
 const maxBytes = 8 * 2 ** 20;
 const maxExtraIds = 10_000;
+/** Characters of a piece. They are looked for at every place of a text. SentencePiece's own limit is 16 unless one asks for more. */
+const maxPiece = 128;
 
 /**
  * transformers' T5Tokenizer: SentencePiece's unigram model, with the end token after every text, and the extra ids.
@@ -43,7 +45,9 @@ export async function sentencePieceTokenizer(
   const tokenizer = new Tokenizer(tokenizerJson(model, config, source.name), config);
   const userDefined = model.pieces.filter(({ type }) => type === PieceType.userDefined).map(({ piece }) => piece);
   const unigram = tokenizer.model as Unigram;
-  unigram.tokenize = (text) => bestPieces(unigram, text);
+  // SentencePiece's own sums are floats.
+  unigram.fuse_unk = false;
+  unigram.encode = (texts) => texts.flatMap((text) => unigramPieces(unigram, text, Math.fround));
   tokenizer.normalizer = new SentencePieceNormalizer(model.normalizer, userDefined, source.name);
   return tokenizer;
 }
@@ -126,6 +130,7 @@ function checkPieces(pieces: readonly Piece[], name: string): void {
   for (const [id, { piece, score, type }] of pieces.entries()) {
     const where = `${name}: piece ${id} (${quote(piece)})`;
     if (piece === "") throw new CheckpointError(`${where} is empty.`);
+    if (piece.length > maxPiece) throw new CheckpointError(`${where} has more than ${maxPiece} characters.`);
     if (seen.has(piece)) throw new CheckpointError(`${where} is there twice.`);
     if (!Number.isFinite(score)) throw new CheckpointError(`${where} has the score ${score}.`);
     if (type === PieceType.byte || type === PieceType.unused || type < PieceType.normal || type > PieceType.byte) {
@@ -183,16 +188,16 @@ function scored(pieces: readonly Piece[]): [piece: string, score: number][] {
 }
 
 /**
- * The most probable pieces of a normalized text: Model::EncodeOptimized of SentencePiece's unigram_model.cc. The library's
- * own sums are doubles, these are floats as in SentencePiece. It shows where letters repeat: "eee" is "ee" + "e" or
- * "e" + "ee", equally probable, and rounding decides.
+ * The most probable pieces of a normalized text, and what is not known between two of them in one: Model::EncodeOptimized of
+ * SentencePiece's unigram_model.cc. `round`: what sums are
+ * rounded to. It shows where letters repeat: "eee" is "ee" + "e" or "e" + "ee", equally probable, and rounding decides.
  */
-function bestPieces(model: Unigram, text: string): string[] {
+export function unigramPieces(model: Unigram, text: string, round: (sum: number) => number): string[] {
   const chars = Array.from(text);
-  const best = new Float32Array(chars.length + 1);
+  const best = new Float64Array(chars.length + 1);
   const starts = new Int32Array(chars.length + 1).fill(-1);
   const extend = (start: number, end: number, score: number) => {
-    const total = Math.fround(best[start]! + Math.fround(score));
+    const total = round(best[start]! + round(score));
     if (starts[end]! >= 0 && total <= best[end]!) return;
     best[end] = total;
     starts[end] = start;
@@ -207,7 +212,16 @@ function bestPieces(model: Unigram, text: string): string[] {
     if (!known) extend(start, start + 1, model.unk_score);
   }
   const found: string[] = [];
-  for (let end = chars.length; end > 0; end = starts[end]!) found.push(chars.slice(starts[end], end).join(""));
+  let unknown = chars.length; // where the unknown characters end that are before `end`
+  for (let end = chars.length; end > 0; end = starts[end]!) {
+    const piece = chars.slice(starts[end], end).join("");
+    if (model.tokens_to_ids.has(piece)) {
+      if (unknown > end) found.push(chars.slice(end, unknown).join(""));
+      found.push(piece);
+      unknown = starts[end]!;
+    }
+  }
+  if (unknown > 0) found.push(chars.slice(0, unknown).join(""));
   return found.reverse();
 }
 

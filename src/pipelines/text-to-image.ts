@@ -33,6 +33,7 @@ import {
   reportOf,
 } from "./acceleration.ts";
 import { callable } from "./callable.ts";
+import { captionText } from "./caption-text.ts";
 import {
   Component,
   forNetworks,
@@ -281,7 +282,7 @@ export class TextToImagePipeline {
     }
     const length =
       maxSequenceLength ?? Math.min(this.className === "PixArtAlphaPipeline" ? 120 : 300, tokenizer.maxLength);
-    const tokenized = prompts.map((prompt) => tokenizer.encode(prompt, length));
+    const tokenized = prompts.map((prompt) => tokenizer.encode(captionText(prompt), length));
     const warnings = tokenized.flatMap(({ truncated, unknown }) => [
       ...(truncated ? [`The prompt is longer than ${length} tokens; this was left out: "${truncated}".`] : []),
       ...(unknown.length > 0 ? [`Words that the model does not know: ${unknown.join(", ")}.`] : []),

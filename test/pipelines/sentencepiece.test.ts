@@ -62,7 +62,7 @@ describe("PromptTokenizer", () => {
     const prompts = await tokenizer();
     expect(prompts.maxLength).toBe(120);
     const ids = expected["spiece"]!.find(({ text }) => text === "a smiling cat with heart eyes")!.ids;
-    const { ids: padded, mask, truncated, unknown } = prompts.encode(" A smiling cat with HEART eyes ", 40);
+    const { ids: padded, mask, truncated, unknown } = prompts.encode(" a smiling cat with heart eyes ", 40);
     expect(padded).toEqual([...ids, ...new Array<number>(40 - ids.length).fill(0)]);
     expect(mask).toEqual(padded.map((_, i) => (i < ids.length ? 1 : 0)));
     expect([truncated, unknown]).toEqual(["", []]);
