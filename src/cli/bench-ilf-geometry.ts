@@ -14,6 +14,7 @@ import { checkpointWeights, parameterWeights, weightLocations } from "../models/
 import { nodeRuntime } from "../runtime/node.ts";
 import { defaultSchedule, parseSchedule, stretched } from "../sampling/step-policy.ts";
 import { type FloatTensor, floatTensor, sizeOf } from "../tensor.ts";
+import { multiplicationsOf, multiplicationsPerSecond, tellEstimate } from "./estimate.ts";
 import { printResult } from "./json.ts";
 import { median } from "./median.ts";
 import { randomFeeds, randomNetwork } from "./random-network.ts";
@@ -25,6 +26,8 @@ export const geometries = Object.keys(networks);
 
 /** Tokens of a caption that both PixArt models are usually given at most. */
 const TOKENS = 120;
+/** Of the backbone, after where inner steps come back in. */
+const BLOCKS_AFTER = 2;
 /** One picture with guidance. */
 const ROWS = 2;
 
@@ -54,6 +57,10 @@ export async function benchTraining(name: string, { rounds, seed, threads, json 
   const feeds = randomFeeds({ ...model, inputs: { ...reads, features, sample: outputOf(model) } }, seed);
   const { features: targetFeatures, sample: target, ...rest } = feeds as Record<string, FloatTensor>;
   const times: number[] = [];
+  // The last two blocks forth and back, with gradients of states and weights.
+  const share = (4 * (1 + BLOCKS_AFTER)) / model.stages.length;
+  const each = (share * multiplicationsOf(model)) / (await multiplicationsPerSecond(threads));
+  tellEstimate((rounds + 1) * each, `${rounds} updates, and one to warm up`);
   for (let round = -1; round < rounds; round++) {
     const start = performance.now();
     await distillation.step({ feeds: rest, target: target!, targetFeatures: targetFeatures! }, 1e-6);
@@ -82,7 +89,7 @@ async function openNetwork(name: string, seed: number, batch: number, schedule =
   const parsed = architecture.parseConfig(raw);
   const blocks = raw["num_layers"] as number;
   const config: FeedbackConfig = {
-    ...{ feedBlock: blocks - 2, resumeBlock: blocks - 2, ownBlocks: true },
+    ...{ feedBlock: blocks - BLOCKS_AFTER, resumeBlock: blocks - BLOCKS_AFTER, ownBlocks: true },
     ...{ embeddingChange: true, trend: true, mixing: true },
     ...{ schedule: parseSchedule(schedule), backbone: "" },
   };
@@ -118,6 +125,9 @@ export async function benchGeometry(name: string, options: GeometryOptions): Pro
     feedback: async (features) => predictedOf(await feedback.run(features)),
   });
 
+  // The whole network, the same in parts, and an inner step, which is about a tenth of it.
+  const each = (2.1 * multiplicationsOf(model)) / (await multiplicationsPerSecond(threads));
+  tellEstimate((rounds + 1) * each, `${rounds} rounds of each kind of step, and one to warm up`);
   const feeds = randomFeeds(model, seed);
   const times = { whole: [] as number[], full: [] as number[], inner: [] as number[] };
   for (let round = -1; round < rounds; round++) {

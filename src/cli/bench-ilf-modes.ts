@@ -22,7 +22,7 @@ interface Cost {
 }
 
 /** How many steps a threshold leaves out differs from prompt to prompt: by twelve, EasyCache could take 6% longer over all. */
-const PROMPTS = 48;
+export const PROMPTS = 48;
 
 /**
  * ILF, plain caching on its schedule, and the others with what they take set so that a picture takes as long as one with
@@ -31,11 +31,11 @@ const PROMPTS = 48;
 export async function modesAtEqualTime(
   open: OpenPipeline,
   prompts: readonly string[],
-  { steps, guidanceScale, ilf }: { steps: number; guidanceScale: number; ilf: Acceleration },
+  { steps, guidanceScale, ilf, signal }: Settings & { ilf: Acceleration },
   onProgress: (done: number, total: number) => void,
 ): Promise<Mode[]> {
   const some = prompts.filter((_, i) => i % Math.ceil(prompts.length / PROMPTS) === 0).slice(0, PROMPTS);
-  const settings = { steps, guidanceScale };
+  const settings = { steps, guidanceScale, signal };
   const ilfPipe = await open();
   const { milliseconds: budget } = await typical(ilfPipe, some, { ...settings, accelerate: ilf });
   const modes: Mode[] = [
@@ -70,6 +70,7 @@ type Rival = (pipe: TextToImage, prompts: readonly string[], settings: Settings)
 interface Settings {
   readonly steps: number;
   readonly guidanceScale: number;
+  readonly signal: AbortSignal;
 }
 
 const cached =

@@ -6,11 +6,12 @@ import { Judge } from "../metrics/judge.ts";
 import { checkFile, writeWhole } from "../pipelines/output-node.ts";
 import { contactSheet } from "../pipelines/picture.ts";
 import { encodePicture, pictureFormat } from "../pipelines/picture-node.ts";
-import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
+import { type TextToImage, TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import { isList, parseSchedule, type Schedule } from "../sampling/step-policy.ts";
 import { benchGeometry, benchTraining, geometries } from "./bench-ilf-geometry.ts";
-import { type Mode, modesAtEqualTime } from "./bench-ilf-modes.ts";
+import { type Mode, modesAtEqualTime, PROMPTS } from "./bench-ilf-modes.ts";
 import { type Measured, type Row, score } from "./bench-ilf-scores.ts";
+import { tellEstimate } from "./estimate.ts";
 import { printResult } from "./json.ts";
 import { machine, printMachine } from "./machine.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
@@ -26,6 +27,7 @@ import {
   variantOption,
 } from "./options.ts";
 import { interruptible, note, ProgressBar, print } from "./terminal.ts";
+import { timed } from "./turns.ts";
 
 interface Options extends SourceOptions, OutputOptions {
   model: string;
@@ -97,9 +99,10 @@ async function compare(options: Options, signal: AbortSignal): Promise<void> {
   };
   const first = await open();
   const guidanceScale = options.guidance ?? first.guidanceScale;
+  await estimate(first, prompts, { steps, guidanceScale, signal }, also.length);
   await first.release();
   const setting = new ProgressBar("{bar} setting rivals to the time of ILF, {value} of {total}");
-  const modes = await modesAtEqualTime(open, prompts, { steps, guidanceScale, ilf }, (done, total) => {
+  const modes = await modesAtEqualTime(open, prompts, { steps, guidanceScale, ilf, signal }, (done, total) => {
     setting.show(done, total);
   }).finally(() => setting.stop());
 
@@ -136,6 +139,27 @@ async function compare(options: Options, signal: AbortSignal): Promise<void> {
   if (options.sheet) await writeSheet(options.sheet, measured, options.force ?? false);
   if (options.json) await printResult("bench ilf", { model, machine: machine(), steps, seed, samples, rows });
   else await print(table(rows));
+}
+
+/** Pictures that setting the rivals takes, for each prompt that they are set by: the thresholds are found by bisection. */
+const PICTURES_TO_SET = 75;
+/** A mode's pictures take about so much of the time of full steps: most take ILF's, one has 50 steps. */
+const SHARE_OF_FULL = 0.75;
+
+/** Says about how long it all will take, by two pictures. */
+async function estimate(
+  pipe: TextToImage,
+  prompts: readonly string[],
+  settings: { steps: number; guidanceScale: number; signal: AbortSignal },
+  also: number,
+): Promise<void> {
+  const draw = () => timed(() => pipe(prompts[0]!, { ...settings, seed: 0, accelerate: "none" }));
+  // The first picture compiles.
+  await draw();
+  const seconds = (SHARE_OF_FULL * (await draw())) / 1000;
+  const modes = 9 + also;
+  const pictures = PICTURES_TO_SET * Math.min(PROMPTS, prompts.length) + modes * prompts.length;
+  tellEstimate(seconds * pictures, `${prompts.length} pictures in each of ${modes} modes, once the rivals are set`);
 }
 
 function scheduleFor(text: string, steps: number): Schedule {

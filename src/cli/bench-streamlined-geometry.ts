@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { readConfig } from "../checkpoints/diffusers-folder.ts";
 import { openWeights } from "../checkpoints/weights.ts";
-import { buildModel, describeModel } from "../models/architecture.ts";
+import { buildModel, describeModel, type StagedModel } from "../models/architecture.ts";
 import { architectureOf } from "../models/registry.ts";
 import { namedWeights, StagedSession } from "../models/staged.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
@@ -18,6 +18,7 @@ import { OVERHEAD, planFor, WEIGHT_SHARE } from "../streamlined/planner.ts";
 import { StreamlinedSession } from "../streamlined/session.ts";
 import { type FloatTensor, sizeOf } from "../tensor.ts";
 import { compare } from "../verify/compare.ts";
+import { multiplicationsOf, multiplicationsPerSecond, tellEstimate } from "./estimate.ts";
 import { steadyAllocator } from "./memory.ts";
 import { randomFeeds, randomNetwork } from "./random-network.ts";
 import { note, print } from "./terminal.ts";
@@ -85,7 +86,9 @@ export async function benchMemory(geometry: string, options: MemoryBenchOptions)
       const [wanted, there] = [needed, memory].map(describeBytes);
       note(`${ONE_SESSION}: left out, it would take some ${wanted} and this machine has ${there}`);
     }
-    for (const mode of [...(fits ? [ONE_SESSION] : []), ...budgets]) {
+    const modes = [...(fits ? [ONE_SESSION] : []), ...budgets];
+    await estimate(size, modes.length, options);
+    for (const mode of modes) {
       const out = join(folder, "sample");
       const row = await inChild(geometry, mode, out, options);
       if (!row) continue;
@@ -107,12 +110,25 @@ export async function benchMemory(geometry: string, options: MemoryBenchOptions)
  */
 const ARENA = 3.6;
 
-/** About what a call in one session takes. */
-async function oneSessionBytes({ preset, budgets: _, ...given }: Size, seed: number): Promise<number> {
+/** Says about how long all modes will take: a call each, and the making of a process and a session. */
+async function estimate(size: Size, modes: number, { seed, threads }: MemoryBenchOptions): Promise<void> {
+  const call = multiplicationsOf(await modelOf(size, seed)) / (await multiplicationsPerSecond(threads));
+  tellEstimate(modes * (SECONDS_TO_LOAD + call), `${modes} ways of running it, one after the other`);
+}
+
+/** Of a process, of which most goes into the compiling of its sessions. */
+const SECONDS_TO_LOAD = 8;
+
+async function modelOf({ preset, budgets: _, ...given }: Size, seed: number): Promise<StagedModel> {
   const raw = await readConfig(await randomNetwork(preset, seed));
   const architecture = architectureOf(raw);
+  return architecture.model(architecture.parseConfig(raw), { batch: 2, ...given });
+}
+
+/** About what a call in one session takes. */
+async function oneSessionBytes(size: Size, seed: number): Promise<number> {
   const { source, parameters } = costSource();
-  const outputs = buildModel(architecture.model(architecture.parseConfig(raw), { batch: 2, ...given }), source);
+  const outputs = buildModel(await modelOf(size, seed), source);
   const weights = [...parameters.values()].reduce((sum, { shape }) => sum + 4 * sizeOf(shape as number[]), 0);
   return OVERHEAD + WEIGHT_SHARE * weights + ARENA * activationBytes(outputs);
 }

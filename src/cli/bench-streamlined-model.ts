@@ -9,6 +9,7 @@ import type { VideoAccelerate } from "../pipelines/streamlined.ts";
 import { type TextToVideo, TextToVideoPipeline } from "../pipelines/text-to-video.ts";
 import { parseSchedule } from "../sampling/step-policy.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { tellEstimate } from "./estimate.ts";
 import { median } from "./median.ts";
 import { type SourceOptions, sourceOf } from "./options.ts";
 import { ProgressBar } from "./terminal.ts";
@@ -85,6 +86,9 @@ export async function benchModel(options: ModelBenchOptions, signal: AbortSignal
       { mode: fewer, pipe: opened[0] },
       { mode: reuse, pipe: opened[2] },
     ];
+    // Rehash and reuse take about the time of the one that was measured, and so does the mode with fewer steps.
+    const seconds = samples * (first + (contestants.length - 1) * inPart);
+    tellEstimate(seconds, `${samples} videos in each of ${contestants.length} modes`);
     const videos = contestants.map(() => [] as Awaited<ReturnType<typeof made>>[]);
     const bar = new ProgressBar("{bar} {value}/{total} prompts, {eta_formatted} left");
     for (let sample = 0; sample < samples; sample++) {

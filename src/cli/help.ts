@@ -32,6 +32,7 @@ const lines = new Map<string, readonly string[]>([
       'halfstep animate "a cat" --model FOLDER --memory 2.5GB --accelerate rehash',
     ],
   ],
+  ["models remove", ["halfstep models remove PixArt-alpha/PixArt-XL-2-512x512"]],
   ["verify", ["halfstep verify FOLDER", "halfstep verify FOLDER --blocks    # where two implementations part"]],
   ["info", ["halfstep info fluent-emoji", "halfstep info PixArt-alpha/PixArt-XL-2-512x512 --json"]],
   ["models", ["halfstep models", "halfstep models remove owner/name"]],

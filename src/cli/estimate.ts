@@ -1,0 +1,40 @@
+/** About how long a bench will take, said before it begins. */
+import { toOnnx } from "../graph/onnx.ts";
+import { matmul } from "../graph/operators.ts";
+import { constant, input } from "../graph/value.ts";
+import type { StagedModel } from "../models/architecture.ts";
+import { nodeRuntime } from "../runtime/node.ts";
+import { flowOf } from "../streamlined/grouping.ts";
+import { workOf } from "../streamlined/work.ts";
+import { floatTensor } from "../tensor.ts";
+import { median } from "./median.ts";
+import { duration, note } from "./terminal.ts";
+import { timed } from "./turns.ts";
+
+/** Whole networks reach about so much of the speed of a bare product (README, "Fast"). */
+const SHARE = 0.7;
+
+/** One product, of the size of a wide layer's. */
+const [ROWS, INNER, COLUMNS] = [512, 1152, 1152];
+
+/** Multiplications of products that this machine does in a second, in a network. Takes a tenth of a second. */
+export async function multiplicationsPerSecond(threads?: number): Promise<number> {
+  const weights = constant(new Float32Array(INNER * COLUMNS), [INNER, COLUMNS], "float32");
+  const outputs = { y: matmul(input("x", [ROWS, INNER]), weights) };
+  const session = await nodeRuntime.compile(toOnnx(outputs), new Map(), threads ? { threads } : {});
+  try {
+    const feeds = { x: floatTensor([ROWS, INNER]) };
+    await session.run(feeds);
+    const times: number[] = [];
+    for (let i = 0; i < 5; i++) times.push(await timed(() => session.run(feeds)));
+    return (SHARE * ROWS * INNER * COLUMNS * 1000) / median(times);
+  } finally {
+    await session.release();
+  }
+}
+
+/** Multiplications of one call of a network. */
+export const multiplicationsOf = (model: StagedModel): number =>
+  workOf(flowOf(model)).reduce((sum, stage) => sum + stage, 0);
+
+export const tellEstimate = (seconds: number, what: string): void => note(`About ${duration(seconds)}: ${what}.`);
