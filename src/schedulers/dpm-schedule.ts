@@ -75,7 +75,8 @@ export interface DpmSchedule {
 /**
  * Plans the steps. `trained` has the noise level of each training timestep, ascending. Timesteps between two that the
  * model was trained on are rounded with Karras' levels and Lu's (but cut off with a cosine schedule in the multistep
- * class), and cut off with exponential, beta and flow levels, as the reference does. Throws ArgumentError for steps that cannot be planned.
+ * class), and cut off with exponential, beta and flow levels, as the reference does. Throws ArgumentError for steps that
+ * cannot be planned.
  */
 export function planDpm(
   className: string,
@@ -114,7 +115,7 @@ function chosenLevels(
   const total = config.num_train_timesteps;
   const { steps, timesteps } = readPlan(className, plan, ["timesteps"], total);
   const logSigmas = trained.map(Math.log);
-  const fixed = sigmaSpacingOf(config) ?? (["use_lu_lambdas", "use_flow_sigmas"] as const).find((key) => config[key]);
+  const fixed = fixedLevels(config);
   if (timesteps) {
     if (fixed) throw new ArgumentError(`${className}: it does not take timesteps of your own with ${fixed}.`);
     checkDescending(className, "timesteps", timesteps, { least: 0, most: total - 1, whole: true });
@@ -138,15 +139,24 @@ function chosenLevels(
     }
     default: {
       const [first, last] = [trained.at(-1)!, trained[0]!];
-      // Lu et al. 2022, section 4.1: even in lambda = -log(sigma).
-      const lu = () => evenly(logSigmas.at(-1)!, logSigmas[0]!, count).map(Math.exp);
-      const sigmas = respaced(config, first, last, count) ?? lu();
+      const sigmas =
+        fixed === "use_lu_lambdas"
+          ? // Lu et al. 2022, section 4.1: even in lambda = -log(sigma).
+            evenly(logSigmas.at(-1)!, logSigmas[0]!, count).map(Math.exp)
+          : respaced(config, first, last, count)!;
       const rounded = fixed === "use_karras_sigmas" || fixed === "use_lu_lambdas";
       const cut = config.timestep_spacing !== undefined && config.beta_schedule === "squaredcos_cap_v2";
       const round = rounded && !cut ? roundHalfToEven : Math.trunc;
       return { timesteps: sigmas.map((sigma) => round(sigmaToTimestep(sigma, logSigmas))), sigmas };
     }
   }
+}
+
+/** The key that gives the noise levels instead of timesteps; of several the one that the reference obeys. */
+function fixedLevels(config: DpmScheduleConfig) {
+  const spacing = sigmaSpacingOf(config);
+  if (config.use_lu_lambdas && spacing !== "use_karras_sigmas") return "use_lu_lambdas";
+  return spacing ?? (config.use_flow_sigmas ? "use_flow_sigmas" : undefined);
 }
 
 /** Without the noisiest timesteps, whose log signal-to-noise ratio is below `lambda_min_clipped`. */
