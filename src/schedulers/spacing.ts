@@ -46,7 +46,9 @@ export function spacedTimesteps(className: string, steps: number, options: Spaci
   // The reference may take one step more, to timestep -1, where steps * (total / steps) rounds up (61 of 1000 steps).
   const gap = total / steps;
   const count = Math.min(steps, Math.ceil(last / gap));
-  return Array.from({ length: count }, (_, i) => roundHalfToEven(last - i * gap) - 1);
+  // Rounded as numpy's arange rounds: of 777 timesteps every other one is near a half.
+  const step = last - gap - last;
+  return Array.from({ length: count }, (_, i) => roundHalfToEven(last + i * step) - 1);
 }
 
 /** Throws ArgumentError unless `steps` is a whole number from 1 to `total`. */

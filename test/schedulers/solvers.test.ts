@@ -223,6 +223,18 @@ describe("timesteps", () => {
     expect(timesteps.every((t, i) => t >= 0 && t < (timesteps[i - 1] ?? 1000))).toBe(true);
   });
 
+  it("of trailing spacing round as numpy's arange does", () => {
+    // diffusers 0.42.1: DDIMScheduler(num_train_timesteps=777, timestep_spacing="trailing").set_timesteps(18)
+    const scheduler = createScheduler({
+      _class_name: "DDIMScheduler",
+      num_train_timesteps: 777,
+      timestep_spacing: "trailing",
+    });
+    scheduler.setTimesteps(18);
+    expect(scheduler.timesteps.slice(0, 2)).toEqual([776, 733]);
+    expect(scheduler.timesteps[9]).toBe(388);
+  });
+
   it("are refused where there are too few or none", () => {
     const scheduler = createScheduler({ _class_name: "DDIMScheduler", steps_offset: 1 });
     for (const steps of [0, -1, 1.5, 1000, 1001]) expect(() => scheduler.setTimesteps(steps)).toThrow(ArgumentError);
