@@ -25,8 +25,11 @@ export abstract class Folder {
   /** What error messages call it. */
   abstract readonly name: string;
   abstract has(path: string): Promise<boolean>;
-  /** Opens a file. Throws CheckpointError if it is not there or the path leaves the folder. */
-  abstract source(path: string): Promise<ByteSource>;
+  /**
+   * Opens a file. Throws CheckpointError if it is not there or the path leaves the folder. Of a file that is fetched whole no
+   * more than `most` bytes are: whoever knows what to expect says so.
+   */
+  abstract source(path: string, most?: number): Promise<ByteSource>;
   /** Names of what lies directly in this folder, or in the folder `path` of it; undefined where nobody can tell. */
   async list(_path = ""): Promise<string[] | undefined> {
     return undefined;
@@ -39,13 +42,13 @@ export abstract class Folder {
 
   /** A whole file as UTF-8 text. Throws CheckpointError if it is not, or is larger than any such file of a checkpoint. */
   async text(path: string): Promise<string> {
-    return decode(await this.source(path), maxTextBytes);
+    return decode(await this.source(path, maxTextBytes), maxTextBytes);
   }
 
   /** A whole file as JSON, with the infinities that Python writes, within the limits for its name. */
   async json(path: string): Promise<unknown> {
-    const source = await this.source(path);
     const limits = limitsOf(path);
+    const source = await this.source(path, limits.bytes);
     return parseJson(await decode(source, limits.bytes), source.name, limits);
   }
 
@@ -76,8 +79,8 @@ class SubFolder extends Folder {
     return this.parent.has(this.inside(path));
   }
 
-  override async source(path: string): Promise<ByteSource> {
-    return this.parent.source(this.inside(path));
+  override async source(path: string, most?: number): Promise<ByteSource> {
+    return this.parent.source(this.inside(path), most);
   }
 
   override async list(path = ""): Promise<string[] | undefined> {

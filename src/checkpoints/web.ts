@@ -12,6 +12,8 @@ export interface HttpOptions {
    * ones the header is, and each tensor is fetched when it is read.
    */
   firstBytes?: number;
+  /** Bytes of a file that are fetched at most where the server sends it whole; as many as it sends unless given. */
+  most?: number;
 }
 
 /**
@@ -19,12 +21,12 @@ export interface HttpOptions {
  * there is no such file, HubError if the server cannot be reached or answers with something else.
  */
 export async function httpSource(url: string, name: string, options: HttpOptions = {}): Promise<ByteSource> {
-  const { firstBytes = 1 << 24 } = options;
+  const { firstBytes = 1 << 24, most } = options;
   const response = await request(url, name, options, { Range: `bytes=0-${firstBytes - 1}` });
   // No byte satisfies a range of an empty file.
   if (response.status === 416) return memorySource(name, new Uint8Array(0));
   if (isMissing(response)) throw new CheckpointError(`${name}: there is no file at ${url}.`);
-  const start = await body(response, url, name);
+  const start = await body(response, url, name, response.status === 206 ? firstBytes : most);
   if (response.status !== 206) return memorySource(name, start);
   const size = totalOf(response) ?? (await lengthByHead(url, name, options));
   if (start.length !== Math.min(firstBytes, size)) {
@@ -40,7 +42,7 @@ export async function httpSource(url: string, name: string, options: HttpOptions
       if (length === 0) return new Uint8Array(0); // no Range header says that
       if (offset + length <= start.length) return start.subarray(offset, offset + length);
       const part = await request(url, name, options, { Range: `bytes=${offset}-${offset + length - 1}` });
-      const bytes = part.status === 206 ? await body(part, url, name) : new Uint8Array(0);
+      const bytes = part.status === 206 ? await body(part, url, name, length) : new Uint8Array(0);
       if (bytes.length !== length || (totalOf(part) ?? size) !== size) {
         throw new HubError(
           `${name}: ${url} was asked for ${length} of ${size} bytes and sent ${bytes.length} of ` +
@@ -70,8 +72,8 @@ export class HttpFolder extends Folder {
     return !isMissing(await request(this.url(path), path, this.options, {}, "HEAD"));
   }
 
-  override async source(path: string): Promise<ByteSource> {
-    return httpSource(this.url(path), path, this.options);
+  override async source(path: string, most?: number): Promise<ByteSource> {
+    return httpSource(this.url(path), path, { ...this.options, ...(most === undefined ? {} : { most }) });
   }
 
   override beside(name: string): HttpFolder {
@@ -110,11 +112,32 @@ async function request(
   throw new HubError(`${name}: ${url} answered HTTP ${response.status} ${response.statusText}.`);
 }
 
-async function body(response: Response, url: string, name: string): Promise<Uint8Array> {
+/** Throws HubError if more than `most` bytes come, whatever the headers said. */
+async function body(response: Response, url: string, name: string, most?: number): Promise<Uint8Array> {
   try {
-    return new Uint8Array(await response.arrayBuffer());
+    if (most === undefined) return new Uint8Array(await response.arrayBuffer());
+    const announced = Number(response.headers.get("Content-Length") ?? most);
+    let bytes = new Uint8Array(Math.min(most, Number.isSafeInteger(announced) && announced >= 0 ? announced : most));
+    let done = 0;
+    // Not `for await`: Safari's streams cannot be iterated.
+    const reader = response.body?.getReader();
+    for (let read = await reader?.read(); read && !read.done; read = await reader?.read()) {
+      const { value } = read;
+      if (done + value.length > most) {
+        await reader?.cancel();
+        throw new HubError(`${name}: ${url} sends more than the ${most} bytes that were asked for or are the limit.`);
+      }
+      if (done + value.length > bytes.length) {
+        const larger = new Uint8Array(Math.min(most, 2 * (done + value.length))); // compressed: the header is too small
+        larger.set(bytes);
+        bytes = larger;
+      }
+      bytes.set(value, done);
+      done += value.length;
+    }
+    return done === bytes.length ? bytes : bytes.slice(0, done);
   } catch (cause) {
-    if ((cause as Error).name === "AbortError") throw cause;
+    if (cause instanceof HubError || (cause as Error).name === "AbortError") throw cause;
     throw new HubError(`${name}: the connection to ${url} broke off: ${(cause as Error).message}.`, { cause });
   }
 }

@@ -23,7 +23,7 @@ import {
 import { NodeFolder } from "../../src/checkpoints/node.ts";
 import { SafetensorsFile } from "../../src/checkpoints/safetensors.ts";
 import { encodeSafetensors } from "../../src/checkpoints/safetensors-writer.ts";
-import { HttpFolder } from "../../src/checkpoints/web.ts";
+import { HttpFolder, httpSource } from "../../src/checkpoints/web.ts";
 import { chooseWeights } from "../../src/checkpoints/weight-names.ts";
 import { checkVariant, checkWeights, openWeights, WeightFiles } from "../../src/checkpoints/weights.ts";
 import { CheckpointError, HubError } from "../../src/errors.ts";
@@ -445,6 +445,19 @@ describe("HttpFolder", () => {
     await expect(new HttpFolder("http://127.0.0.1:1").has("x")).rejects.toThrow(HubError);
     const aborted = new HttpFolder(base, { signal: AbortSignal.abort(new Error("stop")) });
     await expect(aborted.has("x")).rejects.toThrow("stop");
+  });
+
+  it("reads no more than a file of its kind may have, nor than was asked for, of a server that goes on for ever", async () => {
+    const base = await serve((request, response) => {
+      const ranges = request.url?.includes("ranges");
+      response.writeHead(ranges ? 206 : 200, ranges ? { "Content-Range": "bytes 0-99/100" } : {});
+      const more = () => response.destroyed || response.write("[".repeat(1 << 20), more);
+      more();
+    });
+    const folder = new HttpFolder(`${base}/m`);
+    await expect(folder.json("config.json")).rejects.toThrow(/config.json: .* sends more than the 16777216 bytes/);
+    const source = httpSource(`${base}/ranges`, "x", { firstBytes: 100 });
+    await expect(source).rejects.toThrow(/x: .* sends more than the 100 bytes/);
   });
 
   it("notices a file that changes", async () => {
