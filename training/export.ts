@@ -52,6 +52,7 @@ const index = {
   _class_name: "PixArtSigmaPipeline",
   // Of 2.5 to 7 what `halfstep eval` likes best (docs/training.md).
   _guidance_scale: 3,
+  _max_sequence_length: 24,
   scheduler: ["diffusers", "DPMSolverMultistepScheduler"],
   text_encoder: ["transformers", "T5EncoderModel"],
   tokenizer: ["transformers", "PreTrainedTokenizerFast"],

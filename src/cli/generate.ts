@@ -27,6 +27,8 @@ import { readPrompts } from "./prompts.ts";
 import { interruptible, ProgressBar, showStatus } from "./terminal.ts";
 
 export interface GenerateOptions extends LoadingOptions, SamplerOptions, SizeOptions, OutputOptions {
+  cleanCaption: boolean;
+  resolutionBinning: boolean;
   out: string;
   prompts?: string;
   class?: string[];
@@ -65,6 +67,11 @@ export function generateCommand(): Command {
       'ilf, cache, taylorseer: full steps; "2" every second, "2:3:1" and 3 first and 1 last',
     )
     .option("--threshold <change>", "ilf, first-block, easycache: change that is let pass", numberBetween(0, 1e6))
+    .option("--no-clean-caption", "leave addresses, markup and brackets in the prompt")
+    .option(
+      "--no-resolution-binning",
+      "draw at the size asked for, not at the nearest trained size that is then fitted to it",
+    )
     .optionsGroup("Output:")
     .option(
       "-o, --out <file>",
@@ -121,7 +128,7 @@ async function run({ prompts, options, files, accelerate, signal }: Job): Promis
       const painted = await painter.paint(subject, {
         ...samplerOf({ ...options, steps: options.steps ?? painter.steps, seed }),
         ...defined({ accelerate, width, height }),
-        ...("prompt" in subject ? { negativePrompt: options.negative } : {}),
+        ...("prompt" in subject ? ofPrompt(options) : {}),
         ...{ guidanceScale, guidanceInterval, count, signal },
         onStep: ({ index, steps }) => {
           report.stepped();
@@ -137,6 +144,15 @@ async function run({ prompts, options, files, accelerate, signal }: Job): Promis
     bar.stop();
     await painter.release();
   }
+}
+
+/** Settings that only pictures of prompts have. What is on by itself is left to the model. */
+function ofPrompt({ negative, cleanCaption, resolutionBinning }: GenerateOptions) {
+  return {
+    negativePrompt: negative,
+    ...(cleanCaption ? {} : { cleanCaption }),
+    ...(resolutionBinning ? {} : { useResolutionBinning: false }),
+  };
 }
 
 /** Pixels of what is made together: more would be no faster, and take more memory. */

@@ -7,6 +7,7 @@ import type { CLIPTextConfig } from "../models/clip-text.ts";
 import type { CLIPVisionConfig } from "../models/clip-vision.ts";
 import { networksOf } from "../models/registry.ts";
 import { Component } from "../pipelines/components.ts";
+import { expected } from "../pipelines/expected-class.ts";
 import { type Normalisation, readNormalisation } from "../pipelines/image-encoder.ts";
 import type { Picture } from "../pipelines/picture.ts";
 import { PromptTokenizer } from "../pipelines/prompts.ts";
@@ -60,8 +61,8 @@ export class ClipJudge {
     const file = "preprocessor_config.json";
     const processor = (await folder.has(file)) ? ((await folder.json(file)) as RawConfig) : {};
     return new ClipJudge(
-      await Component.open(folder, () => clip.image, runtime, options),
-      await Component.open(folder, () => clip.text, runtime, options),
+      await Component.open(folder, expected(clip.image), runtime, options),
+      await Component.open(folder, expected(clip.text), runtime, options),
       await PromptTokenizer.open(folder),
       readNormalisation(processor, `${folder.name}/${file}`),
     );

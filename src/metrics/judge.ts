@@ -5,6 +5,7 @@ import { SafetensorsFile } from "../checkpoints/safetensors.ts";
 import { CheckpointError } from "../errors.ts";
 import { type EmojiAlignConfig, emojiAlign } from "../models/emoji-align.ts";
 import { Component, openPipeline } from "../pipelines/components.ts";
+import { expected } from "../pipelines/expected-class.ts";
 import type { Picture } from "../pipelines/picture.ts";
 import { PromptTokenizer } from "../pipelines/prompts.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
@@ -62,7 +63,7 @@ export class Judge {
   static async open(folder: Folder, runtime: Runtime, options: SessionOptions = {}): Promise<Judge> {
     await openPipeline(folder, [judgeClass]);
     const open = (network: "image" | "text") =>
-      Component.open(folder.sub("model"), () => emojiAlign[network], runtime, options);
+      Component.open(folder.sub("model"), expected(emojiAlign[network]), runtime, options);
     return new Judge(
       folder,
       await open("image"),

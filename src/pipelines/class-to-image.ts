@@ -3,11 +3,9 @@ import { platform } from "#platform";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { listOf, whole } from "../checks.ts";
-import { ArgumentError, ConfigError } from "../errors.ts";
-import type { Architecture } from "../models/architecture.ts";
+import { ArgumentError } from "../errors.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
 import { type DiTConfig, dit } from "../models/dit.ts";
-import { architectureOf } from "../models/registry.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
@@ -35,6 +33,7 @@ import {
   readLoadingOptions,
 } from "./components.ts";
 import { decodeLatents } from "./decode.ts";
+import { expected } from "./expected-class.ts";
 import { type FeedbackComponent, openFeedback } from "./feedback.ts";
 import { toPictures } from "./picture.ts";
 import { RawImage } from "./raw-image.ts";
@@ -148,12 +147,12 @@ export class ClassToImagePipeline {
     const options = readOptions(given, pipelineOptions, { of: "ClassToImagePipeline.fromFolder" });
     const index = await openPipeline(folder, ["DiTPipeline"]);
     const labels = index.options["id2label"];
-    const transformer = await Component.open(folder.sub("transformer"), ditOnly, runtime, options);
+    const transformer = await Component.open(folder.sub("transformer"), expected(dit), runtime, options);
     const pipeline = new ClassToImagePipeline({
       name: folder.name,
       transformer,
       feedback: await openFeedback(folder, transformer),
-      vae: await Component.open(folder.sub("vae"), () => autoencoderKL.decoder, runtime, options),
+      vae: await Component.open(folder.sub("vae"), expected(autoencoderKL.decoder), runtime, options),
       schedulerConfig: await readSchedulerConfig(folder, index),
       guidanceInterval: ownGuidanceInterval(folder, index),
       labels: typeof labels === "object" && labels !== null ? (labels as Record<string, string>) : {},
@@ -259,12 +258,4 @@ export class ClassToImagePipeline {
       await Promise.all([this.transformer.release(), this.vae.release(), this.feedback?.release()]);
     });
   }
-}
-
-function ditOnly(raw: RawConfig): Architecture<DiTConfig> {
-  const architecture = architectureOf(raw);
-  if (architecture === dit) return dit;
-  throw new ConfigError(
-    `A class-to-image pipeline needs a ${dit.className}; this one has a ${architecture.className}.`,
-  );
 }

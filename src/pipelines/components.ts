@@ -15,6 +15,8 @@ import { type ResolveOptions, resolveOptions } from "../platform/platform.ts";
 import { type Runtime, type SessionOptions, sessionOptions } from "../runtime/runtime.ts";
 import { checkGuidanceInterval, EVERY_STEP, type GuidanceInterval } from "../sampling/guidance.ts";
 import type { WorkerChoice } from "../worker/client.ts";
+import type { Expected } from "./expected-class.ts";
+import { checkIndex } from "./index-keys.ts";
 import { compileAll, KeptSessions } from "./kept.ts";
 
 export interface PipelineOptions extends SessionOptions {
@@ -90,13 +92,13 @@ export class Component<Config> {
   /** Weights of more than `streamAbove` bytes are read part by part in every run instead of being kept. */
   static async open<Config>(
     folder: Folder,
-    architectureOf: (raw: RawConfig) => Architecture<Config>,
+    expected: Expected<Config>,
     runtime: Runtime,
     { variant, ...options }: PipelineOptions,
     { streamAbove = Number.POSITIVE_INFINITY } = {},
   ): Promise<Component<Config>> {
     const raw = await readConfig(folder);
-    const architecture = architectureOf(raw);
+    const architecture = expected(raw, folder.name);
     const config = architecture.parseConfig(raw);
     const weights = await openWeights(folder, variant);
     const stream = options.stream ?? weights.bytes > streamAbove;
@@ -199,6 +201,7 @@ export async function openPipeline(folder: Folder, supported: readonly string[])
   if (!supported.includes(index.className)) {
     throw new ConfigError(`${folder.name}: it is a ${index.className}; this pipeline runs ${supported.join(", ")}.`);
   }
+  checkIndex(folder, index);
   return index;
 }
 
@@ -207,6 +210,22 @@ export function ownGuidance(folder: Folder, { options }: ModelIndex, usual: numb
   const { _guidance_scale: own = usual } = options;
   if (typeof own === "number") return own;
   throw new ConfigError(`${folder.name}/model_index.json: "_guidance_scale" is not a number.`);
+}
+
+/** Most tokens of a prompt unless a call says otherwise: `_max_sequence_length` of model_index.json, or `usual`. */
+export function ownSequenceLength(folder: Folder, { options }: ModelIndex, usual: number): number {
+  const { _max_sequence_length: own = usual } = options;
+  if (Number.isInteger(own) && (own as number) >= 2 && (own as number) <= 4096) return own as number;
+  throw new ConfigError(
+    `${folder.name}/model_index.json: "_max_sequence_length" is not a whole number from 2 to 4096.`,
+  );
+}
+
+/** A yes or no of model_index.json under a name of our own. */
+export function ownFlag(folder: Folder, { options }: ModelIndex, name: string, usual: boolean): boolean {
+  const own = options[name] ?? usual;
+  if (typeof own === "boolean") return own;
+  throw new ConfigError(`${folder.name}/model_index.json: "${name}" is not true or false.`);
 }
 
 /** In which of the steps there is guidance unless a call says otherwise: `_guidance_interval` of model_index.json, or in all. */

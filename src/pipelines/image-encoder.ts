@@ -6,6 +6,7 @@ import { type CLIPVisionConfig, clipVisionWithProjection } from "../models/clip-
 import type { Runtime } from "../runtime/runtime.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { Component, type PipelineOptions } from "./components.ts";
+import { expected } from "./expected-class.ts";
 import type { Picture } from "./picture.ts";
 import { STREAM_ABOVE } from "./prompt-encoder.ts";
 import { resizeWithAntialiasing } from "./resample.ts";
@@ -41,9 +42,15 @@ export class ImageEncoder {
 
   /** `image_encoder/` and `feature_extractor/` of a pipeline's folder. Throws CheckpointError and ConfigError. */
   static async open(folder: Folder, runtime: Runtime, options: PipelineOptions = {}): Promise<ImageEncoder> {
-    const vision = await Component.open(folder.sub("image_encoder"), () => clipVisionWithProjection, runtime, options, {
-      streamAbove: STREAM_ABOVE,
-    });
+    const vision = await Component.open(
+      folder.sub("image_encoder"),
+      expected(clipVisionWithProjection),
+      runtime,
+      options,
+      {
+        streamAbove: STREAM_ABOVE,
+      },
+    );
     const extractor = folder.sub("feature_extractor");
     const file = "preprocessor_config.json";
     const config = (await extractor.has(file)) ? ((await extractor.json(file)) as RawConfig) : {};

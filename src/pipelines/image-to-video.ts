@@ -8,10 +8,8 @@ import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { callback, number, whole } from "../checks.ts";
 import { ConfigError } from "../errors.ts";
-import type { Architecture } from "../models/architecture.ts";
 import { type AutoencoderKLConfig, spatialFactor } from "../models/autoencoder-kl.ts";
 import { autoencoderKLTemporalDecoder } from "../models/autoencoder-kl-temporal-decoder.ts";
-import { architectureOf } from "../models/registry.ts";
 import { type UNetSpatioTemporalConfig, unetSpatioTemporal } from "../models/unet-spatio-temporal.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
 import type { Runtime } from "../runtime/runtime.ts";
@@ -34,6 +32,7 @@ import {
   readLoadingOptions,
 } from "./components.ts";
 import { type DecodeOptions, decodeFrames } from "./decode-video.ts";
+import { expected } from "./expected-class.ts";
 import { ImageEncoder } from "./image-encoder.ts";
 import { checkPicture, type Picture } from "./picture.ts";
 import { RawImage } from "./raw-image.ts";
@@ -211,11 +210,11 @@ export class ImageToVideoPipeline {
     options: PipelineOptions = {},
   ): Promise<ImageToVideo> {
     const vae = (network: "encoder" | "decoder") =>
-      Component.open(parts.vae, () => autoencoderKLTemporalDecoder[network], runtime, options);
+      Component.open(parts.vae, expected(autoencoderKLTemporalDecoder[network]), runtime, options);
     const pipeline = new ImageToVideoPipeline({
       name,
       className,
-      unet: await Component.open(parts.unet, spatioTemporalOnly, runtime, options),
+      unet: await Component.open(parts.unet, expected(unetSpatioTemporal), runtime, options),
       encoder: await vae("encoder"),
       decoder: await vae("decoder"),
       imageEncoder,
@@ -411,12 +410,4 @@ function toPlanes({ width, height, data }: Picture): FloatTensor {
   const area = width * height;
   const planes = Float32Array.from({ length: 3 * area }, (_, i) => data[3 * (i % area) + Math.floor(i / area)]! / 255);
   return floatTensor([1, 3, height, width], planes);
-}
-
-function spatioTemporalOnly(raw: RawConfig): Architecture<UNetSpatioTemporalConfig> {
-  const architecture = architectureOf(raw);
-  if (architecture === unetSpatioTemporal) return unetSpatioTemporal;
-  throw new ConfigError(
-    `An image-to-video pipeline needs a ${unetSpatioTemporal.className}; this one has a ${architecture.className}.`,
-  );
 }

@@ -1,14 +1,14 @@
 /** The text side of a pipeline's folder, whichever encoder it has: prompts in, states that a UNet attends to out. */
 import { componentFolder, type ModelIndex } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
-import { ConfigError } from "../errors.ts";
+import type { Architecture } from "../models/architecture.ts";
 import type { CLIPTextConfig } from "../models/clip-text.ts";
 import { clipText } from "../models/clip-text.ts";
-import { architectureOf } from "../models/registry.ts";
 import { type T5Config, t5 } from "../models/t5.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { Component, type PipelineOptions } from "./components.ts";
+import { expected } from "./expected-class.ts";
 import { encodeClipPrompts, encodePrompts, PromptTokenizer, type TokenizedPrompt } from "./prompts.ts";
 
 /** Tokens where neither the tokenizer nor the encoder knows a limit. */
@@ -36,13 +36,7 @@ export async function openPromptEncoder(
   const tokenizer = await PromptTokenizer.open(componentFolder(folder, index, "tokenizer"));
   const encoder = await Component.open<unknown>(
     componentFolder(folder, index, "text_encoder"),
-    (raw) => {
-      const architecture = architectureOf(raw);
-      if (architecture === clipText || architecture === t5) return architecture;
-      throw new ConfigError(
-        `${folder.name}/text_encoder: it is a ${architecture.className}; supported are ${clipText.className} and ${t5.className}.`,
-      );
-    },
+    expected<unknown>(clipText as Architecture<unknown>, t5 as Architecture<unknown>),
     runtime,
     options,
     { streamAbove: STREAM_ABOVE },

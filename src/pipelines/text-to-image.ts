@@ -3,14 +3,13 @@
  * prompt embeddings from T5, guidance between the negative prompt and the prompt, a solver, the autoencoder's decoder.
  */
 import { platform } from "#platform";
+import { cleanCaption } from "../captions/clean-caption.ts";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
-import { whole } from "../checks.ts";
+import { flag, whole } from "../checks.ts";
 import { ConfigError } from "../errors.ts";
-import type { Architecture } from "../models/architecture.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
 import { type PixArtConfig, pixart } from "../models/pixart.ts";
-import { architectureOf } from "../models/registry.ts";
 import { type T5Config, t5 } from "../models/t5.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
 import type { Runtime } from "../runtime/runtime.ts";
@@ -40,21 +39,24 @@ import {
   type InWorker,
   type LoadingOptions,
   openPipeline,
+  ownFlag,
   ownGuidance,
   ownGuidanceInterval,
+  ownSequenceLength,
   type PipelineOptions,
   pipelineOptions,
   readLoadingOptions,
 } from "./components.ts";
 import { decodeLatents } from "./decode.ts";
+import { type Expected, expected } from "./expected-class.ts";
 import { type FeedbackComponent, openFeedback } from "./feedback.ts";
 import { toPictures } from "./picture.ts";
+import { pictureSizes, type Sizes, sizeNotes } from "./picture-size.ts";
 import { promptList } from "./prompt-list.ts";
 import { encodePrompts, type PromptEmbeddings, PromptTokenizer, pickPrompts } from "./prompts.ts";
 import { RawImage } from "./raw-image.ts";
+import { resizeAndCrop } from "./resolution-bins.ts";
 import {
-  checkPixels,
-  checkSide,
   countCheck,
   guidanceScaleCheck,
   promptCheck,
@@ -83,8 +85,15 @@ export interface TextToImageOptions extends SamplingOptions {
   /** In pixels; what the model was made for unless given. */
   width?: number;
   height?: number;
-  /** Most tokens of a prompt: 120 for PixArt-alpha and 300 for sigma, or what the tokenizer says if that is less. */
+  /** Most tokens of a prompt: the model's own, or 120 for PixArt-alpha and 300 for sigma. */
   maxSequenceLength?: number;
+  /** Whether prompts are cleaned of addresses, markup, brackets and the like, as diffusers does; the model's own, or true. */
+  cleanCaption?: boolean;
+  /**
+   * Whether to draw at the trained size with the nearest aspect ratio and fit the picture to the size that was asked for, as diffusers
+   * does: true for a model of 256, 512, 1024 or (sigma) 2048 pixels, which have such sizes.
+   */
+  useResolutionBinning?: boolean;
 }
 
 /** More than any checkpoint was trained with. */
@@ -100,6 +109,8 @@ export const textToImageOptions: OptionTable<TextToImageOptions> = {
   width: sideCheck,
   height: sideCheck,
   maxSequenceLength: whole(2, MOST_TOKENS),
+  cleanCaption: flag,
+  useResolutionBinning: flag,
 };
 
 export interface TextToImageResult extends AccelerationReport {
@@ -159,6 +170,10 @@ export class TextToImagePipeline {
   readonly guidanceScale: number;
   /** In which of the steps: `_guidance_interval` of model_index.json, or in all. */
   readonly guidanceInterval: GuidanceInterval;
+  /** Most tokens of a prompt: `_max_sequence_length` of model_index.json, or what diffusers' pipeline has. */
+  readonly maxSequenceLength: number;
+  /** Whether prompts are cleaned: `_clean_caption` of model_index.json, or true. */
+  readonly cleanCaption: boolean;
 
   readonly #turns: Turns;
 
@@ -174,6 +189,8 @@ export class TextToImagePipeline {
     this.schedulerConfig = parts.schedulerConfig;
     this.guidanceScale = parts.guidanceScale;
     this.guidanceInterval = parts.guidanceInterval;
+    this.maxSequenceLength = parts.maxSequenceLength;
+    this.cleanCaption = parts.cleanCaption;
   }
 
   /** `model`: the name of an embedded model ("fluent-emoji"), a folder in diffusers' layout, or a Hub id. */
@@ -195,22 +212,24 @@ export class TextToImagePipeline {
     const options = readOptions(given, pipelineOptions, { of: "TextToImagePipeline.fromFolder" });
     const index = await openPipeline(folder, textToImageClasses);
     const { className, components } = index;
-    const open = <C>(name: string, architecture: (raw: RawConfig) => Architecture<C>, limits = {}) =>
-      Component.open(folder.sub(name), architecture, runtime, options, limits);
-    const transformer = await open("transformer", pixartOnly);
+    const open = <C>(name: string, expected: Expected<C>, limits = {}) =>
+      Component.open(folder.sub(name), expected, runtime, options, limits);
+    const transformer = await open("transformer", expected(pixart));
     const pipeline = new TextToImagePipeline({
       name: folder.name,
       className,
       transformer,
       feedback: await openFeedback(folder, transformer),
-      vae: await open("vae", () => autoencoderKL.decoder),
+      vae: await open("vae", expected(autoencoderKL.decoder)),
       textEncoder: components.has("text_encoder")
-        ? await open("text_encoder", () => t5, { streamAbove: STREAM_ABOVE })
+        ? await open("text_encoder", expected(t5), { streamAbove: STREAM_ABOVE })
         : null,
       tokenizer: components.has("tokenizer") ? await PromptTokenizer.open(folder.sub("tokenizer")) : null,
       schedulerConfig: await readSchedulerConfig(folder, index),
       guidanceScale: ownGuidance(folder, index, 4.5),
       guidanceInterval: ownGuidanceInterval(folder, index),
+      maxSequenceLength: ownSequenceLength(folder, index, className === "PixArtAlphaPipeline" ? 120 : 300),
+      cleanCaption: ownFlag(folder, index, "_clean_caption", true),
     });
     return callable(pipeline, (prompt: string | readonly string[], settings?: TextToImageOptions) =>
       pipeline.generate(prompt, settings),
@@ -234,13 +253,13 @@ export class TextToImagePipeline {
     const list = promptList(prompt, options.negativePrompt ?? "", { count, guided });
     const pictures = list.prompts.length;
     const acceleration = checkAcceleration(options.accelerate, this.feedback);
-    const size = this.#latentSize(pictures, options);
+    const size = this.#sizes(pictures, options);
     const solver = solverOf(this.schedulerConfig, options, 20);
     const seeds = seedsOf(pictures, options);
-    const draw = seededNoise(seeds, [1, this.transformer.config.inChannels, size.height, size.width]);
+    const draw = seededNoise(seeds, [1, this.transformer.config.inChannels, size.latent.height, size.latent.width]);
     const { embeddings, warnings } = await this.embed(list.texts, options);
     const tokens = embeddings.encoderHiddenStates.shape[1]!;
-    const denoiser = await this.openDenoiser({ ...size, tokens }, acceleration);
+    const denoiser = await this.openDenoiser({ ...size.latent, tokens }, acceleration);
     const latents = await this.sampleLatents({
       ...solver,
       denoiser,
@@ -253,9 +272,10 @@ export class TextToImagePipeline {
       ...(signal ? { signal } : {}),
       ...(onStep ? { onStep } : {}),
     });
-    const images = toPictures(await this.decode(latents)).map((picture) => new RawImage(picture));
+    const decoded = resizeAndCrop(await this.decode(latents), size);
+    const images = toPictures(decoded).map((picture) => new RawImage(picture));
     signal?.throwIfAborted();
-    warnings.push(...clippingNotes(this.schedulerConfig, options.scheduler, solver.scheduler));
+    warnings.push(...sizeNotes(size), ...clippingNotes(this.schedulerConfig, options.scheduler, solver.scheduler));
     return { images, seeds, warnings, ...reportOf(acceleration.method, denoiser) };
   }
 
@@ -271,7 +291,11 @@ export class TextToImagePipeline {
   /** Prompts as the text encoder sees them, one row each. */
   async embed(
     prompts: readonly string[],
-    { maxSequenceLength, signal }: Pick<TextToImageOptions, "maxSequenceLength" | "signal"> = {},
+    {
+      maxSequenceLength,
+      cleanCaption: clean = this.cleanCaption,
+      signal,
+    }: Pick<TextToImageOptions, "maxSequenceLength" | "cleanCaption" | "signal"> = {},
   ) {
     this.#turns.checkOpen();
     promptListCheck(prompts, "The prompts");
@@ -280,9 +304,9 @@ export class TextToImagePipeline {
     if (!tokenizer || !textEncoder) {
       throw new ConfigError(`${this.name}: has no text encoder and tokenizer, which turn a prompt into embeddings.`);
     }
-    const length =
-      maxSequenceLength ?? Math.min(this.className === "PixArtAlphaPipeline" ? 120 : 300, tokenizer.maxLength);
-    const tokenized = prompts.map((prompt) => tokenizer.encode(captionText(prompt), length));
+    const length = maxSequenceLength ?? this.maxSequenceLength;
+    const text = clean ? cleanCaption : captionText;
+    const tokenized = prompts.map((prompt) => tokenizer.encode(text(prompt), length));
     const warnings = tokenized.flatMap(({ truncated, unknown }) => [
       ...(truncated ? [`The prompt is longer than ${length} tokens; this was left out: "${truncated}".`] : []),
       ...(unknown.length > 0 ? [`Words that the model does not know: ${unknown.join(", ")}.`] : []),
@@ -335,14 +359,10 @@ export class TextToImagePipeline {
     });
   }
 
-  /** Of the latent, from pixels. */
-  #latentSize(pictures: number, options: TextToImageOptions): { width: number; height: number } {
-    const factor = spatialFactor(this.vae.config);
+  #sizes(pictures: number, options: TextToImageOptions): Sizes {
     const { sampleSize, patchSize } = this.transformer.config;
-    const { width = sampleSize * factor, height = sampleSize * factor } = options;
-    for (const [name, pixels] of Object.entries({ width, height })) checkSide(name, pixels, factor * patchSize);
-    checkPixels(pictures, width, height);
-    return { width: width / factor, height: height / factor };
+    const factor = spatialFactor(this.vae.config);
+    return pictureSizes({ pipeline: this.className, sampleSize, patchSize, factor }, pictures, options);
   }
 }
 
@@ -356,15 +376,9 @@ type PartName =
   | "tokenizer"
   | "schedulerConfig"
   | "guidanceScale"
-  | "guidanceInterval";
-
-function pixartOnly(raw: RawConfig): Architecture<PixArtConfig> {
-  const architecture = architectureOf(raw);
-  if (architecture === pixart) return pixart;
-  throw new ConfigError(
-    `A text-to-image pipeline needs a ${pixart.className}; this one has a ${architecture.className}.`,
-  );
-}
+  | "guidanceInterval"
+  | "maxSequenceLength"
+  | "cleanCaption";
 
 const stackPrompts = (first: PromptEmbeddings, second: PromptEmbeddings): PromptEmbeddings => ({
   encoderHiddenStates: stack(first.encoderHiddenStates, second.encoderHiddenStates),

@@ -30,6 +30,7 @@ import {
   readLoadingOptions,
 } from "./components.ts";
 import { type DecodeOptions, decodeFrames, exchangeFrames } from "./decode-video.ts";
+import { expected } from "./expected-class.ts";
 import { openPromptEncoder, type PromptEncoder } from "./prompt-encoder.ts";
 import { promptList } from "./prompt-list.ts";
 import { RawImage } from "./raw-image.ts";
@@ -217,7 +218,12 @@ export class TextToVideoPipeline {
       name: folder.name,
       className: index.className,
       unet: await openMotionUNet(folder, index, motionAdapter, runtime, options),
-      vae: await Component.open(componentFolder(folder, index, "vae"), () => autoencoderKL.decoder, runtime, options),
+      vae: await Component.open(
+        componentFolder(folder, index, "vae"),
+        expected(autoencoderKL.decoder),
+        runtime,
+        options,
+      ),
       prompts: await openPromptEncoder(folder, index, runtime, options),
       schedulerConfig: forMotion(index.className, await readSchedulerConfig(folder, index)),
       guidanceScale: ownGuidance(folder, index, 7.5),

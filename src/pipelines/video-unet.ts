@@ -8,6 +8,7 @@ import { type UNetMotionConfig, unetMotion } from "../models/unet-motion.ts";
 import { openWithMotionAdapter } from "../models/unet-motion-adapter.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { Component, type PipelineOptions } from "./components.ts";
+import { expected } from "./expected-class.ts";
 
 /**
  * `unet/` as a UNetMotionModel: as it is, or a UNet2DConditionModel with the motion modules of `adapter`, or else of
@@ -25,7 +26,7 @@ export async function openMotionUNet(
   const architecture = architectureOf(await readConfig(unet));
   if (architecture === unetMotion) {
     // Pipelines that diffusers saves have both, the adapter's modules in the UNet.
-    if (!adapter) return Component.open(unet, () => unetMotion, runtime, options);
+    if (!adapter) return Component.open(unet, expected(unetMotion), runtime, options);
     throw new ConfigError(
       `${folder.name}: its UNet has motion modules already; a motion adapter goes with a Stable Diffusion pipeline.`,
     );

@@ -306,7 +306,5 @@ describe("a damaged pipeline", () => {
     await expect(failed).rejects.toThrow(ConfigError);
     await expect(failed).rejects.toThrow("it is a StableDiffusionPipeline");
     await expect(open(await writeTinyPipeline(await temporaryFolder(), "dit"))).rejects.toThrow(ConfigError);
-    const dit = await writeTinyPipeline(await temporaryFolder(), "dit", { className: "PixArtSigmaPipeline" });
-    await expect(open(dit)).rejects.toThrow("needs a PixArtTransformer2DModel");
   });
 });

@@ -138,6 +138,7 @@ export async function writeTinyPipeline(
     ...(kind === "pixart" && {
       text_encoder: ["transformers", "T5EncoderModel"],
       tokenizer: ["transformers", "T5Tokenizer"],
+      _max_sequence_length: tinyTokens,
     }),
     ...(kind === "dit" && { id2label: { 0: "cat, tomcat", 1: "dog", 2: "tiger cat", 3: "dog" } }),
   });

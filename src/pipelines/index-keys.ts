@@ -1,0 +1,56 @@
+/** What may be in a pipeline's model_index.json: a component or option that is not served is refused, not left out. */
+import type { ModelIndex } from "../checkpoints/diffusers-folder.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { ConfigError } from "../errors.ts";
+
+interface IndexKeys {
+  /** Components that are used. */
+  readonly components: readonly string[];
+  /** Components and options that change nothing here: of filters, and of adapters that only some calls use. */
+  readonly harmless: readonly string[];
+}
+
+const pixArt: IndexKeys = {
+  components: ["tokenizer", "text_encoder", "vae", "transformer", "scheduler"],
+  harmless: [],
+};
+const stableDiffusion = ["vae", "text_encoder", "tokenizer", "unet", "scheduler", "motion_adapter"];
+const imageAdapter = ["feature_extractor", "image_encoder"];
+
+/** By pipeline class; a class that is not here is checked by whoever opens it. */
+const keys: ReadonlyMap<string, IndexKeys> = new Map([
+  ["PixArtAlphaPipeline", pixArt],
+  ["PixArtSigmaPipeline", pixArt],
+  ["DiTPipeline", { components: ["vae", "transformer", "scheduler"], harmless: ["id2label"] }],
+  ["AnimateDiffPipeline", { components: stableDiffusion, harmless: imageAdapter }],
+  [
+    "StableDiffusionPipeline",
+    { components: stableDiffusion, harmless: [...imageAdapter, "safety_checker", "requires_safety_checker"] },
+  ],
+  [
+    "StableVideoDiffusionPipeline",
+    { components: ["vae", "image_encoder", "unet", "scheduler", "feature_extractor"], harmless: [] },
+  ],
+]);
+
+/** Throws ConfigError. Options that are null or false, and those with an underscore in front, pass. */
+export function checkIndex(folder: Folder, { className, components, options }: ModelIndex): void {
+  const known = keys.get(className);
+  if (!known) return;
+  const where = `${folder.name}/model_index.json`;
+  const passes = (name: string) => known.harmless.includes(name) || name.startsWith("_");
+  for (const [name, component] of components) {
+    if (known.components.includes(name) || passes(name)) continue;
+    throw new ConfigError(
+      `${where}: has a component "${name.slice(0, 100)}" (${component.className.slice(0, 100)}), which a ${className} does ` +
+        "not have here. Take it out of the file to run without it.",
+    );
+  }
+  for (const [name, value] of Object.entries(options)) {
+    if (value === null || value === false || passes(name)) continue;
+    throw new ConfigError(
+      `${where}: has "${name.slice(0, 100)}", which is not known for a ${className}. If you are sure that the result does not ` +
+        "depend on it, take it out of the file or put an underscore in front.",
+    );
+  }
+}
