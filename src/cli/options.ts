@@ -165,7 +165,7 @@ export const threadsOption = () =>
   new Option("--threads <n>", "CPU threads (all cores)").argParser(countBetween(1, 256));
 
 export const providerOption = () =>
-  new Option("--provider <name>", "where to compute").choices(["cpu", "webgpu", "cuda"]).default("cpu");
+  new Option("--provider <name>", "where to compute").choices(["cpu", "auto", "webgpu", "cuda", "wasm"]).default("cpu");
 
 export const guidanceIntervalOption = () =>
   new Option(

@@ -7,6 +7,7 @@ import { ArgumentError } from "../errors.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
 import { type DiTConfig, dit } from "../models/dit.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
+import { withProvider, workingProvider } from "../runtime/provider.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import { EVERY_STEP, type GuidanceInterval, guidanceIntervalCheck, guidedDenoise } from "../sampling/guidance.ts";
@@ -139,12 +140,16 @@ export class ClassToImagePipeline {
     const pipeline = "ClassToImagePipeline";
     const { worker, ...options } = readLoadingOptions(given, pipeline);
     if (worker) return openInWorker({ pipeline, model, worker, loading: options, options: classToImageOptions });
+    await workingProvider(platform.runtime, options.provider);
     const folder = await platform.resolveModel(model, options);
     return ClassToImagePipeline.fromFolder(folder, platform.runtime, forNetworks(options));
   }
 
   static async fromFolder(folder: Folder, runtime: Runtime, given: PipelineOptions = {}): Promise<ClassToImage> {
-    const options = readOptions(given, pipelineOptions, { of: "ClassToImagePipeline.fromFolder" });
+    const options = await withProvider(
+      readOptions(given, pipelineOptions, { of: "ClassToImagePipeline.fromFolder" }),
+      runtime,
+    );
     const index = await openPipeline(folder, ["DiTPipeline"]);
     const labels = index.options["id2label"];
     const transformer = await Component.open(folder.sub("transformer"), expected(dit), runtime, options);

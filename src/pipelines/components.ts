@@ -121,8 +121,9 @@ export class Component<Config> {
     return this.#options.stream ?? false;
   }
 
-  get provider(): string {
-    return this.#options.provider ?? "cpu";
+  /** Whether the processor computes. */
+  get onProcessor(): boolean {
+    return ["cpu", "wasm", undefined].includes(this.#options.provider);
   }
 
   /** The network as a list of stages, of these sizes. */

@@ -12,6 +12,7 @@ import { type AutoencoderKLConfig, spatialFactor } from "../models/autoencoder-k
 import { autoencoderKLTemporalDecoder } from "../models/autoencoder-kl-temporal-decoder.ts";
 import { type UNetSpatioTemporalConfig, unetSpatioTemporal } from "../models/unet-spatio-temporal.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
+import { withProvider, workingProvider } from "../runtime/provider.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import { guideFrames, joinChannels, repeatRow, rows, stack } from "../sampling/guidance.ts";
@@ -185,13 +186,17 @@ export class ImageToVideoPipeline {
     const pipeline = "ImageToVideoPipeline";
     const { worker, ...options } = readLoadingOptions(given, pipeline);
     if (worker) return openInWorker({ pipeline, model, worker, loading: options, options: imageToVideoOptions });
+    await workingProvider(platform.runtime, options.provider);
     const folder = await platform.resolveModel(model, options);
     return ImageToVideoPipeline.fromFolder(folder, platform.runtime, forNetworks(options));
   }
 
   /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
   static async fromFolder(folder: Folder, runtime: Runtime, given: PipelineOptions = {}): Promise<ImageToVideo> {
-    const options = readOptions(given, pipelineOptions, { of: "ImageToVideoPipeline.fromFolder" });
+    const options = await withProvider(
+      readOptions(given, pipelineOptions, { of: "ImageToVideoPipeline.fromFolder" }),
+      runtime,
+    );
     const index = await openPipeline(folder, [imageToVideoClass]);
     const { className, components } = index;
     const scheduler = await readSchedulerConfig(folder, index);

@@ -168,8 +168,8 @@ export class Streamlined<Config> {
    * BudgetError.
    */
   async openDenoiser(size: NetworkSize, options: StreamlinedOptions = {}): Promise<Denoiser> {
-    const { streams, provider, weights } = this.#component;
-    const large = weights.bytes > this.#large && provider === "cpu" && !streams;
+    const { streams, onProcessor, weights } = this.#component;
+    const large = weights.bytes > this.#large && onProcessor && !streams;
     const whole = large || streams ? null : await this.#rehashing(size, options);
     if (whole) return whole;
     if (isPlanned(options) || large) return withReuse(await this.#planned(size, options), options.accelerate);

@@ -12,6 +12,7 @@ import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../model
 import { type PixArtConfig, pixart } from "../models/pixart.ts";
 import { type T5Config, t5 } from "../models/t5.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
+import { withProvider, workingProvider } from "../runtime/provider.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import {
@@ -203,13 +204,17 @@ export class TextToImagePipeline {
     const pipeline = "TextToImagePipeline";
     const { worker, ...options } = readLoadingOptions(given, pipeline);
     if (worker) return openInWorker({ pipeline, model, worker, loading: options, options: textToImageOptions });
+    await workingProvider(platform.runtime, options.provider);
     const folder = await platform.resolveModel(model, options);
     return TextToImagePipeline.fromFolder(folder, platform.runtime, forNetworks(options));
   }
 
   /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
   static async fromFolder(folder: Folder, runtime: Runtime, given: PipelineOptions = {}): Promise<TextToImage> {
-    const options = readOptions(given, pipelineOptions, { of: "TextToImagePipeline.fromFolder" });
+    const options = await withProvider(
+      readOptions(given, pipelineOptions, { of: "TextToImagePipeline.fromFolder" }),
+      runtime,
+    );
     const index = await openPipeline(folder, textToImageClasses);
     const { className, components } = index;
     const open = <C>(name: string, expected: Expected<C>, limits = {}) =>

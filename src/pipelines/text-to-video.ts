@@ -11,6 +11,7 @@ import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../model
 import { type UNetMotionConfig, unetMotion } from "../models/unet-motion.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
+import { withProvider, workingProvider } from "../runtime/provider.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import { guideHalves, pickRows, stack } from "../sampling/guidance.ts";
@@ -196,6 +197,7 @@ export class TextToVideoPipeline {
       });
     }
     const { motionAdapter, ...options } = loading;
+    await workingProvider(platform.runtime, options.provider);
     const folder = await platform.resolveModel(model, options);
     // They are of `model`; an adapter need not have them.
     const { revision: _, variant: __, ...forAdapter } = options;
@@ -208,11 +210,9 @@ export class TextToVideoPipeline {
 
   /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
   static async fromFolder(folder: Folder, runtime: Runtime, given: TextToVideoSource = {}): Promise<TextToVideo> {
-    const { motionAdapter, ...options } = readOptions<TextToVideoSource>(
-      given,
-      { ...pipelineOptions, motionAdapter: anObject },
-      { of: "TextToVideoPipeline.fromFolder" },
-    );
+    const table = { ...pipelineOptions, motionAdapter: anObject };
+    const read = readOptions<TextToVideoSource>(given, table, { of: "TextToVideoPipeline.fromFolder" });
+    const { motionAdapter, ...options } = await withProvider(read, runtime);
     const index = await openPipeline(folder, textToVideoClasses);
     const pipeline = new TextToVideoPipeline({
       name: folder.name,

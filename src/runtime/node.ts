@@ -5,7 +5,8 @@ import { env as common } from "onnxruntime-common";
 import { ArgumentError, ToolError } from "../errors.ts";
 import type { OnnxModel } from "../graph/onnx.ts";
 import { commonOptions, OrtSession } from "./ort-session.ts";
-import type { Runtime, SessionOptions, WeightLocations } from "./runtime.ts";
+import { plainReason, tryProvider, withProvider } from "./provider.ts";
+import type { ProviderName, Runtime, SessionOptions, WeightLocations } from "./runtime.ts";
 import { disableTelemetry } from "./telemetry-node.ts";
 import { compileInWebAssembly, INSTALL } from "./wasm-node.ts";
 
@@ -55,16 +56,42 @@ async function unchanged(model: OnnxModel, weights: WeightLocations): Promise<vo
   }
 }
 
-async function compileAnywhere(model: OnnxModel, weights: WeightLocations, options: SessionOptions) {
+async function compileAnywhere(model: OnnxModel, weights: WeightLocations, given: SessionOptions) {
+  const options = await withProvider(given, nodeRuntime);
   if (options.provider === "wasm") return compileInWebAssembly(model, weights, options);
   const ort = await load();
   if (!ort) {
-    if ((options.provider ?? "cpu") === "cpu") return compileInWebAssembly(model, weights, options);
+    if (options.provider === "cpu") return compileInWebAssembly(model, weights, options);
     throw new ToolError(
       `provider "${options.provider}" needs onnxruntime-node, which cannot be loaded here: ${INSTALL}`,
     );
   }
   return compileNatively(ort, model, weights, options);
+}
+
+const found = new Map<ProviderName, Promise<string | null>>();
+
+function whyNot(provider: ProviderName): Promise<string | null> {
+  if (provider === "cpu" || provider === "wasm") return Promise.resolve(null);
+  let reason = found.get(provider);
+  if (!reason) {
+    reason = findOut(provider);
+    found.set(provider, reason);
+  }
+  return reason;
+}
+
+async function findOut(provider: ProviderName): Promise<string | null> {
+  const ort = await load();
+  if (!ort) return `it needs onnxruntime-node, which cannot be loaded: ${INSTALL}.`;
+  const error = await tryProvider((model) => compileNatively(ort, model, new Map(), { provider }));
+  if (!error) return null;
+  const advice =
+    provider === "webgpu"
+      ? "WebGPU needs a graphics card and its driver (on Linux that of Vulkan)."
+      : "CUDA needs a card of NVIDIA, CUDA 12 with cuDNN 9, and ONNX Runtime's libraries for it, which the install script of " +
+        "onnxruntime-node downloads (npm rebuild onnxruntime-node --ignore-scripts=false, on Linux x64).";
+  return `${plainReason(error)}. ${advice}`;
 }
 
 async function compileNatively(ort: Native, model: OnnxModel, weights: WeightLocations, options: SessionOptions) {
@@ -117,6 +144,10 @@ export const nodeRuntime: Runtime = {
     return inWebAssembly ? "onnxruntime-web" : "onnxruntime-node";
   },
   version: common.versions.common,
+  where: "in Node",
+  providers: ["cpu", "webgpu", "cuda", "wasm"],
+  usual: "cpu",
+  whyNot,
   compile,
   peakMemory,
   residentMemory: () => process.memoryUsage.rss(),

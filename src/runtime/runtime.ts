@@ -4,11 +4,13 @@ import type { OnnxModel } from "../graph/onnx.ts";
 import type { OptionTable } from "../options/options.ts";
 import type { Tensor } from "../tensor.ts";
 
-export const providers = ["cpu", "cuda", "webgpu", "wasm"] as const;
+export const providers = ["auto", "cpu", "cuda", "webgpu", "wasm"] as const;
+/** "auto" is WebGPU where it works, and else the processor. */
 export type Provider = (typeof providers)[number];
+export type ProviderName = Exclude<Provider, "auto">;
 
 export interface SessionOptions {
-  /** Where to compute; "cpu" in Node and "wasm" in a browser unless given. */
+  /** Where to compute; "cpu" in Node and "auto" in a browser unless given. */
   provider?: Provider;
   /**
    * CPU threads; all cores unless given. In a browser half of them and at most 4, and one on a page that is not
@@ -90,6 +92,14 @@ export interface Session {
 export interface Runtime {
   readonly name: string;
   readonly version: string;
+  /** Where it is, as messages say it: "in a browser". */
+  readonly where: string;
+  /** What it can compute with; first the processor, which always works. */
+  readonly providers: readonly [ProviderName, ...ProviderName[]];
+  /** Unless a caller says otherwise. */
+  readonly usual: Provider;
+  /** Why one of `providers` does not work on this machine, and what to do about it; null if it does. */
+  whyNot(provider: ProviderName): Promise<string | null>;
   compile(model: OnnxModel, weights?: WeightLocations, options?: SessionOptions): Promise<Session>;
   /** Largest resident memory of this process so far, in bytes; null where it cannot be known. */
   peakMemory(): number | null;

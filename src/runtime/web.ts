@@ -3,7 +3,8 @@ import { env as common, type Env } from "onnxruntime-common";
 import { ArgumentError } from "../errors.ts";
 import type { OnnxModel } from "../graph/onnx.ts";
 import { commonOptions, OrtSession } from "./ort-session.ts";
-import type { Runtime, SessionOptions, WeightLocations } from "./runtime.ts";
+import { workingProvider } from "./provider.ts";
+import type { ProviderName, Runtime, SessionOptions, WeightLocations } from "./runtime.ts";
 
 export interface WebRuntimeSettings {
   /**
@@ -65,12 +66,28 @@ function oneAtATime<T>(task: () => Promise<T>): Promise<T> {
   return result;
 }
 
-async function compile(model: OnnxModel, weights: WeightLocations = new Map(), options: SessionOptions = {}) {
-  const { provider = "wasm", profile: _, ...rest } = options;
-  if (provider !== "wasm" && provider !== "webgpu") {
-    throw new ArgumentError(`provider "${provider}" does not exist in a browser; there are "wasm" and "webgpu".`);
+async function compile(model: OnnxModel, weights: WeightLocations = new Map(), given: SessionOptions = {}) {
+  const { profile: _, ...options } = given;
+  const provider = (await workingProvider(webRuntime, options.provider)) as WebProvider;
+  return createWebSession(await build(provider, options.threads), model, weights, { ...options, provider });
+}
+
+let found: Promise<string | null> | undefined;
+
+/** An adapter is looked for before the build with WebGPU, 27 MB, is loaded. */
+async function whyNot(provider: ProviderName): Promise<string | null> {
+  if (provider !== "webgpu") return null;
+  found ??= findOut();
+  return found;
+}
+
+async function findOut(): Promise<string | null> {
+  const { gpu } = (globalThis.navigator ?? {}) as { gpu?: { requestAdapter(): Promise<object | null> } };
+  if (!gpu) {
+    return "this browser has no WebGPU, or the page's address is neither https:// nor localhost.";
   }
-  return createWebSession(await build(provider, options.threads), model, weights, { ...rest, provider });
+  const adapter = await gpu.requestAdapter().catch(() => null);
+  return adapter ? null : "the browser found no adapter, a graphics card that it trusts (chrome://gpu says why).";
 }
 
 /** The part that Node shares (wasm-node.ts), with a build of onnxruntime-web that is loaded and set up. */
@@ -103,6 +120,10 @@ function contents(file: string, weights: WeightLocations): Promise<Uint8Array> {
 export const webRuntime: Runtime = {
   name: "onnxruntime-web",
   version: common.versions.common,
+  where: "in a browser",
+  providers: ["wasm", "webgpu"],
+  usual: "auto",
+  whyNot,
   compile,
   peakMemory: () => null,
   residentMemory: () => null,

@@ -1,0 +1,54 @@
+/** Where to compute: whether a provider works on this machine, found out before any weights are fetched. */
+import { ArgumentError, ToolError } from "../errors.ts";
+import { toOnnx } from "../graph/onnx.ts";
+import { add } from "../graph/operators.ts";
+import { input } from "../graph/value.ts";
+import { floatTensor } from "../tensor.ts";
+import type { Provider, ProviderName, Runtime, Session, SessionOptions } from "./runtime.ts";
+
+/**
+ * The provider itself if it works here; of "auto" WebGPU where that works, and else the processor. Throws ArgumentError for one that this
+ * runtime does not have, ToolError for one that does not work on this machine, with what to do.
+ */
+export async function workingProvider(runtime: Runtime, wanted: Provider = runtime.usual): Promise<ProviderName> {
+  const [plain] = runtime.providers;
+  if (wanted === "auto") return (await runtime.whyNot("webgpu")) === null ? "webgpu" : plain;
+  if (!runtime.providers.includes(wanted)) {
+    throw new ArgumentError(
+      `provider "${wanted}" does not exist ${runtime.where}; there are ${["auto", ...runtime.providers].join(", ")}.`,
+    );
+  }
+  const reason = await runtime.whyNot(wanted);
+  if (reason === null) return wanted;
+  throw new ToolError(`provider "${wanted}" does not work here: ${reason} Or take "auto" or "${plain}".`);
+}
+
+/** Options whose provider works: its name, never "auto". */
+export async function withProvider<O extends SessionOptions>(options: O, runtime: Runtime): Promise<O> {
+  return { ...options, provider: await workingProvider(runtime, options.provider) };
+}
+
+/** What keeps a provider from adding two numbers: what its session threw, null if nothing does. */
+export async function tryProvider(
+  compile: (model: ReturnType<typeof toOnnx>) => Promise<Session>,
+): Promise<Error | null> {
+  try {
+    const x = input("x", [1]);
+    const session = await compile(toOnnx({ y: add(x, x) }));
+    await session.run({ x: floatTensor([1], Float32Array.of(1)) });
+    await session.release();
+    return null;
+  } catch (error) {
+    return error as Error;
+  }
+}
+
+/** The words of an error of ONNX Runtime that are for people: its last line, without the place in its sources. */
+export function plainReason({ message }: Error): string {
+  const last = message
+    .trim()
+    .split("\n")[0]!
+    .split(/was false\. |Exception: /)
+    .at(-1)!;
+  return last.length <= 200 ? last : `${last.slice(0, 200)}...`;
+}
