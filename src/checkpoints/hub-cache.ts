@@ -116,6 +116,11 @@ export class RepositoryCache {
     }
   }
 
+  /** Whether an older version has left contents of this repository, of whatever endpoint. */
+  async hasOlder(): Promise<boolean> {
+    return (await stat(join(this.#before, "blobs")).catch(() => undefined))?.isDirectory() ?? false;
+  }
+
   /** Makes a blob of one that an older version left, if its content is right. */
   async adopt(file: RemoteFile): Promise<boolean> {
     const old = join(this.#before, "blobs", file.oid);

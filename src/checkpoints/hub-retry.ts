@@ -88,7 +88,7 @@ export class Patience {
           failures = (await progress()) > before ? 1 : failures + 1;
           if (failures > retries) throw error;
           this.#tellOnce(error);
-          await sleep(retryDelay * 2 ** (failures - 1), undefined, { signal });
+          await pause(retryDelay * 2 ** (failures - 1), signal);
         }
       }
     }
@@ -102,7 +102,7 @@ export class Patience {
 
   async #turn(signal: AbortSignal | undefined): Promise<void> {
     for (let left = this.#from - Date.now(); left > 0; left = this.#from - Date.now()) {
-      await sleep(left, undefined, { signal });
+      await pause(left, signal);
     }
   }
 
@@ -124,4 +124,12 @@ export class Patience {
       `The Hub asks for fewer requests (HTTP 429); going on in ${Math.ceil(wait / 1000)} seconds.`,
     );
   }
+}
+
+/** Throws the signal's own reason if that ends the pause. */
+async function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+  await sleep(milliseconds, undefined, { signal }).catch((error: unknown) => {
+    signal?.throwIfAborted();
+    throw error;
+  });
 }

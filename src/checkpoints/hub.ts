@@ -134,9 +134,12 @@ class Repository {
     // A commit never changes.
     if (cached && (this.offline || cached.commit === this.revision)) return cached;
     if (this.offline) {
+      const older = (await this.cache.hasOlder())
+        ? " A cache of version 0.1 has files of it, which are taken over online."
+        : "";
       throw new HubError(
         `${this.id}: revision ${this.revision} is not in the cache (${this.cache.path}), and HF_HUB_OFFLINE forbids to ` +
-          "fetch it.",
+          `fetch it.${older}`,
       );
     }
     try {

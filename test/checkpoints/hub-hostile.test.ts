@@ -176,6 +176,13 @@ describe("without network", () => {
     };
     expect((await get()).path).toBe(path);
   });
+
+  it("a pause before the next try ends with the signal's reason", async () => {
+    hub.status = 503;
+    const abort = new AbortController();
+    const onNotice = () => setTimeout(() => abort.abort(new Error("Ctrl-C")), 20);
+    expect((await failure({ signal: abort.signal, onNotice, retryDelay: 60_000 })).message).toBe("Ctrl-C");
+  });
 });
 
 describe("options", () => {
@@ -316,7 +323,8 @@ describe("the cache", () => {
     await writeFile(join(old, hub.oid("config.json")), "[]"); // right in size alone
     await mkdir(join(cacheDir, "hub/owner--model/refs"));
     await writeFile(join(cacheDir, "hub/owner--model/refs/main"), hub.commit);
-    expect((await failure({ offline: true })).message).toMatch(/is not in the cache/); // of which endpoint is not known
+    // Of which endpoint it is is not known
+    expect((await failure({ offline: true })).message).toMatch(/is not in the cache .*version 0.1 has files of it/);
     const folder = await get();
     expect([await folder.text(weights), await folder.text("config.json")]).toEqual(["weights", "{}"]);
     expect([hub.bodies(weights), hub.bodies("config.json")]).toEqual([0, 1]);
