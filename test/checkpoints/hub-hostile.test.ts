@@ -4,11 +4,12 @@ import { createServer, request as httpRequest, type Server } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { downloadModel, type HubOptions } from "../../src/checkpoints/hub.ts";
 import { endpointFolder } from "../../src/checkpoints/hub-cache.ts";
 import { waitAsked } from "../../src/checkpoints/hub-retry.ts";
-import { ArgumentError, HubError } from "../../src/errors.ts";
+import { ArgumentError, HalfstepError, HubError } from "../../src/errors.ts";
 import { FakeHub } from "./hub-server.ts";
 
 const weights = "diffusion_pytorch_model.safetensors";
@@ -153,6 +154,41 @@ describe("the two calls of the API", () => {
     expect((await failure({ files: ["samples/step 100: a cat.txt"] })).message).toMatch(
       /"samples\/step 100: a cat.txt" is needed, but is not a path .* that can be stored/,
     );
+  });
+});
+
+describe("answers that are anything", () => {
+  const odd = fc.oneof(
+    fc.jsonValue(),
+    fc.constantFrom("../x", "/etc/x", "a:b", "config.json", "f".repeat(40), 2, -1, 1e300),
+  );
+  const entry = fc.record(
+    { type: fc.constantFrom("file", "directory", 1), path: odd, size: odd, oid: odd, lfs: odd },
+    { requiredKeys: ["type"] },
+  );
+  const listing = fc.oneof(fc.jsonValue(), fc.array(fc.oneof(entry, odd)));
+  const header = fc.constantFrom(undefined, "", '<x>; rel="next"', "<http://[>; rel=next", "<?a=1>;rel=next", ",;<>");
+
+  it("give a typed error or what is right, and nothing outside the cache", async () => {
+    const commit = fc.oneof(fc.constant({ sha: hub.commit }), fc.record({ sha: odd }), fc.jsonValue());
+    const run = async (revision: unknown, tree: unknown, link: string | undefined, status: number) => {
+      let pages = 0;
+      hub.intercept = (path, _, response) => {
+        const isTree = path.includes("/tree/");
+        if (!path.startsWith("/api/")) return false;
+        hub.json(response, isTree ? status : 200, isTree ? tree : revision, link && pages++ < 3 ? { Link: link } : {});
+        return true;
+      };
+      const error = await get({ retries: 0 }).then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      );
+      if (error !== undefined) expect(error).toBeInstanceOf(HalfstepError);
+      const files = await readdir(cacheDir, { recursive: true });
+      expect(files.filter((name) => /(^|\/)(x|a:b)$/.test(name))).toEqual([]);
+    };
+    const statuses = fc.constantFrom(200, 200, 200, 204, 304, 400, 404, 500);
+    await fc.assert(fc.asyncProperty(commit, listing, header, statuses, run), { numRuns: 150 });
   });
 });
 
