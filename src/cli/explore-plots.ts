@@ -1,6 +1,9 @@
 /** Plots of an experiment: cumulative regret, value per episode, share of baseline play, with intervals over seeds. */
 import { basename, join } from "node:path";
-import { byAlgorithm, type Experiment, type Stretch, type TrialJson } from "../exploration/experiment.ts";
+import type { Experiment } from "../exploration/experiment.ts";
+import { toOwnUnits } from "../exploration/mdp.ts";
+import { byAlgorithm } from "../exploration/summary.ts";
+import type { Stretch, TrialJson } from "../exploration/trial.ts";
 import { writePlot } from "./plot.ts";
 
 interface Point {
@@ -40,13 +43,17 @@ export function sample(
 /** Mean and the middle 90% over seeds, at about 120 episodes. */
 export function curves(
   trials: readonly TrialJson[],
-  { settings, optimalValue }: Experiment,
+  { settings, optimalValue, mdp }: Experiment,
   quantity: Quantity,
 ): Point[] {
   const count = Math.min(120, settings.episodes);
   const episodes = Array.from({ length: count }, (_, i) => Math.round(((i + 1) * settings.episodes) / count));
   return [...byAlgorithm(trials)].flatMap(([algorithm, list]) => {
-    const rows = list.map(({ stretches }) => sample(stretches, episodes, quantity, optimalValue));
+    const own = (value: number) => {
+      if (quantity === "share") return value;
+      return quantity === "value" ? toOwnUnits(mdp, value) : (mdp.units?.scale ?? 1) * value;
+    };
+    const rows = list.map(({ stretches }) => sample(stretches, episodes, quantity, optimalValue).map(own));
     return episodes.map((episode, i): Point => {
       const sorted = rows.map((row) => row[i]!).sort((a, b) => a - b);
       const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))]!;
@@ -78,9 +85,9 @@ export async function writePlots(
       legend: { orient: "top" as const, symbolOpacity: 1 },
     };
     const lines = [
-      { name: "optimum", value: experiment.optimalValue },
-      { name: "baseline", value: experiment.baselineValue },
-      { name: "threshold", value: experiment.problem.threshold },
+      { name: "optimum", value: experiment.own.optimum },
+      { name: "baseline", value: experiment.own.baseline },
+      { name: "threshold", value: experiment.own.threshold },
     ];
     const levels = {
       data: { values: lines },

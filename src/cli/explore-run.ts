@@ -1,30 +1,29 @@
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { access, constants, mkdir, mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
-import { join } from "node:path";
-import { Worker } from "node:worker_threads";
-import { SingleBar } from "cli-progress";
+import { dirname, join, resolve } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { ArgumentError, HalfstepError } from "../errors.ts";
+import { ArgumentError } from "../errors.ts";
 import { type AlgorithmName, algorithmNames } from "../exploration/algorithms.ts";
 import { type Counts, writeCounts } from "../exploration/counts.ts";
 import type { MdpFile } from "../exploration/environments/file.ts";
-import {
-  type AlgorithmSummary,
-  type Experiment,
-  type ExperimentSettings,
-  environment,
-  environmentNames,
-  setUp,
-  summarise,
-  type TrialJson,
-} from "../exploration/experiment.ts";
-import type { Sizes } from "../exploration/mdp.ts";
+import { environment, environmentNames } from "../exploration/environments/named.ts";
+import { type Experiment, type ExperimentSettings, setUp } from "../exploration/experiment.ts";
+import { type Mdp, toOwnUnits } from "../exploration/mdp.ts";
+import { checkObject } from "../exploration/reading.ts";
+import { type AlgorithmSummary, summarise } from "../exploration/summary.ts";
+import type { TrialJson } from "../exploration/trial.ts";
 import { readEpisodes } from "../exploration/vi-lcb.ts";
 import { writePlots } from "./explore-plots.ts";
-import { runTask, type Task } from "./explore-worker.ts";
-import { numberBetween } from "./numbers.ts";
-import { readJson } from "./read-json.ts";
+import { runTasks } from "./explore-tasks.ts";
+import { readTrial } from "./explore-trials.ts";
+import type { Task } from "./explore-worker.ts";
+import { FolderLock } from "./folder-lock.ts";
+import { printResult } from "./json.ts";
+import { countBetween, numberBetween } from "./numbers.ts";
+import { ofFile, readJson } from "./read-json.ts";
+import { interruptible, print, showStatus } from "./terminal.ts";
+import { unfinished, writeWhole } from "./whole-file.ts";
 
 interface RunOptions extends Omit<ExperimentSettings, "env" | "baseline" | "allowUnsafeBaseline" | "offline"> {
   env: string;
@@ -38,16 +37,21 @@ interface RunOptions extends Omit<ExperimentSettings, "env" | "baseline" | "allo
   json?: boolean;
 }
 
-const whole = (least: number) => numberBetween(least, Number.MAX_SAFE_INTEGER, { whole: true });
+/** A batch's episodes are kept until it is full; threads and trials take memory each. */
+const most = { episodes: 100_000_000, seeds: 10_000, batch: 1_000_000, workers: 256 };
 
 export function runCommand(): Command {
   return new Command("run")
     .description("an experiment: algorithms against each other in a known environment")
     .requiredOption("--env <name|file>", `${environmentNames.join(", ")} (options as name:states=4,horizon=8), or JSON`)
     .option("--algorithms <list>", `of ${algorithmNames.join(",")}`, algorithmList, ["stepmix", "epsmix", "bpi-ucbvi"])
-    .requiredOption("--episodes <k>", "episodes of each trial", whole(1))
-    .option("--seeds <n>", "trials of each algorithm, seeds 0 to n-1", whole(1), 10)
-    .option("--threshold <value>", "a number, or a share of the baseline's value", "0.95xBASELINE")
+    .requiredOption("--episodes <k>", "episodes of each trial", countBetween(1, most.episodes))
+    .option("--seeds <n>", "trials of each algorithm, seeds 0 to n-1", countBetween(1, most.seeds), 10)
+    .option(
+      "--threshold <value>",
+      "a return in the environment's own units, or a share of the baseline's above the least",
+      "0.95xBASELINE",
+    )
     .option("--baseline <spec>", "softmax:NUMBER of the optimal action values, uniform, or a JSON file (softmax:5)")
     .addOption(
       new Option(
@@ -65,35 +69,69 @@ export function runCommand(): Command {
       ]),
     )
     .addOption(new Option("--rewards <how>", "rewards").choices(["known", "estimated"]).default("known"))
-    .option("--batch <n>", "episodes under one policy", whole(1), 1)
-    .option("--lp-batch <n>", "the same for the algorithms that solve linear programs", whole(1), 100)
-    .option("--workers <n>", "threads; 0 runs in this one", whole(0), availableParallelism())
+    .option("--batch <n>", "episodes under one policy", countBetween(1, most.batch), 1)
+    .option(
+      "--lp-batch <n>",
+      "the same for the algorithms that solve linear programs",
+      countBetween(1, most.batch),
+      100,
+    )
+    .option(
+      "--workers <n>",
+      "threads; 0 runs in this one",
+      countBetween(0, most.workers),
+      Math.min(most.workers, availableParallelism()),
+    )
     .option("--allow-unsafe-baseline", "go on with a baseline below the threshold")
     .option(
       "--out <folder>",
       "where checkpoints, episodes.jsonl, summary.json and plots go; a killed run goes on there",
     )
-    .option("--json", "print summary.json")
+    .option("--json", "print summary.json, on one line")
     .action(run);
 }
 
 function algorithmList(text: string): AlgorithmName[] {
   const names = text.split(",").map((name) => name.trim());
-  for (const name of names) {
+  for (const [i, name] of names.entries()) {
     if (!algorithmNames.includes(name as AlgorithmName)) {
       throw new InvalidArgumentError(`"${name}" is none of ${algorithmNames.join(", ")}.`);
     }
+    // Two trials of one algorithm and seed would be one file.
+    if (names.indexOf(name) !== i) throw new InvalidArgumentError(`"${name}" is there twice.`);
   }
   return names as AlgorithmName[];
 }
 
-async function run({ algorithms, seeds, workers, out, json, ...options }: RunOptions): Promise<void> {
-  const env = existsSync(options.env) ? ((await readJson(options.env)) as MdpFile) : options.env;
+async function run(options: RunOptions): Promise<void> {
+  if (options.out !== undefined) await checkFolder(options.out);
+  showStatus("setting up the experiment ...");
+  const settings = await settingsOf(options);
+  const experiment = await (existsSync(options.env) ? ofFile(options.env, () => setUp(settings)) : setUp(settings));
+  if (options.out !== undefined) {
+    await mkdir(options.out, { recursive: true });
+    await runIn(options.out, options, experiment);
+    return;
+  }
+  const folder = await mkdtemp(join(tmpdir(), "halfstep-explore-"));
+  try {
+    await runIn(folder, options, experiment);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function settingsOf(options: RunOptions): Promise<ExperimentSettings> {
   const { offline, baseline = "softmax:5" } = options;
-  const settings: ExperimentSettings = {
+  const env = existsSync(options.env) ? ((await readJson(options.env)) as MdpFile) : options.env;
+  const table = existsSync(baseline) ? ((await readJson(baseline)) as number[][][]) : baseline;
+  const named = <T>(work: () => T) => (env === options.env ? work() : ofFile(options.env, work));
+  const data =
+    offline === undefined ? null : writeCounts(await readDataSet(offline, await named(() => environment(env))));
+  return {
     env,
     threshold: options.threshold,
-    baseline: existsSync(baseline) ? ((await readJson(baseline)) as number[][][]) : baseline,
+    baseline: table,
     delta: options.delta,
     bonusScale: options.bonusScale,
     bounds: options.bounds,
@@ -103,32 +141,85 @@ async function run({ algorithms, seeds, workers, out, json, ...options }: RunOpt
     batch: options.batch,
     lpBatch: options.lpBatch,
     allowUnsafeBaseline: options.allowUnsafeBaseline ?? false,
-    offline: offline === undefined ? null : writeCounts(await readDataSet(offline, environment(env))),
+    offline: data,
   };
-  const experiment = setUp(settings);
-  const folder = out ?? (await mkdtemp(join(tmpdir(), "halfstep-explore-")));
-  const trials = join(folder, "trials");
-  await mkdir(trials, { recursive: true });
-  await checkSettings(join(folder, "settings.json"), settings);
+}
 
+/** Before anything is worked out: a folder that is there, or that can be made. */
+async function checkFolder(out: string): Promise<void> {
+  let place = resolve(out);
+  if (out.trim() === "") throw new ArgumentError("--out is empty; it is the folder that results go to.");
+  for (;;) {
+    const found = await stat(place).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") return undefined;
+      throw new ArgumentError(`--out ${out} cannot be a folder: ${error.message}`);
+    });
+    if (found?.isDirectory() === false) throw new ArgumentError(`--out ${out} cannot be a folder: ${place} is a file.`);
+    if (found) break;
+    place = dirname(place);
+  }
+  await access(place, constants.W_OK | constants.X_OK).catch((error: Error) => {
+    throw new ArgumentError(`--out ${out} cannot be written to: ${error.message}`);
+  });
+}
+
+/** The experiment in its folder, which is this process's alone until it ends. */
+async function runIn(folder: string, options: RunOptions, experiment: Experiment): Promise<void> {
+  const lock = await FolderLock.take(folder);
+  try {
+    const trials = join(folder, "trials");
+    await mkdir(trials, { recursive: true });
+    await removeUnfinished(folder, trials);
+    await checkSettings(join(folder, "settings.json"), experiment.settings);
+    const tasks = await tasksOf(trials, options, experiment);
+    const left = options.out === undefined ? "Stopped." : "Stopped; the same command goes on from here.";
+    await interruptible(left, (signal) => runTasks(experiment, lock, tasks, options.workers, signal));
+    const results: TrialJson[] = [];
+    for (const { file, algorithm, seed } of tasks) results.push(await readTrial(file, experiment, algorithm, seed));
+    const summary = summaryOf(options, experiment, results);
+    if (options.out !== undefined) {
+      showStatus("drawing plots ...");
+      await lock.check();
+      await writeWhole(join(folder, "summary.json"), `${JSON.stringify(summary, null, 2)}\n`);
+      await writeWhole(join(folder, "episodes.jsonl"), episodeLines(results, experiment.mdp));
+      await writePlots(results, experiment, folder);
+    }
+    if (options.json) await printResult("explore run", summary);
+    else await print(tableOf(summary.algorithms, experiment));
+  } finally {
+    await lock.release();
+  }
+}
+
+/** What a run that was killed was writing. */
+async function removeUnfinished(...folders: string[]): Promise<void> {
+  for (const folder of folders) {
+    for (const name of await readdir(folder)) {
+      if (name.endsWith(unfinished)) await rm(join(folder, name), { force: true });
+    }
+  }
+}
+
+async function tasksOf(folder: string, { algorithms, seeds }: RunOptions, experiment: Experiment): Promise<Task[]> {
   const tasks: Task[] = [];
   for (let seed = 0; seed < seeds; seed++) {
     for (const algorithm of algorithms) {
-      const file = join(trials, `${algorithm}-${seed}.json`);
-      const saved = existsSync(file) ? checkTrial(await readJson(file), algorithm, seed, file) : undefined;
-      tasks.push({ algorithm, seed, file, ...(saved ? { saved } : {}) });
+      const file = join(folder, `${algorithm}-${seed}.json`);
+      const saved = existsSync(file) ? { saved: await readTrial(file, experiment, algorithm, seed) } : {};
+      tasks.push({ algorithm, seed, file, ...saved });
     }
   }
-  await runTasks(experiment, tasks, workers);
+  return tasks;
+}
 
-  const results: TrialJson[] = [];
-  for (const { file } of tasks) results.push((await readJson(file)) as TrialJson);
-  const { problem, baselineValue, optimalValue } = experiment;
-  const summary = {
-    env: options.env,
-    threshold: problem.threshold,
-    baselineValue,
-    optimalValue,
+/** Values are in the environment's own units. */
+function summaryOf({ env, offline }: RunOptions, experiment: Experiment, results: readonly TrialJson[]) {
+  const { settings, own } = experiment;
+  return {
+    env,
+    threshold: own.threshold,
+    baselineValue: own.baseline,
+    optimalValue: own.optimum,
     delta: settings.delta,
     bonusScale: settings.bonusScale,
     bounds: settings.bounds,
@@ -136,148 +227,69 @@ async function run({ algorithms, seeds, workers, out, json, ...options }: RunOpt
     rewards: settings.rewards,
     batch: settings.batch,
     lpBatch: settings.lpBatch,
-    ...(experiment.vouchedFor === undefined ? {} : { offline, vouchedFor: experiment.vouchedFor }),
+    ...(own.vouchedFor === undefined ? {} : { offline, vouchedFor: own.vouchedFor }),
     algorithms: summarise(results, experiment),
   };
-  if (out) {
-    await writeFile(join(folder, "summary.json"), `${JSON.stringify(summary, null, 2)}\n`);
-    await writeFile(join(folder, "episodes.jsonl"), episodeLines(results));
-    await writePlots(results, experiment, folder);
-  } else await rm(folder, { recursive: true });
-  if (json) console.log(JSON.stringify(summary));
-  else printTable(summary.algorithms, experiment);
 }
 
-async function readDataSet(file: string, sizes: Sizes): Promise<Counts> {
-  let text: string;
-  try {
-    text = await readFile(file, "utf8");
-  } catch (error) {
-    throw new ArgumentError(`${file}: ${(error as Error).message}`);
-  }
-  try {
-    return readEpisodes(text, sizes);
-  } catch (error) {
-    if (error instanceof ArgumentError) throw new ArgumentError(`${file}: ${error.message}`);
-    throw error;
-  }
+async function readDataSet(file: string, mdp: Mdp): Promise<Counts> {
+  const text = await readFile(file, "utf8").catch((error: Error) => {
+    throw new ArgumentError(`${file}: ${error.message}`);
+  });
+  return ofFile(file, () => readEpisodes(text, mdp));
 }
 
 /** One line for consecutive episodes with the same policy value: {algorithm, seed, episode, count, value, kind, baselineShare}. */
-function episodeLines(trials: readonly TrialJson[]): string {
+function episodeLines(trials: readonly TrialJson[], mdp: Mdp): string {
   return trials
     .flatMap(({ algorithm, seed, stretches }) =>
-      stretches.map((stretch) => `${JSON.stringify({ algorithm, seed, ...stretch })}\n`),
+      stretches.map((stretch) => {
+        const own = { ...stretch, value: toOwnUnits(mdp, stretch.value) };
+        return `${JSON.stringify({ algorithm, seed, ...own })}\n`;
+      }),
     )
     .join("");
-}
-
-/** A checkpoint that was damaged or put there from elsewhere. */
-function checkTrial(saved: unknown, algorithm: AlgorithmName, seed: number, file: string): TrialJson {
-  const trial = (saved ?? {}) as Partial<TrialJson>;
-  if (trial.algorithm !== algorithm || trial.seed !== seed || !trial.learner || !Array.isArray(trial.stretches)) {
-    throw new ArgumentError(
-      `${file} is not a checkpoint of ${algorithm} with seed ${seed}: delete it to start that anew.`,
-    );
-  }
-  return trial as TrialJson;
 }
 
 /** A folder belongs to one setting: results of two would be mixed up silently. */
 async function checkSettings(file: string, settings: ExperimentSettings): Promise<void> {
   if (!existsSync(file)) {
-    await writeFile(file, `${JSON.stringify(settings, null, 2)}\n`);
+    await writeWhole(file, `${JSON.stringify(settings, null, 2)}\n`);
     return;
   }
-  const saved = (await readJson(file)) as ExperimentSettings;
+  const saved = checkObject(await readJson(file, { own: true }), file);
   for (const key of Object.keys(settings) as (keyof ExperimentSettings)[]) {
-    const [before, now] = [saved, settings].map((of) => JSON.stringify(of[key] ?? null));
-    if (before !== now) {
-      throw new ArgumentError(
-        `${file} is of a run with ${key} ${before}, not ${now}: choose another --out to start anew.`,
-      );
-    }
+    const [before, now] = [saved[key], settings[key]].map((value) => JSON.stringify(value ?? null));
+    if (before === now) continue;
+    throw new ArgumentError(
+      `${file} is of a run with ${key} ${short(before!)}, not ${short(now!)}: choose another --out to start anew.`,
+    );
   }
 }
 
-async function runTasks(experiment: Experiment, tasks: readonly Task[], workers: number): Promise<void> {
-  const { episodes } = experiment.settings;
-  const progress = tasks.map(({ saved }) => saved?.learner.episodes ?? 0);
-  const bar = new SingleBar({
-    format: "{bar} {percentage}% of episodes, {eta_formatted} left",
-    stream: process.stderr,
-    noTTYOutput: false,
-  });
-  bar.start(tasks.length * episodes, 0);
-  const tick = (i: number, done: number) => {
-    progress[i] = done;
-    bar.update(progress.reduce((a, b) => a + b, 0));
-  };
-  const queue = tasks.flatMap((_, i) => (progress[i]! < episodes ? [i] : []));
-  try {
-    if (workers === 0) {
-      for (const i of queue) await runTask(experiment, tasks[i]!, { tick: (done) => tick(i, done) });
-    } else {
-      const count = Math.min(workers, queue.length);
-      await Promise.all(Array.from({ length: count }, () => work(experiment, tasks, queue, tick)));
-    }
-  } finally {
-    bar.stop();
-  }
-}
+/** Environments and data sets are long. */
+const short = (text: string) => (text.length > 200 ? `${text.slice(0, 200)}...` : text);
 
-/** One thread takes tasks from the queue until it is empty. */
-async function work(
-  { settings }: Experiment,
-  tasks: readonly Task[],
-  queue: number[],
-  tick: (i: number, done: number) => void,
-): Promise<void> {
-  const worker = startWorker({ exploreSettings: settings });
-  try {
-    for (let i = queue.shift(); i !== undefined; i = queue.shift()) {
-      const index = i;
-      await new Promise<void>((resolve, reject) => {
-        worker.removeAllListeners();
-        worker.on("error", reject);
-        worker.on("message", (message: { episodes?: number; done?: boolean; failed?: string }) => {
-          if (message.episodes !== undefined) tick(index, message.episodes);
-          if (message.done) resolve();
-          if (message.failed) reject(new HalfstepError(message.failed));
-        });
-        worker.postMessage(tasks[index]);
-      });
-    }
-  } finally {
-    await worker.terminate();
+function tableOf(rows: readonly AlgorithmSummary[], { problem, own, mdp }: Experiment): string {
+  const { delta, bonusScale, bounds } = problem;
+  const lines = [
+    `threshold ${own.threshold.toFixed(4)}, baseline ${own.baseline.toFixed(4)}, optimum ${own.optimum.toFixed(4)}`,
+  ];
+  const [lowest, highest] = [toOwnUnits(mdp, 0), toOwnUnits(mdp, mdp.horizon)];
+  if (lowest !== 0 || highest !== mdp.horizon) {
+    lines.push(`(of returns from ${lowest} to ${highest}, as the environment has them)`);
   }
-}
-
-/** The built command has a file of its own for threads; from source, a thread first needs TypeScript's loader. */
-function startWorker(workerData: object): Worker {
-  if (!import.meta.url.endsWith(".ts")) {
-    return new Worker(new URL("./explore-worker.js", import.meta.url), { workerData });
+  if (own.vouchedFor !== undefined) {
+    lines.push(`the data vouch for a baseline of at least ${own.vouchedFor.toFixed(4)}`);
   }
-  const file = JSON.stringify(new URL("./explore-worker.ts", import.meta.url).href);
-  const load = `import("tsx/esm/api").then(({ register }) => (register(), import(${file})))`;
-  return new Worker(load, { eval: true, workerData });
-}
-
-function printTable(
-  rows: readonly AlgorithmSummary[],
-  { problem, baselineValue, optimalValue, vouchedFor }: Experiment,
-): void {
-  const { threshold, delta, bonusScale, bounds } = problem;
-  console.log(
-    `threshold ${threshold.toFixed(4)}, baseline ${baselineValue.toFixed(4)}, optimum ${optimalValue.toFixed(4)}`,
+  lines.push(
+    `delta ${delta}, bonus scale ${bonusScale}, bounds ${bounds}\n`,
+    "algorithm              regret (std)  violations (seeds)  first improved  final value  ms/episode",
   );
-  if (vouchedFor !== undefined) console.log(`the data vouch for a baseline of at least ${vouchedFor.toFixed(4)}`);
-  console.log(`delta ${delta}, bonus scale ${bonusScale}, bounds ${bounds}\n`);
-  console.log("algorithm              regret (std)  violations (seeds)  first improved  final value  ms/episode");
   for (const row of rows) {
     const regret = `${row.regretMean.toFixed(1)} (${row.regretStd.toFixed(1)})`;
     const violations = `${row.violations} (${row.violatingSeeds})`;
-    console.log(
+    lines.push(
       row.algorithm.padEnd(18) +
         regret.padStart(17) +
         violations.padStart(20) +
@@ -286,4 +298,5 @@ function printTable(
         (1000 * row.secondsPerEpisode).toFixed(3).padStart(12),
     );
   }
+  return lines.join("\n");
 }

@@ -1,14 +1,16 @@
 import { Command, Option } from "commander";
 import { ArgumentError } from "../errors.ts";
 import type { CertifiedMixture } from "../exploration/certified.ts";
-import { EpsMix } from "../exploration/epsmix.ts";
+import { EpsMix, type EpsMixDecision } from "../exploration/epsmix.ts";
 import { type LearnerJson, restoredParts } from "../exploration/learner.ts";
-import { actionsToJson, type ProblemJson } from "../exploration/problem.ts";
+import { actionsToJson, type Problem, type ProblemJson } from "../exploration/problem.ts";
 import { checkObject } from "../exploration/reading.ts";
-import { StepMix } from "../exploration/stepmix.ts";
+import { StepMix, type StepMixDecision } from "../exploration/stepmix.ts";
 import { TightBounds } from "../exploration/tight-bounds.ts";
 import { runCommand } from "./explore-run.ts";
+import { printResult } from "./json.ts";
 import { ofFile, readJson } from "./read-json.ts";
+import { print } from "./terminal.ts";
 
 export function exploreCommand(): Command {
   return new Command("explore")
@@ -63,43 +65,44 @@ async function decide(options: DecideOptions): Promise<void> {
         `${problem.threshold}: it is not safe (--allow-unsafe-baseline decides all the same).`,
     );
   }
-  if (json) {
-    const { bounds } = learner;
-    const pessimistic =
-      decision.certified && bounds instanceof TightBounds ? bounds.actionsOf("pessimistic") : undefined;
-    const policies = {
-      ...("h0" in decision || pessimistic ? { optimisticPolicy: actionsToJson(bounds.optimistic, problem) } : {}),
-      ...(pessimistic ? { pessimisticPolicy: actionsToJson(pessimistic, problem) } : {}),
-    };
-    console.log(JSON.stringify({ ...decision, ...policies }));
-    return;
-  }
-  if (decision.certified) printCertified(decision.kind, decision.certified);
-  else if ("h0" in decision) {
-    const { kind, h0, rho, lowerBounds } = decision;
-    console.log(`${kind}: ${h0} of ${problem.horizon} steps by the baseline, one fewer with probability ${rho}`);
-    lowerBounds.forEach((lower, i) => {
-      console.log(`  ${i} steps by the baseline: value at least ${lower}`);
-    });
-  } else {
-    const { kind, epsilon, lowerBounds } = decision;
-    console.log(`${kind}: the baseline with probability ${epsilon}`);
-    console.log(`  optimistic policy: value at least ${lowerBounds.optimistic}`);
-    console.log(`  baseline: value at least ${lowerBounds.baseline}`);
-  }
-  console.log(`  threshold ${problem.threshold}, delta ${problem.delta}, bonus scale ${problem.bonusScale}`);
+  if (json) return printResult("explore decide", { ...decision, ...policiesOf(learner, decision) });
+  const lines = decision.certified ? linesOfCertified(decision.kind, decision.certified) : linesOf(decision, problem);
+  lines.push(`  threshold ${problem.threshold}, delta ${problem.delta}, bonus scale ${problem.bonusScale}`);
+  await print(lines.join("\n"));
 }
 
-function printCertified(kind: string, { safe, bold, rho }: CertifiedMixture): void {
-  console.log(`${kind} of what the data vouch for:`);
-  for (const [part, weight] of [
-    [safe, 1 - rho],
-    [bold, rho],
-  ] as const) {
-    if (!part) continue;
-    const { h0, rest, lower } = part;
-    console.log(
-      `  with probability ${weight} ${h0} steps by the baseline, then the ${rest} policy: value at least ${lower}`,
-    );
+/** What has to be known to play a decision: the policies that it names. */
+function policiesOf({ problem, bounds }: StepMix | EpsMix, decision: StepMixDecision | EpsMixDecision) {
+  const pessimistic = decision.certified && bounds instanceof TightBounds ? bounds.actionsOf("pessimistic") : undefined;
+  return {
+    ...("h0" in decision || pessimistic ? { optimisticPolicy: actionsToJson(bounds.optimistic, problem) } : {}),
+    ...(pessimistic ? { pessimisticPolicy: actionsToJson(pessimistic, problem) } : {}),
+  };
+}
+
+function linesOf(decision: StepMixDecision | EpsMixDecision, { horizon }: Problem): string[] {
+  if ("h0" in decision) {
+    const { kind, h0, rho, lowerBounds } = decision;
+    return [
+      `${kind}: ${h0} of ${horizon} steps by the baseline, one fewer with probability ${rho}`,
+      ...lowerBounds.map((lower, i) => `  ${i} steps by the baseline: value at least ${lower}`),
+    ];
   }
+  const { kind, epsilon, lowerBounds } = decision;
+  return [
+    `${kind}: the baseline with probability ${epsilon}`,
+    `  optimistic policy: value at least ${lowerBounds.optimistic}`,
+    `  baseline: value at least ${lowerBounds.baseline}`,
+  ];
+}
+
+function linesOfCertified(kind: string, { safe, bold, rho }: CertifiedMixture): string[] {
+  const parts = bold ? ([[safe, 1 - rho], [bold, rho]] as const) : ([[safe, 1]] as const); // biome-ignore format: one row
+  return [
+    `${kind} of what the data vouch for:`,
+    ...parts.map(
+      ([{ h0, rest, lower }, weight]) =>
+        `  with probability ${weight} ${h0} steps by the baseline, then the ${rest} policy: value at least ${lower}`,
+    ),
+  ];
 }

@@ -1,7 +1,7 @@
 /** Plots for the command line: a Vega-Lite specification as SVG and PNG. */
-import { writeFile } from "node:fs/promises";
 import type { TopLevelSpec } from "vega-lite";
 import { loadSharp } from "../pipelines/sharp-node.ts";
+import { writeWhole } from "./whole-file.ts";
 
 /** Writes `file`.svg and `file`.png and gives their names. The libraries are loaded here: little else needs them. */
 export async function writePlot(file: string, specification: TopLevelSpec): Promise<string[]> {
@@ -11,8 +11,8 @@ export async function writePlot(file: string, specification: TopLevelSpec): Prom
     loadSharp("A plot as PNG"),
   ]);
   const svg = await new View(parse(compile(specification).spec), { renderer: "none" }).toSVG();
-  await writeFile(`${file}.svg`, svg);
-  await writeFile(
+  await writeWhole(`${file}.svg`, svg);
+  await writeWhole(
     `${file}.png`,
     await sharp(Buffer.from(svg), { density: 2 * 72 })
       .png()

@@ -14,18 +14,19 @@ export { cliffWalking, frozenLake, type GymnasiumTable, gymnasium } from "./envi
 export { inventory, streaming } from "./environments/operations.ts";
 export { chain, gridworld, randomMdp, riverSwim } from "./environments/synthetic.ts";
 export { EpsMix, type EpsMixDecision } from "./epsmix.ts";
-export {
-  type AlgorithmSummary,
-  type Experiment,
-  type ExperimentSettings,
-  setUp,
-  summarise,
-  Trial,
-  type TrialJson,
-} from "./experiment.ts";
+export { type Experiment, type ExperimentSettings, setUp } from "./experiment.ts";
 export { episodesToLeave } from "./forecast.ts";
 export { type Episode, Learner, type LearnerJson, type LearnerOptions } from "./learner.ts";
-export { buildMdp, type Mdp, type MdpParts, type Sizes, type Successor } from "./mdp.ts";
+export {
+  buildMdp,
+  fromOwnUnits,
+  type Mdp,
+  type MdpParts,
+  type RewardUnits,
+  type Sizes,
+  type Successor,
+  toOwnUnits,
+} from "./mdp.ts";
 export { PaperBounds } from "./paper-bounds.ts";
 export { type OptimalPlan, occupancy, optimalPlan, policyValue, policyValues } from "./planning.ts";
 export { always, type MixturePolicy, type Rest, type SwitchingPolicy, softmaxPolicy, uniformPolicy } from "./policy.ts";
@@ -33,5 +34,7 @@ export { type Problem, type ProblemJson, problemFromJson, problemToJson } from "
 export { Random } from "./random.ts";
 export { playEpisode } from "./simulate.ts";
 export { StepMix, type StepMixDecision } from "./stepmix.ts";
+export { type AlgorithmSummary, summarise } from "./summary.ts";
 export { TightBounds } from "./tight-bounds.ts";
+export { Trial, type TrialJson } from "./trial.ts";
 export { type OfflineBaseline, readEpisodes, safeBaseline, viLcb } from "./vi-lcb.ts";

@@ -211,7 +211,9 @@ export abstract class Learner {
   /** Takes the rest of a saved learner over; problem and counts were given to the constructor. */
   protected restore(json: LearnerJson): this {
     if (json.algorithm !== this.algorithm) {
-      throw new ArgumentError(`This is the state of ${shown(json.algorithm)}, not of ${this.algorithm}.`);
+      throw new ArgumentError(
+        `This is the state of ${typeof json.algorithm === "string" ? json.algorithm.slice(0, 60) : shown(json.algorithm)}, not of ${this.algorithm}.`,
+      );
     }
     this.#random = Random.fromState(json.random);
     this.#pending = checkList(json.pending, "pending").map((episode, i) =>

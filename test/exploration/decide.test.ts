@@ -3,8 +3,7 @@ import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterEach, describe, expect, it, vi } from "vitest";
-import { exploreCommand } from "../../src/cli/explore.ts";
+import { describe, expect, it } from "vitest";
 import type { Candidate, CertifiedMixture } from "../../src/exploration/certified.ts";
 import { randomMdp } from "../../src/exploration/environments/synthetic.ts";
 import { optimalPlan, policyValue } from "../../src/exploration/planning.ts";
@@ -12,23 +11,20 @@ import { always, softmaxPolicy, uniformPolicy } from "../../src/exploration/poli
 import { Random } from "../../src/exploration/random.ts";
 import { playEpisode } from "../../src/exploration/simulate.ts";
 import { StepMix } from "../../src/exploration/stepmix.ts";
+import { explore } from "../support/explore.ts";
 
 const fixture = (path: string) => fileURLToPath(new URL(`../fixtures/stepmix/${path}`, import.meta.url));
-const run = async (...args: string[]) => {
-  const log = vi.spyOn(console, "log").mockImplementation(() => {});
-  await exploreCommand().parseAsync(["decide", ...args], { from: "user" });
-  const lines = log.mock.calls.map(([line]) => line as string);
-  log.mockRestore();
-  return lines.join("\n");
-};
-afterEach(() => vi.restoreAllMocks());
+const run = (...args: string[]) => explore("decide", ...args);
+
+/** What all commands print with --json. */
+const common = ["command", "event", "versions"];
 
 describe("halfstep explore decide", () => {
   it("prints the fields of the decision, in the order that is documented", async () => {
     const stepmix = JSON.parse(await run("--state", fixture("mixture/state.json"), "--json"));
-    expect(Object.keys(stepmix)).toEqual(["kind", "h0", "rho", "lowerBounds", "optimisticPolicy"]);
+    expect(Object.keys(stepmix)).toEqual([...common, "kind", "h0", "rho", "lowerBounds", "optimisticPolicy"]);
     const epsmix = JSON.parse(await run("--state", fixture("mixture/state.json"), "--algorithm", "epsmix", "--json"));
-    expect(Object.keys(epsmix)).toEqual(["kind", "epsilon", "lowerBounds"]);
+    expect(Object.keys(epsmix)).toEqual([...common, "kind", "epsilon", "lowerBounds"]);
   });
 
   it("says it in words", async () => {
@@ -61,6 +57,7 @@ describe("halfstep explore decide", () => {
     const words = await run("--state", file);
     const { certified, ...decision } = JSON.parse(await run("--state", file, "--json"));
     expect(Object.keys(decision)).toEqual([
+      ...common,
       "kind",
       "h0",
       "rho",

@@ -1,12 +1,17 @@
 import { mkdtemp, readdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, describe, expect, it, vi } from "vitest";
-import { exploreCommand } from "../../src/cli/explore.ts";
+import { describe, expect, it } from "vitest";
 import { sample } from "../../src/cli/explore-plots.ts";
-import { type ExperimentSettings, environment, setUp, summarise, Trial } from "../../src/exploration/experiment.ts";
+import { writeTrial } from "../../src/cli/explore-trials.ts";
+import { FolderLock } from "../../src/cli/folder-lock.ts";
+import { environment } from "../../src/exploration/environments/named.ts";
+import { type ExperimentSettings, setUp } from "../../src/exploration/experiment.ts";
 import { episodesToLeave } from "../../src/exploration/forecast.ts";
+import { summarise } from "../../src/exploration/summary.ts";
+import { Trial } from "../../src/exploration/trial.ts";
 import { uniformEpisodes } from "../support/episodes.ts";
+import { explore as exploreCommand } from "../support/explore.ts";
 
 const settings: ExperimentSettings = {
   env: "random:states=3,actions=3,seed=7",
@@ -74,14 +79,7 @@ describe("a trial", () => {
 });
 
 /** What `halfstep explore run` prints. */
-async function explore(...args: string[]): Promise<string> {
-  const log = vi.spyOn(console, "log").mockImplementation(() => {});
-  await exploreCommand().parseAsync(["run", ...args], { from: "user" });
-  const lines = log.mock.calls.map(([line]) => line as string);
-  log.mockRestore();
-  return lines.join("\n");
-}
-afterEach(() => vi.restoreAllMocks());
+const explore = (...args: string[]) => exploreCommand("run", ...args);
 
 describe("halfstep explore run", () => {
   const common = [
@@ -128,13 +126,15 @@ describe("halfstep explore run", () => {
     const episodes = lines.map((line) => JSON.parse(line)).reduce((sum, { count }) => sum + count, 0);
     expect(episodes).toBe(2 * 2 * 300);
 
-    // As if it had been killed: one trial is missing.
+    // As if it had been killed: one trial is half done.
     const file = join(out, "trials", "stepmix-1.json");
     const before = JSON.parse(await readFile(file, "utf8"));
-    await writeFile(file, JSON.stringify({ ...before, ...(await halfOf(before.seed)) }));
+    const lock = await FolderLock.take(out);
+    await writeTrial(file, await halfOf(before.seed), lock);
+    await lock.release();
     expect({ ...JSON.parse(await explore(...args)), algorithms: 0 }).toEqual({ ...summary, algorithms: 0 });
     const after = JSON.parse(await readFile(file, "utf8"));
-    expect({ ...after, seconds: 0 }).toEqual({ ...before, seconds: 0 });
+    expect({ ...after, seconds: 0, checksum: "" }).toEqual({ ...before, seconds: 0, checksum: "" });
     await expect(explore(...args, "--delta", "0.1")).rejects.toThrow(/delta 0.05, not 0.1/);
     await writeFile(file, JSON.stringify({ ...before, seed: 7 }));
     await expect(explore(...args)).rejects.toThrow(/stepmix-1.json is not a checkpoint of stepmix with seed 1/);
@@ -145,7 +145,7 @@ describe("halfstep explore run", () => {
     const trial = await Trial.start(experiment, "stepmix", seed);
     trial.run(0);
     expect(trial.done).toBe(false);
-    return trial.toJSON();
+    return trial;
   }
 
   it("prints a table", async () => {

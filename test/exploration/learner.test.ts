@@ -88,6 +88,6 @@ describe("a learner refuses", () => {
     expect(() => learner.endEpisode()).toThrow("0 steps");
     expect(() => new StepMix({ ...problem, delta: 0 })).toThrow("delta is 0");
     expect(() => new StepMix({ ...problem, threshold: Number.NaN })).toThrow("threshold must be a number, not NaN");
-    expect(() => EpsMix.fromJSON(learner.toJSON())).toThrow('the state of the string "stepmix", not of epsmix');
+    expect(() => EpsMix.fromJSON(learner.toJSON())).toThrow("the state of stepmix, not of epsmix");
   });
 });

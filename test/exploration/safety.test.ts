@@ -2,8 +2,7 @@
 import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
-import { afterEach, describe, expect, it, vi } from "vitest";
-import { exploreCommand } from "../../src/cli/explore.ts";
+import { describe, expect, it } from "vitest";
 import { ArgumentError, NumericError } from "../../src/errors.ts";
 import { certifiedMixture } from "../../src/exploration/certified.ts";
 import { Counts } from "../../src/exploration/counts.ts";
@@ -13,15 +12,11 @@ import { checkMixture } from "../../src/exploration/policy.ts";
 import type { Problem } from "../../src/exploration/problem.ts";
 import { StepMix } from "../../src/exploration/stepmix.ts";
 import type { TightBounds } from "../../src/exploration/tight-bounds.ts";
+import { explore } from "../support/explore.ts";
 
 const folder = fileURLToPath(new URL("../fixtures/exploration/states/", import.meta.url));
 
-async function decide(...args: string[]): Promise<string> {
-  const log = vi.spyOn(console, "log").mockImplementation(() => {});
-  await exploreCommand().parseAsync(["decide", ...args], { from: "user" });
-  return log.mock.calls.map(([line]) => line as string).join("\n");
-}
-afterEach(() => vi.restoreAllMocks());
+const decide = (...args: string[]) => explore("decide", ...args);
 
 describe("a hostile state", () => {
   it.each(readdirSync(folder))("%s is answered, or refused in one line", async (name) => {
@@ -34,7 +29,6 @@ describe("a hostile state", () => {
         expect(answer.message).toContain(name);
         expect(answer.message).not.toContain("\n");
       }
-      vi.restoreAllMocks();
     }
   });
 

@@ -1,11 +1,11 @@
 import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, it, vi } from "vitest";
-import { exploreCommand } from "../../src/cli/explore.ts";
+import { describe, expect, it } from "vitest";
 import { mdpFromJson } from "../../src/exploration/environments/file.ts";
 import type { GymnasiumTable } from "../../src/exploration/environments/gymnasium.ts";
 import { optimalPlan } from "../../src/exploration/planning.ts";
+import { explore } from "../support/explore.ts";
 
 /** Taxi (Dietterich 2000) by its published rules: a 5 x 5 grid, walls to the right of these cells, four stands. */
 const walls = new Set(["0,1", "1,1", "3,0", "4,0", "3,2", "4,2"]);
@@ -81,10 +81,9 @@ describe("Taxi, from a user's JSON", () => {
     expect(optimalPlan(mdp).value * 30 - 10 * horizon).toBeCloseTo(mean, 8);
   });
 
-  it("runs", async () => {
+  it("runs, with thresholds and values in its own units", async () => {
     const file = join(await mkdtemp(join(tmpdir(), "halfstep-")), "taxi.json");
     await writeFile(file, JSON.stringify(taxi(12)));
-    const log = vi.spyOn(console, "log").mockImplementation(() => {});
     const options = [
       "--episodes",
       "5",
@@ -96,27 +95,31 @@ describe("Taxi, from a user's JSON", () => {
       "stepmix,bpi-ucbvi",
       "--json",
     ];
-    await exploreCommand().parseAsync(["run", "--env", file, ...options], { from: "user" });
-    const summary = JSON.parse(log.mock.calls.at(-1)![0] as string);
-    log.mockRestore();
-    expect(summary.algorithms[0].violations).toBe(0);
+    const summary = JSON.parse(await explore("run", "--env", file, "--threshold", "-40", ...options));
+    expect(summary.threshold).toBe(-40);
+    expect(summary.optimalValue).toBeCloseTo(optimalPlan(mdpFromJson(taxi(12))).value * 30 - 120, 9);
+    expect(summary.baselineValue).toBeLessThan(summary.optimalValue);
+    const [stepmix] = summary.algorithms;
+    expect(stepmix.violations).toBe(0);
+    expect(stepmix.finalValueMean).toBeCloseTo(summary.baselineValue, 9);
+    expect(stepmix.regretMean).toBeCloseTo(5 * (summary.optimalValue - summary.baselineValue), 9);
   });
 
   it.each([
     [
       "a state that is missing",
       (table: GymnasiumTable) => delete (table.P as Record<string, unknown>)["7"],
-      "P[7][0] is missing",
+      "P[7] is missing",
     ],
     [
       "probabilities that do not sum to one",
       (table: GymnasiumTable) => ((table.P["3"]!["2"]![0] as unknown as number[])[0] = 0.9),
-      "state 3, action 2 sum to 0.9",
+      /P\[3\]\[2\] sum to 0.9|state 3, action 2 sum to 0.9/,
     ],
     [
       "a next state that is not there",
       (table: GymnasiumTable) => ((table.P["3"]!["2"]![0] as unknown as number[])[1] = 900),
-      "lead to state 900",
+      "P[3][2][0][1] must be a whole number from 0 to 499, not 900",
     ],
   ])("is refused with %s", (_, spoil, message) => {
     const table = taxi(5);

@@ -1,0 +1,134 @@
+/** One process at a time works in a folder. */
+import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { readFile, rename, rm, writeFile } from "node:fs/promises";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { ArgumentError } from "../errors.ts";
+
+/** What the lock's file says of who holds it. */
+interface Holder {
+  readonly pid: number;
+  readonly host: string;
+  /** When it was taken, ISO 8601. */
+  readonly since: string;
+  /** When the process began, by the system's clock, where /proc tells: another process may have its number by now. */
+  readonly began: string | null;
+  /** Distinguishes two locks of one process. */
+  readonly id: string;
+}
+
+export class FolderLock {
+  readonly file: string;
+  readonly #text: string;
+
+  private constructor(file: string, text: string) {
+    this.file = file;
+    this.#text = text;
+  }
+
+  /** Takes the lock, also from a process of this machine that has died. Throws ArgumentError that says who holds it. */
+  static async take(folder: string): Promise<FolderLock> {
+    const file = join(folder, "run.lock");
+    const holder: Holder = {
+      pid: process.pid,
+      host: hostname(),
+      since: new Date().toISOString(),
+      began: processBegan(process.pid),
+      id: randomUUID(),
+    };
+    const lock = new FolderLock(file, JSON.stringify(holder));
+    for (let attempt = 0; attempt < 20; attempt++) {
+      try {
+        await writeFile(file, lock.#text, { flag: "wx" });
+        await lock.check(); // Someone who took a dead process's lock may have taken this one for it.
+        return lock;
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+      }
+      await removeIfDead(file, folder);
+    }
+    throw new ArgumentError(`${file} could not be taken: other processes keep taking it.`);
+  }
+
+  /** A lock that another thread of this process holds. */
+  static shared({ file, text }: { file: string; text: string }): FolderLock {
+    return new FolderLock(file, text);
+  }
+
+  /** For another thread. */
+  get shareable(): { file: string; text: string } {
+    return { file: this.file, text: this.#text };
+  }
+
+  /** Throws unless this process still holds it: nothing may be written then. */
+  async check(): Promise<void> {
+    const now = await readFile(this.file, "utf8").catch(() => undefined);
+    if (now === this.#text) return;
+    throw new ArgumentError(
+      `${this.file} is not this run's any more: ${now ? describe(holderOf(now)) : "it is gone"}.`,
+    );
+  }
+
+  async release(): Promise<void> {
+    const now = await readFile(this.file, "utf8").catch(() => undefined);
+    if (now === this.#text) await rm(this.file, { force: true });
+  }
+}
+
+/** Removes the lock of a process that has died, and throws if it may live. */
+async function removeIfDead(file: string, folder: string): Promise<void> {
+  const text = await readFile(file, "utf8").catch(() => undefined);
+  if (text === undefined) return; // Released meanwhile.
+  const holder = holderOf(text);
+  if (!isDead(holder)) {
+    throw new ArgumentError(
+      `${folder} is in use: ${describe(holder)}. Choose another --out, or wait for it; if it is gone, delete ${file}.`,
+    );
+  }
+  // Of those who notice, renaming succeeds for one; what it moved is looked at again, lest it was a new holder's.
+  const grave = `${file}.${process.pid}-${randomUUID()}.part`;
+  try {
+    await rename(file, grave);
+  } catch {
+    return;
+  }
+  if ((await readFile(grave, "utf8").catch(() => text)) !== text) await rename(grave, file).catch(() => undefined);
+  else await rm(grave, { force: true });
+}
+
+function holderOf(text: string): Partial<Holder> {
+  try {
+    const holder: unknown = JSON.parse(text);
+    return typeof holder === "object" && holder !== null ? (holder as Partial<Holder>) : {};
+  } catch {
+    return {}; // Another's file, or one that is being written: not ours to remove.
+  }
+}
+
+const describe = ({ pid, host, since }: Partial<Holder>) =>
+  pid === undefined ? "its lock does not say by whom" : `process ${pid} on ${host} has it since ${since}`;
+
+function isDead({ pid, host, began }: Partial<Holder>): boolean {
+  // Of other machines' processes nothing is known.
+  if (host !== hostname() || !Number.isSafeInteger(pid) || pid! < 1) return false;
+  try {
+    process.kill(pid!, 0); // Signal 0 only asks whether the process is there.
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ESRCH";
+  }
+  const now = processBegan(pid!);
+  return typeof began === "string" && now !== null && now !== began;
+}
+
+/** When a process began, in ticks since the machine did; null where that is not known. */
+function processBegan(pid: number): string | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+    // The name, in brackets, may hold spaces and brackets; field 22 is the 20th after it.
+    return `${boot} ${stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]}`;
+  } catch {
+    return null;
+  }
+}

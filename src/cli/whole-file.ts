@@ -1,0 +1,20 @@
+import { randomBytes } from "node:crypto";
+import { rename, rm, writeFile } from "node:fs/promises";
+
+/** What a file is called while it is written; a run that was killed may leave one. */
+export const unfinished = ".part";
+
+/**
+ * Writes a file in whole or not at all: under a name that no other process and no other call has, which then takes the file's
+ * place. Whoever reads it finds the old content or the new.
+ */
+export async function writeWhole(file: string, data: string | Uint8Array): Promise<void> {
+  const temporary = `${file}.${process.pid}-${randomBytes(6).toString("hex")}${unfinished}`;
+  try {
+    await writeFile(temporary, data, { flag: "wx" });
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+}
