@@ -151,7 +151,7 @@ export class HubClient {
       const detail = reason?.message || reason?.code || (cause as Error).message;
       const from = url.origin === new URL(endpoint).origin ? endpoint : url.origin;
       throw new TransientHubError(
-        `${id}: ${from} cannot be reached (${detail}). Check the network; models that are in the cache can be used ` +
+        `${id}: ${from} cannot be reached${send === fetch ? "" : " through the environment's proxy"} (${detail}). Check the network; models that are in the cache can be used ` +
           "without it.",
         { cause },
       );

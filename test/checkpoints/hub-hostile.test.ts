@@ -491,6 +491,7 @@ describe("proxies of the environment", () => {
     vi.stubEnv("HTTP_PROXY", "http://user:word@127.0.0.1:9");
     const unreachable = await failure({ retries: 0 });
     expect(unreachable).toBeInstanceOf(HubError);
+    expect(unreachable.message).toMatch(/cannot be reached through the environment's proxy \(/);
     for (const { message, stack } of [refused, unreachable]) expect(`${message}${stack}`).not.toContain("word");
   });
 });
