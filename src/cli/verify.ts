@@ -2,11 +2,14 @@ import { join } from "node:path";
 import { Command } from "commander";
 import { checkLocal } from "../checkpoints/local-model-node.ts";
 import { NodeFolder } from "../checkpoints/node.ts";
+import { HalfstepError } from "../errors.ts";
 import { nodeRuntime } from "../runtime/node.ts";
 import type { Provider } from "../runtime/runtime.ts";
-import { verifyFolder } from "../verify/verify-folder.ts";
+import { type Verification, verifyFolder } from "../verify/verify-folder.ts";
+import { printResult } from "./json.ts";
 import { numberBetween } from "./numbers.ts";
 import { providerOption, threadsOption, variantOption } from "./options.ts";
+import { Interrupted, print } from "./terminal.ts";
 
 interface VerifyCommandOptions {
   tolerance?: number;
@@ -19,7 +22,9 @@ interface VerifyCommandOptions {
 
 export function verifyCommand(): Command {
   return new Command("verify")
-    .description("compare a checkpoint folder with the reference tensors in its io.safetensors")
+    .description(
+      "compare a checkpoint folder with the reference tensors in its io.safetensors, or check what can be checked without",
+    )
     .argument("<folder...>", "models, schedulers, noise or pipelines with recorded inputs and outputs")
     .option(
       "--tolerance <error>",
@@ -36,29 +41,50 @@ export function verifyCommand(): Command {
 
 async function verify(folders: string[], options: VerifyCommandOptions): Promise<void> {
   for (const path of folders) {
-    const { tolerance, blocks, threads, provider, variant } = options;
-    const folder = new NodeFolder(path);
-    await checkLocal(folder, { variant });
-    const result = await verifyFolder(folder, nodeRuntime, {
-      provider,
-      beside: (other) => new NodeFolder(join(path, other)),
-      ...(tolerance === undefined ? {} : { tolerance }),
-      ...(blocks ? { blocks } : {}),
-      ...(variant === undefined ? {} : { variant }),
-      ...(threads ? { threads } : {}),
-    });
-    if (!result.pass) process.exitCode = 1;
-    if (options.json) {
-      console.log(JSON.stringify(result));
-      continue;
-    }
-    console.log(`${result.pass ? "pass" : "FAIL"}  ${path}  ${result.class}`);
-    const lines = [...result.outputs, ...(result.blocks ?? [])];
-    const width = Math.max(...lines.map(({ name }) => name.length));
-    for (const { name, maxAbs, relative } of lines) {
-      console.log(
-        `      ${name.padEnd(width)}  largest error ${maxAbs.toExponential(2)}  relative ${relative.toExponential(2)}`,
-      );
+    try {
+      const result = await verifyOne(path, options);
+      if (!result.pass) process.exitCode = 1;
+      if (options.json) await printResult("verify", result);
+      else await print(reportOf(path, result));
+    } catch (error) {
+      // What is no fault of the folder ends the command.
+      if (!(error instanceof HalfstepError) || error instanceof Interrupted || folders.length === 1) throw error;
+      process.exitCode = 1;
+      const { name, message } = error;
+      if (options.json) await printResult("verify", { folder: path, pass: false, error: { name, message } });
+      else await print(`FAIL  ${path}  ${name}: ${message}`);
     }
   }
+}
+
+async function verifyOne(path: string, options: VerifyCommandOptions): Promise<Verification> {
+  const { tolerance, blocks, threads, provider, variant } = options;
+  const folder = new NodeFolder(path);
+  await checkLocal(folder, { variant });
+  return verifyFolder(folder, nodeRuntime, {
+    provider,
+    beside: (other) => new NodeFolder(join(path, other)),
+    ...(tolerance === undefined ? {} : { tolerance }),
+    ...(blocks ? { blocks } : {}),
+    ...(variant === undefined ? {} : { variant }),
+    ...(threads ? { threads } : {}),
+  });
+}
+
+function reportOf(path: string, result: Verification): string {
+  if (result.checks) {
+    return [
+      `ok    ${path}  ${result.class}  (no reference tensors to compare with; what was checked:)`,
+      ...result.checks,
+    ].join("\n      ");
+  }
+  const lines = [...result.outputs, ...(result.blocks ?? [])];
+  const width = Math.max(...lines.map(({ name }) => name.length));
+  return [
+    `${result.pass ? "pass" : "FAIL"}  ${path}  ${result.class}`,
+    ...lines.map(
+      ({ name, maxAbs, relative }) =>
+        `      ${name.padEnd(width)}  largest error ${maxAbs.toExponential(2)}  relative ${relative.toExponential(2)}`,
+    ),
+  ].join("\n");
 }

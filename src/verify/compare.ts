@@ -11,7 +11,7 @@ export interface OutputError {
   readonly relative: number;
 }
 
-/** Compares element by element. Throws ShapeError if the number of elements differs. */
+/** Compares element by element. Throws ShapeError if the number of elements differs, or there are none. */
 export function compare(
   name: string,
   actual: ArrayLike<number | bigint>,
@@ -20,6 +20,7 @@ export function compare(
   if (actual.length !== reference.length) {
     throw new ShapeError(`${name}: ${actual.length} values, but the reference has ${reference.length}.`);
   }
+  if (reference.length === 0) throw new ShapeError(`${name}: the reference is empty, so there is nothing to compare.`);
   let maxAbs = 0;
   let largest = 0;
   let sum = 0;
@@ -57,9 +58,12 @@ export function reference<D extends DType>(io: ReadonlyMap<string, Tensor>, name
   return tensor as Tensor<D>;
 }
 
-/** Entry `index` of the first axis, as a view. */
+/** Entry `index` of the first axis, as a view. Throws ArgumentError if there is none. */
 export function entry(tensor: FloatTensor, index: number): FloatTensor {
-  const [count = 1, ...shape] = tensor.shape;
+  const [count = 0, ...shape] = tensor.shape;
+  if (!(index < count)) {
+    throw new ArgumentError(`A reference tensor [${tensor.shape}] has no entry ${index}: one is needed for each step.`);
+  }
   const size = tensor.data.length / count;
   return { dtype: "float32", shape, data: tensor.data.subarray(index * size, (index + 1) * size) };
 }

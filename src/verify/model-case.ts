@@ -89,7 +89,7 @@ export async function verifyModel(
 }
 
 /** All networks together must know every tensor, and no tensor may have NaN: that is what a user wants to hear first. */
-async function checkAll(
+export async function checkAll(
   files: WeightFiles,
   parts: readonly { architecture: Architecture<unknown>; model: StagedModel }[],
 ): Promise<void> {

@@ -1,6 +1,6 @@
 import { type RawConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
-import { expectObject, type Folder } from "../checkpoints/files.ts";
-import { CheckpointError, ConfigError } from "../errors.ts";
+import { describe, expectObject, type Folder, insidePath } from "../checkpoints/files.ts";
+import { ArgumentError, CheckpointError, ConfigError } from "../errors.ts";
 import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
 import { imageToVideoClass } from "../pipelines/image-to-video.ts";
 import { TextToImagePipeline, textToImageClasses } from "../pipelines/text-to-image.ts";
@@ -10,7 +10,7 @@ import type { SamplerStep } from "../sampling/sampler.ts";
 import { createScheduler, type Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../tensor.ts";
 import { compare, type OutputError, reference } from "./compare.ts";
-import { concatenated, numberOf, readTensors } from "./recorded-call.ts";
+import { concatenated, countOf, MOST_STEPS, numberOf, readTensors } from "./recorded-call.ts";
 import { verifyImageToVideo, verifyTextToVideo } from "./video-case.ts";
 
 type Io = ReadonlyMap<string, Tensor>;
@@ -82,7 +82,7 @@ async function verifyCall(pipeline: AnyPipeline, folder: Folder, { call, io }: R
   const config = await schedulerConfig(folder, call);
   const run: Run = {
     scheduler: createScheduler(config),
-    steps: numberOf(call, "num_inference_steps"),
+    steps: countOf(call, "num_inference_steps", MOST_STEPS),
     guidanceScale: numberOf(call, "guidance_scale"),
     noise: reference(io, "input.latents", "float32"),
     onStep: ({ latents }) => {
@@ -121,18 +121,27 @@ function sampleWith(pipeline: AnyPipeline, run: Run, io: Io): Promise<FloatTenso
 }
 
 async function schedulerConfig(folder: Folder, call: RecordedCall["call"]): Promise<RawConfig> {
-  const name = typeof call["scheduler"] === "string" ? call["scheduler"] : "scheduler";
-  return expectObject(
-    await folder.json(`${name}/scheduler_config.json`),
-    `${folder.name}/${name}/scheduler_config.json`,
-  );
+  const { scheduler: name = "scheduler" } = call;
+  if (typeof name !== "string") {
+    throw new ArgumentError(`${folder.name}: call.json names the scheduler ${describe(name)}, not a folder.`);
+  }
+  const part = folder.sub(insidePath(name, `${folder.name}/call.json: scheduler`));
+  return expectObject(await part.json("scheduler_config.json"), `${part.name}/scheduler_config.json`);
 }
+
+/** Whether a pipeline's folder has a recorded run. */
+export async function isRecorded(folder: Folder): Promise<boolean> {
+  for (const file of callFiles) if (await folder.has(`call${file}.json`)) return true;
+  return false;
+}
+
+const callFiles = ["", ".ddim", ".dpmpp", ".euler", ".pndm", ".ddpm", ".flow"];
 
 /** `call.json`, and `call.<name>.json` for each name that a solver goes by. */
 async function recordedCalls(folder: Folder): Promise<RecordedCall[]> {
   const calls: RecordedCall[] = [];
-  for (const name of ["", "ddim", "dpmpp", "euler", "pndm", "ddpm", "flow"]) {
-    const infix = name ? `.${name}` : "";
+  for (const infix of callFiles) {
+    const name = infix.slice(1);
     if (!(await folder.has(`call${infix}.json`))) continue;
     const call = expectObject(await folder.json(`call${infix}.json`), `${folder.name}/call${infix}.json`);
     calls.push({ name, call, io: await readTensors(folder, `io${infix}.safetensors`) });

@@ -1,5 +1,5 @@
 /** Reading what a reference's run of a pipeline left: arguments and tensors. */
-import type { Folder } from "../checkpoints/files.ts";
+import { describe, type Folder } from "../checkpoints/files.ts";
 import { SafetensorsFile } from "../checkpoints/safetensors.ts";
 import { ArgumentError } from "../errors.ts";
 import type { FloatTensor, Tensor } from "../tensor.ts";
@@ -12,12 +12,22 @@ export async function readTensors(folder: Folder, path: string): Promise<Readonl
   return tensors;
 }
 
-/** An argument of the call. Throws ArgumentError if it is no number. */
+/** An argument of the call. Throws ArgumentError if it is no finite number. */
 export function numberOf(call: Readonly<Record<string, unknown>>, key: string): number {
-  const value = call[key];
-  if (typeof value === "number") return value;
-  throw new ArgumentError(`call.json: "${key}" is ${JSON.stringify(value)}, not a number.`);
+  const value = Object.hasOwn(call, key) ? call[key] : undefined;
+  if (typeof value === "number" && Number.isFinite(value)) return value;
+  throw new ArgumentError(`call.json: "${key}" is ${describe(value)}, not a number.`);
 }
+
+/** A count of the call. Throws ArgumentError unless it is a whole number from 1 to `most`. */
+export function countOf(call: Readonly<Record<string, unknown>>, key: string, most: number): number {
+  const value = numberOf(call, key);
+  if (Number.isInteger(value) && value >= 1 && value <= most) return value;
+  throw new ArgumentError(`call.json: "${key}" is ${value}, expected a whole number from 1 to ${most}.`);
+}
+
+/** Inference steps of a recorded run; schedulers have limits of their own below. */
+export const MOST_STEPS = 100_000;
 
 export function concatenated(tensors: readonly FloatTensor[]): Float32Array {
   const all = new Float32Array(tensors.reduce((sum, { data }) => sum + data.length, 0));

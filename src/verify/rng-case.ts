@@ -1,3 +1,5 @@
+import { describe } from "../checkpoints/files.ts";
+import { isObject } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
 import type { Tensor } from "../tensor.ts";
@@ -14,12 +16,35 @@ export interface RngCase {
  */
 export function verifyRng(config: Readonly<Record<string, unknown>>, io: ReadonlyMap<string, Tensor>): OutputError[] {
   const { cases } = config;
-  if (!Array.isArray(cases)) throw new ArgumentError('A case of random numbers needs a list "cases".');
-  return (cases as RngCase["cases"]).flatMap(({ seed, draws }) => {
+  if (!Array.isArray(cases) || cases.length === 0) {
+    throw new ArgumentError(`A case of random numbers needs a list "cases", not ${describe(cases)}.`);
+  }
+  return cases.flatMap((raw: unknown) => {
+    const { seed, draws } = readCase(raw);
     const generator = new TorchGenerator(seed);
     return draws.map((shape, i) => {
       const name = `seed${seed}.draw${i}`;
       return compare(name, generator.randn(shape).data, reference(io, name, "float32").data);
     });
   });
+}
+
+/** Values of one draw. */
+const MOST_VALUES = 2 ** 24;
+
+function readCase(raw: unknown): RngCase["cases"][number] {
+  const { seed, draws } = isObject(raw) ? raw : ({} as Record<string, unknown>);
+  if (typeof seed !== "number")
+    throw new ArgumentError(`A case of random numbers has the seed ${describe(seed)}, not a number.`);
+  if (!Array.isArray(draws) || draws.length === 0) {
+    throw new ArgumentError(`The draws of seed ${seed} must be a list of shapes, not ${describe(draws)}.`);
+  }
+  for (const shape of draws as unknown[]) {
+    const whole = Array.isArray(shape) && shape.every((side) => Number.isInteger(side) && side >= 1);
+    if (whole && (shape as number[]).reduce((product, side) => product * side, 1) <= MOST_VALUES) continue;
+    throw new ArgumentError(
+      `A draw of seed ${seed} has the shape ${describe(shape)}; expected whole numbers from 1, at most ${MOST_VALUES} values.`,
+    );
+  }
+  return { seed, draws: draws as number[][] };
 }

@@ -1,8 +1,9 @@
-import { expectObject } from "../checkpoints/files.ts";
+import { describe, expectObject } from "../checkpoints/files.ts";
 import { ArgumentError } from "../errors.ts";
 import { type CustomSchedule, createScheduler, type Scheduler, type StepOptions } from "../schedulers/scheduler.ts";
 import type { FloatTensor, Tensor } from "../tensor.ts";
 import { compare, entry, type OutputError, reference, worst } from "./compare.ts";
+import { countOf, MOST_STEPS } from "./recorded-call.ts";
 
 type Io = ReadonlyMap<string, Tensor>;
 
@@ -53,12 +54,19 @@ function planOf(call: Readonly<Record<string, unknown>>): [plan: number | Custom
     sigmas,
     mu,
   } = expectObject(call["set_timesteps"] ?? {}, where);
-  if (mu !== undefined && typeof mu !== "number") throw new ArgumentError(`${where}: mu is no number.`);
-  if (timesteps === undefined && sigmas === undefined) {
-    if (typeof steps !== "number") throw new ArgumentError("call.json: num_inference_steps is no number.");
-    return [steps, mu];
+  if (mu !== undefined && !(typeof mu === "number" && Number.isFinite(mu))) {
+    throw new ArgumentError(`${where}: mu is ${describe(mu)}, not a number.`);
   }
-  return [{ ...(timesteps ? { timesteps } : {}), ...(sigmas ? { sigmas } : {}) } as CustomSchedule, mu];
+  if (timesteps === undefined && sigmas === undefined) {
+    return [countOf({ num_inference_steps: steps }, "num_inference_steps", MOST_STEPS), mu];
+  }
+  const plan = { ...(timesteps === undefined ? {} : { timesteps }), ...(sigmas === undefined ? {} : { sigmas }) };
+  for (const [name, list] of Object.entries(plan)) {
+    const numbers = Array.isArray(list) && list.length <= MOST_STEPS && list.every((value) => Number.isFinite(value));
+    if (!numbers)
+      throw new ArgumentError(`${where}: ${name} is ${describe(list)}, not a list of at most ${MOST_STEPS} numbers.`);
+  }
+  return [plan as CustomSchedule, mu];
 }
 
 /** Each step from the state that the reference had there. */
@@ -114,14 +122,20 @@ const argumentNames = {
 } as const satisfies Record<string, keyof StepOptions>;
 
 function stepOptions(step: unknown): StepOptions {
+  if (step === undefined || step === null) return {};
   return Object.fromEntries(
-    Object.entries(step ?? {}).map(([name, value]) => {
+    Object.entries(expectObject(step, "call.json: step")).map(([name, value]) => {
       if (!Object.hasOwn(argumentNames, name)) {
         throw new ArgumentError(
           `call.json: step has an argument "${name}"; supported are ${Object.keys(argumentNames).join(", ")}.`,
         );
       }
+      const fine = name === "use_clipped_model_output" ? typeof value === "boolean" : isNumber(value);
+      if (!fine) throw new ArgumentError(`call.json: step has ${name} ${describe(value)}, which is no value for it.`);
       return [argumentNames[name as keyof typeof argumentNames], value];
     }),
   );
 }
+
+/** Infinity, as Python writes it, is what s_tmax is where nobody limits it. */
+const isNumber = (value: unknown): boolean => typeof value === "number" && !Number.isNaN(value);

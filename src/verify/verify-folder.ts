@@ -1,14 +1,15 @@
-import { isPipeline, readConfig } from "../checkpoints/diffusers-folder.ts";
+import { classNameOf, isPipeline, readConfig } from "../checkpoints/diffusers-folder.ts";
 import { expectObject, type Folder } from "../checkpoints/files.ts";
-import { CheckpointError } from "../errors.ts";
+import { ArgumentError, CheckpointError } from "../errors.ts";
 import { imageToVideoClass } from "../pipelines/image-to-video.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { OutputError } from "./compare.ts";
 import { type ModelCaseOptions, verifyModel } from "./model-case.ts";
-import { verifyPipeline } from "./pipeline-case.ts";
+import { isRecorded, verifyPipeline } from "./pipeline-case.ts";
 import { readTensors } from "./recorded-call.ts";
 import { verifyRng } from "./rng-case.ts";
 import { verifyScheduler } from "./scheduler-case.ts";
+import { checkModel, checkPipeline, checkScheduler } from "./unrecorded-case.ts";
 import { type Beside, namesItsParts, verifyImageToVideo } from "./video-case.ts";
 
 export interface VerifyOptions extends ModelCaseOptions {
@@ -23,7 +24,10 @@ export interface Verification {
   /** What was verified: a model's or scheduler's class, or TorchGenerator. */
   readonly class: string;
   readonly pass: boolean;
+  /** What was compared with reference tensors; empty in a folder that has none. */
   readonly outputs: readonly OutputError[];
+  /** Of a folder without reference tensors: what was checked instead, a sentence each. */
+  readonly checks?: readonly string[];
   /** States in between, if they were asked for; they do not decide. */
   readonly blocks?: readonly OutputError[];
 }
@@ -31,7 +35,8 @@ export interface Verification {
 const referenceFile = "io.safetensors";
 
 /**
- * Compares what a folder holds with the reference tensors in its `io.safetensors`: a model (config.json and weights), a
+ * What a folder without reference tensors can be checked for is checked and said (`checks`): names and shapes of the
+ * weights, finite values, one run of each network on small random input. Else compares what it holds with the reference tensors in its `io.safetensors`: a model (config.json and weights), a
  * scheduler (scheduler_config.json and call.json), noise (config.json with seeds) or a pipeline (model_index.json). NaN never passes. Throws
  * CheckpointError for a folder that is none of these, and what the parts throw.
  */
@@ -41,7 +46,10 @@ export async function verifyFolder(
   { tolerance, ...options }: VerifyOptions = {},
 ): Promise<Verification> {
   const result = await verifyCase(folder, runtime, options);
-  const { outputs, blocks = [] } = result;
+  const { outputs, checks, blocks = [] } = result;
+  if (checks) return { folder: folder.name, class: result.className, pass: true, outputs, checks };
+  if (outputs.length === 0)
+    throw new ArgumentError(`${folder.name}: there is nothing to compare; no case was found in it.`);
   const error = ({ maxAbs, relative }: OutputError) => (result.absolute ? maxAbs : relative);
   const limit = tolerance ?? (result.absolute ? 1e-6 : result.wholeRun ? 1e-3 : 1e-4);
   return {
@@ -55,6 +63,7 @@ export async function verifyFolder(
 
 interface CaseResult {
   className: string;
+  checks?: readonly string[];
   outputs: readonly OutputError[];
   blocks?: readonly OutputError[];
   /** Whether errors are judged as they are, and not over the standard deviation. */
@@ -68,10 +77,11 @@ async function verifyCase(
   runtime: Runtime,
   { beside, ...options }: Omit<VerifyOptions, "tolerance">,
 ): Promise<CaseResult> {
-  if (await isPipeline(folder)) return { ...(await verifyPipeline(folder, runtime, options)), wholeRun: true };
-  if (!(await folder.has(referenceFile))) {
-    throw new CheckpointError(`${folder.name}: has no ${referenceFile}, the reference tensors to compare with.`);
+  if (await isPipeline(folder)) {
+    if (!(await isRecorded(folder))) return { outputs: [], ...(await checkPipeline(folder, runtime, options)) };
+    return { ...(await verifyPipeline(folder, runtime, options)), wholeRun: true };
   }
+  if (!(await folder.has(referenceFile))) return { outputs: [], ...(await checkAlone(folder, runtime, options)) };
   if (await namesItsParts(folder)) {
     const outputs = await verifyImageToVideo(folder, runtime, options, beside);
     return { className: imageToVideoClass, outputs, wholeRun: true };
@@ -87,4 +97,15 @@ async function verifyCase(
     return { className: "TorchGenerator", outputs: verifyRng(config, io), absolute: true };
   }
   return verifyModel(folder, io, runtime, { ...options, config });
+}
+
+/** A model or a scheduler without reference tensors. */
+async function checkAlone(folder: Folder, runtime: Runtime, options: ModelCaseOptions) {
+  if (await folder.has("call.json")) {
+    throw new CheckpointError(`${folder.name}: has a call.json, but no ${referenceFile} to compare with.`);
+  }
+  const config = options.config ?? (await readConfig(folder));
+  const className = classNameOf(config);
+  if (className?.endsWith("Scheduler")) return { className, checks: [checkScheduler(config)] };
+  return checkModel(folder, config, runtime, options);
 }

@@ -1,6 +1,6 @@
 /** Whole runs of video pipelines against the reference's. */
 import { readConfig } from "../checkpoints/diffusers-folder.ts";
-import { expectObject, type Folder } from "../checkpoints/files.ts";
+import { describe, expectObject, type Folder, insidePath, quote } from "../checkpoints/files.ts";
 import { ArgumentError } from "../errors.ts";
 import { ImageToVideoPipeline, imageToVideoClass } from "../pipelines/image-to-video.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
@@ -9,13 +9,16 @@ import type { SamplerStep } from "../sampling/sampler.ts";
 import { createScheduler, type Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../tensor.ts";
 import { compare, type OutputError, reference } from "./compare.ts";
-import { concatenated, numberOf, readTensors } from "./recorded-call.ts";
+import { concatenated, countOf, MOST_STEPS, numberOf, readTensors } from "./recorded-call.ts";
 
 type Io = ReadonlyMap<string, Tensor>;
 type Call = Readonly<Record<string, unknown>>;
 
-/** A path beside a folder, as a recorded call may name the folders of its networks: "../../unet-svd". */
+/** A folder beside the case, or beside the folder that the case is in: "../../unet-svd". */
 export type Beside = (path: string) => Folder;
+
+/** What a recorded call may name outside of its folder: the reference's own cases share networks in this way. */
+const besidePath = /^(\.\.\/){1,2}\w[\w.-]*$/;
 
 /** AnimateDiff's run that `call.json` and `io.safetensors` record. */
 export async function verifyTextToVideo(
@@ -57,11 +60,15 @@ export async function verifyImageToVideo(
 ): Promise<OutputError[]> {
   const [call, io] = await recordedCall(folder);
   const part = (name: "unet" | "vae" | "scheduler") => {
-    const path = call[name];
-    if (typeof path !== "string" || path === name) return folder.sub(name);
-    if (beside) return beside(path);
+    const { [name]: path = name } = call;
+    if (typeof path !== "string") {
+      throw new ArgumentError(`${folder.name}/call.json: names ${describe(path)} as its ${name}, not a folder.`);
+    }
+    if (!path.startsWith("..")) return folder.sub(insidePath(path, `${folder.name}/call.json: ${name}`));
+    if (beside && besidePath.test(path)) return beside(path);
     throw new ArgumentError(
-      `${folder.name}/call.json: names a folder beside it, "${path}", which cannot be seen from here.`,
+      `${folder.name}/call.json: names ${quote(path)} as its ${name}, which leaves the folder; only folders inside are read, ` +
+        'and "../NAME" and "../../NAME" where folders lie on a disk.',
     );
   };
   const parts = { unet: part("unet"), vae: part("vae"), scheduler: await readConfig(part("scheduler")) };
@@ -81,7 +88,7 @@ export async function verifyImageToVideo(
       imageEmbeds: reference(io, "input.image_embeddings", "float32"),
       imageLatents,
     });
-    const decoded = await pipe.decode(latents, { chunk: numberOf(call, "decode_chunk_size") });
+    const decoded = await pipe.decode(latents, { chunk: countOf(call, "decode_chunk_size", MOST_STEPS) });
     const expected = io.get("output.image_latents");
     return [
       ...(expected ? [compare("output.image_latents", imageLatents.data, expected.data)] : []),
@@ -102,7 +109,7 @@ function recorder(scheduler: Scheduler, call: Call, io: Io) {
   const states: FloatTensor[] = [];
   const options = {
     scheduler,
-    steps: numberOf(call, "num_inference_steps"),
+    steps: countOf(call, "num_inference_steps", MOST_STEPS),
     noise: reference(io, "input.latents", "float32"),
     onStep: ({ latents }: SamplerStep) => {
       states.push(floatTensor(latents.shape, latents.data.slice()));
