@@ -1,5 +1,3 @@
-import { rm } from "node:fs/promises";
-import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { ArgumentError, CheckpointError, ConfigError } from "../../src/errors.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
