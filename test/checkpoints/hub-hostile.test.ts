@@ -10,7 +10,7 @@ import { downloadModel, type HubOptions } from "../../src/checkpoints/hub.ts";
 import { endpointFolder } from "../../src/checkpoints/hub-cache.ts";
 import { waitAsked } from "../../src/checkpoints/hub-retry.ts";
 import { ArgumentError, HalfstepError, HubError } from "../../src/errors.ts";
-import { FakeHub } from "./hub-server.ts";
+import { FakeHub, hubVariables } from "./hub-server.ts";
 
 const weights = "diffusion_pytorch_model.safetensors";
 let hub: FakeHub;
@@ -34,9 +34,7 @@ async function newHub(content = "weights"): Promise<FakeHub> {
 }
 
 beforeEach(async () => {
-  const names = ["http_proxy", "https_proxy", "all_proxy", "no_proxy"];
-  for (const name of ["HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HALFSTEP_CACHE", ...names]) vi.stubEnv(name, "");
-  for (const name of names) vi.stubEnv(name.toUpperCase(), "");
+  for (const name of hubVariables) vi.stubEnv(name, "");
   cacheDir = await mkdtemp(join(tmpdir(), "halfstep-"));
   hub = await newHub();
 });

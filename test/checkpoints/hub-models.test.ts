@@ -10,7 +10,7 @@ import { listCachedModels, removeCachedModel } from "../../src/checkpoints/hub-m
 import { ArgumentError, HubError } from "../../src/errors.ts";
 import { embeddedModels } from "../../src/platform/embedded-node.ts";
 import { halfstepHere } from "../support/cli-in-process.ts";
-import { FakeHub } from "./hub-server.ts";
+import { FakeHub, hubVariables } from "./hub-server.ts";
 
 let hub: FakeHub;
 let cacheDir: string;
@@ -18,6 +18,7 @@ const commits = ["a".repeat(40), "b".repeat(40)] as const;
 
 beforeAll(async () => {
   cacheDir = await mkdtemp(join(tmpdir(), "halfstep-"));
+  for (const name of hubVariables) vi.stubEnv(name, "");
   vi.stubEnv("HALFSTEP_CACHE", cacheDir);
   hub = new FakeHub();
   await hub.start();

@@ -2,6 +2,13 @@ import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 
+const proxies = ["http_proxy", "https_proxy", "all_proxy", "no_proxy"];
+/** Variables of the environment that would make tests another on another machine. */
+export const hubVariables = [
+  ...["HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HALFSTEP_CACHE"],
+  ...[...proxies, ...proxies.map((name) => name.toUpperCase())],
+];
+
 /** What goes wrong with the next body of a file, once each. */
 export type Fault = "cut" | "corrupt" | "long" | "overloaded" | "ignores ranges" | "stale etag";
 

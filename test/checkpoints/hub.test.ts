@@ -7,7 +7,7 @@ import { type DownloadProgress, downloadModel, type HubOptions } from "../../src
 import { endpointFolder } from "../../src/checkpoints/hub-cache.ts";
 import { selectFiles } from "../../src/checkpoints/hub-selection.ts";
 import { ArgumentError, HubError } from "../../src/errors.ts";
-import { FakeHub } from "./hub-server.ts";
+import { FakeHub, hubVariables } from "./hub-server.ts";
 
 const weights = "unet/diffusion_pytorch_model.safetensors";
 const content = Buffer.from(Uint32Array.from({ length: 50_000 }, (_, i) => i * 2654435761).buffer);
@@ -32,7 +32,7 @@ async function nowhere(): Promise<string> {
 const blobs = () => readdir(join(cacheDir, "hub", endpointFolder(hub.endpoint), "owner--model/blobs"));
 
 beforeEach(async () => {
-  for (const name of ["HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HALFSTEP_CACHE"]) vi.stubEnv(name, "");
+  for (const name of hubVariables) vi.stubEnv(name, "");
   cacheDir = await mkdtemp(join(tmpdir(), "halfstep-"));
   hub = new FakeHub();
   await hub.start();

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { describeSingleFile } from "../../src/checkpoints/single-file.ts";
 import { ArgumentError, CheckpointError, HubError } from "../../src/errors.ts";
 import { platform } from "../../src/platform/node.ts";
-import { FakeHub } from "./hub-server.ts";
+import { FakeHub, hubVariables } from "./hub-server.ts";
 import { file } from "./support.ts";
 
 let folder: string;
@@ -20,6 +20,7 @@ beforeAll(async () => {
   folder = await realpath(await mkdtemp(join(tmpdir(), "halfstep-")));
   hub = new FakeHub();
   await hub.start();
+  for (const name of hubVariables) vi.stubEnv(name, "");
   vi.stubEnv("HF_ENDPOINT", hub.endpoint);
   vi.stubEnv("HALFSTEP_CACHE", join(folder, "cache"));
 });
