@@ -83,18 +83,19 @@ export class HttpFolder extends Folder {
     );
   }
 
-  private url(path: string): string {
+  /** The address of a file. */
+  url(path: string): string {
     return `${this.base}/${insidePath(path, this.name).split("/").map(encodeURIComponent).join("/")}`;
   }
 }
 
 /** Development servers answer unknown paths with their index page; no file of a checkpoint is HTML. */
-function isMissing(response: Response): boolean {
+export function isMissing(response: Response): boolean {
   const html = response.headers.get("Content-Type")?.startsWith("text/html") ?? false;
   return response.status === 404 || response.status === 410 || (response.ok && html);
 }
 
-async function request(
+export async function request(
   url: string,
   name: string,
   { fetch: send = fetch, headers, signal }: HttpOptions,

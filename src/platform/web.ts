@@ -1,4 +1,4 @@
-import { HttpFolder } from "../checkpoints/web.ts";
+import { CachingFolder } from "../checkpoints/web-cache.ts";
 import { ArgumentError, StateError } from "../errors.ts";
 import { configureWebRuntime, currentWebSettings, type WebRuntimeSettings, webRuntime } from "../runtime/web.ts";
 import { callScope, Synchronous } from "./call-scope.ts";
@@ -12,12 +12,16 @@ const HUB = "https://huggingface.co";
  * "owner/name" is on the Hub. Everything else with a slash is an address: whole, from the root of the server ("/models/x")
  * or seen from the page ("./models/x", "models/x/").
  */
-async function resolveModel(name: string, { revision = "main", signal }: ResolveOptions = {}) {
-  const options = signal ? { signal } : {};
+async function resolveModel(name: string, { revision = "main", signal, onDownload, onNotice }: ResolveOptions = {}) {
+  const options = {
+    ...(signal ? { signal } : {}),
+    ...(onDownload ? { onDownload } : {}),
+    ...(onNotice ? { onNotice } : {}),
+  };
   if (hubId.test(name)) {
-    return new HttpFolder(`${HUB}/${name}/resolve/${encodeURIComponent(revision)}`, options);
+    return new CachingFolder(`${HUB}/${name}/resolve/${encodeURIComponent(revision)}`, options);
   }
-  if (name.includes("/")) return new HttpFolder(name, options);
+  if (name.includes("/")) return new CachingFolder(name, options);
   throw new ArgumentError(
     `A browser cannot look for a model by the name "${name}" alone. Models that come with the package are in ` +
       `node_modules/halfstep/checkpoints: serve the folder there that is called "${name}" with your page, and give its ` +

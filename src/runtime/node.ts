@@ -22,6 +22,11 @@ let inWebAssembly = false;
 function load(): Promise<Native | undefined> {
   loaded ??= disableTelemetry()
     .then(() => import("onnxruntime-node"))
+    .then((ort) => {
+      // What it would print is thrown too, in words for people.
+      ort.env.logLevel = "fatal";
+      return ort;
+    })
     .catch((cause: Error) => {
       inWebAssembly = true;
       process.emitWarning(

@@ -1,6 +1,7 @@
 /** Pictures made in headless Chromium, on onnxruntime-web, against those that Node makes. `npm run test:browser` */
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { readdir, stat } from "node:fs/promises";
+import { readdir, readFile, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Browser, Page } from "playwright-core";
@@ -136,6 +137,60 @@ describe("a page in Chromium", () => {
     expect(isolated).toBe(false);
     expect(compare("latents", pictures[0]!.latents, expected!.latents).relative).toBeLessThanOrEqual(1e-3);
     expect(complaints).toEqual([]);
+  });
+
+  it("keeps a model's files, asks for nothing but freshness the next time, and notices what is damaged or new", async () => {
+    const model = await writeTinyPipeline(await temporaryFolder(), "pixart");
+    const server = await serve({ ...folders, "/models/kept/": model.path });
+    const context = await browser.newContext();
+    const visit = async (worker = false) => {
+      const page = await context.newPage();
+      await page.goto(`${server.url}/index.html`);
+      const before = server.requests.length;
+      const made = await page.evaluate((kind) => window.visits.open("/models/kept", kind), worker);
+      await page.close();
+      const requests = server.requests.slice(before).filter((line) => line.includes("/models/"));
+      return { ...made, gets: requests.filter((line) => line.startsWith("GET")) };
+    };
+    const isWeights = (line: string) => line.endsWith(".safetensors");
+    const first = await visit();
+    const weights = first.cached.filter(({ url }) => isWeights(url));
+    expect(weights).toHaveLength(3);
+    for (const { url, bytes, sha256 } of weights) {
+      const content = await readFile(join(model.path, new URL(url).pathname.slice("/models/kept/".length)));
+      expect({ bytes, sha256 }).toEqual({
+        bytes: content.length,
+        sha256: createHash("sha256").update(content).digest("hex"),
+      });
+    }
+    // Told of every byte: the last report is of all files, and no report goes back.
+    const { loaded, total } = first.progress.at(-1)!;
+    expect(loaded).toBe(total);
+    expect(total).toBe(first.cached.reduce((sum, { bytes }) => sum + bytes, 0));
+    const reports = first.progress.map((report) => report.loaded);
+    expect(reports).toEqual([...reports].sort((a, b) => a - b));
+    expect(first.gets.filter(isWeights)).toHaveLength(3);
+
+    const second = await visit();
+    expect(second.gets).toEqual([]);
+    expect(second.pixels).toEqual(first.pixels);
+    expect(second.progress.at(-1)).toMatchObject({ loaded: total, total });
+    // A worker has the same cache.
+    expect((await visit(true)).gets).toEqual([]);
+
+    const page = await context.newPage();
+    await page.goto(`${server.url}/index.html`);
+    await page.evaluate((url) => window.visits.damage(url), weights[0]!.url);
+    expect((await visit()).gets.filter(isWeights)).toHaveLength(1);
+    const changed = join(model.path, "vae/diffusion_pytorch_model.safetensors");
+    await utimes(changed, new Date(), new Date(Date.now() + 60_000));
+    expect((await visit()).gets).toEqual(["GET /models/kept/vae/diffusion_pytorch_model.safetensors"]);
+
+    expect(await page.evaluate(() => window.visits.clear("/models/other"))).toBe(0);
+    expect(await page.evaluate(() => window.visits.clear("/models/kept"))).toBe(first.cached.length);
+    expect((await visit()).gets).toEqual(first.gets);
+    await context.close();
+    await server.close();
   });
 
   it("makes them in a worker of its own, and stays free meanwhile", async () => {

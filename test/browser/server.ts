@@ -50,6 +50,9 @@ export async function serve(folders: Readonly<Record<string, string>>, isolated 
       "Content-Type": types[extname(file)] ?? "application/octet-stream",
       "Content-Length": end - start + 1,
       "Accept-Ranges": "bytes",
+      "Last-Modified": found.mtime.toUTCString(),
+      // What the Cache API keeps is what is tested, not the browser's own cache.
+      "Cache-Control": "no-store",
       ...(range && { "Content-Range": `bytes ${start}-${end}/${found.size}` }),
     });
     if (request.method === "HEAD") response.end();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { HttpFolder } from "../../src/checkpoints/web.ts";
+import { CachingFolder } from "../../src/checkpoints/web-cache.ts";
 import { ArgumentError } from "../../src/errors.ts";
 import { platform } from "../../src/platform/web.ts";
 
@@ -14,7 +14,7 @@ describe("names of models in a browser", () => {
     ["PixArt-alpha/PixArt-XL-2", "https://huggingface.co/PixArt-alpha/PixArt-XL-2/resolve/main"],
   ])("%s is at %s", async (name, url) => {
     const folder = await platform.resolveModel(name);
-    expect(folder).toBeInstanceOf(HttpFolder);
+    expect(folder).toBeInstanceOf(CachingFolder);
     expect(folder.name).toBe(url);
   });
 

@@ -1,5 +1,7 @@
 /** What the browser test calls: makes a picture and gives back its numbers. */
+
 import { ArgumentError, type FloatTensor, type Provider, TextToImagePipeline, webRuntime } from "../../../src/web.ts";
+import { visits } from "./visit.ts";
 
 export interface Asked {
   model: string;
@@ -87,5 +89,6 @@ declare global {
     makeInWorker: typeof makeInWorker;
   }
 }
+window.visits = visits;
 window.make = make;
 window.makeInWorker = makeInWorker;
