@@ -120,9 +120,11 @@ export class Patience {
     if (from < this.#from + 1000) return;
     if (++this.#waits > mostWaits) throw error;
     this.#from = from;
-    this.#options.onNotice?.(
-      `The Hub asks for fewer requests (HTTP 429); going on in ${Math.ceil(wait / 1000)} seconds.`,
-    );
+    const seconds = Math.ceil(wait / 1000);
+    const notice = `The Hub asks to wait; going on in ${seconds} second${seconds === 1 ? "" : "s"}.`;
+    // Nobody should wait for minutes and not know what for.
+    if (this.#options.onNotice) this.#options.onNotice(notice);
+    else process.emitWarning(notice);
   }
 }
 

@@ -63,7 +63,22 @@ describe("a Hub that asks to wait", () => {
     const folder = await get({ retries: 0, onNotice: (notice) => notices.push(notice) });
     expect(await folder.text(weights)).toBe("weights");
     expect(early.length).toBeLessThanOrEqual(2); // one for each of the two files that were asked for at once
-    expect(notices).toEqual(["The Hub asks for fewer requests (HTTP 429); going on in 2 seconds."]);
+    expect(notices).toEqual(["The Hub asks to wait; going on in 2 seconds."]);
+  });
+
+  it("is named by a warning of the process where nobody listens", async () => {
+    let asked = 0;
+    hub.intercept = (path, _, response) => {
+      if (!path.includes("/revision/") || asked++ > 0) return false;
+      hub.json(response, 429, {}, { "Retry-After": "1" });
+      return true;
+    };
+    const warnings: string[] = [];
+    const listen = (warning: Error) => warnings.push(warning.message);
+    process.on("warning", listen);
+    await get();
+    process.off("warning", listen);
+    expect(warnings).toEqual(["The Hub asks to wait; going on in 1 second."]);
   });
 
   it("is not waited for longer than is sensible, nor for ever", async () => {
