@@ -108,14 +108,20 @@ async function run(options: RunOptions): Promise<void> {
   showStatus("setting up the experiment ...");
   const settings = await settingsOf(options);
   const experiment = await (existsSync(options.env) ? ofFile(options.env, () => setUp(settings)) : setUp(settings));
+  const summary = await runSomewhere(options, experiment);
+  // Last of all: a stdout that cannot be written to ends the process.
+  if (options.json) await printResult("explore run", summary);
+  else await print(tableOf(summary.algorithms, experiment));
+}
+
+async function runSomewhere(options: RunOptions, experiment: Experiment): Promise<Summary> {
   if (options.out !== undefined) {
     await mkdir(options.out, { recursive: true });
-    await runIn(options.out, options, experiment);
-    return;
+    return runIn(options.out, options, experiment);
   }
   const folder = await mkdtemp(join(tmpdir(), "halfstep-explore-"));
   try {
-    await runIn(folder, options, experiment);
+    return await runIn(folder, options, experiment);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -164,7 +170,7 @@ async function checkFolder(out: string): Promise<void> {
 }
 
 /** The experiment in its folder, which is this process's alone until it ends. */
-async function runIn(folder: string, options: RunOptions, experiment: Experiment): Promise<void> {
+async function runIn(folder: string, options: RunOptions, experiment: Experiment): Promise<Summary> {
   const lock = await FolderLock.take(folder);
   try {
     const trials = join(folder, "trials");
@@ -184,8 +190,7 @@ async function runIn(folder: string, options: RunOptions, experiment: Experiment
       await writeWhole(join(folder, "episodes.jsonl"), episodeLines(results, experiment.mdp));
       await writePlots(results, experiment, folder);
     }
-    if (options.json) await printResult("explore run", summary);
-    else await print(tableOf(summary.algorithms, experiment));
+    return summary;
   } finally {
     await lock.release();
   }
@@ -211,6 +216,8 @@ async function tasksOf(folder: string, { algorithms, seeds }: RunOptions, experi
   }
   return tasks;
 }
+
+type Summary = ReturnType<typeof summaryOf>;
 
 /** Values are in the environment's own units. */
 function summaryOf({ env, offline }: RunOptions, experiment: Experiment, results: readonly TrialJson[]) {

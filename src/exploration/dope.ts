@@ -23,6 +23,12 @@ export class Dope extends LpLearner {
     return pure("custom", always(policyOfOccupancy(occupancy, baseline, this.problem), this.problem));
   }
 
+  /** Two rows for each z, with its row's S variables. */
+  protected override entries(): number {
+    const { horizon, states, actions } = this.problem;
+    return 2 * horizon * actions * states ** 3;
+  }
+
   program(): LinearProgram {
     const { horizon, states, actions, rewards, initial, threshold, bonusScale } = this.problem;
     const { visits } = this.counts;
@@ -35,11 +41,12 @@ export class Dope extends LpLearner {
       const n = Math.max(1, visits[row]!);
       const logarithm = this.logarithm(n);
       this.frequencies(row, p);
-      const widths = p.map((q) =>
-        visits[row] === 0
-          ? 1
-          : Math.min(1, bonusScale * (2 * Math.sqrt((logarithm * q * (1 - q)) / n) + (14 * logarithm) / (3 * n))),
-      );
+      const widths = p.map((q) => {
+        if (visits[row] === 0) return 1;
+        const found = bonusScale * (2 * Math.sqrt((logarithm * q * (1 - q)) / n) + (14 * logarithm) / (3 * n));
+        // Infinity times zero is no number, and no width.
+        return Number.isNaN(found) ? 1 : Math.min(1, found);
+      });
       const width = Math.min(
         2,
         widths.reduce((a, b) => a + b),

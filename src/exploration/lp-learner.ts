@@ -3,6 +3,9 @@ import { Learner, type LearnerOptions } from "./learner.ts";
 import type { Highs } from "./linear-program.ts";
 import type { Problem } from "./problem.ts";
 
+/** An entry takes some 100 bytes here and in the solver. */
+const mostEntries = 5_000_000;
+
 /**
  * A learner that solves a linear program for each policy. Its papers have a cost and a budget; here the cost of a step is
  * 1 - r and the budget H - threshold, which is the same constraint.
@@ -15,6 +18,13 @@ export abstract class LpLearner extends Learner {
   constructor(problem: Problem, solver: Highs, options: LearnerOptions = {}) {
     super(problem, options);
     this.solver = solver;
+    const entries = this.entries();
+    if (entries > mostEntries) {
+      throw new ArgumentError(
+        `The linear program of ${problem.horizon} steps, ${problem.states} states and ${problem.actions} actions would have about ` +
+          `${entries} entries; ${mostEntries} are the limit.`,
+      );
+    }
     const { rewards, baselineValue, threshold } = problem;
     if (!rewards) throw new ArgumentError("The linear programs need known rewards.");
     if (baselineValue === undefined) throw new ArgumentError("The linear programs need the baseline's value.");
@@ -23,6 +33,9 @@ export abstract class LpLearner extends Learner {
       throw new ArgumentError(`The baseline's value ${baselineValue} must be above the threshold ${threshold}.`);
     }
   }
+
+  /** About how many entries the program's matrix has. */
+  protected abstract entries(): number;
 
   /** log(2 S^2 A H n (n+1) / delta): for all transitions and, where the papers fix the number of episodes, all n at once. */
   protected logarithm(n: number): number {

@@ -21,6 +21,12 @@ export class OptPessLp extends LpLearner {
     return pure("custom", always(policyOfOccupancy(occupancy, baseline, this.problem), this.problem));
   }
 
+  /** The flow into each state comes from all rows of the step before. */
+  protected override entries(): number {
+    const { horizon, states, actions } = this.problem;
+    return horizon * actions * states ** 2;
+  }
+
   #model(): { bonus: Float64Array; frequencies: Float64Array[] } {
     const { bonusScale, states } = this.problem;
     const bonus = Float64Array.from(this.counts.visits, (n) => {

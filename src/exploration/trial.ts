@@ -83,13 +83,18 @@ export class Trial {
   run(milliseconds: number): void {
     const start = performance.now();
     while (!this.done) {
-      for (let k = 0; k < 16 && !this.done; k++) {
-        this.#note(this.#learner.policy());
-        playEpisode(this.#experiment.mdp, this.#learner, this.#random);
-      }
+      this.step(16);
       if (performance.now() - start > milliseconds) break;
     }
     this.seconds += (performance.now() - start) / 1000;
+  }
+
+  /** Plays so many episodes, or to the end. */
+  step(episodes: number): void {
+    for (let k = 0; k < episodes && !this.done; k++) {
+      this.#note(this.#learner.policy());
+      playEpisode(this.#experiment.mdp, this.#learner, this.#random);
+    }
   }
 
   #note(policy: MixturePolicy): void {
