@@ -1,4 +1,6 @@
 import { AsyncLocalStorage } from "node:async_hooks";
+import { existsSync } from "node:fs";
+import { dirname } from "node:path";
 import { downloadModel, type HubOptions } from "../checkpoints/hub.ts";
 import { checkLocal, localModel } from "../checkpoints/local-model-node.ts";
 import { NodeFolder } from "../checkpoints/node.ts";
@@ -23,6 +25,12 @@ async function resolveModel(name: string, options: ResolveOptions = {}): Promise
 }
 
 async function fromHub(name: string, { onDownload, ...options }: ResolveOptions): Promise<NodeFolder> {
+  // Who has a folder "models" may have meant one in it.
+  if (existsSync(dirname(name))) {
+    options.onNotice?.(
+      `There is no folder "${name}" in ${process.cwd()}; looking for a model of that name on the Hub.`,
+    );
+  }
   try {
     return await downloadModel(name, { ...hubOptions(options), ...(onDownload ? { onProgress: onDownload } : {}) });
   } catch (error) {

@@ -58,6 +58,21 @@ describe("a model's name", () => {
     expect(error.message).toContain(`There is no folder "models/my-pixart" in ${process.cwd()} either.`);
   });
 
+  it("that begins with a folder's is said not to be there before anybody is asked", async () => {
+    const notices: string[] = [];
+    const onNotice = (notice: string) => {
+      notices.push(`${notice} ${hub.log.length} requests so far`);
+    };
+    hub.log.length = 0;
+    await refusal("test/no-such-model", { onNotice });
+    const where = process.cwd();
+    expect(notices).toEqual([
+      `There is no folder "test/no-such-model" in ${where}; looking for a model of that name on the Hub. 0 requests so far`,
+    ]);
+    await refusal("no-such-folder/model", { onNotice });
+    expect(notices.length).toBe(1);
+  });
+
   it("that is a folder's has no revision, and the variant must be there", async () => {
     await mkdir(join(folder, "model/unet"), { recursive: true });
     const index = { _class_name: "P", unet: ["diffusers", "X"] };
