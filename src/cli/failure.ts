@@ -16,7 +16,7 @@ export function fail(error: unknown, program: Command, words: readonly string[] 
       `${text.split("\n")[0]}\nThis is a fault in halfstep. HALFSTEP_DEBUG=1 shows where; please report it with that.`,
     );
   }
-  return error instanceof Interrupted ? error.code : 1;
+  return error instanceof Interrupted ? 130 : 1;
 }
 
 /** What a user can act on, and what the system refuses (a full disk, a folder without access); anything else is a defect. */

@@ -5,37 +5,26 @@
 import cliProgress from "cli-progress";
 import { HalfstepError } from "../errors.ts";
 
-/** Ctrl-C or an order to end; the command ends with 128 and the signal's number, as shells have it. */
+/** Ctrl-C; the command ends with 130, as shells have it. */
 export class Interrupted extends HalfstepError {
   override readonly name = "Interrupted";
-  readonly code: number;
-
-  constructor(message: string, code = 130) {
-    super(message);
-    this.code = code;
-  }
 }
 
 /**
- * Ctrl-C aborts the signal that `work` is given, with a message that says what is left; a second one ends the process. So
- * does SIGTERM, with which systems end what they started.
+ * Ctrl-C aborts the signal that `work` is given, with a message that says what is left; a second one ends the process. SIGTERM
+ * ends it at once, also in the middle of a step: what is under its name by then is whole.
  */
 export async function interruptible<T>(
   message: string | (() => string),
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const abort = new AbortController();
-  const stop = (code: number) => () =>
-    abort.abort(new Interrupted(typeof message === "string" ? message : message(), code));
-  const signals = [
-    ["SIGINT", stop(130)],
-    ["SIGTERM", stop(143)],
-  ] as const;
-  for (const [signal, handler] of signals) process.once(signal, handler);
+  const stop = () => abort.abort(new Interrupted(typeof message === "string" ? message : message()));
+  process.once("SIGINT", stop);
   try {
     return await work(abort.signal);
   } finally {
-    for (const [signal, handler] of signals) process.off(signal, handler);
+    process.off("SIGINT", stop);
   }
 }
 
