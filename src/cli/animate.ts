@@ -1,9 +1,12 @@
 import { dirname } from "node:path";
 import { Command, Option } from "commander";
+import { platform } from "#platform";
 import { version } from "../../package.json";
+import { readModelIndex } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError } from "../errors.ts";
 import type { Animation } from "../pipelines/animation.ts";
-import { ImageToVideoPipeline } from "../pipelines/image-to-video.ts";
+import { forNetworks } from "../pipelines/components.ts";
+import { ImageToVideoPipeline, imageToVideoClass } from "../pipelines/image-to-video.ts";
 import { readPicture } from "../pipelines/picture-node.ts";
 import { guidanceStepsChoices, type VideoAccelerate, videoAccelerations } from "../pipelines/streamlined.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
@@ -196,7 +199,7 @@ async function fromText(prompt: string, options: AnimateOptions, bars: Bars, sig
 async function fromPicture(options: AnimateOptions, bars: Bars, signal: AbortSignal): Promise<Made> {
   const { model, fps = 7, guidance: maxGuidanceScale = 3, motion = 127, noise = 0.02 } = options;
   const picture = await readPicture(options.image!);
-  const pipe = await ImageToVideoPipeline.fromPretrained(model, loading(options, bars, signal));
+  const pipe = await openForPictures(options, bars, signal);
   try {
     const { videos, seeds, fullSteps, rehashSteps } = await pipe(picture, {
       ...common(options, bars, signal),
@@ -224,6 +227,19 @@ async function fromPicture(options: AnimateOptions, bars: Bars, signal: AbortSig
   } finally {
     await pipe.release();
   }
+}
+
+async function openForPictures(options: AnimateOptions, bars: Bars, signal: AbortSignal) {
+  const opening = loading(options, bars, signal);
+  const folder = await platform.resolveModel(options.model, opening);
+  const { className } = await readModelIndex(folder);
+  if (className === imageToVideoClass) {
+    return ImageToVideoPipeline.fromFolder(folder, platform.runtime, forNetworks(opening));
+  }
+  throw new ArgumentError(
+    `${options.model}: its class is ${className}, which begins at a prompt. --image is for models of ` +
+      `${imageToVideoClass} (--model stabilityai/stable-video-diffusion-img2vid).`,
+  );
 }
 
 /** What was asked of memory and steps, as settings that are kept with the video. */

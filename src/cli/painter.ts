@@ -58,13 +58,12 @@ export async function openPainter(
     const { className } = await readModelIndex(folder);
     if (options.class && className !== DIT) {
       throw new ArgumentError(
-        `${options.model}: it is a ${className}, which has no classes; --class is for a ${DIT} (facebook/DiT-XL-2-256).`,
+        `${options.model}: its class is ${className}, which draws prompts. --class is for models of ${DIT} ` +
+          "(--model facebook/DiT-XL-2-256).",
       );
     }
     if (!options.class && className === DIT) {
-      throw new ArgumentError(
-        `${options.model}: it draws classes and no prompts: --class 207, or a class by its name.`,
-      );
+      throw new ArgumentError(`${options.model}: it draws classes, not prompts: --class 207, or a class by its name.`);
     }
     return options.class
       ? await forClasses(folder, options, options.class)

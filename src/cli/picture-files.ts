@@ -48,6 +48,7 @@ export class PictureFiles {
       }
       return new PictureFiles(out, "png", count, force, sheet);
     }
+    if (out === "") throw new ArgumentError("--out has no name.");
     return about("--out", async () => {
       const format = pictureFormat(out);
       await checkFile(count === 1 ? out : withSuffix(out, "sheet"));

@@ -18,6 +18,8 @@ import { rehashProfileCommand } from "./rehash-profile.ts";
 import { setQuiet } from "./terminal.ts";
 import { verifyCommand } from "./verify.ts";
 
+const LAST_GROUP = "Exploration and the shell:";
+
 export function halfstepProgram(): Command {
   const program = new Command("halfstep")
     .description("Diffusion models from the checkpoints you have, at the quality you ask for.")
@@ -41,9 +43,11 @@ export function halfstepProgram(): Command {
         .addCommand(benchIlfCommand())
         .addCommand(benchStreamlinedCommand()),
     )
-    .commandsGroup("Exploration and the shell:")
+    .commandsGroup(LAST_GROUP)
     .addCommand(exploreCommand());
   program.addCommand(completionCommand(program));
+  const help = program.createCommand("help").argument("[command]").description("help for a command");
+  program.addHelpCommand(help.helpOption(false).helpGroup(LAST_GROUP));
   program.hook("preAction", (_, command) => {
     setQuiet(command.opts()["quiet"] === true);
   });
@@ -52,7 +56,7 @@ export function halfstepProgram(): Command {
     // main says what is wrong, in one place and one way.
     command.exitOverride().configureOutput({ outputError: () => undefined });
     if (command.commands.length > 0) {
-      command.helpCommand(false);
+      if (command !== program) command.helpCommand(false);
       return;
     }
     addAliases(command);

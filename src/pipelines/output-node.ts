@@ -191,8 +191,8 @@ const codeOf = (error: unknown): string =>
   error instanceof Error && "code" in error && "syscall" in error ? String(error.code) : "";
 
 function checkName(path: string): void {
-  if (path === "") throw new ArgumentError("The name of what is to be written is empty.");
-  if (path.includes("\0")) throw new ArgumentError("The name of what is to be written has a zero byte in it.");
+  if (path === "") throw new ArgumentError("has no name.");
+  if (path.includes("\0")) throw new ArgumentError(`${JSON.stringify(path)} has a zero byte in it.`);
 }
 
 /** Null where there is nothing of that name; `subject` is what messages are about. */

@@ -131,7 +131,7 @@ describe("classes", () => {
   it.each([
     [["--class", "999999"], "this model's classes are numbers from 0 to"],
     [["--class", "no such animal"], "class"],
-    [["a cat"], "it draws classes and no prompts: --class 207"],
+    [["a cat"], "it draws classes, not prompts: --class 207"],
     [["a cat", "--class", "3"], "of prompts or of classes (--class), not of both"],
     [["--class", "3", "--negative", "x"], "--negative goes with a prompt"],
     [["--class", "3", "--width", "64"], "--width and --height go with a prompt"],
@@ -144,7 +144,7 @@ describe("classes", () => {
 
   it("are not for a model of prompts", async () => {
     const { stderr } = await generate("--class", "3", "--out", at("c.png"));
-    expect(stderr).toContain("which has no classes; --class is for a DiTPipeline");
+    expect(stderr).toContain("which draws prompts. --class is for models of DiTPipeline");
   });
 });
 

@@ -38,6 +38,11 @@ describe("--help", () => {
     }
   });
 
+  it("is what `help` shows too", async () => {
+    const asked = await halfstepHere("help", "generate");
+    expect(asked).toEqual(await halfstepHere("generate", "--help"));
+  });
+
   it("is within 80 columns, but for examples", async () => {
     const { stdout } = await halfstepHere("generate", "--help");
     const lines = stdout.split("\nExamples:")[0]!.split("\n");
