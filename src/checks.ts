@@ -68,6 +68,12 @@ export const signal: Check = must("an AbortSignal", (value) => {
   return typeof aborted === "boolean" && typeof addEventListener === "function";
 });
 
+/** Names with texts, such as what is kept with a picture. */
+export const texts: Check = must(
+  "an object of strings",
+  (value) => isObject(value) && Object.values(value).every((item) => typeof item === "string"),
+);
+
 /** An object whose own contents are checked by whoever gets it. */
 export const anObject: Check = must("an object", isObject);
 

@@ -6,13 +6,14 @@ import { clip } from "../models/clip.ts";
 import type { CLIPTextConfig } from "../models/clip-text.ts";
 import type { CLIPVisionConfig } from "../models/clip-vision.ts";
 import { networksOf } from "../models/registry.ts";
+import { readOptions } from "../options/options.ts";
 import { Component } from "../pipelines/components.ts";
 import { expected } from "../pipelines/expected-class.ts";
 import { type Normalisation, readNormalisation } from "../pipelines/image-encoder.ts";
 import type { Picture } from "../pipelines/picture.ts";
 import { PromptTokenizer } from "../pipelines/prompts.ts";
 import { resample } from "../pipelines/resample.ts";
-import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
+import { type Runtime, type SessionOptions, sessionOptions } from "../runtime/runtime.ts";
 import { rows } from "../sampling/guidance.ts";
 import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";
 import { alignmentScore } from "./alignment.ts";
@@ -49,7 +50,8 @@ export class ClipJudge {
    * A folder of transformers' CLIPModel, as `openai/clip-vit-base-patch32`: config.json, model.safetensors, tokenizer and
    * preprocessor_config.json in one. Throws CheckpointError and ConfigError.
    */
-  static async open(folder: Folder, runtime: Runtime, options: SessionOptions = {}): Promise<ClipJudge> {
+  static async open(folder: Folder, runtime: Runtime, given: SessionOptions = {}): Promise<ClipJudge> {
+    const options = readOptions(given, sessionOptions, { of: "ClipJudge.open" });
     const config = await readConfig(folder);
     const networks = networksOf(config);
     if (networks["text"] !== clip.text) {

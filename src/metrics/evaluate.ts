@@ -1,11 +1,12 @@
 /** How good a text-to-image model's pictures are: fixed captions, one picture each, judged by emoji-align. */
-import { ArgumentError } from "../errors.ts";
+import { callback, signal as signalCheck, whole } from "../checks.ts";
+import { type OptionTable, readOptions } from "../options/options.ts";
 import { type Picture, toPictures } from "../pipelines/picture.ts";
 import { repeatPrompt } from "../pipelines/prompts.ts";
-import { seededNoise, seedsOf } from "../pipelines/settings.ts";
+import { guidanceScaleCheck, seedCheck, seededNoise, seedsOf, solverOptions } from "../pipelines/settings.ts";
 import { type SolverOptions, solverOf } from "../pipelines/solver.ts";
 import type { TextToImagePipeline } from "../pipelines/text-to-image.ts";
-import { type GuidanceInterval, pickRows, rows, stack } from "../sampling/guidance.ts";
+import { type GuidanceInterval, guidanceIntervalCheck, pickRows, rows, stack } from "../sampling/guidance.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { alignmentScore, retrievalRanks, topAccuracy } from "./alignment.ts";
 import { type FeatureStatistics, featureStatistics, frechetDistance } from "./frechet.ts";
@@ -27,6 +28,18 @@ export interface EvaluateOptions extends SolverOptions {
   /** Is given the pictures as they are made, and their captions: for judges of another kind. */
   onPictures?: (pictures: readonly Picture[], captions: readonly string[]) => void | Promise<void>;
 }
+
+const evaluateOptions: OptionTable<EvaluateOptions> = {
+  ...solverOptions,
+  samples: whole(2, 1e6),
+  seed: seedCheck,
+  guidanceScale: guidanceScaleCheck,
+  guidanceInterval: guidanceIntervalCheck,
+  batch: whole(1, 1024),
+  signal: signalCheck,
+  onProgress: callback,
+  onPictures: callback,
+};
 
 /** One row of the table: of a model, or of pictures that say how far a model can get. */
 export interface Scores {
@@ -57,15 +70,10 @@ export interface Evaluation extends Scores {
 export async function evaluate(
   pipe: TextToImagePipeline,
   judge: Judge,
-  options: EvaluateOptions = {},
+  given: EvaluateOptions = {},
 ): Promise<Evaluation> {
+  const options = readOptions(given, evaluateOptions, { of: "evaluate" });
   const { samples = 512, batch = 8, onProgress, onPictures, signal } = options;
-  if (!Number.isInteger(samples) || samples < 2) {
-    throw new ArgumentError(`samples must be a whole number of at least 2, not ${samples}.`);
-  }
-  if (!Number.isInteger(batch) || batch < 1) {
-    throw new ArgumentError(`batch must be a whole number of at least 1, not ${batch}.`);
-  }
   const reference = await judge.reference();
   const score = await scorer(judge, reference, samples);
   const prompts = captionsFor(reference, samples);

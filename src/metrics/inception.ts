@@ -3,10 +3,11 @@ import type { Folder } from "../checkpoints/files.ts";
 import { openWeights } from "../checkpoints/weights.ts";
 import { CheckpointError } from "../errors.ts";
 import { fidInception, INCEPTION_FEATURES, INCEPTION_SIZE } from "../models/fid-inception.ts";
+import { readOptions } from "../options/options.ts";
 import { Component } from "../pipelines/components.ts";
 import type { Picture } from "../pipelines/picture.ts";
 import { resizeBilinear } from "../pipelines/resample.ts";
-import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
+import { type Runtime, type SessionOptions, sessionOptions } from "../runtime/runtime.ts";
 import { rows } from "../sampling/guidance.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 
@@ -24,7 +25,8 @@ export class Inception {
    * A folder with `model.safetensors`: the state dict of pytorch-fid's `pt_inception-2015-12-05-6726825d.pth`, name for name.
    * Throws CheckpointError, which says how to make it from that file.
    */
-  static async open(folder: Folder, runtime: Runtime, options: SessionOptions = {}): Promise<Inception> {
+  static async open(folder: Folder, runtime: Runtime, given: SessionOptions = {}): Promise<Inception> {
+    const options = readOptions(given, sessionOptions, { of: "Inception.open" });
     const weights = await openWeights(folder).catch((cause: Error) => {
       throw new CheckpointError(
         `${folder.name}: has no model.safetensors with the weights of pytorch-fid (${cause.message}) In Python: ` +

@@ -4,11 +4,12 @@ import { expectObject, type Folder } from "../checkpoints/files.ts";
 import { SafetensorsFile } from "../checkpoints/safetensors.ts";
 import { CheckpointError } from "../errors.ts";
 import { type EmojiAlignConfig, emojiAlign } from "../models/emoji-align.ts";
+import { readOptions } from "../options/options.ts";
 import { Component, openPipeline } from "../pipelines/components.ts";
 import { expected } from "../pipelines/expected-class.ts";
 import type { Picture } from "../pipelines/picture.ts";
 import { PromptTokenizer } from "../pipelines/prompts.ts";
-import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
+import { type Runtime, type SessionOptions, sessionOptions } from "../runtime/runtime.ts";
 import { rows } from "../sampling/guidance.ts";
 import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";
 import { resizeArea } from "./resize.ts";
@@ -60,7 +61,8 @@ export class Judge {
   }
 
   /** Throws CheckpointError and ConfigError for a folder that is no judge. */
-  static async open(folder: Folder, runtime: Runtime, options: SessionOptions = {}): Promise<Judge> {
+  static async open(folder: Folder, runtime: Runtime, given: SessionOptions = {}): Promise<Judge> {
+    const options = readOptions(given, sessionOptions, { of: "Judge.open" });
     await openPipeline(folder, [judgeClass]);
     const open = (network: "image" | "text") =>
       Component.open(folder.sub("model"), expected(emojiAlign[network]), runtime, options);

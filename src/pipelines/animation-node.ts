@@ -5,7 +5,9 @@ import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import { flag, signal as signalCheck, text as textCheck, texts } from "../checks.ts";
 import { ArgumentError, ToolError } from "../errors.ts";
+import { type OptionTable, readOptions } from "../options/options.ts";
 import {
   type Animation,
   animationFormat,
@@ -33,6 +35,13 @@ export interface WriteAnimationOptions {
   overwrite?: boolean;
 }
 
+const writeAnimationOptions: OptionTable<WriteAnimationOptions> = {
+  text: texts,
+  signal: signalCheck,
+  ffmpeg: textCheck,
+  overwrite: flag,
+};
+
 /**
  * Writes an animation; the name says the format (`animationFormat`). A file of that name is replaced unless `overwrite` is
  * false; a folder must be new or empty. The name comes into being when all of it is written. Returns the files. Throws
@@ -42,8 +51,10 @@ export interface WriteAnimationOptions {
 export async function writeAnimation(
   out: string,
   animation: Animation,
-  { text = {}, signal, ffmpeg = "ffmpeg", overwrite = true }: WriteAnimationOptions = {},
+  options: WriteAnimationOptions = {},
 ): Promise<string[]> {
+  const read = readOptions(options, writeAnimationOptions, { of: "writeAnimation" });
+  const { text = {}, signal, ffmpeg = "ffmpeg", overwrite = true } = read;
   const format = animationFormat(out);
   checkAnimation(animation, format);
   await checkDestination(out, { ffmpeg, overwrite });

@@ -1,15 +1,11 @@
 /** A picture to a file or a Blob, in Node. */
-import { flag, isObject, must } from "../checks.ts";
+import { flag, texts } from "../checks.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
 import { checkFile, writeWhole } from "./output-node.ts";
 import type { Picture } from "./picture.ts";
 import { checkEncoder, encodePicture, type PictureFormat, pictureFormat } from "./picture-node.ts";
 import type { PictureType, SavePictureOptions } from "./raw-image.ts";
 
-const texts = must(
-  "an object of strings",
-  (value) => isObject(value) && Object.values(value).every((item) => typeof item === "string"),
-);
 const savePictureOptions: OptionTable<SavePictureOptions> = { text: texts, overwrite: flag };
 
 /** Returns the file's name. Throws ArgumentError for a name that cannot be, ToolError without sharp for JPEG and WebP. */

@@ -41,13 +41,21 @@ export const promptCheck: Check = oneOrList(text, { least: 1, most: MOST_PICTURE
 /** Texts for the encoder: twice as many as pictures, for negative prompts. */
 export const promptListCheck: Check = listOf(text, { least: 1, most: 2 * MOST_PICTURES });
 
-export const samplingOptions: OptionTable<SamplingOptions> = {
-  seed: whole(0, LARGEST_SEED),
-  seeds: listOf(whole(0, Number.MAX_SAFE_INTEGER), { least: 1, most: MOST_PICTURES }),
+export const seedCheck: Check = whole(0, LARGEST_SEED);
+
+export const solverOptions: OptionTable<SolverOptions> = {
+  steps: stepsCheck,
   scheduler: oneOf(Object.keys(schedulerChoices)),
   eta: number(0, 1),
   timesteps: listOf(number(0), { least: 1, most: MOST_STEPS }),
   sigmas: listOf(number(0), { least: 1, most: MOST_STEPS }),
+};
+const { steps: _, ...withoutSteps } = solverOptions;
+
+export const samplingOptions: OptionTable<SamplingOptions> = {
+  ...withoutSteps,
+  seed: seedCheck,
+  seeds: listOf(whole(0, Number.MAX_SAFE_INTEGER), { least: 1, most: MOST_PICTURES }),
   accelerate: accelerateCheck,
   signal,
   onStep: callback,

@@ -1,7 +1,9 @@
 /** ONNX Runtime in a browser or a worker of one. Weights are copied from the files' bytes into WebAssembly's memory. */
 import { env as common, type Env } from "onnxruntime-common";
+import { anObject, text, textOr } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import type { OnnxModel } from "../graph/onnx.ts";
+import { type OptionTable, readOptions } from "../options/options.ts";
 import { commonOptions, OrtSession } from "./ort-session.ts";
 import { workingProvider } from "./provider.ts";
 import type { ProviderName, Runtime, SessionOptions, WeightLocations } from "./runtime.ts";
@@ -13,6 +15,8 @@ export interface WebRuntimeSettings {
    */
   wasmPaths?: Env.WebAssemblyFlags["wasmPaths"];
 }
+
+const webSettings: OptionTable<WebRuntimeSettings> = { wasmPaths: textOr(text, anObject) };
 
 /** Loaded when first used: the build with WebGPU is twice as large as the one without. */
 const builds = {
@@ -30,7 +34,7 @@ export function configureWebRuntime(changes: WebRuntimeSettings): void {
   if (loaded.size > 0) {
     throw new ArgumentError("configureWebRuntime: ONNX Runtime is loaded already; call it before a model is used.");
   }
-  settings = { ...settings, ...changes };
+  settings = { ...settings, ...readOptions(changes, webSettings, { of: "configureWebRuntime" }) };
 }
 
 export const currentWebSettings = (): WebRuntimeSettings => settings;

@@ -1,8 +1,10 @@
 import { classNameOf, isPipeline, readConfig } from "../checkpoints/diffusers-folder.ts";
 import { expectObject, type Folder } from "../checkpoints/files.ts";
+import { anObject, callback, flag, number, text } from "../checks.ts";
 import { ArgumentError, CheckpointError } from "../errors.ts";
+import { type OptionTable, readOptions } from "../options/options.ts";
 import { imageToVideoClass } from "../pipelines/image-to-video.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+import { type Runtime, sessionOptions } from "../runtime/runtime.ts";
 import type { OutputError } from "./compare.ts";
 import { type ModelCaseOptions, verifyModel } from "./model-case.ts";
 import { isRecorded, verifyPipeline } from "./pipeline-case.ts";
@@ -18,6 +20,15 @@ export interface VerifyOptions extends ModelCaseOptions {
   /** Opens folders that a recorded call names by a path from its own. */
   beside?: Beside;
 }
+
+const verifyOptions: OptionTable<VerifyOptions> = {
+  ...sessionOptions,
+  blocks: flag,
+  config: anObject,
+  variant: text,
+  tolerance: number(0),
+  beside: callback,
+};
 
 export interface Verification {
   readonly folder: string;
@@ -40,11 +51,8 @@ const referenceFile = "io.safetensors";
  * scheduler (scheduler_config.json and call.json), noise (config.json with seeds) or a pipeline (model_index.json). NaN never passes. Throws
  * CheckpointError for a folder that is none of these, and what the parts throw.
  */
-export async function verifyFolder(
-  folder: Folder,
-  runtime: Runtime,
-  { tolerance, ...options }: VerifyOptions = {},
-): Promise<Verification> {
+export async function verifyFolder(folder: Folder, runtime: Runtime, given: VerifyOptions = {}): Promise<Verification> {
+  const { tolerance, ...options } = readOptions(given, verifyOptions, { of: "verifyFolder" });
   const result = await verifyCase(folder, runtime, options);
   const { outputs, checks, blocks = [] } = result;
   if (checks) return { folder: folder.name, class: result.className, pass: true, outputs, checks };
