@@ -31,6 +31,8 @@ export class BaselineEpisodes {
   readonly #most: Float64Array;
   /** What they did earn, as a share of that range; h0 = 1 .. H. */
   readonly #earned: readonly MeanBound[];
+  /** Whether the baseline may be taken to be safe: not where its value, or the rewards alone, say that it is not. */
+  readonly #premise: boolean;
   /** In which state they ended: row h0 - 1. */
   #arrived: Counts;
   readonly #balls: Balls;
@@ -51,6 +53,9 @@ export class BaselineEpisodes {
     this.#function = new Float64Array(states);
     if (rewards) this.#know(rewards);
     this.#setRanges();
+    const { baselineValue, threshold } = problem;
+    const refuted = (baselineValue ?? threshold) < threshold || this.#most[horizon]! < threshold - 1e-9;
+    this.#premise = rewards !== undefined && !refuted;
   }
 
   /** What known rewards say without any data. */
@@ -98,13 +103,13 @@ export class BaselineEpisodes {
 
   /** Lower bound on the value of h0 steps of the baseline, and then a policy with the lower bounds `later`, [step][state]. */
   lower(h0: number, later: Float64Array): number {
-    const { horizon, rewards, threshold } = this.#problem;
+    const { horizon, threshold } = this.#problem;
     if (h0 === 0) return 0;
     const [low, high] = [this.#least[h0]!, this.#most[h0]!];
     const earned = low + (high - low) * this.#earned[h0 - 1]!.lower;
     if (h0 === horizon) return earned;
     const beyond = earned + this.#onArrival(h0, (at) => later[at]! - this.certain[at]!);
-    if (!rewards || h0 < horizon - 1) return beyond;
+    if (!this.#premise || h0 < horizon - 1) return beyond;
     // The best actions at the last step instead of the baseline's: by how much they are better, on top of the threshold.
     return Math.max(beyond, threshold + this.#onArrival(h0, (at) => this.certain[at]! - this.#mean[at]!));
   }

@@ -104,8 +104,13 @@ export abstract class Learner {
   /** The action at a step; at step 0 a component of the mixture is drawn for the episode. */
   act(step: number, state: number): number {
     this.#comesNext(step, state);
+    // Asked again, it answers the same: a component that is drawn until an action pleases would not have its probability.
+    const before = this.#acted;
+    if (before?.step === step && before.state === state) return before.action;
     const { components } = this.policy();
-    if (step === 0 && components.length > 1) {
+    if (step === 0 && before?.step === 0) {
+      // For another start: the component of this episode stays.
+    } else if (step === 0 && components.length > 1) {
       const weights = Float64Array.from(components, ({ weight }) => weight);
       this.#component = drawIndex(weights, 0, weights.length, this.#random.uniform());
     } else if (step === 0) this.#component = 0;
@@ -157,11 +162,17 @@ export abstract class Learner {
     }
     this.#add({ baselineSteps: baselineSteps(this.#played, this.problem), steps: this.#steps });
     this.#steps = [];
+    this.#acted = undefined;
   }
 
   /** Adds an episode that was played elsewhere under this learner's present policy, such as on another machine. */
   record(episode: Episode): void {
     const checked = checkEpisode(episode, this.problem, "The episode");
+    if ((this.#steps.length > 0 || this.#acted) && this.#pending.length + 1 >= this.batch) {
+      throw new ArgumentError(
+        "An episode is under way here, and this one would end the batch and with it the policy: end that one first.",
+      );
+    }
     const drawn = ({ policy }: MixturePolicy["components"][number]) =>
       baselineSteps(policy, this.problem) === checked.baselineSteps &&
       checked.steps.every(([state, action], h) => probabilityOf(policy, this.problem, h, state, action) > 0);

@@ -3,7 +3,7 @@ import { randomMdp } from "../../src/exploration/environments/synthetic.ts";
 import { EpsMix } from "../../src/exploration/epsmix.ts";
 import type { Learner, LearnerJson } from "../../src/exploration/learner.ts";
 import { optimalPlan, policyValue } from "../../src/exploration/planning.ts";
-import { always, softmaxPolicy } from "../../src/exploration/policy.ts";
+import { always, softmaxPolicy, uniformPolicy } from "../../src/exploration/policy.ts";
 import type { Problem } from "../../src/exploration/problem.ts";
 import { Random } from "../../src/exploration/random.ts";
 import { playEpisode } from "../../src/exploration/simulate.ts";
@@ -76,6 +76,40 @@ describe.each(learners)("%s", (_, create, fromJSON) => {
     expect(here.policy()).not.toBe(policy);
     expect(here.toJSON().counts.length).toBeGreaterThan(0);
     expect(there.toJSON().pending.length).toBe(2);
+  });
+});
+
+describe("what was drawn stays drawn", () => {
+  it("act answers the same until the step was observed", () => {
+    const learner = new StepMix({ ...problem, baseline: uniformPolicy(mdp) }, { seed: 1 });
+    for (let h = 0; h < horizon; h++) {
+      const answers = Array.from({ length: 50 }, () => learner.act(h, 0));
+      expect(new Set(answers).size).toBe(1);
+      learner.observe(h, 0, answers[0]!, 0.5, 0);
+    }
+    learner.endEpisode();
+    expect(learner.episodes).toBe(1);
+  });
+
+  it("an action that another chose is not observed, nor one in another place", () => {
+    const learner = new StepMix({ ...problem, baseline: uniformPolicy(mdp) }, { seed: 1 });
+    const action = learner.act(0, 0);
+    expect(() => learner.observe(0, 0, (action + 1) % actions, 0.5, 1)).toThrow(/not what act\(\) gave/);
+    expect(() => learner.act(1, 1)).toThrow("step 0 of the episode comes next");
+    expect(() => learner.act(0, 1)).toThrow("no episode starts there");
+    learner.observe(0, 0, action, 0.5, 1);
+    expect(() => learner.act(1, 2)).toThrow("the step before led to state 1");
+  });
+
+  it("an episode from elsewhere neither ends the policy of one under way, nor comes from another policy", () => {
+    const learner = new StepMix(problem, { seed: 1 });
+    const steps = [0, 1, 2].map((h) => [0, 0, 0.5, h === 2 ? 1 : 0] as const);
+    learner.act(0, 0);
+    expect(() => learner.record({ baselineSteps: horizon, steps })).toThrow("under way");
+    const other = new StepMix(problem, { seed: 1 });
+    expect(() => other.record({ baselineSteps: 1, steps })).toThrow("not played under the present policy");
+    other.record({ baselineSteps: horizon, steps });
+    expect(other.episodes).toBe(1);
   });
 });
 
