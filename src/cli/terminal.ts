@@ -19,10 +19,14 @@ export async function interruptible<T>(
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const abort = new AbortController();
-  const stop = () => abort.abort(new Interrupted(typeof message === "string" ? message : message()));
+  const reason = new Interrupted("Ctrl-C");
+  const stop = () => abort.abort(reason);
   process.once("SIGINT", stop);
   try {
     return await work(abort.signal);
+  } catch (error) {
+    // What is left is known only now: what was being written when it came was written to its end.
+    throw error === reason ? new Interrupted(typeof message === "string" ? message : message()) : error;
   } finally {
     process.off("SIGINT", stop);
   }

@@ -143,6 +143,35 @@ describe("writing", () => {
   });
 });
 
+describe("names that look like something else", () => {
+  it.each(["-x.mp4", "http:x.mp4", "-y -i a.mp4", "a%03d.mp4"])("%s reaches ffmpeg as a file", async (name) => {
+    const folder = await temporaryFolder();
+    const before = process.cwd();
+    const ffmpeg = await standIn(RECORDING);
+    process.chdir(folder);
+    try {
+      await writeAnimation(name, animation, { ffmpeg });
+    } finally {
+      process.chdir(before);
+    }
+    expect(await readdir(folder)).toEqual([name]);
+    const { args } = JSON.parse(await readFile(join(folder, name), "utf8"));
+    expect(args.at(-1)).toMatch(/^file:\/.*\.halfstep-[\w-]+\.tmp$/);
+  });
+
+  it("a prompt of a megabyte is shortened for MP4, whose comment is an argument", async () => {
+    const out = join(await temporaryFolder(), "a.mp4");
+    const long = { prompt: "é".repeat(2 ** 20), seed: "7" };
+    await writeAnimation(out, animation, { text: long, ffmpeg: await standIn(RECORDING) });
+    const comment = JSON.parse(await readFile(out, "utf8")).args.find((arg: string) => arg.startsWith("comment="));
+    expect(comment.length).toBeLessThan(21_000);
+    expect(JSON.parse(comment.slice("comment=".length))).toEqual({
+      prompt: expect.stringMatching(/^é+\.\.\.$/),
+      seed: "7",
+    });
+  });
+});
+
 describe("nothing half-written", () => {
   it("where ffmpeg is missing: said before anything is made, with what to do", async () => {
     const folder = await temporaryFolder();
