@@ -207,9 +207,16 @@ export function layerNormWithStatistics(
   return makeNode("LayerNormalization", inputs, [x, statistics, statistics], { axis: -1, epsilon: { float: epsilon } });
 }
 
+/** A norm without a learned scale has a constant as long as what it normalises: 512 MB. */
+const MOST_ONES = 2 ** 27;
+
 export function layerNorm(x: Value, scale: Value | null, shift: Value | null, epsilon: number): Value {
   const width = staticDim(x, -1, "layerNorm");
-  return layerNormWithStatistics(x, scale ?? floats(new Array<number>(width).fill(1)), shift, epsilon)[0]!;
+  if (scale) return layerNormWithStatistics(x, scale, shift, epsilon)[0]!;
+  if (width > MOST_ONES) {
+    throw new ShapeError(`layerNorm over ${width} values of ${describe(x.shape)}; at most ${MOST_ONES} are supported.`);
+  }
+  return layerNormWithStatistics(x, floats(new Array<number>(width).fill(1)), shift, epsilon)[0]!;
 }
 
 /** Softmax over one axis. */

@@ -2,7 +2,7 @@
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
 import type { StagedModel } from "../models/architecture.ts";
-import { ConfigReader } from "../models/config.ts";
+import { ConfigReader, MOST_LAYERS } from "../models/config.ts";
 import { blockRange } from "../models/segments.ts";
 import { isList, parseSchedule, type Schedule } from "../sampling/step-policy.ts";
 
@@ -30,9 +30,9 @@ const CLASS_NAME = "ILFFeedback";
 /** Throws ConfigError for a value that it cannot have. */
 export function parseFeedbackConfig(raw: RawConfig): FeedbackConfig {
   const read = new ConfigReader(raw, CLASS_NAME);
-  return {
-    feedBlock: read.integer("feed_block"),
-    resumeBlock: read.integer("resume_block"),
+  const config = {
+    feedBlock: read.integer("feed_block", undefined, 1, MOST_LAYERS),
+    resumeBlock: read.integer("resume_block", undefined, 1, MOST_LAYERS),
     embeddingChange: read.boolean("embedding_change", true),
     trend: read.boolean("trend", false),
     mixing: read.boolean("mixing", false),
@@ -40,6 +40,8 @@ export function parseFeedbackConfig(raw: RawConfig): FeedbackConfig {
     schedule: scheduleOf(String(raw["schedule"] ?? "2")),
     backbone: String(raw["backbone"] ?? ""),
   };
+  read.finish(["schedule", "backbone"]);
+  return config;
 }
 
 function scheduleOf(text: string): Schedule {

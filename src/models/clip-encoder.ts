@@ -42,7 +42,7 @@ export function parseEncoder(
     heads,
     numLayers: read.integer("num_hidden_layers", 12, 1, MOST_LAYERS),
     activation: read.choice("hidden_act", activationNames, "quick_gelu"),
-    epsilon: read.number("layer_norm_eps", 1e-5),
+    epsilon: read.epsilon("layer_norm_eps", 1e-5),
   };
 }
 

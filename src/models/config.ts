@@ -8,6 +8,7 @@ export const MOST_LAYERS = 4096;
 export const MOST_WIDTH = 2 ** 17;
 /** Elements of a latent's or picture's side that is a model's own size. */
 export const MOST_SIDE = 4096;
+const MOST_FLOAT = 3e38;
 /** Of everything that has no limit of its own: rows of a vocabulary, of a table of labels. */
 const MOST = 2 ** 24;
 
@@ -40,16 +41,26 @@ export class ConfigReader {
   }
 
   /** The side of a square: a number, or a list of two equal ones. */
-  side(key: string, fallback?: number): number {
+  side(key: string, fallback?: number, most = MOST_SIDE): number {
     const value = this.#value(key, fallback);
     const [side, other] = Array.isArray(value) && value.length === 2 ? value : [value, value];
-    if (!isWhole(side, 1, MOST_SIDE) || other !== side) this.#refuse(key, value, wholeNumber(1, MOST_SIDE));
+    if (!isWhole(side, 1, most) || other !== side) this.#refuse(key, value, wholeNumber(1, most));
     return side;
   }
 
+  /** A number that single precision can hold. */
   number(key: string, fallback?: number): number {
     const value = this.#value(key, fallback);
-    if (typeof value !== "number" || !Number.isFinite(value)) this.#refuse(key, value, "a number");
+    if (typeof value !== "number" || !(Math.abs(value) <= MOST_FLOAT)) {
+      this.#refuse(key, value, `a number from -${MOST_FLOAT} to ${MOST_FLOAT}`);
+    }
+    return value as number;
+  }
+
+  /** What a norm adds to the variance, so that nothing is divided by zero. */
+  epsilon(key: string, fallback: number): number {
+    const value = this.#value(key, fallback);
+    if (typeof value !== "number" || !(value >= 0 && value <= 1)) this.#refuse(key, value, "a number from 0 to 1");
     return value as number;
   }
 

@@ -8,7 +8,7 @@ import { ConfigError } from "../errors.ts";
 import { add, div, mul, reduceMean, reduceSum, reshape, silu, sqrt, sub } from "../graph/operators.ts";
 import { constant, input, staticDim, type Value } from "../graph/value.ts";
 import type { Architecture, Geometry, Stage, StagedModel } from "./architecture.ts";
-import { ConfigReader } from "./config.ts";
+import { ConfigReader, MOST_LAYERS, MOST_WIDTH } from "./config.ts";
 import { attentionLayer, conv, embedding, feedForward, groupNorm, layerNorm, linear } from "./layers.ts";
 import type { Weights } from "./weights.ts";
 
@@ -43,17 +43,18 @@ export const emojiAlign: Readonly<Record<"image" | "text", Architecture<EmojiAli
 function parseConfig(raw: RawConfig): EmojiAlignConfig {
   const read = new ConfigReader(raw, className);
   const config = {
-    imageSize: read.integer("image_size", 64),
-    channels: read.integers("channels"),
-    blocks: read.integers("blocks"),
-    groups: read.integer("norm_num_groups", 8),
+    imageSize: read.side("image_size", 64),
+    channels: read.integers("channels", undefined, { most: MOST_WIDTH }),
+    blocks: read.integers("blocks", undefined, { most: MOST_LAYERS }),
+    groups: read.integer("norm_num_groups", 8, 1, MOST_WIDTH),
     vocabSize: read.integer("vocab_size"),
-    maxTokens: read.integer("max_tokens", 16),
-    textWidth: read.integer("text_width"),
-    textLayers: read.integer("text_layers"),
-    textHeads: read.integer("text_heads", 4),
-    projectionWidth: read.integer("projection_width"),
+    maxTokens: read.integer("max_tokens", 16, 1, 4096),
+    textWidth: read.integer("text_width", undefined, 1, MOST_WIDTH),
+    textLayers: read.integer("text_layers", undefined, 1, MOST_LAYERS),
+    textHeads: read.integer("text_heads", 4, 1, MOST_WIDTH),
+    projectionWidth: read.integer("projection_width", undefined, 1, MOST_WIDTH),
   };
+  read.finish([]);
   const { channels, blocks, groups, imageSize, textWidth, textHeads } = config;
   const unit = 4 * 2 ** (channels.length - 1);
   if (channels.length !== blocks.length || channels.some((width) => width % groups !== 0)) {

@@ -25,6 +25,9 @@ export interface PatchTransformerConfig {
   interpolationScale: number;
 }
 
+/** Patches on a side that a model may have as its own: those of a picture of 4096 pixels. */
+const MOST_PATCHES = 256;
+
 /** The class that such models had before each got its own; `norm_type` tells them apart. */
 export const olderClassName = "Transformer2DModel";
 
@@ -57,6 +60,8 @@ export function parsePatchTransformer(
   }
   const inChannels = read.integer("in_channels", own(4), 1, MOST_WIDTH);
   const outChannels = read.isNull("out_channels") ? inChannels : (own(defaults.outChannels) ?? inChannels);
+  const patchSize = read.integer("patch_size", own(2), 1, 256);
+  const sampleSize = read.side("sample_size", own(defaults.sampleSize), MOST_PATCHES * patchSize);
   return {
     heads,
     width,
@@ -64,9 +69,9 @@ export function parsePatchTransformer(
     outChannels: read.has("out_channels") ? read.integer("out_channels", undefined, 1, MOST_WIDTH) : outChannels,
     numLayers: read.integer("num_layers", older ? 1 : 28, 1, MOST_LAYERS),
     attentionBias: read.boolean("attention_bias", !older),
-    sampleSize: read.side("sample_size", own(defaults.sampleSize)),
-    patchSize: read.integer("patch_size", own(2), 1, 256),
-    normEps: read.number("norm_eps", older ? 1e-5 : defaults.normEps),
+    sampleSize,
+    patchSize,
+    normEps: read.epsilon("norm_eps", older ? 1e-5 : defaults.normEps),
     interpolationScale: 1,
   };
 }

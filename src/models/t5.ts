@@ -86,7 +86,7 @@ function parseConfig(raw: RawConfig): T5Config {
     headWidth: read.integer("d_kv", 64, 1, MOST_WIDTH),
     numLayers: read.integer("num_layers", 6, 1, MOST_LAYERS),
     ...parseFeedForward(read),
-    epsilon: read.number("layer_norm_epsilon", 1e-6),
+    epsilon: read.epsilon("layer_norm_epsilon", 1e-6),
     numBuckets,
     maxDistance,
   };

@@ -2,6 +2,7 @@
  * Layers along the frames of a video, for every position alone, as AnimateDiff (Guo et al. 2023, arXiv 2307.04725,
  * section 4.2) and Stable Video Diffusion (Blattmann et al. 2023, arXiv 2311.15127, appendix D) have them.
  */
+import { ShapeError } from "../errors.ts";
 import { add, concat, conv2d, div, mul, reduceMean, reshape, sigmoid, split, sqrt, sub } from "../graph/operators.ts";
 import { staticDim, type Value } from "../graph/value.ts";
 import type { Weights } from "./weights.ts";
@@ -77,6 +78,11 @@ export function scaleAndShift(x: Value, lines: Value): Value {
  * turns (Vaswani et al. 2017, arXiv 1706.03762, section 3.5). Checkpoints store it; this is for new ones.
  */
 export function positionTable(length: number, width: number): Float32Array {
+  if (length * width > 2 ** 26) {
+    throw new ShapeError(
+      `a table of ${length} positions, ${width} wide, is too large; at most 2^26 values are supported.`,
+    );
+  }
   return Float32Array.from({ length: length * width }, (_, index) => {
     const [t, channel] = [Math.floor(index / width), index % width];
     const angle = t / 10000 ** ((channel - (channel % 2)) / width);

@@ -137,7 +137,7 @@ export function parseSpatial(read: ConfigReader): SpatialConfig {
   const downsamplePadding = read.integer("downsample_padding", 1, 0, 1);
   return {
     normNumGroups: read.integer("norm_num_groups", 32, 1, MOST_WIDTH),
-    normEps: read.number("norm_eps", 1e-5),
+    normEps: read.epsilon("norm_eps", 1e-5),
     useLinearProjection: read.boolean("use_linear_projection", false),
     downsamplePadding: downsamplePadding as 0 | 1,
   };

@@ -91,7 +91,16 @@ export function serve(port: Port<ToWorker>): void {
 
 /** What of a pipeline can be read without asking it: names, numbers, configurations. */
 function propertiesOf(pipeline: Opened): Record<string, unknown> {
-  const names = ["name", "className", "guidanceScale", "guidanceInterval", "schedulerConfig", "labels"];
+  const names = [
+    "name",
+    "className",
+    "guidanceScale",
+    "guidanceInterval",
+    "maxSequenceLength",
+    "cleanCaption",
+    "schedulerConfig",
+    "labels",
+  ];
   const values = pipeline as unknown as Readonly<Record<string, unknown>>;
   return Object.fromEntries(names.filter((name) => values[name] !== undefined).map((name) => [name, values[name]]));
 }

@@ -3,6 +3,9 @@ import { ConfigError } from "../../errors.ts";
 import { type ConfigReader, MOST_LAYERS, MOST_WIDTH } from "../config.ts";
 import type { Count } from "../counts.ts";
 
+/** The latent's side that a model may have as its own, for pictures of 4096 pixels: attention takes time with its fourth power. */
+const MOST_SAMPLE = 512;
+
 /** Resolutions: the coarsest of 16 is 32768 times smaller than the finest. */
 const MOST_LEVELS = 16;
 
@@ -117,7 +120,7 @@ export function parseSizes(
   return {
     inChannels: read.integer("in_channels", inChannels, 1, MOST_WIDTH),
     outChannels: read.integer("out_channels", 4, 1, MOST_WIDTH),
-    sampleSize: read.has("sample_size") ? read.side("sample_size") : undefined,
+    sampleSize: read.has("sample_size") ? read.side("sample_size", undefined, MOST_SAMPLE) : undefined,
     crossAttentionDim: widths[0]!,
   };
 }
