@@ -56,19 +56,7 @@ describe("the package", () => {
     }
   });
 
-  it("has types that need nothing but what is installed with it", async () => {
-    const { dependencies, optionalDependencies, peerDependencies } = packageJson;
-    const known = Object.keys({ ...dependencies, ...optionalDependencies, ...peerDependencies });
-    const types = join(installed, "halfstep/dist/types");
-    for (const file of (await readdir(types, { recursive: true })).filter((name) => name.endsWith(".d.ts"))) {
-      const text = await readFile(join(types, file), "utf8");
-      for (const [, name] of text.matchAll(/^(?:import|export)\b[^;]*?\bfrom "([^".][^"]*)"/gm)) {
-        const found = name!.startsWith("node:") || known.some((each) => name === each || name!.startsWith(`${each}/`));
-        expect(found, `${file} imports ${name}`).toBe(true);
-      }
-    }
-  });
-
+  // Libraries' types are checked too: they need nothing but what is installed with halfstep.
   it("has types for Node", async () => {
     const program = `${everywhere} import { downloadModel, nodeRuntime } from "halfstep"; console.log(downloadModel, nodeRuntime);`;
     const node = { module: "NodeNext", moduleResolution: "NodeNext", types: ["node"] };
