@@ -5,7 +5,7 @@ export default defineConfig({
   test: {
     include: ["test/package/**/*.test.ts"],
     globalSetup: "test/package/setup.ts",
-    testTimeout: 300_000,
+    testTimeout: 900_000,
     hookTimeout: 600_000,
     maxWorkers: 2,
   },
