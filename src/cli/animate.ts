@@ -57,7 +57,7 @@ export function animateCommand(): Command {
     .argument("[prompt]", "what it shows (AnimateDiff)")
     .optionsGroup("What:")
     .option("--image <file>", "the picture that it begins at, instead of a prompt (Stable Video Diffusion)")
-    .option("--negative <prompt>", "what it should not show", "")
+    .addOption(new Option("--negative <prompt>", "what it should not show").default("", "nothing"))
     .option("--frames <n>", "how many (16; of a picture what the model was trained with)", countBetween(1, 1024))
     .option("--fps <n>", "frames a second (8; of a picture 7, and the model is told)", numberBetween(0.01, 1000))
     .option("--motion <bucket>", "of a picture: how much is to move (127)", countBetween(0, 1023))

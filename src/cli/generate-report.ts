@@ -1,7 +1,7 @@
 /** What `generate` made: written as it comes, and told at the end. */
 import { version } from "../../package.json";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
-import type { GenerateOptions } from "./generate.ts";
+import { type GenerateOptions, ofPrompt } from "./generate.ts";
 import { printResult } from "./json.ts";
 import type { solverSettings } from "./options.ts";
 import type { Painted, Subject } from "./painter.ts";
@@ -93,8 +93,8 @@ export class GenerateReport {
 
   /** The settings, in files and in JSON alike. */
   #written() {
-    const { model, provider, negative: negativePrompt, class: classes } = this.#options;
-    return { model, provider, ...this.settings, ...(classes ? {} : { negativePrompt }), ...this.#steps };
+    const { model, provider, class: classes } = this.#options;
+    return { model, provider, ...this.settings, ...(classes ? {} : ofPrompt(this.#options)), ...this.#steps };
   }
 }
 

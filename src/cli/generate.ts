@@ -48,14 +48,19 @@ export function generateCommand(): Command {
     .optionsGroup("What:")
     .option("--prompts <file>", "text file with a prompt a line; - reads them from stdin")
     .option("--class <names...>", "of a DiT model: classes by number or name, instead of prompts")
-    .option("--negative <prompt>", "what the picture should not show", "")
+    .addOption(new Option("--negative <prompt>", "what the picture should not show").default("", "nothing"))
     .option("--count <n>", "pictures of each prompt, with seeds one after the other", countBetween(1, 256), 1)
+    .option("--no-clean-caption", "leave addresses, markup and brackets in the prompt")
     .optionsGroup("Model:")
     .addOption(modelOption("fluent-emoji"));
   addOptions(command, deviceOptions()).optionsGroup("Sampling:");
   const guidance = "how closely to follow the prompt; at most 1 is without guidance (the model's own)";
   addOptions(command, samplerOptions("20; of a class 50", guidance)).addOption(guidanceIntervalOption());
   addOptions(command, sizeOptions())
+    .option(
+      "--no-resolution-binning",
+      "draw at the size asked for, not at the nearest trained size that is then fitted to it",
+    )
     .optionsGroup("Speed:")
     .addOption(
       new Option("--accelerate <method>", "do steps in part (ilf where the model has a feedback module)").choices(
@@ -67,11 +72,6 @@ export function generateCommand(): Command {
       'ilf, cache, taylorseer: full steps; "2" every second, "2:3:1" and 3 first and 1 last',
     )
     .option("--threshold <change>", "ilf, first-block, easycache: change that is let pass", numberBetween(0, 1e6))
-    .option("--no-clean-caption", "leave addresses, markup and brackets in the prompt")
-    .option(
-      "--no-resolution-binning",
-      "draw at the size asked for, not at the nearest trained size that is then fitted to it",
-    )
     .optionsGroup("Output:")
     .option(
       "-o, --out <file>",
@@ -147,7 +147,7 @@ async function run({ prompts, options, files, accelerate, signal }: Job): Promis
 }
 
 /** Settings that only pictures of prompts have. What is on by itself is left to the model. */
-function ofPrompt({ negative, cleanCaption, resolutionBinning }: GenerateOptions) {
+export function ofPrompt({ negative, cleanCaption, resolutionBinning }: GenerateOptions) {
   return {
     negativePrompt: negative,
     ...(cleanCaption ? {} : { cleanCaption }),
