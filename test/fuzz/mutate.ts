@@ -162,6 +162,17 @@ const hostile: readonly unknown[] = [
   ...[[], {}, [0.5], [null], [[]], { length: 5 }, [1, 2], "a".repeat(1000), "(a+)+$", "\ud800", [1e308, 1e308]],
 ];
 
+/** Large ones, which cost time and are chosen seldom. */
+const large: readonly (() => unknown)[] = [
+  () => JSON.parse("[".repeat(300) + "]".repeat(300)),
+  () => JSON.parse('{"a":'.repeat(200) + "1" + "}".repeat(200)),
+  () => new Array(100_000).fill(0),
+  () => new Array(20_000).fill([]),
+  () => Object.fromEntries(Array.from({ length: 30_000 }, (_, i) => [`k${i}`, i])),
+  () => "ab ".repeat(300_000),
+  () => "\u732b".repeat(200_000),
+];
+
 type Holder = Record<string | number, unknown>;
 
 function changedValue(value: unknown, random: Random): unknown {
@@ -169,6 +180,10 @@ function changedValue(value: unknown, random: Random): unknown {
   if (places.length === 0) return random.pick(hostile);
   const [holder, key] = random.pick(places);
   const now = holder[key];
+  if (random.chance(100)) {
+    holder[key] = random.pick(large)();
+    return value;
+  }
   switch (random.below(9)) {
     case 0:
       if (Array.isArray(holder)) holder.splice(key as number, 1);
