@@ -98,7 +98,10 @@ describe("without what is optional", () => {
   });
 
   it.each([
-    [["explore", "run", "--algorithms", "dope", "--episodes", "1", "--seeds", "1"], "npm install highs"],
+    [
+      ["explore", "run", "--env", "random", "--algorithms", "dope", "--episodes", "1", "--seeds", "1"],
+      "npm install highs",
+    ],
     [["generate", "a red apple", "--steps", "1", "--out", "apple.jpg"], "npm install --include=optional sharp"],
     [["generate", "a red apple", "--provider", "cuda"], "onnxruntime-node"],
   ])("says by name what %j needs", async (args, needed) => {
