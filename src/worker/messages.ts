@@ -1,5 +1,16 @@
 /** What a pipeline in a worker and whoever called it say to each other. */
-import * as errors from "../errors.ts";
+import {
+  ArgumentError,
+  BudgetError,
+  CheckpointError,
+  ConfigError,
+  HalfstepError,
+  HubError,
+  NumericError,
+  ShapeError,
+  StateError,
+  ToolError,
+} from "../errors.ts";
 
 /** A channel to the other side, whatever kind of worker it is. */
 export interface Port<Received> {
@@ -49,12 +60,28 @@ export function toWire(error: unknown, depth = 4): WireError {
     name,
     message,
     ...(stack === undefined ? {} : { stack }),
-    ...(error instanceof errors.BudgetError ? { smallest: error.smallest } : {}),
+    ...(error instanceof BudgetError ? { smallest: error.smallest } : {}),
     ...(cause !== undefined && depth > 0 ? { cause: toWire(cause, depth - 1) } : {}),
   };
 }
 
-const kinds = new Map<string, unknown>(Object.entries(errors));
+type Kind = new (message: string, options?: ErrorOptions) => Error;
+
+/**
+ * By name. Not `Object.entries` of the module: a module as an object makes bundlers put their runtime into the page's own
+ * chunk, which ONNX Runtime's threads then load and run, and never start.
+ */
+const kinds: ReadonlyMap<string, Kind> = new Map<string, Kind>([
+  ["HalfstepError", HalfstepError],
+  ["CheckpointError", CheckpointError],
+  ["ConfigError", ConfigError],
+  ["ShapeError", ShapeError],
+  ["ArgumentError", ArgumentError],
+  ["StateError", StateError],
+  ["NumericError", NumericError],
+  ["HubError", HubError],
+  ["ToolError", ToolError],
+]);
 
 /** The same error, of the same class; one of a class that is not ours keeps its name. */
 export function fromWire(wire: WireError): Error {
@@ -66,8 +93,8 @@ export function fromWire(wire: WireError): Error {
 }
 
 function ofKind({ name, message, smallest }: WireError, options?: ErrorOptions): Error {
-  if (name === "BudgetError") return new errors.BudgetError(message, smallest ?? Number.NaN);
-  const Kind = kinds.get(name) as (new (message: string, options?: ErrorOptions) => Error) | undefined;
+  if (name === "BudgetError") return new BudgetError(message, smallest ?? Number.NaN);
+  const Kind = kinds.get(name);
   if (Kind) return new Kind(message, options);
   const other = new Error(message, options);
   Object.defineProperty(other, "name", { value: name, configurable: true, writable: true });

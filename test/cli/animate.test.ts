@@ -103,7 +103,7 @@ describe("halfstep animate", () => {
     );
     expect({ code, line: stdout.trim() }).toEqual({
       code: 0,
-      line: expect.stringMatching(/^2 frames in .*frames\/ \(2 frames, seed 5, .* s\)$/),
+      line: expect.stringMatching(/^2 frames in .*frames \(2 frames, seed 5, .* s\)$/),
     });
     expect(await readdir(out)).toEqual(["0001.png", "0002.png"]);
     expect(pngText(await readFile(join(out, "0002.png")))).toMatchObject({ seed: "5" });
