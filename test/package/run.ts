@@ -14,11 +14,14 @@ export interface Settings {
 }
 
 /**
- * `npm run` tells what it starts of its own settings, of which `ignore-scripts` is one; certificates that this machine trusts stay. The script that downloads CUDA
- * is kept from it by a proxy that is not there, so that an install is that of a machine which reaches its registry alone.
+ * `npm run` tells what it starts of its own settings, of which `ignore-scripts` is one; certificates that the machine trusts
+ * stay. The script that downloads CUDA is kept from it by a proxy that is not there, so that an install is that of a machine
+ * which reaches its registry alone.
  */
 export function environment({ node = dirname(process.execPath), env }: Settings): NodeJS.ProcessEnv {
-  const own = Object.entries(process.env).filter(([name]) => !/^(npm_|NODE_(?!EXTRA_CA)|VITEST|ONNXRUNTIME|INIT_CWD)/i.test(name));
+  const own = Object.entries(process.env).filter(
+    ([name]) => !/^(npm_|NODE_(?!EXTRA_CA)|VITEST|ONNXRUNTIME|INIT_CWD)/i.test(name),
+  );
   return {
     ...Object.fromEntries(own),
     PATH: `${node}${delimiter}${process.env["PATH"]}`,
