@@ -14,11 +14,12 @@ import { fidInception } from "../../src/models/fid-inception.ts";
 import { encodePng, type Picture } from "../../src/pipelines/picture.ts";
 import { TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
+import { drawn } from "../support/drawn.ts";
 import { fixture } from "../support/golden.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { openJudge, writeTinyJudge } from "../support/tiny-judge.ts";
 import { writeTinyPipeline } from "../support/tiny-pipeline.ts";
-import { drawTensors, drawWeights } from "../support/video-pipelines.ts";
+import { drawWeights } from "../support/video-pipelines.ts";
 
 const signal = new AbortController().signal;
 const session = { threads: 1 };
@@ -70,7 +71,7 @@ describe("networks that the user brings", () => {
     await Promise.all([mkdir(inception), mkdir(real)]);
     await writeSafetensors(
       join(inception, "model.safetensors"),
-      drawTensors(weightShapes(fidInception.model({}, { batch: 1 }))),
+      drawn(weightShapes(fidInception.model({}, { batch: 1 }))),
     );
     for (const i of [2, 3, 5]) await writeFile(join(real, `${i}.png`), encodePng(picture(i)));
     await writeFile(join(real, "notes.txt"), "no picture");

@@ -17,10 +17,10 @@ import { nodeRuntime } from "../../src/runtime/node.ts";
 import { TorchGenerator } from "../../src/sampling/noise.ts";
 import { floatTensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
+import { drawn } from "../support/drawn.ts";
 import { fixture, tensors } from "../support/golden.ts";
 import { evaluate } from "../support/gradient-error.ts";
 import { temporaryFolder } from "../support/models.ts";
-import { drawTensors } from "../support/video-pipelines.ts";
 
 // pytorch-fid's network with the same weights.
 describe("InceptionV3", () => {
@@ -29,7 +29,7 @@ describe("InceptionV3", () => {
     folder = new NodeFolder(await temporaryFolder());
     await writeSafetensors(
       join(folder.path, "model.safetensors"),
-      drawTensors(weightShapes(fidInception.model({}, { batch: 1 }))),
+      drawn(weightShapes(fidInception.model({}, { batch: 1 }))),
     );
   });
 

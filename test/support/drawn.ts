@@ -1,4 +1,4 @@
-/** Weights that fixtures do not store: `draw` of test/fixtures/unets.py and models-0.42.py. */
+/** Weights that fixtures do not store: `draw` of test/fixtures/unets.py, videos.py and models-0.42.py. */
 import { TorchGenerator } from "../../src/sampling/noise.ts";
 import { type FloatTensor, sizeOf } from "../../src/tensor.ts";
 
@@ -21,5 +21,5 @@ function spread(name: string, shape: readonly number[]): { scale: number; around
   if (name.endsWith(".pe")) return { scale: 2, around: 0 };
   if (shape.length > 1) return { scale: Math.fround(Math.sqrt(12 / sizeOf(shape.slice(1)))), around: 0 };
   if (name.endsWith("mix_factor")) return { scale: 4, around: 0 };
-  return { scale: 0.5, around: name.endsWith(".weight") ? 1 : 0 };
+  return { scale: 0.5, around: /\.(weight|running_var)$/.test(name) ? 1 : 0 };
 }

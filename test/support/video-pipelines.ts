@@ -6,8 +6,8 @@ import { NodeFolder } from "../../src/checkpoints/node.ts";
 import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
 import { weightShapes } from "../../src/models/architecture.ts";
 import { networksOf } from "../../src/models/registry.ts";
-import { TorchGenerator } from "../../src/sampling/noise.ts";
-import { sizeOf, type Tensor } from "../../src/tensor.ts";
+import type { Tensor } from "../../src/tensor.ts";
+import { drawn } from "./drawn.ts";
 import { fixture, tensors } from "./golden.ts";
 import { temporaryFolder } from "./models.ts";
 
@@ -53,28 +53,5 @@ export function drawWeights(raw: RawConfig): Map<string, Tensor> {
   const shapes = Object.values(networksOf(raw)).flatMap((architecture) => [
     ...weightShapes(architecture.model(architecture.parseConfig(raw), geometry)),
   ]);
-  return drawTensors(new Map(shapes));
-}
-
-/** `draw` of test/fixtures/videos.py and of the other scripts there. */
-export function drawTensors(shapes: ReadonlyMap<string, readonly number[]>): Map<string, Tensor> {
-  const generator = new TorchGenerator(0);
-  return new Map(
-    [...shapes]
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([name, shape]) => {
-        const tensor = generator.rand(shape);
-        const { scale, around } = spread(name, shape);
-        const { data } = tensor;
-        for (let i = 0; i < data.length; i++) data[i] = Math.fround((data[i]! - 0.5) * scale) + around;
-        return [name, tensor];
-      }),
-  );
-}
-
-function spread(name: string, shape: readonly number[]): { scale: number; around: number } {
-  if (name.endsWith(".pe")) return { scale: 2, around: 0 };
-  if (shape.length > 1) return { scale: Math.fround(Math.sqrt(12 / sizeOf(shape.slice(1)))), around: 0 };
-  if (name.endsWith("mix_factor")) return { scale: 4, around: 0 };
-  return { scale: 0.5, around: /\.(weight|running_var)$/.test(name) ? 1 : 0 };
+  return drawn(new Map(shapes));
 }
