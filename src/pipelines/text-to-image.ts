@@ -242,8 +242,9 @@ export class TextToImagePipeline {
   }
 
   /**
-   * Pictures of a prompt, or of each of several: the same as one call a prompt gives with their seeds. Throws ArgumentError for settings outside their range, NumericError if the model gives
-   * something that is not a number, and the signal's reason when it is aborted.
+   * Pictures of a prompt, or of each of several: the same as one call a prompt gives with their seeds. Throws ArgumentError
+   * for settings outside their range, NumericError if the model gives something that is not a number, and the signal's
+   * reason when it is aborted.
    */
   async generate(prompt: string | readonly string[], options: TextToImageOptions = {}): Promise<TextToImageResult> {
     const read = readOptions(options, textToImageOptions, { of: "TextToImagePipeline.generate", self: this });

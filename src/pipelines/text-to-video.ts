@@ -234,9 +234,9 @@ export class TextToVideoPipeline {
   }
 
   /**
-   * Videos of a prompt, or of each of several: the same as one call a prompt gives with their seeds. Throws ArgumentError for settings outside their range, BudgetError for a budget of memory that
-   * cannot be kept, NumericError if the model gives something that is not a number, and the signal's reason when it is
-   * aborted.
+   * Videos of a prompt, or of each of several: the same as one call a prompt gives with their seeds. Throws ArgumentError
+   * for settings outside their range, BudgetError for a budget of memory that cannot be kept, NumericError if the model
+   * gives something that is not a number, and the signal's reason when it is aborted.
    */
   async generate(prompt: string | readonly string[], options: TextToVideoOptions = {}): Promise<TextToVideoResult> {
     const read = readOptions(options, textToVideoOptions, { of: "TextToVideoPipeline.generate", self: this });
