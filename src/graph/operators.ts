@@ -4,7 +4,7 @@
  * that only move elements are in shapes.ts.
  */
 import { ShapeError } from "../errors.ts";
-import { broadcastInto, broadcastShapes } from "./shapes.ts";
+import { broadcastInto, broadcastShapes, expand } from "./shapes.ts";
 import {
   type Attribute,
   type Dim,
@@ -207,7 +207,7 @@ export function layerNormWithStatistics(
   return makeNode("LayerNormalization", inputs, [x, statistics, statistics], { axis: -1, epsilon: { float: epsilon } });
 }
 
-/** A norm without a learned scale has a constant as long as what it normalises: 512 MB. */
+/** A norm without a learned scale still gets one from ONNX Runtime, as long as what it normalises: 512 MB. */
 const MOST_ONES = 2 ** 27;
 
 export function layerNorm(x: Value, scale: Value | null, shift: Value | null, epsilon: number): Value {
@@ -216,8 +216,11 @@ export function layerNorm(x: Value, scale: Value | null, shift: Value | null, ep
   if (width > MOST_ONES) {
     throw new ShapeError(`layerNorm over ${width} values of ${describe(x.shape)}; at most ${MOST_ONES} are supported.`);
   }
-  return layerNormWithStatistics(x, floats(new Array<number>(width).fill(1)), shift, epsilon)[0]!;
+  return layerNormWithStatistics(x, ones(width), shift, epsilon)[0]!;
 }
+
+/** Made by ONNX Runtime as it loads the graph: a group norm's scale can be as long as a picture, and would be in the file. */
+const ones = (width: number): Value => expand(floats([1]), [width]);
 
 /** Softmax over one axis. */
 export function softmax(x: Value, axis = -1): Value {

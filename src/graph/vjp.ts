@@ -75,8 +75,11 @@ function unslice(gradient: Value, x: Value, axis: number, start: number): Value 
   );
 }
 
-const isOnes = ({ node: { op, data } }: Value) =>
-  op === "Constant" && data && "bytes" in data && new Float32Array(data.bytes.slice().buffer).every((x) => x === 1);
+const isOnes = ({ node: { op, data, inputs } }: Value): boolean => {
+  if (op === "Expand") return isOnes(inputs[0]!);
+  return op === "Constant" && data !== undefined && "bytes" in data && float32s(data.bytes).every((x) => x === 1);
+};
+const float32s = (bytes: Uint8Array) => new Float32Array(bytes.slice().buffer);
 
 const int64Values = (value: Value) => {
   const bytes = (value.node.data as { bytes: Uint8Array }).bytes;

@@ -381,7 +381,7 @@ export function decodingIn(
 
 /**
  * One session: its weights, and the values that are alive in it, which grow with the pixels of all frames. So they are counted
- * in a small one: norms have constants as large as a picture, and building them takes longer than counting.
+ * in a small one.
  */
 function decoderPeak(decoder: Component<unknown>): (frames: number, height: number, width: number) => number {
   const model = decoder.model({ batch: 1, frames: 1, height: SMALLEST_TILE, width: SMALLEST_TILE });
@@ -389,10 +389,10 @@ function decoderPeak(decoder: Component<unknown>): (frames: number, height: numb
   const outputs = buildModel(model, source);
   const bytes = (values: Iterable<Value>) =>
     [...values].reduce((sum, { shape }) => sum + 4 * sizeOf(shape as number[]), 0);
-  const constants = topologicalOrder(Object.values(outputs)).filter(({ op }) => op === "Constant");
-  // Constants are there twice: in the graph, and where the session has them.
+  // A norm's scale of ones, as large as a picture, is made when the session loads and stays.
+  const ones = topologicalOrder(Object.values(outputs)).filter(({ op }) => op === "Expand");
   const perTile = activationBytes(outputs) + bytes(Object.values(outputs));
-  const perSession = 2 * bytes(constants.flatMap((node) => node.outputs));
+  const perSession = bytes(ones.flatMap((node) => node.outputs));
   const weights = WEIGHT_SHARE * bytes(parameters.values());
   return (frames, height, width) => {
     const tiles = (height * width) / SMALLEST_TILE ** 2;

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { HalfstepError } from "../../src/errors.ts";
 import { gradients } from "../../src/graph/gradient.ts";
 import { toOnnx } from "../../src/graph/onnx.ts";
-import { add, cast, gelu, mul, neg, split } from "../../src/graph/operators.ts";
+import { add, cast, gelu, layerNorm, mul, neg, split } from "../../src/graph/operators.ts";
 import { input, type Value, weight } from "../../src/graph/value.ts";
 import { sumAll } from "../../src/graph/vjp.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
@@ -27,6 +27,11 @@ describe("a serialised graph", () => {
     const type = graph!.input[0]!.type!.value;
     if (type.case !== "tensorType") throw new Error("the input has no tensor type");
     expect(type.value.shape!.dim.map(({ value }) => value.value)).toEqual(["batch", 3n]);
+  });
+
+  it("of a norm without a learned scale holds no scale, however much is normalised", () => {
+    const norm = (width: number) => toOnnx({ y: layerNorm(input("x", [2, width]), null, null, 1e-5) }).bytes.length;
+    expect(norm(2 ** 27)).toBeLessThan(1000);
   });
 
   it("has unique names, also beside inputs that are called like generated names", async () => {
