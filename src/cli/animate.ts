@@ -201,7 +201,7 @@ async function fromPicture(options: AnimateOptions, bars: Bars, signal: AbortSig
   const picture = await readPicture(options.image!);
   const pipe = await openForPictures(options, bars, signal);
   try {
-    const { videos, seeds, fullSteps, rehashSteps } = await pipe(picture, {
+    const { videos, seeds, warnings, fullSteps, rehashSteps } = await pipe(picture, {
       ...common(options, bars, signal),
       fps,
       minGuidanceScale: Math.min(1, maxGuidanceScale),
@@ -223,7 +223,7 @@ async function fromPicture(options: AnimateOptions, bars: Bars, signal: AbortSig
       },
       ...chosen(options, fullSteps, rehashSteps),
     };
-    return { video, seed: seeds[0]!, warnings: [], settings };
+    return { video, seed: seeds[0]!, warnings, settings };
   } finally {
     await pipe.release();
   }

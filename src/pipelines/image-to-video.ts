@@ -36,6 +36,7 @@ import { type DecodeOptions, decodeFrames } from "./decode-video.ts";
 import { expected } from "./expected-class.ts";
 import { ImageEncoder } from "./image-encoder.ts";
 import { checkPicture, type Picture } from "./picture.ts";
+import { farFromTraining } from "./picture-size.ts";
 import { RawImage } from "./raw-image.ts";
 import { resample } from "./resample.ts";
 import {
@@ -50,7 +51,7 @@ import {
   sideCheck,
   stepsCheck,
 } from "./settings.ts";
-import { readSchedulerConfig, type Solver, solverOf } from "./solver.ts";
+import { clippingNotes, readSchedulerConfig, type Solver, solverOf } from "./solver.ts";
 import {
   abortable,
   decodingIn,
@@ -109,6 +110,8 @@ export interface ImageToVideoResult extends VideoActions {
   videos: Animation<RawImage>[];
   /** Of each video. */
   seeds: number[];
+  /** What a user should know: a size far from training. */
+  warnings: string[];
 }
 
 /** What the loop needs, once the picture is coded; tensors as in diffusers' calls. */
@@ -301,7 +304,8 @@ export class ImageToVideoPipeline {
     });
     const videos = toFrames(decoded).map((frames) => ({ frames: frames.map((frame) => new RawImage(frame)), fps }));
     signal?.throwIfAborted();
-    return { videos, seeds, ...videoActions(denoiser) };
+    const warnings = [...settings.notes, ...clippingNotes(this.schedulerConfig, options.scheduler, solver.scheduler)];
+    return { videos, seeds, warnings, ...videoActions(denoiser) };
   }
 
   /**
@@ -377,10 +381,12 @@ export class ImageToVideoPipeline {
 
   /** Checked, and with defaults. */
   #settings(options: ImageToVideoOptions) {
-    const { sampleSize = 96, numFrames } = this.unet.config;
+    const { sampleSize, numFrames } = this.unet.config;
     const factor = spatialFactor(this.decoder.config);
     // Stable Video Diffusion's configuration says 96, a square that it was not trained on.
-    const [wide, high] = sampleSize === 96 ? [1024, 576] : [sampleSize * factor, sampleSize * factor];
+    const published = { width: 1024, height: 576 };
+    const known = sampleSize !== undefined && sampleSize !== 96;
+    const usual = known ? { width: sampleSize * factor, height: sampleSize * factor } : published;
     const {
       minGuidanceScale = 1,
       maxGuidanceScale = 3,
@@ -390,12 +396,15 @@ export class ImageToVideoPipeline {
       motionBucketId = 127,
       noiseAugStrength = 0.02,
       decodeChunkSize,
-      width = wide,
-      height = high,
+      width = usual.width,
+      height = usual.height,
     } = options;
     for (const [name, pixels] of Object.entries({ width, height })) checkSide(name, pixels, factor);
     checkPixels(count * frames, width, height);
+    // A configuration without a size does not say what the model was trained on.
+    const notes = sampleSize === undefined ? [] : farFromTraining({ width, height }, usual);
     return {
+      notes,
       minGuidanceScale,
       maxGuidanceScale,
       count,

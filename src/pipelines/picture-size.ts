@@ -47,7 +47,8 @@ export function pictureSizes(
 }
 
 export function sizeNotes({ width, height, drawn, side }: Sizes): string[] {
-  if (drawn.width === width && drawn.height === height) return farFromTraining({ width, height }, side);
+  if (drawn.width === width && drawn.height === height)
+    return farFromTraining({ width, height }, { width: side, height: side });
   if (Math.max(width / drawn.width, height / drawn.height) < 1.5) return [];
   return [
     `Drawn at ${drawn.width} x ${drawn.height} pixels, which this model was trained on, and enlarged to ${width} x ${height}. ` +
@@ -56,14 +57,15 @@ export function sizeNotes({ width, height, drawn, side }: Sizes): string[] {
 }
 
 /**
- * A warning for less than half or more than twice as many pixels as a square of `side` has, or more than four times as long as wide: no
+ * A warning for less than half or more than twice as many pixels as the model was trained on, or more than four times as long as wide: no
  * published model was trained on such. Empty for others.
  */
-export function farFromTraining({ width, height }: PictureSize, side: number): string[] {
-  const share = (width * height) / side ** 2;
+export function farFromTraining({ width, height }: PictureSize, trained: PictureSize): string[] {
+  const share = (width * height) / (trained.width * trained.height);
   const long = Math.max(width / height, height / width);
   if (share >= 0.5 && share <= 2 && long <= 4) return [];
   return [
-    `${width} x ${height} pixels are far from the ${side} x ${side} that this model was trained on; expect repeated or missing parts.`,
+    `${width} x ${height} pixels are far from the ${trained.width} x ${trained.height} that this model was trained on; expect repeated ` +
+      "or missing parts.",
   ];
 }

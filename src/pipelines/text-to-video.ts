@@ -32,6 +32,7 @@ import {
 } from "./components.ts";
 import { type DecodeOptions, decodeFrames, exchangeFrames } from "./decode-video.ts";
 import { expected } from "./expected-class.ts";
+import { farFromTraining } from "./picture-size.ts";
 import { openPromptEncoder, type PromptEncoder } from "./prompt-encoder.ts";
 import { promptList } from "./prompt-list.ts";
 import { RawImage } from "./raw-image.ts";
@@ -103,7 +104,7 @@ export interface TextToVideoResult extends VideoActions {
   videos: Animation<RawImage>[];
   /** Of each video. */
   seeds: number[];
-  /** What a user should know: a prompt that was cut, words that the model never saw. */
+  /** What a user should know: a prompt that was cut, words that the model never saw, a size far from training. */
   warnings: string[];
 }
 
@@ -252,7 +253,7 @@ export class TextToVideoPipeline {
     const total = list.prompts.length;
     // More have no place in the motion modules' tables.
     whole(1, this.unet.config.motionMaxSeqLength)(frames, "frames");
-    const { height, width } = this.#latentSize(total * frames, options);
+    const { height, width, notes } = this.#latentSize(total * frames, options);
     const solver = solverOf(this.schedulerConfig, options, 25);
     const shape = [1, this.unet.config.inChannels, frames, height, width];
     const seeds = seedsOf(total, options, "videos");
@@ -286,7 +287,7 @@ export class TextToVideoPipeline {
     });
     const videos = toFrames(decoded).map((frames) => ({ frames: frames.map((frame) => new RawImage(frame)), fps }));
     signal?.throwIfAborted();
-    warnings.push(...clippingNotes(this.schedulerConfig, options.scheduler, solver.scheduler));
+    warnings.push(...notes, ...clippingNotes(this.schedulerConfig, options.scheduler, solver.scheduler));
     return { videos, seeds, warnings, ...videoActions(denoiser) };
   }
 
@@ -348,14 +349,17 @@ export class TextToVideoPipeline {
     });
   }
 
-  /** Of the latent, from pixels. */
-  #latentSize(pictures: number, options: TextToVideoOptions): { width: number; height: number } {
+  /** Of the latent, from pixels, and what a user should know about it. */
+  #latentSize(pictures: number, options: TextToVideoOptions) {
     const factor = spatialFactor(this.vae.config);
-    const { sampleSize = 64 } = this.unet.config;
-    const { width = sampleSize * factor, height = sampleSize * factor } = options;
+    const { sampleSize } = this.unet.config;
+    const side = (sampleSize ?? 64) * factor;
+    const { width = side, height = side } = options;
     for (const [name, pixels] of Object.entries({ width, height })) checkSide(name, pixels, factor);
     checkPixels(pictures, width, height);
-    return { width: width / factor, height: height / factor };
+    // A configuration without a size does not say what the model was trained on.
+    const notes = sampleSize === undefined ? [] : farFromTraining({ width, height }, { width: side, height: side });
+    return { width: width / factor, height: height / factor, notes };
   }
 }
 

@@ -66,8 +66,9 @@ describe("resolution bins", () => {
     expect(notes({ width: 300, height: 200 })).toEqual([]);
     expect(notes({ width: 512, height: 512 })[0]).toContain("Drawn at 256 x 256 pixels");
     expect(notes({ width: 512, height: 512, useResolutionBinning: false })[0]).toContain("512 x 512 pixels are far");
-    expect(farFromTraining({ width: 64, height: 64 }, 64)).toEqual([]);
-    expect(farFromTraining({ width: 40, height: 40 }, 64)).toHaveLength(1);
-    expect(farFromTraining({ width: 20, height: 200 }, 64)).toHaveLength(1);
+    const trained = { width: 64, height: 64 };
+    expect(farFromTraining(trained, trained)).toEqual([]);
+    expect(farFromTraining({ width: 40, height: 40 }, trained)).toHaveLength(1);
+    expect(farFromTraining({ width: 20, height: 200 }, trained)).toHaveLength(1);
   });
 });

@@ -8,6 +8,7 @@ import { ArgumentError, ConfigError, NumericError } from "../../src/errors.ts";
 import type { Animation } from "../../src/pipelines/animation.ts";
 import { type ImageToVideo, ImageToVideoPipeline } from "../../src/pipelines/image-to-video.ts";
 import type { Picture } from "../../src/pipelines/picture.ts";
+import { farFromTraining } from "../../src/pipelines/picture-size.ts";
 import { pickScheduler } from "../../src/pipelines/solver.ts";
 import { type TextToVideo, TextToVideoPipeline } from "../../src/pipelines/text-to-video.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
@@ -91,7 +92,7 @@ describe("against diffusers' runs", () => {
 
   it("Stable Video Diffusion from a picture and a seed: sizes, CLIP, noise, guidance, chunks", async () => {
     const { call, io } = await recordedVideo("svd");
-    const { videos, seeds } = await image(picture, {
+    const { videos, seeds, warnings } = await image(picture, {
       frames: call["num_frames"]!,
       steps: call["num_inference_steps"]!,
       minGuidanceScale: call["min_guidance_scale"]!,
@@ -104,7 +105,7 @@ describe("against diffusers' runs", () => {
       width: call["width"]!,
       seed: call["seed"]!,
     });
-    expect({ seeds, fps: videos[0]!.fps }).toEqual({ seeds: [5], fps: 7 });
+    expect({ seeds, warnings, fps: videos[0]!.fps }).toEqual({ seeds: [5], warnings: [], fps: 7 });
     expect(furthest(videos[0]!, io.get("output.frames")!)).toBeLessThan(0.55);
     const seen = await image.imageEncoder!.embed(picture);
     const expected = io.get("input.image_embeddings")!;
@@ -336,6 +337,24 @@ describe("image to video", () => {
     const made = image(picture, { ...small, frames: 3, decodeChunkSize: 1, signal: abort.signal, onDecode });
     await expect(made).rejects.toBe(reason);
   });
+});
+
+// Both fixtures have a sample_size of 8 and an autoencoder that halves: they are models of 16 x 16 pixels.
+describe.each([
+  ["text", (size: object) => text("a cat", { ...small, frames: 1, ...size })],
+  ["image", (size: object) => image(picture, { ...small, frames: 1, ...size })],
+] as const)("%s to video", (_, make) => {
+  it("warns of sizes far from training, and of no others", async () => {
+    expect((await make({ width: 8, height: 16 })).warnings).toEqual([]);
+    const note = "14 x 8 pixels are far from the 16 x 16 that this model was trained on";
+    expect((await make({ width: 14, height: 8 })).warnings).toEqual([expect.stringContaining(note)]);
+  });
+});
+
+it("a Stable Video Diffusion of sample_size 96 was trained on 1024 x 576 pixels, not on a square", () => {
+  const trained = { width: 1024, height: 576 };
+  expect(farFromTraining({ width: 768, height: 432 }, trained)).toEqual([]);
+  expect(farFromTraining({ width: 512, height: 288 }, trained)[0]).toContain("far from the 1024 x 576");
 });
 
 describe("folders that are not what they should be", () => {
