@@ -46,8 +46,8 @@ export default defineConfig({
           input: {
             index: "src/index.ts",
             exploration: "src/exploration/index.ts",
-            worker: "src/worker/entry-node.ts",
-            "explore-worker": "src/cli/explore-worker.ts",
+            worker: "src/worker/host/entry-node.ts",
+            "explore-worker": "src/cli/explore/worker.ts",
             ...(existsSync(cli) ? { cli } : {}),
           },
           external,
@@ -66,7 +66,7 @@ export default defineConfig({
     worker: {
       consumer: "client",
       build: {
-        lib: { entry: { "web-worker": "src/worker/entry-web.ts" }, formats: ["es"] },
+        lib: { entry: { "web-worker": "src/worker/host/entry-web.ts" }, formats: ["es"] },
         outDir: "dist",
         emptyOutDir: false,
         rolldownOptions: { external, output: files },

@@ -11,7 +11,7 @@ export const inWorker = () => ({
 });
 
 const PLACE = "__HALFSTEP_WORKER__";
-const ENTRY = 'new URL("./entry-web.ts", import.meta.url)';
+const ENTRY = 'new URL("./host/entry-web.ts", import.meta.url)';
 
 /**
  * For the package: the worker's bundle is a file beside the page's, under the words that bundlers look for. Vite's own handling, which

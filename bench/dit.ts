@@ -10,7 +10,7 @@ import { openWeights, type WeightFiles } from "../src/checkpoints/weights.ts";
 import { input } from "../src/graph/value.ts";
 import { describeModel, type StagedModel } from "../src/models/architecture.ts";
 import { type DiTConfig, dit } from "../src/models/dit.ts";
-import { loadModel, type StagedOptions, StagedSession } from "../src/models/staged.ts";
+import { loadModel, type StagedOptions, StagedSession } from "../src/models/staged-session.ts";
 import { checkpointWeights, weightLocations } from "../src/models/weights.ts";
 import { nodeRuntime } from "../src/runtime/node.ts";
 import { TorchGenerator } from "../src/sampling/noise.ts";

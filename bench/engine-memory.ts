@@ -3,7 +3,7 @@
  *
  *     engine-memory.ts FOLDER OPTIONS.json
  */
-import type { StagedOptions } from "../src/models/staged.ts";
+import type { StagedOptions } from "../src/models/staged-session.ts";
 import { nodeRuntime } from "../src/runtime/node.ts";
 import { ditFeeds, loadDiT, openDiT } from "./dit.ts";
 

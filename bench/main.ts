@@ -1,7 +1,7 @@
 /** Every figure that the documentation quotes: `npm run bench -- engine`, `npm run bench -- --help`. */
 import { writeFile } from "node:fs/promises";
 import { Command } from "commander";
-import { benchIlfCommand } from "../src/cli/bench-ilf.ts";
+import { benchIlfCommand } from "../src/cli/bench/ilf.ts";
 import { machine, printMachine } from "../src/cli/machine.ts";
 import { engineCommand } from "./engine.ts";
 import { explorationCommand } from "./exploration.ts";

@@ -1,5 +1,5 @@
 /** How times are told. */
-import { median } from "../src/cli/median.ts";
+import { median } from "../src/cli/bench/averages.ts";
 
 /** "median 12.3 ms (11.9 to 14.0 of 20)" */
 export function spread(times: readonly number[]): string {

@@ -9,8 +9,8 @@ export {
 } from "./checkpoints/hub-models.ts";
 export { fileSource, NodeFolder } from "./checkpoints/node.ts";
 export { writeSafetensors } from "./checkpoints/safetensors-node.ts";
-export { type WriteAnimationOptions, writeAnimation } from "./pipelines/animation-node.ts";
-export { readPicture } from "./pipelines/picture-node.ts";
+export { type WriteAnimationOptions, writeAnimation } from "./media/animation-node.ts";
+export { readPicture } from "./media/picture-node.ts";
 export { embeddedModels } from "./platform/embedded-node.ts";
 export * from "./portable.ts";
 export { nodeRuntime } from "./runtime/node.ts";

@@ -1,4 +1,12 @@
 /** What halfstep is in Node and in a browser alike. */
+
+export {
+  guidanceStepsChoices,
+  type RehashOptions,
+  type StreamlinedOptions,
+  type VideoAccelerate,
+  videoAccelerations,
+} from "./acceleration/streamlined.ts";
 export { type ModelIndex, type RawConfig, readConfig, readModelIndex } from "./checkpoints/diffusers-folder.ts";
 export { type ByteSource, blobSource, Folder, MemoryFolder, memorySource } from "./checkpoints/files.ts";
 export { readTensor, SafetensorsFile, type TensorEntry } from "./checkpoints/safetensors.ts";
@@ -6,7 +14,17 @@ export type { StoredDType } from "./checkpoints/safetensors-header.ts";
 export { encodeSafetensors } from "./checkpoints/safetensors-writer.ts";
 export { HttpFolder, type HttpOptions } from "./checkpoints/web.ts";
 export { checkFinite as checkFiniteWeights, openWeights, WeightFiles } from "./checkpoints/weights.ts";
+export type {
+  Component,
+  PipelineOptions,
+} from "./components/components.ts";
+export type { DecodeOptions } from "./components/decode-video.ts";
+export type { PromptEmbeddings } from "./components/prompts.ts";
+export { pickScheduler, type SchedulerChoice, type SolverOptions, schedulerChoices } from "./components/solver.ts";
 export * from "./errors.ts";
+export { type Animation, type AnimationFormat, animationFormat, toFrames } from "./media/animation.ts";
+export { contactSheet, encodePng, type Picture, pngText, toPictures } from "./media/picture.ts";
+export { RawImage, type SavePictureOptions } from "./media/raw-image.ts";
 export { alignmentScore, retrievalRanks, topAccuracy } from "./metrics/alignment.ts";
 export { ClipJudge, clipScore } from "./metrics/clip-score.ts";
 export { type EvaluateOptions, type Evaluation, evaluate, evaluateCeilings, type Scores } from "./metrics/evaluate.ts";
@@ -23,13 +41,12 @@ export { type CLIPVisionConfig, clipVisionWithProjection } from "./models/clip-v
 export { type DiTConfig, dit } from "./models/dit.ts";
 export { type PixArtConfig, pixart } from "./models/pixart.ts";
 export { architectureOf, networksOf, supportedClasses } from "./models/registry.ts";
-export { loadModel, type StagedOptions, type StagedSession } from "./models/staged.ts";
+export { loadModel, type StagedOptions, type StagedSession } from "./models/staged-session.ts";
 export { type T5Config, t5 } from "./models/t5.ts";
 export { type UNet2DConditionConfig, unet2DCondition } from "./models/unet-2d-condition.ts";
 export { type UNetMotionConfig, unetMotion } from "./models/unet-motion.ts";
 export { openWithMotionAdapter, type StoredModel, withMotionAdapter } from "./models/unet-motion-adapter.ts";
 export { type UNetSpatioTemporalConfig, unetSpatioTemporal } from "./models/unet-spatio-temporal.ts";
-export { type Animation, type AnimationFormat, animationFormat, toFrames } from "./pipelines/animation.ts";
 export {
   type ClassToImage,
   type ClassToImageInWorker,
@@ -37,11 +54,6 @@ export {
   ClassToImagePipeline,
   type ClassToImageResult,
 } from "./pipelines/class-to-image.ts";
-export type {
-  Component,
-  PipelineOptions,
-} from "./pipelines/components.ts";
-export type { DecodeOptions } from "./pipelines/decode-video.ts";
 export {
   type ImageToVideo,
   type ImageToVideoInWorker,
@@ -50,17 +62,6 @@ export {
   type ImageToVideoResult,
   type SampleImageVideoOptions,
 } from "./pipelines/image-to-video.ts";
-export { contactSheet, encodePng, type Picture, pngText, toPictures } from "./pipelines/picture.ts";
-export type { PromptEmbeddings } from "./pipelines/prompts.ts";
-export { RawImage, type SavePictureOptions } from "./pipelines/raw-image.ts";
-export { pickScheduler, type SchedulerChoice, type SolverOptions, schedulerChoices } from "./pipelines/solver.ts";
-export {
-  guidanceStepsChoices,
-  type RehashOptions,
-  type StreamlinedOptions,
-  type VideoAccelerate,
-  videoAccelerations,
-} from "./pipelines/streamlined.ts";
 export {
   type SampleLatentsOptions,
   type TextToImage,

@@ -2,10 +2,10 @@
 import { writeFile } from "node:fs/promises";
 import sharp from "sharp";
 import { toOnnx } from "../src/graph/onnx.ts";
+import { contactSheet, encodePng, type Picture, toPictures } from "../src/media/picture.ts";
 import { buildModel, weightShapes } from "../src/models/architecture.ts";
 import * as vae from "../src/models/autoencoder-kl.ts";
 import { parameterWeights } from "../src/models/weights.ts";
-import { contactSheet, encodePng, type Picture, toPictures } from "../src/pipelines/picture.ts";
 import { nodeRuntime } from "../src/runtime/node.ts";
 import { type FloatTensor, sizeOf, type Tensor } from "../src/tensor.ts";
 import { Parameters } from "../src/training/parameters.ts";

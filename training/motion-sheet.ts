@@ -5,8 +5,8 @@
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import sharp from "sharp";
-import { writeAnimation } from "../src/pipelines/animation-node.ts";
-import { contactSheet, type Picture } from "../src/pipelines/picture.ts";
+import { writeAnimation } from "../src/media/animation-node.ts";
+import { contactSheet, type Picture } from "../src/media/picture.ts";
 import { TextToVideoPipeline } from "../src/pipelines/text-to-video.ts";
 import { frameCount } from "./animations.ts";
 import { writeWebp } from "./write-webp.ts";

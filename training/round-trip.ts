@@ -1,6 +1,7 @@
 /** How near decoded pictures are to the real ones, and how sharp. */
+
+import type { Picture } from "../src/media/picture.ts";
 import { finitePsnr, ssim } from "../src/metrics/similarity.ts";
-import type { Picture } from "../src/pipelines/picture.ts";
 
 export interface RoundTripScores {
   /** Means over the pictures. */

@@ -10,7 +10,7 @@ import type { ModelIndex } from "../src/checkpoints/diffusers-folder.ts";
 import { fileSource, NodeFolder } from "../src/checkpoints/node.ts";
 import { SafetensorsFile } from "../src/checkpoints/safetensors.ts";
 import { writeSafetensors } from "../src/checkpoints/safetensors-node.ts";
-import { openPromptEncoder } from "../src/pipelines/prompt-encoder.ts";
+import { openPromptEncoder } from "../src/components/prompt-encoder.ts";
 import { nodeRuntime } from "../src/runtime/node.ts";
 import type { FloatTensor } from "../src/tensor.ts";
 import type { EmojiData } from "./data.ts";

@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { contactSheet } from "../src/pipelines/picture.ts";
+import { contactSheet } from "../src/media/picture.ts";
 import { TextToImagePipeline } from "../src/pipelines/text-to-image.ts";
 import { writeWebp } from "./write-webp.ts";
 

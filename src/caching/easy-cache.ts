@@ -6,7 +6,7 @@
  * relative to the output of the last full step; the last step is always full. The authors set threshold and warm-up for
  * each of their video models; the defaults here are those of stable-diffusion.cpp and ComfyUI for all models.
  */
-import type { StagedSession } from "../models/staged.ts";
+import type { StagedSession } from "../models/staged-session.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import { firstChannels } from "../sampling/guidance.ts";
 import type { Action, StepContext } from "../sampling/step-policy.ts";

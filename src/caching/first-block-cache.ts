@@ -3,7 +3,7 @@
  * last full step, says whether the others are worth running. Needs no training. Both have the rule and the default that
  * are followed here; at a change of exactly the threshold it is ParaAttention's, which runs the blocks.
  */
-import type { StagedSession } from "../models/staged.ts";
+import type { StagedSession } from "../models/staged-session.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import { runSegments } from "../sampling/denoiser.ts";
 import type { Action } from "../sampling/step-policy.ts";

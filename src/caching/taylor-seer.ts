@@ -7,7 +7,7 @@
  * step's own. Here what all blocks add to the stream is forecast at once: one array to keep, and nothing of the blocks
  * left to compute.
  */
-import type { StagedSession } from "../models/staged.ts";
+import type { StagedSession } from "../models/staged-session.ts";
 import { type Denoiser, type Feeds, runSegments } from "../sampling/denoiser.ts";
 import { type Action, type StepContext, type StepPolicy, scheduled } from "../sampling/step-policy.ts";
 import type { FloatTensor } from "../tensor.ts";

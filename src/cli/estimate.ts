@@ -5,11 +5,11 @@ import { constant, input } from "../graph/value.ts";
 import type { StagedModel } from "../models/architecture.ts";
 import { nodeRuntime } from "../runtime/node.ts";
 import { flowOf } from "../streamlined/grouping.ts";
-import { workOf } from "../streamlined/work.ts";
+import { workOf } from "../streamlined/multiply-adds.ts";
 import { floatTensor } from "../tensor.ts";
-import { median } from "./median.ts";
+import { median } from "./bench/averages.ts";
+import { timed } from "./bench/turns.ts";
 import { duration, note } from "./terminal.ts";
-import { timed } from "./turns.ts";
 
 /** Whole networks reach about so much of the speed of a bare product (README, "Fast"). */
 const SHARE = 0.7;

@@ -1,6 +1,6 @@
 import { Command, Option } from "commander";
+import { type Accelerate, type AccelerationMethod, accelerations } from "../acceleration/acceleration.ts";
 import { ArgumentError } from "../errors.ts";
-import { type Accelerate, type AccelerationMethod, accelerations } from "../pipelines/acceleration.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { parseSchedule } from "../sampling/step-policy.ts";
 import { GenerateReport } from "./generate-report.ts";

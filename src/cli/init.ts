@@ -1,7 +1,7 @@
 import { Command, Option } from "commander";
 import { initModel, presets } from "../checkpoints/init-node.ts";
 import { ArgumentError } from "../errors.ts";
-import { checkFolder } from "../pipelines/output-node.ts";
+import { checkFolder } from "../media/output-node.ts";
 import { printResult } from "./json.ts";
 import { numberBetween } from "./numbers.ts";
 import { about, addOptions, type OutputOptions, outputOptions, shortNumber } from "./options.ts";

@@ -1,13 +1,13 @@
 /** What makes `generate`'s pictures: a pipeline for prompts or one for classes, behind the same few words. */
 import { platform } from "#platform";
+import type { AccelerationReport } from "../acceleration/acceleration.ts";
 import { type RawConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
+import { forNetworks } from "../components/components.ts";
 import { ArgumentError } from "../errors.ts";
+import type { Picture } from "../media/picture.ts";
 import { spatialFactor } from "../models/autoencoder-kl.ts";
-import type { AccelerationReport } from "../pipelines/acceleration.ts";
 import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
-import { forNetworks } from "../pipelines/components.ts";
-import type { Picture } from "../pipelines/picture.ts";
 import type { SamplingOptions } from "../pipelines/settings.ts";
 import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";

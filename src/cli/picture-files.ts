@@ -1,14 +1,8 @@
 /** Where `generate` puts its pictures: files that are not over others, with a contact sheet of several, or stdout. */
 import { ArgumentError } from "../errors.ts";
-import { checkFile, namesAfter, numberedNames, withSuffix, writeWhole } from "../pipelines/output-node.ts";
-import { contactSheet, type Picture } from "../pipelines/picture.ts";
-import {
-  checkEncoder,
-  encodePicture,
-  fitsFormat,
-  type PictureFormat,
-  pictureFormat,
-} from "../pipelines/picture-node.ts";
+import { checkFile, namesAfter, numberedNames, withSuffix, writeWhole } from "../media/output-node.ts";
+import { contactSheet, type Picture } from "../media/picture.ts";
+import { checkEncoder, encodePicture, fitsFormat, type PictureFormat, pictureFormat } from "../media/picture-node.ts";
 import { about } from "./options.ts";
 import { note, writeTo } from "./terminal.ts";
 

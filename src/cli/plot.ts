@@ -1,6 +1,6 @@
 /** Plots for the command line: a Vega-Lite specification as SVG and PNG. */
 import type { TopLevelSpec } from "vega-lite";
-import { loadSharp } from "../pipelines/sharp-node.ts";
+import { loadSharp } from "../media/sharp-node.ts";
 import { writeWhole } from "./whole-file.ts";
 
 /** Writes `file`.svg and `file`.png and gives their names. The libraries are loaded here: little else needs them. */

@@ -1,7 +1,7 @@
 /** Where `animate` puts its video: a file or a folder that is not over another, or stdout. */
 import { ArgumentError } from "../errors.ts";
-import { type Animation, animationFormat, checkRate } from "../pipelines/animation.ts";
-import { checkDestination, encodeAnimation, writeAnimation } from "../pipelines/animation-node.ts";
+import { type Animation, animationFormat, checkRate } from "../media/animation.ts";
+import { checkDestination, encodeAnimation, writeAnimation } from "../media/animation-node.ts";
 import { about } from "./options.ts";
 import { writeTo } from "./terminal.ts";
 

@@ -1,15 +1,15 @@
 /** An experiment: one environment, one threshold. A trial (trial.ts) is one algorithm with one seed in it. */
 import { readDecimal } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
-import { type CountsJson, readCounts } from "./counts.ts";
-import type { MdpFile } from "./environments/file.ts";
-import type { GymnasiumTable } from "./environments/gymnasium.ts";
-import { environment } from "./environments/named.ts";
-import { fromOwnUnits, type Mdp, toOwnUnits } from "./mdp.ts";
-import { optimalPlan, policyValue } from "./planning.ts";
-import { always, checkPolicy, softmaxPolicy, uniformPolicy } from "./policy.ts";
-import { type Problem, tableFromJson } from "./problem.ts";
-import { checkSupport, viLcb } from "./vi-lcb.ts";
+import { type CountsJson, readCounts } from "./bounds/counts.ts";
+import { checkSupport, viLcb } from "./learners/vi-lcb.ts";
+import type { MdpFile } from "./mdp/environments/file.ts";
+import type { GymnasiumTable } from "./mdp/environments/gymnasium.ts";
+import { environment } from "./mdp/environments/named.ts";
+import { fromOwnUnits, type Mdp, toOwnUnits } from "./mdp/mdp.ts";
+import { optimalPlan, policyValue } from "./mdp/planning.ts";
+import { always, checkPolicy, softmaxPolicy, uniformPolicy } from "./mdp/policy.ts";
+import { type Problem, tableFromJson } from "./mdp/problem.ts";
 
 /** What decides the outcome of an experiment; two runs with equal settings and seeds are equal to the last bit. */
 export interface ExperimentSettings {

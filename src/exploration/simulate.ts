@@ -1,8 +1,8 @@
 /** Playing a learner in a known MDP. */
-import type { Learner } from "./learner.ts";
-import { type Mdp, rowOf } from "./mdp.ts";
-import { drawIndex } from "./policy.ts";
-import type { Random } from "./random.ts";
+import type { Learner } from "./learners/learner.ts";
+import { type Mdp, rowOf } from "./mdp/mdp.ts";
+import { drawIndex } from "./mdp/policy.ts";
+import type { Random } from "./mdp/random.ts";
 
 /** One episode: the learner acts and observes, the MDP draws; gives the return. */
 export function playEpisode(mdp: Mdp, learner: Learner, random: Random): number {

@@ -1,7 +1,8 @@
 /** What trials come to: regret, violations, final values. */
-import type { AlgorithmName } from "./algorithms.ts";
+
 import type { Experiment } from "./experiment.ts";
-import { toOwnUnits } from "./mdp.ts";
+import type { AlgorithmName } from "./learners/algorithms.ts";
+import { toOwnUnits } from "./mdp/mdp.ts";
 import type { TrialJson } from "./trial.ts";
 
 /** The trials of each algorithm. */

@@ -1,15 +1,15 @@
 /** One algorithm, one seed: its episodes one after the other, stopped and gone on with. */
 import { oneOf, shown } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
-import { type AlgorithmName, algorithmNames, createLearner, restoreLearner } from "./algorithms.ts";
-import { readCounts } from "./counts.ts";
+import { readCounts } from "./bounds/counts.ts";
 import type { Experiment, ExperimentSettings } from "./experiment.ts";
-import type { Learner, LearnerJson } from "./learner.ts";
-import { policyValue } from "./planning.ts";
-import { baselineSteps, type MixturePolicy } from "./policy.ts";
-import { checkProblem, problemFromJson, problemToJson } from "./problem.ts";
-import { Random } from "./random.ts";
-import { checkCount, checkList, checkNumber, checkObject } from "./reading.ts";
+import { type AlgorithmName, algorithmNames, createLearner, restoreLearner } from "./learners/algorithms.ts";
+import type { Learner, LearnerJson } from "./learners/learner.ts";
+import { policyValue } from "./mdp/planning.ts";
+import { baselineSteps, type MixturePolicy } from "./mdp/policy.ts";
+import { checkProblem, problemFromJson, problemToJson } from "./mdp/problem.ts";
+import { Random } from "./mdp/random.ts";
+import { checkCount, checkList, checkNumber, checkObject } from "./mdp/reading.ts";
 import { playEpisode } from "./simulate.ts";
 
 /** Consecutive episodes whose policies have the same value, kind and share of baseline steps. */

@@ -5,7 +5,7 @@ import { SafetensorsFile } from "../checkpoints/safetensors.ts";
 import { checkWeights, WeightFiles } from "../checkpoints/weights.ts";
 import { CheckpointError } from "../errors.ts";
 import { describeModel, type StagedModel, weightShapes } from "../models/architecture.ts";
-import { StagedSession } from "../models/staged.ts";
+import { StagedSession } from "../models/staged-session.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
 import { type FeedbackConfig, parseFeedbackConfig } from "./config.ts";

@@ -3,7 +3,7 @@ import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
 import type { StagedModel } from "../models/architecture.ts";
 import { ConfigReader, MOST_LAYERS } from "../models/config.ts";
-import { blockRange } from "../models/segments.ts";
+import { blockRange } from "../models/split-model.ts";
 import { isList, parseSchedule, type Schedule } from "../sampling/step-policy.ts";
 
 export interface FeedbackConfig {

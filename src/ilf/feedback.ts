@@ -18,7 +18,7 @@ import { add, concat, mul, reshape, sub } from "../graph/operators.ts";
 import { input, type Value } from "../graph/value.ts";
 import { alias, type Features, type Stage, type StagedModel } from "../models/architecture.ts";
 import { linear, sinusoidalEmbedding } from "../models/layers.ts";
-import { blockRange, segmentModel } from "../models/segments.ts";
+import { blockRange, segmentModel } from "../models/split-model.ts";
 import { Weights } from "../models/weights.ts";
 import { type FeedbackBlocks, type FeedbackConfig, feedbackCuts } from "./config.ts";
 

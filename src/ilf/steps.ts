@@ -1,7 +1,7 @@
 /** The two kinds of steps of Inner Loop Feedback, and the two ways of compiling them. */
 import { alias, type Features, type Stage, type StagedModel } from "../models/architecture.ts";
-import { segmentModel } from "../models/segments.ts";
-import type { StagedSession } from "../models/staged.ts";
+import { segmentModel } from "../models/split-model.ts";
+import type { StagedSession } from "../models/staged-session.ts";
 import { type Feeds, runSegments } from "../sampling/denoiser.ts";
 import type { FloatTensor, Tensor } from "../tensor.ts";
 import { type FeedbackConfig, feedbackCuts } from "./config.ts";

@@ -1,18 +1,18 @@
 /** CLIP score: whether pictures show what their captions say, as a CLIP of the user's sees both. */
 import { type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
+import { Component } from "../components/components.ts";
+import { expected } from "../components/expected-class.ts";
+import { type Normalisation, readNormalisation } from "../components/image-encoder.ts";
+import { PromptTokenizer } from "../components/prompts.ts";
 import { ConfigError } from "../errors.ts";
+import type { Picture } from "../media/picture.ts";
+import { resample } from "../media/resample.ts";
 import { clip } from "../models/clip.ts";
 import type { CLIPTextConfig } from "../models/clip-text.ts";
 import type { CLIPVisionConfig } from "../models/clip-vision.ts";
 import { networksOf } from "../models/registry.ts";
 import { readOptions } from "../options/options.ts";
-import { Component } from "../pipelines/components.ts";
-import { expected } from "../pipelines/expected-class.ts";
-import { type Normalisation, readNormalisation } from "../pipelines/image-encoder.ts";
-import type { Picture } from "../pipelines/picture.ts";
-import { PromptTokenizer } from "../pipelines/prompts.ts";
-import { resample } from "../pipelines/resample.ts";
 import { type Runtime, type SessionOptions, sessionOptions } from "../runtime/runtime.ts";
 import { rows } from "../sampling/guidance.ts";
 import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";

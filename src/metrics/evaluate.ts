@@ -1,10 +1,10 @@
 /** How good a text-to-image model's pictures are: fixed captions, one picture each, judged by emoji-align. */
 import { callback, signal as signalCheck, whole } from "../checks.ts";
+import { repeatPrompt } from "../components/prompts.ts";
+import { type SolverOptions, solverOf } from "../components/solver.ts";
+import { type Picture, toPictures } from "../media/picture.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
-import { type Picture, toPictures } from "../pipelines/picture.ts";
-import { repeatPrompt } from "../pipelines/prompts.ts";
 import { guidanceScaleCheck, seedCheck, seededNoise, seedsOf, solverOptions } from "../pipelines/settings.ts";
-import { type SolverOptions, solverOf } from "../pipelines/solver.ts";
 import type { TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import { type GuidanceInterval, guidanceIntervalCheck, pickRows, rows, stack } from "../sampling/guidance.ts";
 import type { FloatTensor } from "../tensor.ts";

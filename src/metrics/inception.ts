@@ -1,12 +1,12 @@
 /** Pictures as InceptionV3 sees them: what published Fréchet Inception distances (FID) are measured on. */
 import type { Folder } from "../checkpoints/files.ts";
 import { openWeights } from "../checkpoints/weights.ts";
+import { Component } from "../components/components.ts";
 import { CheckpointError } from "../errors.ts";
+import type { Picture } from "../media/picture.ts";
+import { resizeBilinear } from "../media/resample.ts";
 import { fidInception, INCEPTION_FEATURES, INCEPTION_SIZE } from "../models/fid-inception.ts";
 import { readOptions } from "../options/options.ts";
-import { Component } from "../pipelines/components.ts";
-import type { Picture } from "../pipelines/picture.ts";
-import { resizeBilinear } from "../pipelines/resample.ts";
 import { type Runtime, type SessionOptions, sessionOptions } from "../runtime/runtime.ts";
 import { rows } from "../sampling/guidance.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";

@@ -2,13 +2,13 @@
 
 import { expectObject, type Folder } from "../checkpoints/files.ts";
 import { SafetensorsFile } from "../checkpoints/safetensors.ts";
+import { Component, openPipeline } from "../components/components.ts";
+import { expected } from "../components/expected-class.ts";
+import { PromptTokenizer } from "../components/prompts.ts";
 import { CheckpointError } from "../errors.ts";
+import type { Picture } from "../media/picture.ts";
 import { type EmojiAlignConfig, emojiAlign } from "../models/emoji-align.ts";
 import { readOptions } from "../options/options.ts";
-import { Component, openPipeline } from "../pipelines/components.ts";
-import { expected } from "../pipelines/expected-class.ts";
-import type { Picture } from "../pipelines/picture.ts";
-import { PromptTokenizer } from "../pipelines/prompts.ts";
 import { type Runtime, type SessionOptions, sessionOptions } from "../runtime/runtime.ts";
 import { rows } from "../sampling/guidance.ts";
 import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";

@@ -1,5 +1,5 @@
 import { ArgumentError } from "../errors.ts";
-import type { Picture } from "../pipelines/picture.ts";
+import type { Picture } from "../media/picture.ts";
 
 /** A picture in another size, each pixel the mean of the area that it covers; the same one if the size is the same. */
 export function resizeArea(picture: Picture, width: number, height: number): Picture {

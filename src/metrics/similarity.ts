@@ -1,6 +1,6 @@
 /** How near one picture is to another, pixel by pixel and by structure. */
 import { ArgumentError, ShapeError } from "../errors.ts";
-import type { Picture } from "../pipelines/picture.ts";
+import type { Picture } from "../media/picture.ts";
 
 const PEAK = 255;
 

@@ -1,27 +1,17 @@
 /** Class to pictures with DiT (Peebles & Xie 2023), after diffusers' DiTPipeline. */
 import { platform } from "#platform";
-import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
-import type { Folder } from "../checkpoints/files.ts";
-import { listOf, whole } from "../checks.ts";
-import { ArgumentError } from "../errors.ts";
-import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
-import { type DiTConfig, dit } from "../models/dit.ts";
-import { type OptionTable, readOptions } from "../options/options.ts";
-import { withProvider, workingProvider } from "../runtime/provider.ts";
-import type { Runtime } from "../runtime/runtime.ts";
-import type { Denoiser } from "../sampling/denoiser.ts";
-import { EVERY_STEP, type GuidanceInterval, guidanceIntervalCheck, guidedDenoise } from "../sampling/guidance.ts";
-import { type SamplerStep, sample } from "../sampling/sampler.ts";
-import { type FloatTensor, int64Tensor } from "../tensor.ts";
-import { openInWorker } from "../worker/client.ts";
 import {
   type Acceleration,
   type AccelerationReport,
   checkAcceleration,
   openDenoiser,
   reportOf,
-} from "./acceleration.ts";
-import { callable } from "./callable.ts";
+} from "../acceleration/acceleration.ts";
+import { type FeedbackComponent, openFeedback } from "../acceleration/feedback-steps.ts";
+import { callable } from "../callable.ts";
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { listOf, whole } from "../checks.ts";
 import {
   Component,
   forNetworks,
@@ -32,12 +22,24 @@ import {
   type PipelineOptions,
   pipelineOptions,
   readLoadingOptions,
-} from "./components.ts";
-import { decodeLatents } from "./decode.ts";
-import { expected } from "./expected-class.ts";
-import { type FeedbackComponent, openFeedback } from "./feedback.ts";
-import { toPictures } from "./picture.ts";
-import { RawImage } from "./raw-image.ts";
+} from "../components/components.ts";
+import { decodeLatents } from "../components/decode.ts";
+import { expected } from "../components/expected-class.ts";
+import { readSchedulerConfig, type Solver, solverOf } from "../components/solver.ts";
+import { ArgumentError } from "../errors.ts";
+import { toPictures } from "../media/picture.ts";
+import { RawImage } from "../media/raw-image.ts";
+import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
+import { type DiTConfig, dit } from "../models/dit.ts";
+import { type OptionTable, readOptions } from "../options/options.ts";
+import { withProvider, workingProvider } from "../runtime/provider.ts";
+import { Turns } from "../runtime/run-queue.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { Denoiser } from "../sampling/denoiser.ts";
+import { EVERY_STEP, type GuidanceInterval, guidanceIntervalCheck, guidedDenoise } from "../sampling/guidance.ts";
+import { type SamplerStep, sample } from "../sampling/sampler.ts";
+import { type FloatTensor, int64Tensor } from "../tensor.ts";
+import { openInWorker } from "../worker/client.ts";
 import {
   checkPixels,
   guidanceScaleCheck,
@@ -48,8 +50,6 @@ import {
   seedsOf,
   stepsCheck,
 } from "./settings.ts";
-import { readSchedulerConfig, type Solver, solverOf } from "./solver.ts";
-import { Turns } from "./turns.ts";
 
 export interface ClassToImageOptions extends SamplingOptions {
   /** Solver steps, 50 unless given. */

@@ -2,14 +2,22 @@
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { mersenne } from "pure-rand/generator/mersenne";
 import type { WeightFiles } from "../checkpoints/weights.ts";
+import { repeatPrompt } from "../components/prompts.ts";
+import { pickScheduler } from "../components/solver.ts";
 import { ArgumentError } from "../errors.ts";
-import { aimed, type Path, responsesOf } from "../ilf/aim.ts";
 import { type Feedback, fingerprint } from "../ilf/checkpoint.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
 import { IlfDenoiser } from "../ilf/denoiser.ts";
-import { Distillation, type LossKind, rowsOf } from "../ilf/distill.ts";
-import { inBothHalves, RecordBuffer, type RecordedStep, RecordingDenoiser, type StepRecord } from "../ilf/records.ts";
 import { type IlfSessions, StepsInParts } from "../ilf/steps.ts";
+import { Distillation, type LossKind, rowsOf } from "../ilf/training/distiller.ts";
+import { aimed, type Path, responsesOf } from "../ilf/training/look-ahead.ts";
+import {
+  inBothHalves,
+  RecordBuffer,
+  type RecordedStep,
+  RecordingDenoiser,
+  type StepRecord,
+} from "../ilf/training/records.ts";
 import type { Geometry, StagedModel } from "../models/architecture.ts";
 import { type Denoiser, DenoiserByRows } from "../sampling/denoiser.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
@@ -19,8 +27,6 @@ import type { Scheduler } from "../schedulers/scheduler.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { warmupCosine } from "../training/adamw.ts";
 import type { ClassToImagePipeline } from "./class-to-image.ts";
-import { repeatPrompt } from "./prompts.ts";
-import { pickScheduler } from "./solver.ts";
 import type { TextToImagePipeline } from "./text-to-image.ts";
 
 export interface DistillSettings {

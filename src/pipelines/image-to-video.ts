@@ -4,24 +4,19 @@
  * frame, a solver over all frames, a decoder that looks along time.
  */
 import { platform } from "#platform";
+import {
+  abortable,
+  decodingIn,
+  Streamlined,
+  type StreamlinedOptions,
+  streamlinedOptions,
+  type VideoActions,
+  videoActions,
+} from "../acceleration/streamlined.ts";
+import { callable } from "../callable.ts";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { callback, number, whole } from "../checks.ts";
-import { ConfigError } from "../errors.ts";
-import { type AutoencoderKLConfig, spatialFactor } from "../models/autoencoder-kl.ts";
-import { autoencoderKLTemporalDecoder } from "../models/autoencoder-kl-temporal-decoder.ts";
-import { type UNetSpatioTemporalConfig, unetSpatioTemporal } from "../models/unet-spatio-temporal.ts";
-import { type OptionTable, readOptions } from "../options/options.ts";
-import { withProvider, workingProvider } from "../runtime/provider.ts";
-import type { Runtime } from "../runtime/runtime.ts";
-import type { Denoiser } from "../sampling/denoiser.ts";
-import { guideFrames, joinChannels, repeatRow, rows, stack } from "../sampling/guidance.ts";
-import { TorchGenerator } from "../sampling/noise.ts";
-import { checkFinite, type SamplerStep, sample } from "../sampling/sampler.ts";
-import { type FloatTensor, floatTensor } from "../tensor.ts";
-import { openInWorker } from "../worker/client.ts";
-import { type Animation, toFrames } from "./animation.ts";
-import { callable } from "./callable.ts";
 import {
   Component,
   forNetworks,
@@ -31,14 +26,30 @@ import {
   type PipelineOptions,
   pipelineOptions,
   readLoadingOptions,
-} from "./components.ts";
-import { type DecodeOptions, decodeFrames } from "./decode-video.ts";
-import { expected } from "./expected-class.ts";
-import { ImageEncoder } from "./image-encoder.ts";
-import { checkPicture, type Picture } from "./picture.ts";
+} from "../components/components.ts";
+import { type DecodeOptions, decodeFrames } from "../components/decode-video.ts";
+import { expected } from "../components/expected-class.ts";
+import { ImageEncoder } from "../components/image-encoder.ts";
+import { clippingNotes, readSchedulerConfig, type Solver, solverOf } from "../components/solver.ts";
+import { ConfigError } from "../errors.ts";
+import { type Animation, toFrames } from "../media/animation.ts";
+import { checkPicture, type Picture } from "../media/picture.ts";
+import { RawImage } from "../media/raw-image.ts";
+import { resample } from "../media/resample.ts";
+import { type AutoencoderKLConfig, spatialFactor } from "../models/autoencoder-kl.ts";
+import { autoencoderKLTemporalDecoder } from "../models/autoencoder-kl-temporal-decoder.ts";
+import { type UNetSpatioTemporalConfig, unetSpatioTemporal } from "../models/unet-spatio-temporal.ts";
+import { type OptionTable, readOptions } from "../options/options.ts";
+import { withProvider, workingProvider } from "../runtime/provider.ts";
+import { Turns } from "../runtime/run-queue.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { Denoiser } from "../sampling/denoiser.ts";
+import { guideFrames, joinChannels, repeatRow, rows, stack } from "../sampling/guidance.ts";
+import { TorchGenerator } from "../sampling/noise.ts";
+import { checkFinite, type SamplerStep, sample } from "../sampling/sampler.ts";
+import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { openInWorker } from "../worker/client.ts";
 import { farFromTraining } from "./picture-size.ts";
-import { RawImage } from "./raw-image.ts";
-import { resample } from "./resample.ts";
 import {
   checkPixels,
   checkSide,
@@ -51,17 +62,6 @@ import {
   sideCheck,
   stepsCheck,
 } from "./settings.ts";
-import { clippingNotes, readSchedulerConfig, type Solver, solverOf } from "./solver.ts";
-import {
-  abortable,
-  decodingIn,
-  Streamlined,
-  type StreamlinedOptions,
-  streamlinedOptions,
-  type VideoActions,
-  videoActions,
-} from "./streamlined.ts";
-import { Turns } from "./turns.ts";
 
 export interface ImageToVideoOptions
   extends Omit<SamplingOptions, "accelerate">,

@@ -1,13 +1,14 @@
 /** What every pipeline is told about sampling, and its starting noise. */
+
+import { type Accelerate, accelerateCheck } from "../acceleration/acceleration.ts";
 import { type Check, callback, listOf, number, oneOf, oneOrList, signal, text, whole } from "../checks.ts";
+import { type SolverOptions, schedulerChoices } from "../components/solver.ts";
 import { ArgumentError } from "../errors.ts";
 import type { OptionTable } from "../options/options.ts";
 import { stack } from "../sampling/guidance.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
 import type { SamplerStep } from "../sampling/sampler.ts";
 import type { FloatTensor } from "../tensor.ts";
-import { type Accelerate, accelerateCheck } from "./acceleration.ts";
-import { type SolverOptions, schedulerChoices } from "./solver.ts";
 
 export interface SamplingOptions extends Omit<SolverOptions, "steps"> {
   /** A whole number; picture i of several is the one of seed + i alone. Drawn at random unless given. */

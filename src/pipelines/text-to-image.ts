@@ -3,37 +3,18 @@
  * prompt embeddings from T5, guidance between the negative prompt and the prompt, a solver, the autoencoder's decoder.
  */
 import { platform } from "#platform";
-import { cleanCaption } from "../captions/clean-caption.ts";
-import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
-import type { Folder } from "../checkpoints/files.ts";
-import { flag, whole } from "../checks.ts";
-import { ConfigError } from "../errors.ts";
-import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
-import { type PixArtConfig, pixart } from "../models/pixart.ts";
-import { type T5Config, t5 } from "../models/t5.ts";
-import { type OptionTable, readOptions } from "../options/options.ts";
-import { withProvider, workingProvider } from "../runtime/provider.ts";
-import type { Runtime } from "../runtime/runtime.ts";
-import type { Denoiser } from "../sampling/denoiser.ts";
-import {
-  EVERY_STEP,
-  type GuidanceInterval,
-  guidanceIntervalCheck,
-  guidedDenoise,
-  stack,
-} from "../sampling/guidance.ts";
-import { type SamplerStep, sample } from "../sampling/sampler.ts";
-import { type FloatTensor, floatTensor } from "../tensor.ts";
-import { openInWorker } from "../worker/client.ts";
 import {
   type Acceleration,
   type AccelerationReport,
   checkAcceleration,
   openDenoiser,
   reportOf,
-} from "./acceleration.ts";
-import { callable } from "./callable.ts";
-import { captionText } from "./caption-text.ts";
+} from "../acceleration/acceleration.ts";
+import { type FeedbackComponent, openFeedback } from "../acceleration/feedback-steps.ts";
+import { callable } from "../callable.ts";
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { flag, whole } from "../checks.ts";
 import {
   Component,
   forNetworks,
@@ -47,15 +28,36 @@ import {
   type PipelineOptions,
   pipelineOptions,
   readLoadingOptions,
-} from "./components.ts";
-import { decodeLatents } from "./decode.ts";
-import { type Expected, expected } from "./expected-class.ts";
-import { type FeedbackComponent, openFeedback } from "./feedback.ts";
-import { toPictures } from "./picture.ts";
+} from "../components/components.ts";
+import { decodeLatents } from "../components/decode.ts";
+import { type Expected, expected } from "../components/expected-class.ts";
+import { encodePrompts, type PromptEmbeddings, PromptTokenizer, pickPrompts } from "../components/prompts.ts";
+import { clippingNotes, readSchedulerConfig, type Solver, solverOf } from "../components/solver.ts";
+import { ConfigError } from "../errors.ts";
+import { toPictures } from "../media/picture.ts";
+import { RawImage } from "../media/raw-image.ts";
+import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
+import { type PixArtConfig, pixart } from "../models/pixart.ts";
+import { type T5Config, t5 } from "../models/t5.ts";
+import { type OptionTable, readOptions } from "../options/options.ts";
+import { withProvider, workingProvider } from "../runtime/provider.ts";
+import { Turns } from "../runtime/run-queue.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { Denoiser } from "../sampling/denoiser.ts";
+import {
+  EVERY_STEP,
+  type GuidanceInterval,
+  guidanceIntervalCheck,
+  guidedDenoise,
+  stack,
+} from "../sampling/guidance.ts";
+import { type SamplerStep, sample } from "../sampling/sampler.ts";
+import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { captionText } from "../tokenizers/captions/caption-text.ts";
+import { cleanCaption } from "../tokenizers/captions/clean-caption.ts";
+import { openInWorker } from "../worker/client.ts";
 import { pictureSizes, type Sizes, sizeNotes } from "./picture-size.ts";
 import { promptList } from "./prompt-list.ts";
-import { encodePrompts, type PromptEmbeddings, PromptTokenizer, pickPrompts } from "./prompts.ts";
-import { RawImage } from "./raw-image.ts";
 import { resizeAndCrop } from "./resolution-bins.ts";
 import {
   countCheck,
@@ -69,8 +71,6 @@ import {
   sideCheck,
   stepsCheck,
 } from "./settings.ts";
-import { clippingNotes, readSchedulerConfig, type Solver, solverOf } from "./solver.ts";
-import { Turns } from "./turns.ts";
 
 export interface TextToImageOptions extends SamplingOptions {
   /** One for all prompts, or one for each. */

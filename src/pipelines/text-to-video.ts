@@ -3,23 +3,19 @@
  * from CLIP, guidance between the negative prompt and the prompt, a solver over all frames, the autoencoder frame by frame.
  */
 import { platform } from "#platform";
+import {
+  abortable,
+  decodingIn,
+  Streamlined,
+  type StreamlinedOptions,
+  streamlinedOptions,
+  type VideoActions,
+  videoActions,
+} from "../acceleration/streamlined.ts";
+import { callable } from "../callable.ts";
 import { componentFolder, type RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { anObject, callback, number, text, whole } from "../checks.ts";
-import { ConfigError } from "../errors.ts";
-import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
-import { type UNetMotionConfig, unetMotion } from "../models/unet-motion.ts";
-import { type OptionTable, readOptions } from "../options/options.ts";
-import type { ResolveOptions } from "../platform/platform.ts";
-import { withProvider, workingProvider } from "../runtime/provider.ts";
-import type { Runtime } from "../runtime/runtime.ts";
-import type { Denoiser } from "../sampling/denoiser.ts";
-import { guideHalves, pickRows, stack } from "../sampling/guidance.ts";
-import { type SamplerStep, sample } from "../sampling/sampler.ts";
-import { type FloatTensor, floatTensor } from "../tensor.ts";
-import { openInWorker } from "../worker/client.ts";
-import { type Animation, toFrames } from "./animation.ts";
-import { callable } from "./callable.ts";
 import {
   Component,
   forNetworks,
@@ -29,13 +25,29 @@ import {
   type PipelineOptions,
   pipelineOptions,
   readLoadingOptions,
-} from "./components.ts";
-import { type DecodeOptions, decodeFrames, exchangeFrames } from "./decode-video.ts";
-import { expected } from "./expected-class.ts";
+} from "../components/components.ts";
+import { type DecodeOptions, decodeFrames, exchangeFrames } from "../components/decode-video.ts";
+import { expected } from "../components/expected-class.ts";
+import { openPromptEncoder, type PromptEncoder } from "../components/prompt-encoder.ts";
+import { clippingNotes, readSchedulerConfig, type Solver, solverOf } from "../components/solver.ts";
+import { openMotionUNet } from "../components/video-unet.ts";
+import { ConfigError } from "../errors.ts";
+import { type Animation, toFrames } from "../media/animation.ts";
+import { RawImage } from "../media/raw-image.ts";
+import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
+import { type UNetMotionConfig, unetMotion } from "../models/unet-motion.ts";
+import { type OptionTable, readOptions } from "../options/options.ts";
+import type { ResolveOptions } from "../platform/platform.ts";
+import { withProvider, workingProvider } from "../runtime/provider.ts";
+import { Turns } from "../runtime/run-queue.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { Denoiser } from "../sampling/denoiser.ts";
+import { guideHalves, pickRows, stack } from "../sampling/guidance.ts";
+import { type SamplerStep, sample } from "../sampling/sampler.ts";
+import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { openInWorker } from "../worker/client.ts";
 import { farFromTraining } from "./picture-size.ts";
-import { openPromptEncoder, type PromptEncoder } from "./prompt-encoder.ts";
 import { promptList } from "./prompt-list.ts";
-import { RawImage } from "./raw-image.ts";
 import {
   checkPixels,
   checkSide,
@@ -51,18 +63,6 @@ import {
   sideCheck,
   stepsCheck,
 } from "./settings.ts";
-import { clippingNotes, readSchedulerConfig, type Solver, solverOf } from "./solver.ts";
-import {
-  abortable,
-  decodingIn,
-  Streamlined,
-  type StreamlinedOptions,
-  streamlinedOptions,
-  type VideoActions,
-  videoActions,
-} from "./streamlined.ts";
-import { Turns } from "./turns.ts";
-import { openMotionUNet } from "./video-unet.ts";
 
 export interface TextToVideoOptions
   extends Omit<SamplingOptions, "accelerate">,

@@ -5,7 +5,7 @@ import { downloadModel, type HubOptions } from "../checkpoints/hub.ts";
 import { checkLocal, localModel } from "../checkpoints/local-model-node.ts";
 import { NodeFolder } from "../checkpoints/node.ts";
 import { ArgumentError, HubError } from "../errors.ts";
-import { encodeBlob, savePicture } from "../pipelines/save-picture-node.ts";
+import { encodeBlob, savePicture } from "../media/save-picture-node.ts";
 import { nodeRuntime } from "../runtime/node.ts";
 import { callScope, type Running } from "./call-scope.ts";
 import { embeddedModel } from "./embedded-node.ts";

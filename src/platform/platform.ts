@@ -3,9 +3,9 @@
 import type { Folder } from "../checkpoints/files.ts";
 import type { DownloadProgress } from "../checkpoints/hub.ts";
 import { callback, signal, text } from "../checks.ts";
+import type { Picture } from "../media/picture.ts";
+import type { PictureType, RawImage, SavePictureOptions } from "../media/raw-image.ts";
 import type { OptionTable } from "../options/options.ts";
-import type { Picture } from "../pipelines/picture.ts";
-import type { PictureType, RawImage, SavePictureOptions } from "../pipelines/raw-image.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { CallScope } from "./call-scope.ts";
 

@@ -1,5 +1,5 @@
 /** What the sampling loop calls once a step: a denoiser that may do a step in part, from what earlier steps left. */
-import type { StagedSession } from "../models/staged.ts";
+import type { StagedSession } from "../models/staged-session.ts";
 import type { FloatTensor, Tensor } from "../tensor.ts";
 import type { Action, StepContext } from "./step-policy.ts";
 

@@ -4,7 +4,7 @@
  */
 import { input } from "../graph/value.ts";
 import { alias, type Stage, type StagedModel, weightBytes } from "../models/architecture.ts";
-import type { StagedSession } from "../models/staged.ts";
+import type { StagedSession } from "../models/staged-session.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import { rows, stack } from "../sampling/guidance.ts";
 import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";

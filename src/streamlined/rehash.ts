@@ -15,9 +15,9 @@ import {
 } from "../sampling/step-policy.ts";
 import type { FloatTensor } from "../tensor.ts";
 import type { Flow, FlowStage } from "./grouping.ts";
+import { workOf } from "./multiply-adds.ts";
 import type { Rehash } from "./plan.ts";
 import type { GroupProgress, Kept, StreamlinedSession } from "./session.ts";
-import { workOf } from "./work.ts";
 
 /**
  * Which of 25 steps are full unless a user says otherwise: the first 7, then every third, 13 in all. The first ones change

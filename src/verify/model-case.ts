@@ -15,7 +15,7 @@ import {
 } from "../models/architecture.ts";
 import { checkCounts } from "../models/counts.ts";
 import { networksOf } from "../models/registry.ts";
-import { loadModel, namedWeights } from "../models/staged.ts";
+import { loadModel, namedWeights } from "../models/staged-session.ts";
 import { checkpointWeights, Weights, weightLocations } from "../models/weights.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
 import type { Tensor } from "../tensor.ts";

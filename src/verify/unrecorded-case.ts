@@ -8,13 +8,13 @@ import {
 } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { openWeights } from "../checkpoints/weights.ts";
+import { PromptTokenizer } from "../components/prompts.ts";
 import { ArgumentError, CheckpointError, NumericError, ShapeError } from "../errors.ts";
 import type { Value } from "../graph/value.ts";
 import type { Architecture, Geometry, StagedModel } from "../models/architecture.ts";
 import { weightBytes } from "../models/architecture.ts";
 import { networksOf } from "../models/registry.ts";
-import { loadModel } from "../models/staged.ts";
-import { PromptTokenizer } from "../pipelines/prompts.ts";
+import { loadModel } from "../models/staged-session.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
 import { createScheduler, schedulerNames } from "../schedulers/scheduler.ts";

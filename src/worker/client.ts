@@ -1,13 +1,13 @@
 /** The caller's side of a pipeline in a worker: the same calls, errors and callbacks. */
 import { platform } from "#platform";
 import { startWorker } from "#start-worker";
+import { callable } from "../callable.ts";
 import { ArgumentError, ToolError } from "../errors.ts";
+import type { Picture } from "../media/picture.ts";
+import { RawImage } from "../media/raw-image.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
-import { callable } from "../pipelines/callable.ts";
-import type { Picture } from "../pipelines/picture.ts";
-import { RawImage } from "../pipelines/raw-image.ts";
-import { Turns } from "../pipelines/turns.ts";
-import type { OpenInput } from "./host.ts";
+import { Turns } from "../runtime/run-queue.ts";
+import type { OpenInput } from "./host/host.ts";
 import { type FromWorker, fromWire, type Method, type Port, type ToWorker } from "./messages.ts";
 
 interface Pending {

@@ -15,8 +15,8 @@ export function startWorker(choice: WorkerChoice): Port<FromWorker> {
 /** The built package has a file of its own for threads; from source, a thread first needs TypeScript's loader. */
 function ownWorker(): Worker {
   if (import.meta.url.endsWith(".ts")) {
-    // Not `new URL("./entry-node.ts", import.meta.url)`: bundlers would look for that file beside the built package.
-    const file = JSON.stringify(import.meta.url.replace(/[^/]*$/, "entry-node.ts"));
+    // Not `new URL("./host/entry-node.ts", import.meta.url)`: bundlers would look for that file beside the built package.
+    const file = JSON.stringify(import.meta.url.replace(/[^/]*$/, "host/entry-node.ts"));
     return new Worker(`import("tsx/esm/api").then(({ register }) => (register(), import(${file})))`, { eval: true });
   }
   if (existsSync(fileURLToPath(new URL("./worker.js", import.meta.url)))) {

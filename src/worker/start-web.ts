@@ -6,7 +6,7 @@ import type { FromWorker, Port } from "./messages.ts";
 export function startWorker(choice: WorkerChoice): Port<FromWorker> {
   if (choice === true) {
     // Bundlers know these words, all of them together, and make a file of it.
-    return portOf(new Worker(new URL("./entry-web.ts", import.meta.url), { type: "module" }));
+    return portOf(new Worker(new URL("./host/entry-web.ts", import.meta.url), { type: "module" }));
   }
   if (choice instanceof Worker) return portOf(choice);
   throw new ArgumentError('worker must be true, or a Worker that imports "halfstep/worker".');

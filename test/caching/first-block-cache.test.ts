@@ -1,8 +1,8 @@
 /** First-block cache on a network whose first block adds t * a, so that its relative change is that of t. */
 import { describe, expect, it } from "vitest";
 import { FirstBlockCache } from "../../src/caching/first-block-cache.ts";
-import { blockRange } from "../../src/models/segments.ts";
-import type { StagedSession } from "../../src/models/staged.ts";
+import { blockRange } from "../../src/models/split-model.ts";
+import type { StagedSession } from "../../src/models/staged-session.ts";
 import { type Denoiser, PlainDenoiser } from "../../src/sampling/denoiser.ts";
 import type { FloatTensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";

@@ -1,8 +1,8 @@
 /** TaylorSeer on a network whose blocks add (step number ^ power) * a: their series is known. */
 import { describe, expect, it } from "vitest";
 import { TaylorSeer, type TaylorSeerOptions, taylor } from "../../src/caching/taylor-seer.ts";
-import { blockRange } from "../../src/models/segments.ts";
-import type { StagedSession } from "../../src/models/staged.ts";
+import { blockRange } from "../../src/models/split-model.ts";
+import type { StagedSession } from "../../src/models/staged-session.ts";
 import { PlainDenoiser } from "../../src/sampling/denoiser.ts";
 import { floatTensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";

@@ -8,7 +8,7 @@ import { NodeFolder } from "../../src/checkpoints/node.ts";
 import { openWeights } from "../../src/checkpoints/weights.ts";
 import { weightShapes } from "../../src/models/architecture.ts";
 import { architectureOf } from "../../src/models/registry.ts";
-import { loadModel } from "../../src/models/staged.ts";
+import { loadModel } from "../../src/models/staged-session.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { TorchGenerator } from "../../src/sampling/noise.ts";
 import { floatTensor, int64Tensor, sizeOf } from "../../src/tensor.ts";

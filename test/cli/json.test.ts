@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { beforeAll, describe, expect, it } from "vitest";
 import { version } from "../../package.json";
-import { encodePng } from "../../src/pipelines/picture.ts";
+import { encodePng } from "../../src/media/picture.ts";
 import { root } from "../support/cli.ts";
 import { halfstepHere } from "../support/cli-in-process.ts";
 import { fixture } from "../support/golden.ts";

@@ -1,15 +1,15 @@
 import { describe, expect, it } from "vitest";
-import { Counts } from "../../src/exploration/counts.ts";
-import { randomMdp, riverSwim } from "../../src/exploration/environments/synthetic.ts";
-import type { Mdp } from "../../src/exploration/mdp.ts";
-import { PaperBounds } from "../../src/exploration/paper-bounds.ts";
-import { createKernel } from "../../src/exploration/paper-kernel.ts";
-import { optimalPlan, policyValue } from "../../src/exploration/planning.ts";
-import { softmaxPolicy } from "../../src/exploration/policy.ts";
-import type { Problem } from "../../src/exploration/problem.ts";
-import { Random } from "../../src/exploration/random.ts";
+import { Counts } from "../../src/exploration/bounds/counts.ts";
+import { PaperBounds } from "../../src/exploration/bounds/paper-bounds.ts";
+import { createKernel } from "../../src/exploration/bounds/paper-kernel.ts";
+import { StepMix } from "../../src/exploration/learners/stepmix.ts";
+import { randomMdp, riverSwim } from "../../src/exploration/mdp/environments/synthetic.ts";
+import type { Mdp } from "../../src/exploration/mdp/mdp.ts";
+import { optimalPlan, policyValue } from "../../src/exploration/mdp/planning.ts";
+import { softmaxPolicy } from "../../src/exploration/mdp/policy.ts";
+import type { Problem } from "../../src/exploration/mdp/problem.ts";
+import { Random } from "../../src/exploration/mdp/random.ts";
 import { playEpisode } from "../../src/exploration/simulate.ts";
-import { StepMix } from "../../src/exploration/stepmix.ts";
 
 function problemOf(mdp: Mdp, { bonusScale = 1, share = 0.95, delta = 0.05 } = {}): Problem {
   const { horizon, states, actions, rewards, initial } = mdp;

@@ -1,16 +1,16 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { type Candidate, certifiedMixture } from "../../src/exploration/certified.ts";
-import { gridworld, randomMdp, riverSwim } from "../../src/exploration/environments/synthetic.ts";
-import { EpsMix } from "../../src/exploration/epsmix.ts";
-import { type Highs, LinearProgram, loadSolver } from "../../src/exploration/linear-program.ts";
-import type { Mdp } from "../../src/exploration/mdp.ts";
-import { optimalPlan, policyValue } from "../../src/exploration/planning.ts";
-import { always, softmaxPolicy } from "../../src/exploration/policy.ts";
-import { type Problem, problemFromJson, problemToJson } from "../../src/exploration/problem.ts";
-import { Random } from "../../src/exploration/random.ts";
+import { TightBounds } from "../../src/exploration/bounds/tight-bounds.ts";
+import { type Candidate, certifiedMixture } from "../../src/exploration/learners/certified.ts";
+import { EpsMix } from "../../src/exploration/learners/epsmix.ts";
+import { type Highs, LinearProgram, loadSolver } from "../../src/exploration/learners/linear-program.ts";
+import { StepMix } from "../../src/exploration/learners/stepmix.ts";
+import { gridworld, randomMdp, riverSwim } from "../../src/exploration/mdp/environments/synthetic.ts";
+import type { Mdp } from "../../src/exploration/mdp/mdp.ts";
+import { optimalPlan, policyValue } from "../../src/exploration/mdp/planning.ts";
+import { always, softmaxPolicy } from "../../src/exploration/mdp/policy.ts";
+import { type Problem, problemFromJson, problemToJson } from "../../src/exploration/mdp/problem.ts";
+import { Random } from "../../src/exploration/mdp/random.ts";
 import { playEpisode } from "../../src/exploration/simulate.ts";
-import { StepMix } from "../../src/exploration/stepmix.ts";
-import { TightBounds } from "../../src/exploration/tight-bounds.ts";
 
 let solver: Highs;
 beforeAll(async () => {

@@ -1,14 +1,14 @@
 import { describe, expect, it } from "vitest";
-import { BpiUcbvi } from "../../src/exploration/bpi-ucbvi.ts";
-import { ConservativeUcbvi } from "../../src/exploration/conservative-ucbvi.ts";
-import { Counts } from "../../src/exploration/counts.ts";
-import { randomMdp } from "../../src/exploration/environments/synthetic.ts";
-import { optimalPlan, policyValue } from "../../src/exploration/planning.ts";
-import { always, softmaxPolicy } from "../../src/exploration/policy.ts";
-import type { Problem } from "../../src/exploration/problem.ts";
-import { Random } from "../../src/exploration/random.ts";
+import { Counts } from "../../src/exploration/bounds/counts.ts";
+import { BpiUcbvi } from "../../src/exploration/learners/bpi-ucbvi.ts";
+import { ConservativeUcbvi } from "../../src/exploration/learners/conservative-ucbvi.ts";
+import { readEpisodes, safeBaseline, viLcb } from "../../src/exploration/learners/vi-lcb.ts";
+import { randomMdp } from "../../src/exploration/mdp/environments/synthetic.ts";
+import { optimalPlan, policyValue } from "../../src/exploration/mdp/planning.ts";
+import { always, softmaxPolicy } from "../../src/exploration/mdp/policy.ts";
+import type { Problem } from "../../src/exploration/mdp/problem.ts";
+import { Random } from "../../src/exploration/mdp/random.ts";
 import { playEpisode } from "../../src/exploration/simulate.ts";
-import { readEpisodes, safeBaseline, viLcb } from "../../src/exploration/vi-lcb.ts";
 import { uniformEpisodes } from "../support/episodes.ts";
 
 const mdp = randomMdp({ states: 3, actions: 3, horizon: 3, seed: 7 });

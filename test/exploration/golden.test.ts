@@ -1,9 +1,9 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { Counts } from "../../src/exploration/counts.ts";
-import { EpsMix } from "../../src/exploration/epsmix.ts";
-import { actionsToJson, problemFromJson } from "../../src/exploration/problem.ts";
-import { StepMix } from "../../src/exploration/stepmix.ts";
+import { Counts } from "../../src/exploration/bounds/counts.ts";
+import { EpsMix } from "../../src/exploration/learners/epsmix.ts";
+import { StepMix } from "../../src/exploration/learners/stepmix.ts";
+import { actionsToJson, problemFromJson } from "../../src/exploration/mdp/problem.ts";
 
 const folder = new URL("../fixtures/stepmix/", import.meta.url);
 const read = (path: string) => JSON.parse(readFileSync(new URL(path, folder), "utf8"));

@@ -1,13 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { randomMdp } from "../../src/exploration/environments/synthetic.ts";
-import { EpsMix } from "../../src/exploration/epsmix.ts";
-import type { Learner, LearnerJson } from "../../src/exploration/learner.ts";
-import { optimalPlan, policyValue } from "../../src/exploration/planning.ts";
-import { always, softmaxPolicy, uniformPolicy } from "../../src/exploration/policy.ts";
-import type { Problem } from "../../src/exploration/problem.ts";
-import { Random } from "../../src/exploration/random.ts";
+import { EpsMix } from "../../src/exploration/learners/epsmix.ts";
+import type { Learner, LearnerJson } from "../../src/exploration/learners/learner.ts";
+import { StepMix } from "../../src/exploration/learners/stepmix.ts";
+import { randomMdp } from "../../src/exploration/mdp/environments/synthetic.ts";
+import { optimalPlan, policyValue } from "../../src/exploration/mdp/planning.ts";
+import { always, softmaxPolicy, uniformPolicy } from "../../src/exploration/mdp/policy.ts";
+import type { Problem } from "../../src/exploration/mdp/problem.ts";
+import { Random } from "../../src/exploration/mdp/random.ts";
 import { playEpisode } from "../../src/exploration/simulate.ts";
-import { StepMix } from "../../src/exploration/stepmix.ts";
 
 const mdp = randomMdp({ states: 3, actions: 3, horizon: 3, seed: 7 });
 const baseline = softmaxPolicy(optimalPlan(mdp).actionValues, 20, mdp);

@@ -1,14 +1,14 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { restoreLearner } from "../../src/exploration/algorithms.ts";
-import { Counts } from "../../src/exploration/counts.ts";
-import { Dope } from "../../src/exploration/dope.ts";
-import { type Highs, LinearProgram, loadSolver } from "../../src/exploration/linear-program.ts";
-import { buildMdp, type Successor } from "../../src/exploration/mdp.ts";
-import { OptPessLp } from "../../src/exploration/optpess-lp.ts";
-import { optimalPlan, policyValue } from "../../src/exploration/planning.ts";
-import { always, softmaxPolicy } from "../../src/exploration/policy.ts";
-import type { Problem } from "../../src/exploration/problem.ts";
-import { Random } from "../../src/exploration/random.ts";
+import { Counts } from "../../src/exploration/bounds/counts.ts";
+import { restoreLearner } from "../../src/exploration/learners/algorithms.ts";
+import { Dope } from "../../src/exploration/learners/dope.ts";
+import { type Highs, LinearProgram, loadSolver } from "../../src/exploration/learners/linear-program.ts";
+import { OptPessLp } from "../../src/exploration/learners/optpess-lp.ts";
+import { buildMdp, type Successor } from "../../src/exploration/mdp/mdp.ts";
+import { optimalPlan, policyValue } from "../../src/exploration/mdp/planning.ts";
+import { always, softmaxPolicy } from "../../src/exploration/mdp/policy.ts";
+import type { Problem } from "../../src/exploration/mdp/problem.ts";
+import { Random } from "../../src/exploration/mdp/random.ts";
 import { playEpisode } from "../../src/exploration/simulate.ts";
 
 let solver: Highs;

@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { mdpFromJson } from "../../src/exploration/environments/file.ts";
-import { cliffWalking, frozenLake } from "../../src/exploration/environments/gymnasium.ts";
-import { inventory, streaming } from "../../src/exploration/environments/operations.ts";
-import { chain, gridworld, randomMdp, riverSwim } from "../../src/exploration/environments/synthetic.ts";
-import { buildMdp, type Mdp, type Successor } from "../../src/exploration/mdp.ts";
-import { occupancy, optimalPlan, policyValue } from "../../src/exploration/planning.ts";
-import { always, softmaxPolicy, uniformPolicy } from "../../src/exploration/policy.ts";
+import { mdpFromJson } from "../../src/exploration/mdp/environments/file.ts";
+import { cliffWalking, frozenLake } from "../../src/exploration/mdp/environments/gymnasium.ts";
+import { inventory, streaming } from "../../src/exploration/mdp/environments/operations.ts";
+import { chain, gridworld, randomMdp, riverSwim } from "../../src/exploration/mdp/environments/synthetic.ts";
+import { buildMdp, type Mdp, type Successor } from "../../src/exploration/mdp/mdp.ts";
+import { occupancy, optimalPlan, policyValue } from "../../src/exploration/mdp/planning.ts";
+import { always, softmaxPolicy, uniformPolicy } from "../../src/exploration/mdp/policy.ts";
 
 /** Return of a deterministic policy by walking every trajectory: shares nothing with dynamic programming. */
 function byTrajectories(mdp: Mdp, actions: ArrayLike<number>): number {

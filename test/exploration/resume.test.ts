@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { algorithmNames } from "../../src/exploration/algorithms.ts";
-import { writeCounts } from "../../src/exploration/counts.ts";
-import { environment } from "../../src/exploration/environments/named.ts";
+import { writeCounts } from "../../src/exploration/bounds/counts.ts";
 import { type Experiment, type ExperimentSettings, setUp } from "../../src/exploration/experiment.ts";
-import { Random } from "../../src/exploration/random.ts";
+import { algorithmNames } from "../../src/exploration/learners/algorithms.ts";
+import { readEpisodes } from "../../src/exploration/learners/vi-lcb.ts";
+import { environment } from "../../src/exploration/mdp/environments/named.ts";
+import { Random } from "../../src/exploration/mdp/random.ts";
 import { Trial, type TrialJson } from "../../src/exploration/trial.ts";
-import { readEpisodes } from "../../src/exploration/vi-lcb.ts";
 import { uniformEpisodes } from "../support/episodes.ts";
 
 const base: ExperimentSettings = {

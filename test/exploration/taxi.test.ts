@@ -2,9 +2,9 @@ import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { mdpFromJson } from "../../src/exploration/environments/file.ts";
-import type { GymnasiumTable } from "../../src/exploration/environments/gymnasium.ts";
-import { optimalPlan } from "../../src/exploration/planning.ts";
+import { mdpFromJson } from "../../src/exploration/mdp/environments/file.ts";
+import type { GymnasiumTable } from "../../src/exploration/mdp/environments/gymnasium.ts";
+import { optimalPlan } from "../../src/exploration/mdp/planning.ts";
 import { explore } from "../support/explore.ts";
 
 /** Taxi (Dietterich 2000) by its published rules: a 5 x 5 grid, walls to the right of these cells, four stands. */

@@ -1,16 +1,22 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { bernstein, betRadius, dirichletRadius, lowestMean, MeanBound } from "../../src/exploration/concentration.ts";
-import { Counts } from "../../src/exploration/counts.ts";
-import { gridworld, randomMdp, riverSwim } from "../../src/exploration/environments/synthetic.ts";
-import { PaperBounds } from "../../src/exploration/paper-bounds.ts";
-import { optimalPlan, policyValue } from "../../src/exploration/planning.ts";
-import { always, softmaxPolicy } from "../../src/exploration/policy.ts";
-import type { Problem } from "../../src/exploration/problem.ts";
-import { Random } from "../../src/exploration/random.ts";
+import {
+  bernstein,
+  betRadius,
+  dirichletRadius,
+  lowestMean,
+  MeanBound,
+} from "../../src/exploration/bounds/concentration.ts";
+import { Counts } from "../../src/exploration/bounds/counts.ts";
+import { PaperBounds } from "../../src/exploration/bounds/paper-bounds.ts";
+import { TightBounds } from "../../src/exploration/bounds/tight-bounds.ts";
+import { StepMix } from "../../src/exploration/learners/stepmix.ts";
+import { gridworld, randomMdp, riverSwim } from "../../src/exploration/mdp/environments/synthetic.ts";
+import { optimalPlan, policyValue } from "../../src/exploration/mdp/planning.ts";
+import { always, softmaxPolicy } from "../../src/exploration/mdp/policy.ts";
+import type { Problem } from "../../src/exploration/mdp/problem.ts";
+import { Random } from "../../src/exploration/mdp/random.ts";
 import { playEpisode } from "../../src/exploration/simulate.ts";
-import { StepMix } from "../../src/exploration/stepmix.ts";
-import { TightBounds } from "../../src/exploration/tight-bounds.ts";
 
 describe("lowestMean", () => {
   /** Least mean of values 0, a, b over the simplex by search, where the first has weight w0 (0: it was never seen). */

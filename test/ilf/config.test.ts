@@ -12,7 +12,7 @@ import { type FeedbackConfig, feedbackCuts, parseFeedbackConfig, rawFeedbackConf
 import { copiedWeight, feedbackModel } from "../../src/ilf/feedback.ts";
 import type { StagedModel } from "../../src/models/architecture.ts";
 import { architectureOf } from "../../src/models/registry.ts";
-import { segmentModel } from "../../src/models/segments.ts";
+import { segmentModel } from "../../src/models/split-model.ts";
 import type { Action } from "../../src/sampling/step-policy.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { type TinyOptions, tinyTokens, writeTinyPipeline } from "../support/tiny-pipeline.ts";

@@ -19,8 +19,8 @@ import {
   wholeSteps,
 } from "../../src/ilf/steps.ts";
 import { describeModel, type StagedModel, weightShapes } from "../../src/models/architecture.ts";
-import { blockRange, segmentModel } from "../../src/models/segments.ts";
-import { StagedSession } from "../../src/models/staged.ts";
+import { blockRange, segmentModel } from "../../src/models/split-model.ts";
+import { StagedSession } from "../../src/models/staged-session.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { type Feeds, runSegments } from "../../src/sampling/denoiser.ts";
 import { TorchGenerator } from "../../src/sampling/noise.ts";

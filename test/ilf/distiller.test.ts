@@ -2,11 +2,11 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { NodeFolder } from "../../src/checkpoints/node.ts";
+import { pickScheduler } from "../../src/components/solver.ts";
 import { ArgumentError, CheckpointError } from "../../src/errors.ts";
 import { Feedback } from "../../src/ilf/checkpoint.ts";
 import { ClassToImagePipeline } from "../../src/pipelines/class-to-image.ts";
 import { Distiller, type DistillSettings } from "../../src/pipelines/distill.ts";
-import { pickScheduler } from "../../src/pipelines/solver.ts";
 import { type SampleLatentsOptions, TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import type { Denoiser, Feeds } from "../../src/sampling/denoiser.ts";

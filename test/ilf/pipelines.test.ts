@@ -2,12 +2,12 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it, vi } from "vitest";
+import { type Accelerate, accelerations, openDenoiser } from "../../src/acceleration/acceleration.ts";
+import { openFeedback } from "../../src/acceleration/feedback-steps.ts";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
+import type { Component } from "../../src/components/components.ts";
 import { ArgumentError, CheckpointError, ConfigError } from "../../src/errors.ts";
-import { type Accelerate, accelerations, openDenoiser } from "../../src/pipelines/acceleration.ts";
 import { ClassToImagePipeline } from "../../src/pipelines/class-to-image.ts";
-import type { Component } from "../../src/pipelines/components.ts";
-import { openFeedback } from "../../src/pipelines/feedback.ts";
 import { TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import type { GuidanceInterval } from "../../src/sampling/guidance.ts";

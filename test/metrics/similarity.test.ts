@@ -1,9 +1,9 @@
 /** Against closed forms, and for SSIM the paper's formula written out for one window. */
 import { describe, expect, it } from "vitest";
 import { ArgumentError, ShapeError } from "../../src/errors.ts";
+import type { Picture } from "../../src/media/picture.ts";
 import { resizeArea } from "../../src/metrics/resize.ts";
 import { psnr, ssim } from "../../src/metrics/similarity.ts";
-import type { Picture } from "../../src/pipelines/picture.ts";
 import { seededRandom } from "../../training/random.ts";
 
 function picture(width: number, height: number, value: (i: number) => number): Picture {

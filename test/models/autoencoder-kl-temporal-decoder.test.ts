@@ -4,7 +4,7 @@ import { ArgumentError, ConfigError } from "../../src/errors.ts";
 import { weightShapes } from "../../src/models/architecture.ts";
 import { autoencoderKLTemporalDecoder } from "../../src/models/autoencoder-kl-temporal-decoder.ts";
 import { networksOf } from "../../src/models/registry.ts";
-import { loadModel } from "../../src/models/staged.ts";
+import { loadModel } from "../../src/models/staged-session.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { compare } from "../../src/verify/compare.ts";
 import { verifyFolder } from "../../src/verify/verify-folder.ts";

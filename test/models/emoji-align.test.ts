@@ -4,7 +4,7 @@ import { gradients } from "../../src/graph/gradient.ts";
 import { constant, input } from "../../src/graph/value.ts";
 import { buildModel, type StagedModel } from "../../src/models/architecture.ts";
 import { emojiAlign } from "../../src/models/emoji-align.ts";
-import { StagedSession } from "../../src/models/staged.ts";
+import { StagedSession } from "../../src/models/staged-session.ts";
 import { parameterWeights, type WeightSource } from "../../src/models/weights.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { TorchGenerator } from "../../src/sampling/noise.ts";

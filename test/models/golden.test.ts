@@ -5,7 +5,7 @@ import { gradients } from "../../src/graph/gradient.ts";
 import { toOnnx } from "../../src/graph/onnx.ts";
 import { constant } from "../../src/graph/value.ts";
 import { buildModel } from "../../src/models/architecture.ts";
-import { loadModel } from "../../src/models/staged.ts";
+import { loadModel } from "../../src/models/staged-session.ts";
 import { parameterWeights } from "../../src/models/weights.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";

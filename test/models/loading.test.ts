@@ -6,7 +6,7 @@ import { NodeFolder } from "../../src/checkpoints/node.ts";
 import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
 import { openWeights } from "../../src/checkpoints/weights.ts";
 import { ArgumentError, CheckpointError, ShapeError } from "../../src/errors.ts";
-import { loadModel } from "../../src/models/staged.ts";
+import { loadModel } from "../../src/models/staged-session.ts";
 import { weightLocations } from "../../src/models/weights.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { floatTensor, int64Tensor } from "../../src/tensor.ts";

@@ -7,7 +7,7 @@ import { NodeFolder } from "../../src/checkpoints/node.ts";
 import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
 import { openWeights } from "../../src/checkpoints/weights.ts";
 import { CheckpointError, ConfigError } from "../../src/errors.ts";
-import { loadModel } from "../../src/models/staged.ts";
+import { loadModel } from "../../src/models/staged-session.ts";
 import { unetMotion } from "../../src/models/unet-motion.ts";
 import { openWithMotionAdapter, withMotionAdapter } from "../../src/models/unet-motion-adapter.ts";
 import { weightLocations } from "../../src/models/weights.ts";

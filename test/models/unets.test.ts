@@ -17,7 +17,7 @@ import {
   weightShapes,
 } from "../../src/models/architecture.ts";
 import { architectureOf } from "../../src/models/registry.ts";
-import { loadModel } from "../../src/models/staged.ts";
+import { loadModel } from "../../src/models/staged-session.ts";
 import { positionTable } from "../../src/models/temporal-layers.ts";
 import { unet2DCondition } from "../../src/models/unet-2d-condition.ts";
 import { unetMotion } from "../../src/models/unet-motion.ts";

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { expect, it } from "vitest";
-import { pickScheduler, type SchedulerChoice, schedulerChoices } from "../../src/pipelines/solver.ts";
+import { pickScheduler, type SchedulerChoice, schedulerChoices } from "../../src/components/solver.ts";
 import { createScheduler, schedulerNames } from "../../src/schedulers/scheduler.ts";
 import { fixtures } from "../support/golden.ts";
 

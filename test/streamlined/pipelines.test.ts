@@ -1,9 +1,9 @@
 import { beforeAll, describe, expect, it } from "vitest";
+import { decodingIn, Streamlined, type StreamlinedOptions } from "../../src/acceleration/streamlined.ts";
 import { ArgumentError, BudgetError } from "../../src/errors.ts";
+import type { Animation } from "../../src/media/animation.ts";
 import { unetMotion } from "../../src/models/unet-motion.ts";
-import type { Animation } from "../../src/pipelines/animation.ts";
 import { type ImageToVideo, ImageToVideoPipeline } from "../../src/pipelines/image-to-video.ts";
-import { decodingIn, Streamlined, type StreamlinedOptions } from "../../src/pipelines/streamlined.ts";
 import { type TextToVideo, TextToVideoPipeline } from "../../src/pipelines/text-to-video.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { PlainDenoiser } from "../../src/sampling/denoiser.ts";

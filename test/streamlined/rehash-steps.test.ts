@@ -1,6 +1,6 @@
 /** Steps that are a session each: against those of a plan, which are tested against the plain network. */
 import { describe, expect, it } from "vitest";
-import { StagedSession } from "../../src/models/staged.ts";
+import { StagedSession } from "../../src/models/staged-session.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { scheduled } from "../../src/sampling/step-policy.ts";
 import { longestGroups } from "../../src/streamlined/grouping.ts";

@@ -1,6 +1,6 @@
-import { type Mdp, rowOf } from "../../src/exploration/mdp.ts";
-import { drawIndex } from "../../src/exploration/policy.ts";
-import { Random } from "../../src/exploration/random.ts";
+import { type Mdp, rowOf } from "../../src/exploration/mdp/mdp.ts";
+import { drawIndex } from "../../src/exploration/mdp/policy.ts";
+import { Random } from "../../src/exploration/mdp/random.ts";
 
 /** Episodes in which every action was drawn uniformly, as the lines of a data set for `--offline`. */
 export function uniformEpisodes(mdp: Mdp, count: number): string[] {

@@ -1,5 +1,5 @@
 import { vi } from "vitest";
-import { exploreCommand } from "../../src/cli/explore.ts";
+import { exploreCommand } from "../../src/cli/explore/explore.ts";
 
 /** What `halfstep explore` prints, run in this process; progress is left out. */
 export async function explore(...args: string[]): Promise<string> {

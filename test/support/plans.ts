@@ -1,6 +1,6 @@
 /** Plans that a model can be run by, at random. */
 import { openWeights } from "../../src/checkpoints/weights.ts";
-import { namedWeights } from "../../src/models/staged.ts";
+import { namedWeights } from "../../src/models/staged-session.ts";
 import { checkpointWeights, weightLocations } from "../../src/models/weights.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { type Flow, flowOf, groupsOf } from "../../src/streamlined/grouping.ts";

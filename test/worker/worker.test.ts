@@ -10,8 +10,8 @@ import {
   StateError,
   ToolError,
 } from "../../src/errors.ts";
+import { RawImage } from "../../src/media/raw-image.ts";
 import { ClassToImagePipeline } from "../../src/pipelines/class-to-image.ts";
-import { RawImage } from "../../src/pipelines/raw-image.ts";
 import {
   type TextToImage,
   type TextToImageInWorker,

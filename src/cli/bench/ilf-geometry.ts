@@ -1,0 +1,165 @@
+/** Time alone: full and inner steps of a published network's size, with random weights. */
+import { readConfig } from "../../checkpoints/diffusers-folder.ts";
+import { openWeights } from "../../checkpoints/weights.ts";
+import { constant, type Value } from "../../graph/value.ts";
+import { type FeedbackConfig, feedbackCuts } from "../../ilf/config.ts";
+import { copiedWeight, feedbackModel } from "../../ilf/feedback.ts";
+import { predictedOf, StepsInParts } from "../../ilf/steps.ts";
+import { Distillation, rowsOf } from "../../ilf/training/distiller.ts";
+import { buildModel, describeModel, type StagedModel } from "../../models/architecture.ts";
+import { architectureOf } from "../../models/registry.ts";
+import { segmentModel } from "../../models/split-model.ts";
+import { StagedSession } from "../../models/staged-session.ts";
+import { checkpointWeights, parameterWeights, weightLocations } from "../../models/weights.ts";
+import { nodeRuntime } from "../../runtime/node.ts";
+import { defaultSchedule, parseSchedule, stretched } from "../../sampling/step-policy.ts";
+import { type FloatTensor, floatTensor, sizeOf } from "../../tensor.ts";
+import { multiplicationsOf, multiplicationsPerSecond, tellEstimate } from "../estimate.ts";
+import { printResult } from "../json.ts";
+import { print } from "../terminal.ts";
+import { median } from "./averages.ts";
+import { randomFeeds, randomNetwork } from "./random-network.ts";
+
+/** Name of the geometry -> preset of its network. */
+const networks: Readonly<Record<string, string>> = { "dit-xl-2": "dit-xl-2", "pixart-xl-2-512": "pixart-xl-2" };
+export const geometries = Object.keys(networks);
+
+/** Tokens of a caption that both PixArt models are usually given at most. */
+const TOKENS = 120;
+/** Of the backbone, after where inner steps come back in. */
+const BLOCKS_AFTER = 2;
+/** One picture with guidance. */
+const ROWS = 2;
+
+export interface GeometryOptions {
+  steps: number;
+  schedule?: string;
+  rounds: number;
+  seed: number;
+  threads?: number;
+  json?: boolean;
+}
+
+/** One update of a feedback module of this size: how long, and the most memory that the process had by then. */
+export async function benchTraining(name: string, { rounds, seed, threads, json }: GeometryOptions): Promise<void> {
+  const batch = 1;
+  const guidanceScale = 4;
+  const { model, weights, config, anyBatch } = await openNetwork(name, seed, rowsOf(batch, guidanceScale));
+  const distillation = await Distillation.create(nodeRuntime, model, weights, {
+    ...{ config, anyBatch, batch, guidanceScale },
+    session: { spin: false, ...(threads ? { threads } : {}) },
+  });
+  const { cuts, after } = feedbackCuts(model, config);
+  const inputs = [feedbackModel(model, config), ...segmentModel(model, cuts).slice(after)].map((part) => part.inputs);
+  const known = Object.assign({}, ...inputs) as StagedModel["inputs"];
+  const reads = Object.fromEntries(distillation.reads.map((feature) => [feature, known[feature]!]));
+  const features = known["hiddenStates"] ?? known["carried"]!;
+  const feeds = randomFeeds({ ...model, inputs: { ...reads, features, sample: outputOf(model) } }, seed);
+  const { features: targetFeatures, sample: target, ...rest } = feeds as Record<string, FloatTensor>;
+  const times: number[] = [];
+  // The last two blocks forth and back, with gradients of states and weights.
+  const share = (4 * (1 + BLOCKS_AFTER)) / model.stages.length;
+  const each = (share * multiplicationsOf(model)) / (await multiplicationsPerSecond(threads));
+  tellEstimate((rounds + 1) * each, `${rounds} updates, and one to warm up`);
+  for (let round = -1; round < rounds; round++) {
+    const start = performance.now();
+    await distillation.step({ feeds: rest, target: target!, targetFeatures: targetFeatures! }, 1e-6);
+    if (round >= 0) times.push(performance.now() - start);
+  }
+  const parameters = distillation.trainer.parameters.size;
+  const result = { geometry: name, parameters, milliseconds: median(times), peakMemory: nodeRuntime.peakMemory() };
+  await distillation.release();
+  if (json) await printResult("bench ilf", { seed, ...result });
+  else {
+    await print(
+      `${name}: one update on one picture with guidance takes ${(result.milliseconds / 1000).toFixed(2)} s (median of ` +
+        `${rounds}); ${(parameters / 1e6).toFixed(1)} M parameters learn; most memory so far ` +
+        `${((result.peakMemory ?? 0) / 2 ** 30).toFixed(1)} GiB.`,
+    );
+  }
+}
+
+const outputOf = (model: StagedModel): Value => buildModel(model, parameterWeights().source)["sample"]!;
+
+/** A network with random weights, and the module that its time is measured with: all but its last two blocks are cut. */
+async function openNetwork(name: string, seed: number, batch: number, schedule = defaultSchedule) {
+  const folder = await randomNetwork(networks[name]!, seed);
+  const raw = await readConfig(folder);
+  const architecture = architectureOf(raw);
+  const parsed = architecture.parseConfig(raw);
+  const blocks = raw["num_layers"] as number;
+  const config: FeedbackConfig = {
+    ...{ feedBlock: blocks - BLOCKS_AFTER, resumeBlock: blocks - BLOCKS_AFTER, ownBlocks: true },
+    ...{ embeddingChange: true, trend: true, mixing: true },
+    ...{ schedule: parseSchedule(schedule), backbone: "" },
+  };
+  return {
+    model: architecture.model(parsed, { batch, tokens: TOKENS }),
+    anyBatch: architecture.model(parsed, { batch: "batch", tokens: TOKENS }),
+    weights: await openWeights(folder),
+    config,
+  };
+}
+
+export async function benchGeometry(name: string, options: GeometryOptions): Promise<void> {
+  const { steps, rounds, seed, threads, json } = options;
+  const { model, weights, config } = await openNetwork(name, seed, ROWS, options.schedule);
+  const { cuts, ...places } = feedbackCuts(model, config);
+  const session = threads ? { threads } : {};
+  const compile = (part: StagedModel, source = checkpointWeights(weights, describeModel(part))) =>
+    StagedSession.compile(nodeRuntime, part, source, weightLocations(weights), { takesTurns: true, ...session });
+  const whole = await compile(model);
+  const parts: StagedSession[] = [];
+  for (const part of segmentModel(model, cuts)) parts.push(await compile(part));
+  // The module before training: the backbone's own blocks, all else zero.
+  const module = feedbackModel(model, config);
+  const own = checkpointWeights(weights, describeModel(module));
+  const zeros = (shape: readonly number[]) => constant(new Float32Array(sizeOf(shape)), shape, "float32");
+  const feedback = await compile(module, (tensor, shape) => {
+    const copied = copiedWeight(model, config, tensor);
+    return copied === null ? zeros(shape) : own(copied, shape);
+  });
+  const inParts = new StepsInParts({
+    parts,
+    ...places,
+    feedback: async (features) => predictedOf(await feedback.run(features)),
+  });
+
+  // The whole network, the same in parts, and an inner step, which is about a tenth of it.
+  const each = (2.1 * multiplicationsOf(model)) / (await multiplicationsPerSecond(threads));
+  tellEstimate((rounds + 1) * each, `${rounds} rounds of each kind of step, and one to warm up`);
+  const feeds = randomFeeds(model, seed);
+  const times = { whole: [] as number[], full: [] as number[], inner: [] as number[] };
+  for (let round = -1; round < rounds; round++) {
+    const record = (kind: keyof typeof times, start: number) => {
+      if (round >= 0) times[kind].push(performance.now() - start);
+    };
+    let start = performance.now();
+    await whole.run(feeds);
+    record("whole", start);
+    start = performance.now();
+    const { features, embedding } = await inParts.full(feeds);
+    record("full", start);
+    const carried = { features, embedding, trend: floatTensor(features.shape) };
+    start = performance.now();
+    await inParts.inner(feeds, carried, () => true);
+    record("inner", start);
+  }
+  await Promise.all([whole, feedback, ...parts].map((each) => each.release()));
+
+  const policy = stretched(config.schedule);
+  const fullSteps = Array.from({ length: steps }, (_, index) => policy({ index, steps, timestep: 0 })).filter(
+    (action) => action === "full",
+  ).length;
+  const [wholeMs, fullMs, innerMs] = [times.whole, times.full, times.inner].map(median) as [number, number, number];
+  const speedup = (steps * wholeMs) / (fullSteps * fullMs + (steps - fullSteps) * innerMs);
+  const result = { geometry: name, steps, fullSteps, wholeMs, fullMs, innerMs, speedup, rounds };
+  if (json) await printResult("bench ilf", { seed, ...result });
+  else {
+    await print(
+      `${name}, one picture with guidance: a step of the whole network ${wholeMs.toFixed(0)} ms, a full step in`,
+    );
+    await print(`parts ${fullMs.toFixed(0)} ms, an inner step ${innerMs.toFixed(0)} ms (medians of ${rounds}).`);
+    await print(`${steps} steps, ${fullSteps} of them full: ${speedup.toFixed(2)}x`);
+  }
+}

@@ -1,0 +1,213 @@
+import { Command, Option } from "commander";
+import { platform } from "#platform";
+import { ArgumentError } from "../../errors.ts";
+import { checkFile, writeWhole } from "../../media/output-node.ts";
+import { contactSheet } from "../../media/picture.ts";
+import { encodePicture, pictureFormat } from "../../media/picture-node.ts";
+import { captionsFor } from "../../metrics/evaluate.ts";
+import { Judge } from "../../metrics/judge.ts";
+import { type TextToImage, TextToImagePipeline } from "../../pipelines/text-to-image.ts";
+import { isList, parseSchedule, type Schedule } from "../../sampling/step-policy.ts";
+import { tellEstimate } from "../estimate.ts";
+import { printResult } from "../json.ts";
+import { machine, printMachine } from "../machine.ts";
+import { countBetween, numberBetween } from "../numbers.ts";
+import {
+  about,
+  addOptions,
+  type OutputOptions,
+  outputOptions,
+  revisionOption,
+  type SourceOptions,
+  sourceOf,
+  threadsOption,
+  variantOption,
+} from "../options.ts";
+import { interruptible, note, ProgressBar, print } from "../terminal.ts";
+import { benchGeometry, benchTraining, geometries } from "./ilf-geometry.ts";
+import { type Mode, modesAtEqualTime, PROMPTS } from "./ilf-modes.ts";
+import { type Measured, type Row, score } from "./ilf-scores.ts";
+import { timed } from "./turns.ts";
+
+interface Options extends SourceOptions, OutputOptions {
+  model: string;
+  samples: number;
+  steps: number;
+  guidance?: number;
+  seed: number;
+  schedule?: string;
+  also?: string[];
+  geometry?: string;
+  train?: boolean;
+  rounds: number;
+  threads?: number;
+  sheet?: string;
+}
+
+export function benchIlfCommand(): Command {
+  const command = new Command("ilf")
+    .description("Inner Loop Feedback beside fewer steps and training-free caches, at equal time")
+    .option("-m, --model <name>", "model with a feedback module", "fluent-emoji")
+    .option("--samples <n>", "pictures of each mode", countBetween(2, 100_000), 512)
+    .option("--steps <n>", "solver steps", countBetween(2, 1000), 20)
+    .option("--guidance <scale>", "how closely to follow the prompt (the model's own)", numberBetween(0, 100))
+    .option("--schedule <steps>", "ILF's full steps (its own)")
+    .option("--also <schedules...>", "ILF with these schedules too")
+    .option("--seed <n>", "of the first picture", countBetween(0, 2 ** 31), 0)
+    .addOption(
+      new Option("--geometry <name>", "time alone, of a network of this size with random weights").choices(geometries),
+    )
+    .option("--train", "with --geometry: one update of a feedback module instead")
+    .option("--rounds <n>", "with --geometry: how often each kind of step is timed", countBetween(1, 1000), 5)
+    .option("--sheet <file>", "picture of the first 8 prompts in all modes: .png, .jpg or .webp")
+    .addOption(variantOption())
+    .addOption(revisionOption())
+    .addOption(threadsOption());
+  return addOptions(command, outputOptions("the rows")).action(run);
+}
+
+async function run(options: Options): Promise<void> {
+  await checkSheet(options.sheet);
+  if (!options.json) await printMachine(machine(), options.seed);
+  if (options.geometry) {
+    await (options.train ? benchTraining : benchGeometry)(options.geometry, options);
+    return;
+  }
+  await interruptible("not all pictures were made, so there are no figures.", (signal) => compare(options, signal));
+}
+
+async function checkSheet(file: string | undefined): Promise<void> {
+  if (file === undefined) return;
+  await about("--sheet", async () => {
+    pictureFormat(file);
+    await checkFile(file);
+  });
+}
+
+async function compare(options: Options, signal: AbortSignal): Promise<void> {
+  const { model, samples, seed, steps, threads } = options;
+  const session = threads ? { threads } : {};
+  // Before minutes are spent on setting the others' thresholds.
+  const also = (options.also ?? []).map((text) => scheduleFor(text, steps));
+  const open = () => TextToImagePipeline.fromPretrained(options.model, { ...session, ...sourceOf(options) });
+  const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, session);
+  const reference = await judge.reference();
+  const prompts = captionsFor(reference, samples).map((caption) => reference.captions[caption]!.text);
+  const ilf = {
+    method: "ilf" as const,
+    ...(options.schedule === undefined ? {} : { schedule: scheduleFor(options.schedule, steps) }),
+  };
+  const first = await open();
+  const guidanceScale = options.guidance ?? first.guidanceScale;
+  await estimate(first, prompts, { steps, guidanceScale, signal }, also.length);
+  await first.release();
+  const setting = new ProgressBar("{bar} setting rivals to the time of ILF, {value} of {total}");
+  const modes = await modesAtEqualTime(open, prompts, { steps, guidanceScale, ilf, signal }, (done, total) => {
+    setting.show(done, total);
+  }).finally(() => setting.stop());
+
+  for (const [i, schedule] of also.entries()) {
+    modes.push({ name: `ILF ${options.also![i]!}`, steps, acceleration: { method: "ilf", schedule } });
+  }
+
+  const bar = new ProgressBar("{bar} {value}/{total} prompts, {eta_formatted} left");
+  const pipes = await Promise.all(modes.map(open));
+  const measured = modes.map((mode): Measured => ({ mode, pictures: [], seconds: [], fullSteps: 0 }));
+  try {
+    // The first picture of a pipeline compiles it.
+    for (const [i, pipe] of pipes.entries()) await pipe(prompts[0]!, settingsOf(modes[i]!, guidanceScale, seed));
+    for (const [sample, prompt] of prompts.entries()) {
+      bar.show(sample, samples);
+      // Interleaved, and begun with another mode each time, so that a noisy machine hits all alike.
+      for (let turn = 0; turn < modes.length; turn++) {
+        signal.throwIfAborted();
+        const i = (sample + turn) % modes.length;
+        const start = performance.now();
+        const result = await pipes[i]!(prompt, settingsOf(modes[i]!, guidanceScale, seed + sample));
+        const row = measured[i]!;
+        row.seconds.push((performance.now() - start) / 1000);
+        row.pictures.push(result.images[0]!);
+        row.fullSteps += result.fullSteps / samples;
+      }
+    }
+  } finally {
+    bar.stop();
+    await Promise.all(pipes.map((pipe) => pipe.release()));
+  }
+  const rows = await score(measured, judge, samples);
+  await judge.release();
+  if (options.sheet) await writeSheet(options.sheet, measured, options.force ?? false);
+  if (options.json) await printResult("bench ilf", { model, machine: machine(), steps, seed, samples, rows });
+  else await print(table(rows));
+}
+
+/** Pictures that setting the rivals takes, for each prompt that they are set by: the thresholds are found by bisection. */
+const PICTURES_TO_SET = 75;
+/** A mode's pictures take about so much of the time of full steps: most take ILF's, one has 50 steps. */
+const SHARE_OF_FULL = 0.75;
+
+/** Says about how long it all will take, by two pictures. */
+async function estimate(
+  pipe: TextToImage,
+  prompts: readonly string[],
+  settings: { steps: number; guidanceScale: number; signal: AbortSignal },
+  also: number,
+): Promise<void> {
+  const draw = () => timed(() => pipe(prompts[0]!, { ...settings, seed: 0, accelerate: "none" }));
+  // The first picture compiles.
+  await draw();
+  const seconds = (SHARE_OF_FULL * (await draw())) / 1000;
+  const modes = 9 + also;
+  const pictures = PICTURES_TO_SET * Math.min(PROMPTS, prompts.length) + modes * prompts.length;
+  tellEstimate(seconds * pictures, `${prompts.length} pictures in each of ${modes} modes, once the rivals are set`);
+}
+
+function scheduleFor(text: string, steps: number): Schedule {
+  const schedule = parseSchedule(text);
+  if (!isList(schedule) || schedule.length === steps) return schedule;
+  throw new ArgumentError(`"${text}" is a schedule for ${schedule.length} steps; there are ${steps} (--steps).`);
+}
+
+const settingsOf = ({ steps, acceleration }: Mode, guidanceScale: number, seed: number) => ({
+  steps,
+  guidanceScale,
+  seed,
+  accelerate: acceleration,
+});
+
+/** The first 8 prompts, a row a mode. */
+async function writeSheet(file: string, measured: readonly Measured[], overwrite: boolean): Promise<void> {
+  const rows = measured.flatMap(({ pictures }) => pictures.slice(0, 8));
+  const name = await writeWhole(file, await encodePicture(contactSheet(rows, 8), pictureFormat(file)), { overwrite });
+  note(`${name}: the first 8 prompts in all modes`);
+}
+
+/** Columns of the table, and how many digits they have. */
+const scores = [
+  ["fdData", 4],
+  ["fdReference", 5],
+  ["psnr", 2],
+  ["ssim", 4],
+  ["alignment", 4],
+] as const;
+
+function table(rows: readonly Row[]): string {
+  const cells = rows.map((row) => [
+    row.mode,
+    row.fullSteps.toFixed(1),
+    row.secondsPerImage.toFixed(3),
+    `${row.speedup.toFixed(2)}x`,
+    ...scores.map(([name, digits]) => {
+      const [low, high] = row.intervals[name].map((value) => value.toFixed(digits));
+      return `${row[name].toFixed(digits)} (${low}-${high})`;
+    }),
+  ]);
+  const lines = [
+    ["mode", "full steps", "s/picture", "speed-up", "fdData", "fdReference", "PSNR", "SSIM", "alignment"],
+    ...cells,
+  ];
+  const widths = lines[0]!.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
+  return lines
+    .map((line) => line.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join("  "))
+    .join("\n");
+}

@@ -1,0 +1,245 @@
+/** The parts of a pipeline's folder. */
+
+import { type ModelIndex, type RawConfig, readConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { openWeights, type WeightFiles } from "../checkpoints/weights.ts";
+import { flag, isObject, must, text } from "../checks.ts";
+import { ConfigError } from "../errors.ts";
+import { type Architecture, describeModel, type Geometry, type StagedModel } from "../models/architecture.ts";
+import { checkCounts } from "../models/counts.ts";
+import { segmentModel } from "../models/split-model.ts";
+import { loadModel, namedWeights, type StagedOptions, StagedSession } from "../models/staged-session.ts";
+import { checkpointWeights, weightLocations } from "../models/weights.ts";
+import { type OptionTable, readOptions } from "../options/options.ts";
+import { type ResolveOptions, resolveOptions } from "../platform/platform.ts";
+import { type Runtime, type SessionOptions, sessionOptions } from "../runtime/runtime.ts";
+import { checkGuidanceInterval, EVERY_STEP, type GuidanceInterval } from "../sampling/guidance.ts";
+import type { WorkerChoice } from "../worker/client.ts";
+import type { Expected } from "./expected-class.ts";
+import { checkIndex } from "./index-keys.ts";
+import { compileAll, KeptSessions } from "./session-cache.ts";
+
+export interface PipelineOptions extends SessionOptions {
+  /** Read each network's weights part by part in every run instead of keeping them; a large text encoder is anyway. */
+  stream?: boolean;
+  /** Which files of a checkpoint with several precisions: "fp16", ... */
+  variant?: string;
+}
+
+export const pipelineOptions: OptionTable<PipelineOptions> = { ...sessionOptions, stream: flag, variant: text };
+
+/** What `fromPretrained` takes. */
+export type LoadingOptions = PipelineOptions & ResolveOptions;
+export const loadingOptions: OptionTable<LoadingOptions> = { ...pipelineOptions, ...resolveOptions };
+
+export interface InWorker {
+  /**
+   * Run the pipeline in a worker (Node: a worker thread), so that this thread stays free: true for one of halfstep's own, or a
+   * worker that imports "halfstep/worker".
+   */
+  worker: WorkerChoice;
+}
+
+/** Options of `fromPretrained`, checked; `more` are those that one pipeline has beside the others'. */
+export function readLoadingOptions<Options extends LoadingOptions = LoadingOptions>(
+  given: unknown,
+  pipeline: string,
+  more = {} as OptionTable<Omit<Options, keyof LoadingOptions>>,
+): Options & { worker?: WorkerChoice } {
+  const worker = must("true or a Worker", (value) => typeof value === "boolean" || isObject(value));
+  const table = { ...loadingOptions, ...more, worker } as unknown as OptionTable<Options & { worker?: WorkerChoice }>;
+  const options = readOptions(given, table, { of: `${pipeline}.fromPretrained` });
+  if ((options.worker as unknown) === false) delete options.worker;
+  return options;
+}
+
+/** What of `options` is for the networks, once the model's folder is found. */
+export function forNetworks<O extends LoadingOptions>(options: O): Omit<O, Exclude<keyof ResolveOptions, "variant">> {
+  const isFor = (name: string) => name === "variant" || !Object.hasOwn(resolveOptions, name);
+  return Object.fromEntries(Object.entries(options).filter(([name]) => isFor(name))) as O;
+}
+
+/**
+ * Most bytes of weights that are held twice so that a step is one call of the runtime: a call takes a few tenths of a
+ * millisecond, which tells in small networks alone.
+ */
+export const MOST_TWICE = 64 * 2 ** 20;
+
+/** A network of a pipeline: its configuration is read, its weights are opened, nothing is compiled yet. */
+export class Component<Config> {
+  readonly config: Config;
+  readonly weights: WeightFiles;
+  readonly #architecture: Architecture<Config>;
+  readonly #runtime: Runtime;
+  readonly #options: StagedOptions;
+  readonly #kept = new KeptSessions<StagedSession>();
+
+  private constructor(
+    architecture: Architecture<Config>,
+    config: Config,
+    weights: WeightFiles,
+    runtime: Runtime,
+    options: StagedOptions,
+  ) {
+    checkCounts(architecture.counts?.(config) ?? [], namedWeights(architecture, weights));
+    this.#architecture = architecture;
+    this.config = config;
+    this.weights = weights;
+    this.#runtime = runtime;
+    this.#options = options;
+  }
+
+  /** Weights of more than `streamAbove` bytes are read part by part in every run instead of being kept. */
+  static async open<Config>(
+    folder: Folder,
+    expected: Expected<Config>,
+    runtime: Runtime,
+    { variant, ...options }: PipelineOptions,
+    { streamAbove = Number.POSITIVE_INFINITY } = {},
+  ): Promise<Component<Config>> {
+    const raw = await readConfig(folder);
+    const architecture = expected(raw, folder.name);
+    const config = architecture.parseConfig(raw);
+    const weights = await openWeights(folder, variant);
+    const stream = options.stream ?? weights.bytes > streamAbove;
+    return new Component(architecture, config, weights, runtime, { ...options, stream });
+  }
+
+  /** Of a configuration and weights that need not lie in one folder. Throws ConfigError. */
+  static of<Config>(
+    architecture: Architecture<Config>,
+    raw: RawConfig,
+    weights: WeightFiles,
+    runtime: Runtime,
+    { variant: _, ...options }: PipelineOptions,
+  ): Component<Config> {
+    return new Component(architecture, architecture.parseConfig(raw), weights, runtime, options);
+  }
+
+  /** Whether weights are read part by part in every run. */
+  get streams(): boolean {
+    return this.#options.stream ?? false;
+  }
+
+  /** Whether the processor computes. */
+  get onProcessor(): boolean {
+    return ["cpu", "wasm", undefined].includes(this.#options.provider);
+  }
+
+  /** The network as a list of stages, of these sizes. */
+  model(geometry: Geometry): StagedModel {
+    return this.#architecture.model(this.config, geometry);
+  }
+
+  /** Compiled for these sizes; `options` unless the component's own say otherwise. */
+  async session(geometry: Geometry, options: SessionOptions = {}): Promise<StagedSession> {
+    return (await this.segments(geometry, [], options))[0]!;
+  }
+
+  /**
+   * Compiled in parts that begin at the stages `cuts` (`segmentModel`); kept until other sizes or cuts are asked for.
+   */
+  segments(
+    geometry: Geometry,
+    cuts: readonly number[],
+    options: SessionOptions = {},
+  ): Promise<readonly StagedSession[]> {
+    return this.#kept.get(JSON.stringify([geometry, cuts, options]), async () => {
+      const { weights } = this;
+      if (cuts.length > 0) return this.#compile(segmentModel(this.model(geometry), cuts), this.#named(), options);
+      const settings = this.#settings(options);
+      return [await loadModel(this.#runtime, this.#architecture, this.config, weights, geometry, settings)];
+    });
+  }
+
+  /** Models that are made of this network, and of what has the weights `more`, compiled; kept in its own parts' place. */
+  assembled(
+    key: string,
+    assemble: () => Promise<{ models: readonly StagedModel[]; more?: WeightFiles }>,
+    options: SessionOptions = {},
+  ): Promise<readonly StagedSession[]> {
+    return this.#kept.get(key, async () => {
+      const { models, more } = await assemble();
+      const own = this.#named();
+      return this.#compile(models, more ? own.joined(more, "more") : own, options);
+    });
+  }
+
+  /** For what runs beside this network: its runtime, and its options but for those about its parts. */
+  withRuntime<T>(use: (runtime: Runtime, options: SessionOptions) => Promise<T>): Promise<T> {
+    const { groups: _, stream: __, ...options } = this.#options;
+    return use(this.#runtime, options);
+  }
+
+  #compile(
+    models: readonly StagedModel[],
+    weights: WeightFiles,
+    options: SessionOptions = {},
+  ): Promise<StagedSession[]> {
+    return compileAll(models, (model) => {
+      const source = checkpointWeights(weights, describeModel(model));
+      return StagedSession.compile(this.#runtime, model, source, weightLocations(weights), this.#settings(options));
+    });
+  }
+
+  #named(): WeightFiles {
+    return namedWeights(this.#architecture, this.weights);
+  }
+
+  /** A pipeline's networks run one after the other, and threads of one that still spin would hold up the next. */
+  #settings(options: SessionOptions): StagedOptions {
+    return { takesTurns: true, ...options, ...this.#options };
+  }
+
+  release(): Promise<void> {
+    return this.#kept.release();
+  }
+}
+
+/** Reads `model_index.json` and checks that the folder is one of these pipelines. */
+export async function openPipeline(folder: Folder, supported: readonly string[]): Promise<ModelIndex> {
+  const index = await readModelIndex(folder);
+  if (!supported.includes(index.className)) {
+    throw new ConfigError(`${folder.name}: it is a ${index.className}; this pipeline runs ${supported.join(", ")}.`);
+  }
+  checkIndex(folder, index);
+  return index;
+}
+
+/** How closely prompts are followed unless a call says otherwise: `_guidance_scale` of model_index.json, or `usual`. */
+export function ownGuidance(folder: Folder, { options }: ModelIndex, usual: number): number {
+  const { _guidance_scale: own = usual } = options;
+  if (typeof own === "number") return own;
+  throw new ConfigError(`${folder.name}/model_index.json: "_guidance_scale" is not a number.`);
+}
+
+/** Most tokens of a prompt unless a call says otherwise: `_max_sequence_length` of model_index.json, or `usual`. */
+export function ownSequenceLength(folder: Folder, { options }: ModelIndex, usual: number): number {
+  const { _max_sequence_length: own = usual } = options;
+  if (Number.isInteger(own) && (own as number) >= 2 && (own as number) <= 4096) return own as number;
+  throw new ConfigError(
+    `${folder.name}/model_index.json: "_max_sequence_length" is not a whole number from 2 to 4096.`,
+  );
+}
+
+/** A yes or no of model_index.json under a name of our own. */
+export function ownFlag(folder: Folder, { options }: ModelIndex, name: string, usual: boolean): boolean {
+  const own = options[name] ?? usual;
+  if (typeof own === "boolean") return own;
+  throw new ConfigError(`${folder.name}/model_index.json: "${name}" is not true or false.`);
+}
+
+/** In which of the steps there is guidance unless a call says otherwise: `_guidance_interval` of model_index.json, or in all. */
+export function ownGuidanceInterval(folder: Folder, { options }: ModelIndex): GuidanceInterval {
+  const { _guidance_interval: own = EVERY_STEP } = options;
+  const at = `${folder.name}/model_index.json: "_guidance_interval"`;
+  if (!Array.isArray(own) || !own.every((share) => typeof share === "number")) {
+    throw new ConfigError(`${at} is not a list of two numbers.`);
+  }
+  try {
+    checkGuidanceInterval(own as unknown as GuidanceInterval);
+  } catch (cause) {
+    throw new ConfigError(`${at}: ${(cause as Error).message}`, { cause });
+  }
+  return own as unknown as GuidanceInterval;
+}

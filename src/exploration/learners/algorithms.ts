@@ -1,0 +1,45 @@
+/** All learners by name. */
+import { ArgumentError } from "../../errors.ts";
+import type { Problem } from "../mdp/problem.ts";
+import { BpiUcbvi } from "./bpi-ucbvi.ts";
+import { ConservativeUcbvi } from "./conservative-ucbvi.ts";
+import { EpsMix } from "./epsmix.ts";
+import type { Learner, LearnerJson, LearnerOptions } from "./learner.ts";
+import { StepMix } from "./stepmix.ts";
+
+export const algorithmNames = ["stepmix", "epsmix", "bpi-ucbvi", "conservative-ucbvi", "optpess-lp", "dope"] as const;
+export type AlgorithmName = (typeof algorithmNames)[number];
+
+const bounded = {
+  stepmix: StepMix,
+  epsmix: EpsMix,
+  "bpi-ucbvi": BpiUcbvi,
+  "conservative-ucbvi": ConservativeUcbvi,
+} as const;
+
+/** The linear programs load a solver of 3 MB first: only who asks for them pays for it. */
+async function withSolver(name: "optpess-lp" | "dope") {
+  const { loadSolver } = await import("./linear-program.ts");
+  const solver = await loadSolver();
+  const algorithm = name === "dope" ? (await import("./dope.ts")).Dope : (await import("./optpess-lp.ts")).OptPessLp;
+  return { solver, algorithm };
+}
+
+export async function createLearner(name: AlgorithmName, problem: Problem, options?: LearnerOptions): Promise<Learner> {
+  if (name === "optpess-lp" || name === "dope") {
+    const { solver, algorithm } = await withSolver(name);
+    return new algorithm(problem, solver, options);
+  }
+  return new bounded[name](problem, options);
+}
+
+/** A saved learner of any kind. */
+export async function restoreLearner(json: LearnerJson): Promise<Learner> {
+  const name = json.algorithm as AlgorithmName;
+  if (!algorithmNames.includes(name)) throw new ArgumentError(`There is no algorithm "${json.algorithm}".`);
+  if (name === "optpess-lp" || name === "dope") {
+    const { solver, algorithm } = await withSolver(name);
+    return algorithm.fromJSON(json, solver);
+  }
+  return bounded[name].fromJSON(json);
+}

@@ -1,0 +1,55 @@
+import { ArgumentError } from "../../errors.ts";
+import type { Problem } from "../mdp/problem.ts";
+import { Learner, type LearnerOptions } from "./learner.ts";
+import type { Highs } from "./linear-program.ts";
+
+/** An entry takes some 100 bytes here and in the solver. */
+const mostEntries = 5_000_000;
+
+/**
+ * A learner that solves a linear program for each policy. Its papers have a cost and a budget; here the cost of a step is
+ * 1 - r and the budget H - threshold, which is the same constraint.
+ */
+export abstract class LpLearner extends Learner {
+  protected readonly solver: Highs;
+  /** kappa = V(pi_b) - threshold. */
+  protected readonly gap: number;
+
+  constructor(problem: Problem, solver: Highs, options: LearnerOptions = {}) {
+    super(problem, options);
+    this.solver = solver;
+    const entries = this.entries();
+    if (entries > mostEntries) {
+      throw new ArgumentError(
+        `The linear program of ${problem.horizon} steps, ${problem.states} states and ${problem.actions} actions would have about ` +
+          `${entries} entries; ${mostEntries} are the limit.`,
+      );
+    }
+    const { rewards, baselineValue, threshold } = problem;
+    if (!rewards) throw new ArgumentError("The linear programs need known rewards.");
+    if (baselineValue === undefined) throw new ArgumentError("The linear programs need the baseline's value.");
+    this.gap = baselineValue - threshold;
+    if (!(this.gap > 0)) {
+      throw new ArgumentError(`The baseline's value ${baselineValue} must be above the threshold ${threshold}.`);
+    }
+  }
+
+  /** About how many entries the program's matrix has. */
+  protected abstract entries(): number;
+
+  /** log(2 S^2 A H n (n+1) / delta): for all transitions and, where the papers fix the number of episodes, all n at once. */
+  protected logarithm(n: number): number {
+    const { states, actions, horizon, delta } = this.problem;
+    return Math.log((2 * states ** 2 * actions * horizon * n * (n + 1)) / delta);
+  }
+
+  /** p^_h(.|s,a) of a row; uniform where nothing was seen. */
+  protected frequencies(row: number, into: Float64Array): Float64Array {
+    const { visits, start, size, next, times } = this.counts;
+    const n = visits[row]!;
+    if (n === 0) return into.fill(1 / into.length);
+    into.fill(0);
+    for (let i = start[row]!; i < start[row]! + size[row]!; i++) into[next[i]!] = times[i]! / n;
+    return into;
+  }
+}

@@ -1,0 +1,67 @@
+import type { TightBounds } from "../bounds/tight-bounds.ts";
+import type { MixturePolicy } from "../mdp/policy.ts";
+import { BoundedLearner } from "./bounded-learner.ts";
+import { type CertifiedMixture, certifiedMixture, certifiedPolicy, kindOf } from "./certified.ts";
+import { type LearnerJson, restoredParts } from "./learner.ts";
+
+/** What StepMix decided, and the bounds that it decided by. */
+export interface StepMixDecision {
+  readonly kind: "optimistic" | "mixture" | "baseline";
+  /** Steps of the baseline in the more conservative of the two candidates that are mixed. */
+  readonly h0: number;
+  /** Probability of the other one, with one step of the baseline fewer. */
+  readonly rho: number;
+  /** Lower bounds of candidates 0 to h0. */
+  readonly lowerBounds: number[];
+  /** With `fallback: "certified"` what is mixed: h0 steps of the baseline are then those of `safe`, rho is for `bold`. */
+  readonly certified?: CertifiedMixture;
+}
+
+/**
+ * StepMix (Li et al. 2023, arXiv 2306.06265): the least conservative candidate that is safe, mixed down to the threshold. With
+ * `fallback: "certified"`, which is not in the paper, the mixture of certified.ts.
+ */
+export class StepMix extends BoundedLearner {
+  override readonly algorithm = "stepmix";
+
+  decision(): StepMixDecision {
+    const { horizon, threshold } = this.problem;
+    this.bounds.plan();
+    if (this.certifying && !(this.bounds.lower(0) >= threshold)) return this.#certified(this.certifying);
+    const lowerBounds: number[] = [];
+    for (let h0 = 0; h0 <= horizon; h0++) {
+      const lower = this.bounds.lower(h0);
+      lowerBounds.push(lower);
+      if (!(lower >= threshold)) continue;
+      if (h0 === 0) return { kind: "optimistic", h0, rho: 0, lowerBounds };
+      // rho L(h0 - 1) + (1 - rho) L(h0) = threshold
+      const rho = (lower - threshold) / (lower - lowerBounds[h0 - 1]!);
+      return { kind: "mixture", h0, rho, lowerBounds };
+    }
+    return { kind: "baseline", h0: horizon, rho: 0, lowerBounds };
+  }
+
+  #certified(bounds: TightBounds): StepMixDecision {
+    const { horizon } = this.problem;
+    const starts = Array.from({ length: horizon + 1 }, (_, h0) => h0);
+    const certified = certifiedMixture(bounds, this.problem, starts);
+    const h0 = certified?.safe.h0 ?? horizon;
+    const lowerBounds = starts.slice(0, h0 + 1).map((start) => bounds.lower(start));
+    if (!certified) return { kind: "baseline", h0, rho: 0, lowerBounds };
+    return { kind: kindOf(certified, horizon), h0, rho: certified.rho, lowerBounds, certified };
+  }
+
+  protected override decide(): MixturePolicy {
+    const { kind, h0, rho, certified } = this.decision();
+    if (certified) return certifiedPolicy(certified, this.certifying!, this.problem);
+    const components = [{ weight: 1 - rho, policy: this.candidate(h0) }];
+    // The two differ at one step only, so this is one coin, tossed there.
+    if (rho > 0) components.push({ weight: rho, policy: this.candidate(h0 - 1) });
+    return { kind, components };
+  }
+
+  static fromJSON(json: LearnerJson): StepMix {
+    const { problem, options } = restoredParts(json);
+    return new StepMix(problem, options).restore(json);
+  }
+}

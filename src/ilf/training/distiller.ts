@@ -1,0 +1,175 @@
+/**
+ * Training a feedback module by distillation (arXiv 2501.13107): the backbone is frozen, and gradients go back through
+ * the module and what runs after it. Learned on the sampler's own trajectories, with their guidance.
+ */
+
+import type { WeightFiles } from "../../checkpoints/weights.ts";
+import { ArgumentError } from "../../errors.ts";
+import { toOnnx } from "../../graph/onnx.ts";
+import { add, allAxes, mul, reduceMean, slice, sqrt, sub } from "../../graph/operators.ts";
+import { input, staticDim, type Value } from "../../graph/value.ts";
+import { meanAll } from "../../graph/vjp.ts";
+import { buildModel, describeModel, type Features, type StagedModel, weightShapes } from "../../models/architecture.ts";
+import { segmentModel } from "../../models/split-model.ts";
+import { checkpointWeights, parameterWeights, weightLocations } from "../../models/weights.ts";
+import type { Runtime, Session, SessionOptions } from "../../runtime/runtime.ts";
+import { type FloatTensor, floatTensor, type Tensor } from "../../tensor.ts";
+import type { AdamWOptions } from "../../training/adamw.ts";
+import { Parameters } from "../../training/parameters.ts";
+import { type StepReport, Trainer } from "../../training/trainer.ts";
+import { type FeedbackConfig, feedbackCuts } from "../config.ts";
+import { copiedWeight, feedbackModel } from "../feedback.ts";
+import { type Predicted, predictedOf } from "../steps.ts";
+import type { StepRecord } from "./records.ts";
+
+/**
+ * A picture's mean squared error at a step, or the root of it. Errors of the steps of one run have much in common and add up in
+ * the picture, so what counts is their size; a sum of squares is nearly that of the first steps alone, whose errors are the largest.
+ */
+export type LossKind = "square" | "root";
+
+export interface DistillOptions {
+  config: FeedbackConfig;
+  /** The backbone with an open batch, for predictions on trajectories. */
+  anyBatch: StagedModel;
+  /** Pictures in a batch of training. */
+  batch: number;
+  /** Of the trajectories; 1 or less is none. */
+  guidanceScale: number;
+  /** What is averaged over pictures, "root" unless given. */
+  loss?: LossKind;
+  /** Weight of the error of the features beside that of the output; 0 leaves them out. */
+  featureLoss?: number;
+  /** A module's weights to start from; copies of the backbone's blocks, all else at zero, unless given. */
+  start?: WeightFiles;
+  optimizer?: AdamWOptions;
+  session?: SessionOptions;
+}
+
+const PREFIX = "feedback/";
+
+/** The feedback module in training. */
+export class Distillation {
+  readonly trainer: Trainer;
+  /** The features that a training step reads from a record. */
+  readonly reads: readonly string[];
+  readonly #predict: Session;
+  readonly #rows: number;
+
+  private constructor(trainer: Trainer, predict: Session, reads: readonly string[], rows: number) {
+    this.trainer = trainer;
+    this.#predict = predict;
+    this.reads = reads;
+    this.#rows = rows;
+  }
+
+  /**
+   * `backbone` has the geometry of the pictures, and as its batch the rows of a training batch (`rowsOf`). Throws
+   * ArgumentError for blocks that are not there.
+   */
+  static async create(
+    runtime: Runtime,
+    backbone: StagedModel,
+    weights: WeightFiles,
+    options: DistillOptions,
+  ): Promise<Distillation> {
+    const { config, batch, guidanceScale, loss: kind = "root", featureLoss = 0 } = options;
+    const { cuts, after } = feedbackCuts(backbone, config);
+    const module = feedbackModel(backbone, config);
+    const parts = segmentModel(backbone, cuts).slice(after);
+    const own = parameterWeights(PREFIX);
+    const { hiddenStates, features: predicted = hiddenStates! } = buildModel(module, own.source);
+    const frozen = checkpointWeights(weights, describeModel(backbone));
+    let features: Features = { ...module.inputs, hiddenStates: hiddenStates! };
+    for (const part of parts) {
+      const inputs = Object.fromEntries(
+        Object.keys(part.inputs).map((name) => [name, features[name] ?? part.inputs[name]!]),
+      );
+      features = { ...features, ...inputs, ...buildModel({ ...part, inputs }, frozen) };
+    }
+    const target = input("target", features["sample"]!.shape);
+    const channels = staticDim(backbone.inputs["hiddenStates"]!, 1, "distillation");
+    const errors = errorsOf(sub(features["sample"]!, target), channels, batch, guidanceScale);
+    const output = meanAll(kind === "root" ? sqrt(add(errors, TINY)) : errors);
+    const targetFeatures = input("targetFeatures", predicted.shape);
+    const feature = featureLoss > 0 ? meanAll(squared(sub(predicted, targetFeatures))) : null;
+    const loss = feature ? add(output, mul(feature, featureLoss)) : output;
+
+    const shapes = new Map([...weightShapes(module)].map(([name, shape]) => [PREFIX + name, shape]));
+    const parameters = new Parameters(shapes);
+    await parameters.load(async (name) => {
+      const plain = name.slice(PREFIX.length);
+      if (options.start) return options.start.read(plain);
+      const copied = copiedWeight(backbone, config, plain);
+      return copied === null ? floatTensor(shapes.get(name)!) : weights.read(copied);
+    });
+    const trainer = await Trainer.create(runtime, loss, own.parameters, parameters, {
+      beta2: 0.99,
+      emaDecay: 0.995,
+      ...options.optimizer,
+      session: options.session ?? {},
+      locations: weightLocations(weights),
+    });
+    const anyBatch = buildModel(feedbackModel(options.anyBatch, config), parameterWeights(PREFIX).source);
+    const predict = await runtime.compile(toOnnx(anyBatch), undefined, options.session);
+    const reads = [...new Set([...Object.keys(module.inputs), ...parts.flatMap((part) => Object.keys(part.inputs))])];
+    return new Distillation(
+      trainer,
+      predict,
+      reads.filter((name) => name !== "hiddenStates"),
+      rowsOf(batch, guidanceScale),
+    );
+  }
+
+  /** The module's outputs with the weights of now (their average), for trajectories. */
+  async predict(feeds: Readonly<Record<string, Tensor>>): Promise<Predicted> {
+    const { parameters, optimizer } = this.trainer;
+    return predictedOf(await this.#predict.run({ ...parameters.tensors(optimizer.ema), ...feeds }));
+  }
+
+  /** Throws NumericError when the loss is not a number. */
+  step({ feeds, target, targetFeatures }: StepRecord, learningRate: number): Promise<StepReport> {
+    const rows = target.shape[0]!;
+    if (rows !== this.#rows) throw new ArgumentError(`${rows} rows are not a batch of ${this.#rows}`);
+    return this.trainer.step({ ...feeds, target, targetFeatures }, learningRate);
+  }
+
+  /** The module's weights under their names in a file: the average over training. */
+  weights(): Map<string, FloatTensor> {
+    const { parameters, optimizer } = this.trainer;
+    const tensors = Object.entries(parameters.tensors(optimizer.ema));
+    return new Map(tensors.map(([name, tensor]) => [name.slice(PREFIX.length), tensor]));
+  }
+
+  async release(): Promise<void> {
+    await Promise.all([this.trainer.release(), this.#predict.release()]);
+  }
+}
+
+/** Rows of the denoiser for so many pictures: with guidance each is there without and with its condition. */
+export const rowsOf = (pictures: number, guidanceScale: number): number =>
+  guidanceScale > 1 ? 2 * pictures : pictures;
+
+/**
+ * Of each picture [batch]: the mean squared error of its rows, and of their guided combination, which is what the sampler
+ * sees and where errors that the two halves share cancel. Only of the latent's `channels`: samplers drop a variance that
+ * comes after them.
+ */
+function errorsOf(allChannels: Value, channels: number, batch: number, guidanceScale: number): Value {
+  const error = slice(allChannels, 1, 0, channels);
+  const ofRows = meanOfEach(squared(error));
+  if (guidanceScale <= 1) return ofRows;
+  const halves = (x: Value) => [slice(x, 0, 0, batch), slice(x, 0, batch, 2 * batch)] as const;
+  const [without, withCondition] = halves(error);
+  const guided = add(without, mul(sub(withCondition, without), guidanceScale));
+  const ofPictures = mul(add(...halves(ofRows)), 0.5);
+  return add(mul(ofPictures, 0.25), mul(meanOfEach(squared(guided)), 1 / guidanceScale ** 2));
+}
+
+const squared = (x: Value): Value => mul(x, x);
+
+/** Over all but the first axis. */
+const meanOfEach = (x: Value): Value => reduceMean(x, allAxes(x).slice(1), false);
+
+/** Keeps the root's slope finite where an error is zero. */
+const TINY = 1e-12;

@@ -1,0 +1,84 @@
+/** A model in parts gives what the whole gives, wherever it is cut. */
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { ArgumentError } from "../../src/errors.ts";
+import { blockRange, segmentModel } from "../../src/models/split-model.ts";
+import { runSegments } from "../../src/sampling/denoiser.ts";
+import type { FloatTensor } from "../../src/tensor.ts";
+import { compare } from "../../src/verify/compare.ts";
+import { kinds, tinyTransformer, trajectory } from "../support/tiny-transformer.ts";
+import { compileModel, compileParts, toyModel } from "../support/toy-model.ts";
+
+describe.each(kinds)("a tiny %s", (kind) => {
+  it("is the same cut at any stages", async () => {
+    const { model, weights } = await tinyTransformer(kind);
+    const whole = model();
+    const { feeds } = trajectory(kind, 1)[0]!;
+    const session = await compileModel(whole, weights);
+    const expected = (await session.run(feeds))["sample"] as FloatTensor;
+    const every = whole.stages.slice(1).map((_, i) => i + 1);
+    const some = fc.subarray(every, { minLength: 1 });
+    const check = async (cuts: readonly number[]) => {
+      const parts = await compileParts(whole, weights, cuts);
+      const { sample } = await runSegments(parts, feeds);
+      expect(compare("sample", sample!.data, expected.data).relative, `cut at ${cuts}`).toBeLessThan(1e-5);
+      await Promise.all(parts.map((part) => part.release()));
+    };
+    await check(every);
+    await fc.assert(fc.asyncProperty(some, check), { numRuns: 8, seed: 1 });
+  });
+
+  it("has parts that take and give no more than crosses their borders", async () => {
+    const { model } = await tinyTransformer(kind);
+    const whole = model();
+    const parts = segmentModel(
+      whole,
+      whole.stages.slice(1).map((_, i) => i + 1),
+    );
+    const declared = whole.stages.map(({ reads, writes }) => ({
+      reads: [...reads].sort(),
+      writes: [...writes].sort(),
+    }));
+    expect(
+      parts.map(({ inputs, outputs }) => ({ reads: Object.keys(inputs).sort(), writes: [...outputs].sort() })),
+    ).toEqual(declared);
+  });
+
+  it("has its blocks between an input and an output layer", async () => {
+    const { model } = await tinyTransformer(kind, { layers: 3 });
+    const { stages } = model();
+    const { first, end } = blockRange(model());
+    expect(stages.slice(first, end).map(({ name }) => name)).toEqual([0, 1, 2].map((i) => `transformer_blocks.${i}`));
+  });
+});
+
+describe("cuts", () => {
+  const model = toyModel(2); // four stages
+
+  it("leave a model whole when there are none", () => {
+    const [only, ...others] = segmentModel(model, []);
+    expect(others).toEqual([]);
+    expect(only!.stages).toEqual(model.stages);
+  });
+
+  it.each([[[0]], [[4]], [[2, 2]], [[3, 1]], [[-1]], [[1.5]], [[Number.NaN]], [[1, 9]]])("cannot be %j", (cuts) => {
+    expect(() => segmentModel(model, cuts)).toThrow(ArgumentError);
+    expect(() => segmentModel(model, cuts)).toThrow(`Toy has 4 stages; it cannot be cut at [${cuts.join(", ")}].`);
+  });
+});
+
+describe("blockRange", () => {
+  const { stages, ...rest } = toyModel(2);
+  const [enter, one, two, leave] = stages as [(typeof stages)[0], ...typeof stages];
+
+  it.each([
+    ["without blocks", [enter, leave]],
+    ["that begins with a block", [one, two, leave]],
+    ["that ends with a block", [enter, one, two]],
+    ["with a stage between its blocks", [enter, one, leave, two, leave]],
+  ])("refuses a model %s", (_, changed) => {
+    const model = { ...rest, stages: changed as typeof stages };
+    expect(() => blockRange(model)).toThrow(ArgumentError);
+    expect(() => blockRange(model)).toThrow("Toy is not one row of transformer blocks");
+  });
+});
