@@ -1,9 +1,9 @@
 import type { FloatTensor } from "../tensor.ts";
 import { combine, mix, splitVariance, thresholdInPlace } from "./arithmetic.ts";
 import { type Level, levelOf } from "./dpm-coefficients.ts";
-import { alphasCumprod, type BetaConfig } from "./noise-schedule.ts";
+import { NoiseLevels } from "./noise-levels.ts";
+import type { BetaConfig } from "./noise-schedule.ts";
 import { type DiffusionPrediction, flowPredicted, type PredictionType, predicted } from "./prediction.ts";
-import { boundLastSigma, trainingSigmas } from "./sigmas.ts";
 import { indexOfTimestep } from "./spacing.ts";
 
 interface DpmConfig extends BetaConfig {
@@ -20,35 +20,12 @@ interface DpmConfig extends BetaConfig {
  * What the solvers on lambda = log(alpha / sigma) share (DPM-Solver, UniPC): samples are alpha * x0 + sigma * noise, and
  * `sigmas` are sigma / alpha, or a rectified flow's own with `use_flow_sigmas`.
  */
-export class DpmProcess<Config extends DpmConfig> {
-  readonly className: string;
-  readonly config: Config;
-  readonly alphasCumprod: Float32Array;
+export class DpmProcess<Config extends DpmConfig> extends NoiseLevels<Config> {
   readonly initNoiseSigma = 1;
-  timesteps: readonly number[];
-  sigmas: readonly number[];
-  /** Noise level of each training timestep, ascending. */
-  protected readonly trained: Float32Array;
-  /** Place of the step that is expected next. */
-  protected next = 0;
-
-  constructor(className: string, config: Config) {
-    this.className = className;
-    this.config = config;
-    const kept = alphasCumprod(config, config.rescale_betas_zero_snr);
-    this.alphasCumprod = config.rescale_betas_zero_snr ? boundLastSigma(kept) : kept;
-    this.trained = trainingSigmas(this.alphasCumprod);
-    this.sigmas = [...this.trained.toReversed(), 0];
-    this.timesteps = Array.from(this.trained, (_, i) => this.trainTimesteps - 1 - i);
-  }
 
   get predictionType(): PredictionType {
     const { prediction_type: type } = this.config;
     return type === "flow_prediction" ? "flow" : type;
-  }
-
-  get trainTimesteps(): number {
-    return this.config.num_train_timesteps;
   }
 
   scaleModelInput(sample: FloatTensor, _timestep: number): FloatTensor {

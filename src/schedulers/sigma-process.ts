@@ -1,8 +1,8 @@
 import type { FloatTensor } from "../tensor.ts";
 import { combine, mix } from "./arithmetic.ts";
-import { alphasCumprod, type BetaConfig } from "./noise-schedule.ts";
+import { NoiseLevels } from "./noise-levels.ts";
+import type { BetaConfig } from "./noise-schedule.ts";
 import type { DiffusionPrediction, Mixture } from "./prediction.ts";
-import { boundLastSigma, trainingSigmas } from "./sigmas.ts";
 import { indexOfTimestep, type TimestepSpacing } from "./spacing.ts";
 
 interface SigmaConfig extends BetaConfig {
@@ -15,33 +15,9 @@ interface SigmaConfig extends BetaConfig {
  * The process x = x0 + sigma * noise (Karras et al. 2022), on whose noise levels Euler's and Heun's methods work. The
  * model was trained on x / sqrt(sigma^2 + 1), so its input has to be scaled.
  */
-export class SigmaProcess<Config extends SigmaConfig> {
-  readonly className: string;
-  readonly config: Config;
-  readonly alphasCumprod: Float32Array;
-  timesteps: readonly number[];
-  sigmas: readonly number[];
-  /** Noise level of each training timestep, ascending. */
-  protected readonly trained: Float32Array;
-  /** Place of the step that is expected next. */
-  protected next = 0;
-
-  constructor(className: string, config: Config) {
-    this.className = className;
-    this.config = config;
-    const kept = alphasCumprod(config, config.rescale_betas_zero_snr);
-    this.alphasCumprod = config.rescale_betas_zero_snr ? boundLastSigma(kept) : kept;
-    this.trained = trainingSigmas(this.alphasCumprod);
-    this.sigmas = [...this.trained.toReversed(), 0];
-    this.timesteps = Array.from(this.trained, (_, i) => this.trainTimesteps - 1 - i);
-  }
-
+export class SigmaProcess<Config extends SigmaConfig> extends NoiseLevels<Config> {
   get predictionType(): DiffusionPrediction {
     return this.config.prediction_type;
-  }
-
-  get trainTimesteps(): number {
-    return this.config.num_train_timesteps;
   }
 
   /** Samples with leading timesteps do not start at pure noise, so the clean sample's unit variance counts too. */

@@ -1,0 +1,36 @@
+import { alphasCumprod, type BetaConfig } from "./noise-schedule.ts";
+import { boundLastSigma, trainingSigmas } from "./sigmas.ts";
+
+interface LevelsConfig extends BetaConfig {
+  readonly rescale_betas_zero_snr?: boolean;
+}
+
+/**
+ * What the solvers have that count noise levels sigma / alpha: those of training, until a schedule is set that is made from
+ * them. The last sigma of both is the clean sample's.
+ */
+export class NoiseLevels<Config extends LevelsConfig> {
+  readonly className: string;
+  readonly config: Config;
+  readonly alphasCumprod: Float32Array;
+  timesteps: readonly number[];
+  sigmas: readonly number[];
+  /** Noise level of each training timestep, ascending. */
+  protected readonly trained: Float32Array;
+  /** Place of the step that is expected next. */
+  protected next = 0;
+
+  constructor(className: string, config: Config) {
+    this.className = className;
+    this.config = config;
+    const kept = alphasCumprod(config, config.rescale_betas_zero_snr);
+    this.alphasCumprod = config.rescale_betas_zero_snr ? boundLastSigma(kept) : kept;
+    this.trained = trainingSigmas(this.alphasCumprod);
+    this.sigmas = [...this.trained.toReversed(), 0];
+    this.timesteps = Array.from(this.trained, (_, i) => this.trainTimesteps - 1 - i);
+  }
+
+  get trainTimesteps(): number {
+    return this.config.num_train_timesteps;
+  }
+}
