@@ -35,4 +35,13 @@ describe("settings that a class has and most checkpoints leave alone", () => {
     for (const { name, relative } of outputs) expect(relative, name).toBeLessThan(1e-4);
     expect(pass).toBe(true);
   });
+
+  // diffusers: ValueError "class_labels should be provided when num_class_embeds > 0".
+  it("a UNet with classes is not run without one", async () => {
+    const folder = await withWeights("unet-classes");
+    const recorded = await tensors(folder);
+    recorded.delete("input.class_labels");
+    await writeSafetensors(join(folder.path, "io.safetensors"), recorded);
+    await expect(verifyFolder(folder, nodeRuntime)).rejects.toThrow('needs "input.class_labels"');
+  });
 });
