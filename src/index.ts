@@ -1,4 +1,7 @@
-/** halfstep in Node. */
+/**
+ * halfstep in Node.
+ * @module halfstep
+ */
 export { cacheDirectory, type DownloadProgress, downloadModel, type HubOptions } from "./checkpoints/hub.ts";
 export { type EnvironmentVariable, environmentVariables } from "./checkpoints/hub-environment.ts";
 export {

@@ -1,30 +1,67 @@
 /** What halfstep is in Node and in a browser alike. */
 
 export {
+  type Accelerate,
+  type Acceleration,
+  type AccelerationMethod,
+  type AccelerationReport,
+  accelerations,
+} from "./acceleration/acceleration.ts";
+export type { FeedbackComponent } from "./acceleration/feedback-steps.ts";
+export {
   guidanceStepsChoices,
+  type NetworkSize,
   type RehashOptions,
+  type ReuseOptions,
+  type Streamlined,
   type StreamlinedOptions,
   type VideoAccelerate,
+  type VideoActions,
   videoAccelerations,
 } from "./acceleration/streamlined.ts";
-export { type ModelIndex, type RawConfig, readConfig, readModelIndex } from "./checkpoints/diffusers-folder.ts";
+export { EasyCache, type EasyCacheOptions } from "./caching/easy-cache.ts";
+export { FirstBlockCache, type FirstBlockCacheOptions } from "./caching/first-block-cache.ts";
+export { TaylorSeer, type TaylorSeerOptions } from "./caching/taylor-seer.ts";
+export {
+  type Component as ModelIndexComponent,
+  type ModelIndex,
+  type RawConfig,
+  readConfig,
+  readModelIndex,
+} from "./checkpoints/diffusers-folder.ts";
 export { type ByteSource, blobSource, Folder, MemoryFolder, memorySource } from "./checkpoints/files.ts";
 export { readTensor, SafetensorsFile, type TensorEntry } from "./checkpoints/safetensors.ts";
-export type { StoredDType } from "./checkpoints/safetensors-header.ts";
-export { encodeSafetensors } from "./checkpoints/safetensors-writer.ts";
+export { type Header as SafetensorsHeader, type StoredDType, storedBytes } from "./checkpoints/safetensors-header.ts";
+export {
+  type Encoded as EncodedSafetensors,
+  type EncodeOptions as EncodeSafetensorsOptions,
+  encodeSafetensors,
+  type FloatStorage,
+  type LazyTensor,
+} from "./checkpoints/safetensors-writer.ts";
 export { HttpFolder, type HttpOptions } from "./checkpoints/web.ts";
 export { checkFinite as checkFiniteWeights, openWeights, WeightFiles } from "./checkpoints/weights.ts";
-export type {
-  Component,
-  PipelineOptions,
-} from "./components/components.ts";
+export type { Component, InWorker, LoadingOptions, PipelineOptions } from "./components/components.ts";
 export type { DecodeOptions } from "./components/decode-video.ts";
-export type { PromptEmbeddings } from "./components/prompts.ts";
-export { pickScheduler, type SchedulerChoice, type SolverOptions, schedulerChoices } from "./components/solver.ts";
+export type { ImageEncoder } from "./components/image-encoder.ts";
+export type { PromptEncoder } from "./components/prompt-encoder.ts";
+export type { PromptEmbeddings, PromptTokenizer, TokenizedPrompt } from "./components/prompts.ts";
+export {
+  pickScheduler,
+  type SchedulerChoice,
+  type Solver,
+  type SolverOptions,
+  schedulerChoices,
+} from "./components/solver.ts";
 export * from "./errors.ts";
+export type { OnnxModel } from "./graph/onnx.ts";
+export type { Attribute, Dim, Node as GraphNode, Value, ValueType, WeightData } from "./graph/value.ts";
+export type { FeedbackConfig } from "./ilf/config.ts";
+export { IlfDenoiser } from "./ilf/denoiser.ts";
+export type { Carried, IlfStepResult, IlfSteps } from "./ilf/steps.ts";
 export { type Animation, type AnimationFormat, animationFormat, toFrames } from "./media/animation.ts";
 export { contactSheet, encodePng, type Picture, pngText, toPictures } from "./media/picture.ts";
-export { RawImage, type SavePictureOptions } from "./media/raw-image.ts";
+export { type PictureType, type PlainImageData, RawImage, type SavePictureOptions } from "./media/raw-image.ts";
 export { alignmentScore, retrievalRanks, topAccuracy } from "./metrics/alignment.ts";
 export { ClipJudge, clipScore } from "./metrics/clip-score.ts";
 export { type EvaluateOptions, type Evaluation, evaluate, evaluateCeilings, type Scores } from "./metrics/evaluate.ts";
@@ -38,21 +75,27 @@ export { autoencoderKLTemporalDecoder } from "./models/autoencoder-kl-temporal-d
 export { clip } from "./models/clip.ts";
 export { type CLIPTextConfig, clipText, clipTextWithProjection } from "./models/clip-text.ts";
 export { type CLIPVisionConfig, clipVisionWithProjection } from "./models/clip-vision.ts";
+export type { Count as ConfigCount, LayerCount, TensorSize } from "./models/counts.ts";
 export { type DiTConfig, dit } from "./models/dit.ts";
+export type { SinusoidOptions } from "./models/layers.ts";
 export { type PixArtConfig, pixart } from "./models/pixart.ts";
-export { architectureOf, networksOf, supportedClasses } from "./models/registry.ts";
+export { architectureOf, type Networks, networksOf, supportedClasses } from "./models/registry.ts";
+export { blockRange } from "./models/split-model.ts";
 export { loadModel, type StagedOptions, type StagedSession } from "./models/staged-session.ts";
 export { type T5Config, t5 } from "./models/t5.ts";
+export type { ClassEmbedding } from "./models/unet/class-embedding.ts";
+export type { BlockKind, UNetConfig, UNetLevel } from "./models/unet/config.ts";
 export { type UNet2DConditionConfig, unet2DCondition } from "./models/unet-2d-condition.ts";
-export { type UNetMotionConfig, unetMotion } from "./models/unet-motion.ts";
-export { openWithMotionAdapter, type StoredModel, withMotionAdapter } from "./models/unet-motion-adapter.ts";
+export { type MotionLevel, type UNetMotionConfig, unetMotion } from "./models/unet-motion.ts";
 export { type UNetSpatioTemporalConfig, unetSpatioTemporal } from "./models/unet-spatio-temporal.ts";
+export type { WeightSource, Weights } from "./models/weights.ts";
 export {
   type ClassToImage,
   type ClassToImageInWorker,
   type ClassToImageOptions,
   ClassToImagePipeline,
   type ClassToImageResult,
+  type SampleClassLatentsOptions,
 } from "./pipelines/class-to-image.ts";
 export {
   type ImageToVideo,
@@ -62,6 +105,7 @@ export {
   type ImageToVideoResult,
   type SampleImageVideoOptions,
 } from "./pipelines/image-to-video.ts";
+export type { SamplingOptions } from "./pipelines/settings.ts";
 export {
   type SampleLatentsOptions,
   type TextToImage,
@@ -74,27 +118,51 @@ export {
   type SampleVideoOptions,
   type TextToVideo,
   type TextToVideoInWorker,
+  type TextToVideoLoading,
   type TextToVideoOptions,
   TextToVideoPipeline,
   type TextToVideoResult,
+  type TextToVideoSource,
 } from "./pipelines/text-to-video.ts";
 export type { ResolveOptions } from "./platform/platform.ts";
-export type {
-  Provider,
-  Runtime,
-  Session,
-  SessionOptions,
-  WeightLocation,
-  WeightLocations,
+export {
+  type Provider,
+  type ProviderName,
+  providers,
+  type Runtime,
+  type Session,
+  type SessionOptions,
+  type WeightLocation,
+  type WeightLocations,
+  type WeightPath,
 } from "./runtime/runtime.ts";
+export { type Denoiser, DenoiserByRows, type Feeds, PlainDenoiser, runSegments } from "./sampling/denoiser.ts";
+export { type GuidanceInterval, type GuidedDenoise, guide, guidedDenoise } from "./sampling/guidance.ts";
 export { TorchGenerator } from "./sampling/noise.ts";
 export { type SampleOptions, type SamplerStep, sample } from "./sampling/sampler.ts";
+export {
+  type Action,
+  type PeriodicSchedule,
+  parseSchedule,
+  type Schedule,
+  type StepContext,
+  type StepPolicy,
+  scheduled,
+  stretched,
+} from "./sampling/step-policy.ts";
 export * from "./schedulers/scheduler.ts";
 export { describeBytes, parseBytes } from "./streamlined/bytes.ts";
-export { type Flow, flowOf } from "./streamlined/grouping.ts";
-export type { GroupPlan, Plan } from "./streamlined/plan.ts";
-export { type PlannedRun, type Prediction, planFor } from "./streamlined/planner.ts";
-export { GuidanceDifference, rehashAt, rehashCuts, rehashShare } from "./streamlined/rehash.ts";
-export { type GroupProgress, StreamlinedSession } from "./streamlined/session.ts";
-export { type DType, type FloatTensor, floatTensor, int64Tensor, sizeOf, type Tensor } from "./tensor.ts";
+export type { GroupProgress, Kept as KeptFeatures } from "./streamlined/session.ts";
+export {
+  type DType,
+  type DTypeArrays,
+  type FloatTensor,
+  floatTensor,
+  int64Tensor,
+  sizeOf,
+  type Tensor,
+} from "./tensor.ts";
+export type { OutputError } from "./verify/compare.ts";
 export { type Verification, type VerifyOptions, verifyFolder } from "./verify/verify-folder.ts";
+export type { Beside as BesideFolder } from "./verify/video-case.ts";
+export type { WorkerChoice, WorkerLike } from "./worker/client.ts";

@@ -1,5 +1,7 @@
-/** halfstep in a browser. */
-
+/**
+ * halfstep in a browser: what `halfstep` is there, and `halfstep/web` everywhere.
+ * @module halfstep/web
+ */
 export type { DownloadProgress } from "./checkpoints/hub.ts";
 export {
   type CachedFile,

@@ -240,7 +240,10 @@ export class Streamlined<Config> {
     else this.plan(size, options);
   }
 
-  /** How it would run, and how much memory that takes. Throws BudgetError. */
+  /**
+   * How it would run, and how much memory that takes. Throws BudgetError.
+   * @internal
+   */
   plan(geometry: NetworkSize, options: StreamlinedOptions): PlannedRun {
     return planFor(flowOf(this.#component.model(geometry)), {
       memory: memoryBytes(options.memory),

@@ -68,6 +68,9 @@ export class CachingFolder extends Folder {
   readonly #progress: Progress;
   readonly #cache = openCache();
 
+  constructor(url: string, options?: CachingOptions);
+  /** @internal A folder within another, whose files are counted with the other's. */
+  constructor(url: string, options: CachingOptions, progress: Progress);
   constructor(url: string, options: CachingOptions = {}, progress = new Progress(options.onDownload)) {
     super();
     this.#folder = new HttpFolder(url, options);

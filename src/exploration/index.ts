@@ -1,6 +1,7 @@
 /**
  * halfstep/exploration: conservative exploration in tabular episodic MDPs. Depends on nothing of diffusion, and runs in
  * browsers too.
+ * @module halfstep/exploration
  */
 export { ArgumentError, HalfstepError, NumericError } from "../errors.ts";
 export type { Bounds } from "./bounds/bounds.ts";
@@ -18,7 +19,13 @@ export { StepMix, type StepMixDecision } from "./learners/stepmix.ts";
 export { type OfflineBaseline, readEpisodes, safeBaseline, viLcb } from "./learners/vi-lcb.ts";
 export { episodesToLeave } from "./leaving-baseline.ts";
 export { type MdpFile, mdpFromJson } from "./mdp/environments/file.ts";
-export { cliffWalking, frozenLake, type GymnasiumTable, gymnasium } from "./mdp/environments/gymnasium.ts";
+export {
+  cliffWalking,
+  frozenLake,
+  type GymnasiumTable,
+  gymnasium,
+  type Outcome as GymnasiumOutcome,
+} from "./mdp/environments/gymnasium.ts";
 export { inventory, streaming } from "./mdp/environments/operations.ts";
 export { chain, gridworld, randomMdp, riverSwim } from "./mdp/environments/synthetic.ts";
 export {
@@ -44,4 +51,4 @@ export { type Problem, type ProblemJson, problemFromJson, problemToJson } from "
 export { Random } from "./mdp/random.ts";
 export { playEpisode } from "./simulate.ts";
 export { type AlgorithmSummary, summarise } from "./summary.ts";
-export { Trial, type TrialJson } from "./trial.ts";
+export { type Stretch as TrialStretch, Trial, type TrialJson } from "./trial.ts";

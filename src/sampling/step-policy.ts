@@ -4,8 +4,8 @@ import { ArgumentError } from "../errors.ts";
 import { settings } from "../options/options.ts";
 
 /** `full`: the whole denoiser; `inner`: in part, from what earlier steps left (ILF, caches); `rehash`: likewise (Step Rehash). */
-export type Action = (typeof actions)[number];
-const actions = ["full", "inner", "rehash"] as const;
+export type Action = "full" | "inner" | "rehash";
+const actions: readonly Action[] = ["full", "inner", "rehash"];
 
 /** One call of the denoiser within a run of the sampler. */
 export interface StepContext {
