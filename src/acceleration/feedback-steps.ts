@@ -1,7 +1,7 @@
 /** The feedback module of a pipeline: its full and inner steps, compiled. */
 import type { Folder } from "../checkpoints/files.ts";
 import { type Component, MOST_TWICE } from "../components/components.ts";
-import { KeptSessions } from "../components/session-cache.ts";
+import { SessionCache } from "../components/session-cache.ts";
 import { Feedback } from "../ilf/checkpoint.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
 import { FEEDBACK_PREFIX, type IlfSteps, predictedOf, StepsInParts, WholeSteps, wholeSteps } from "../ilf/steps.ts";
@@ -26,7 +26,7 @@ export class FeedbackComponent {
   readonly #feedback: Feedback;
   readonly #transformer: Component<unknown>;
   /** The module alone, for a backbone in parts. */
-  readonly #module = new KeptSessions<StagedSession>();
+  readonly #module = new SessionCache<StagedSession>();
   readonly #mostTwice: number;
   #whole: boolean | undefined;
 

@@ -3,7 +3,7 @@
 import { checkWeights, type WeightFiles } from "../checkpoints/weights.ts";
 import { type Check, callback, isObject, oneOf, text, textOr, whole } from "../checks.ts";
 import { type Component, MOST_TWICE } from "../components/components.ts";
-import { KeptSessions } from "../components/session-cache.ts";
+import { SessionCache } from "../components/session-cache.ts";
 import { ArgumentError, BudgetError } from "../errors.ts";
 import { topologicalOrder, type Value } from "../graph/value.ts";
 import {
@@ -148,7 +148,7 @@ const HELD = 32e6;
 export class Streamlined<Config> {
   readonly #component: Component<Config>;
   readonly #architecture: Architecture<Config>;
-  readonly #kept = new KeptSessions<StreamlinedSession>();
+  readonly #sessions = new SessionCache<StreamlinedSession>();
   readonly #large: number;
   readonly #mostTwice: number;
   /** By size, whether what is alive in a run is at most `HELD`. */
@@ -218,7 +218,7 @@ export class Streamlined<Config> {
     const { plan, layout } = run;
     const steps = chosen && compiledFor(chosen, layout);
     const key = JSON.stringify([geometryOf(geometry), plan, steps, Boolean(options.onFeatures)]);
-    const [session] = await this.#kept.get(key, async () => [await this.#compile(geometry, options, run)]);
+    const [session] = await this.#sessions.get(key, async () => [await this.#compile(geometry, options, run)]);
     return new StreamlinedDenoiser(session!, policy, options);
   }
 
@@ -276,7 +276,7 @@ export class Streamlined<Config> {
   }
 
   release(): Promise<void> {
-    return this.#kept.release();
+    return this.#sessions.release();
   }
 }
 

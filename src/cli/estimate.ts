@@ -5,7 +5,7 @@ import { constant, input } from "../graph/value.ts";
 import type { StagedModel } from "../models/architecture.ts";
 import { nodeRuntime } from "../runtime/node.ts";
 import { flowOf } from "../streamlined/grouping.ts";
-import { workOf } from "../streamlined/multiply-adds.ts";
+import { multiplyAddsOf } from "../streamlined/multiply-adds.ts";
 import { floatTensor } from "../tensor.ts";
 import { median } from "./bench/averages.ts";
 import { timed } from "./bench/turns.ts";
@@ -35,6 +35,6 @@ export async function multiplicationsPerSecond(threads?: number): Promise<number
 
 /** Multiplications of one call of a network. */
 export const multiplicationsOf = (model: StagedModel): number =>
-  workOf(flowOf(model)).reduce((sum, stage) => sum + stage, 0);
+  multiplyAddsOf(flowOf(model)).reduce((sum, stage) => sum + stage, 0);
 
 export const tellEstimate = (seconds: number, what: string): void => note(`About ${duration(seconds)}: ${what}.`);

@@ -12,12 +12,13 @@ import { loadModel, namedWeights, type StagedOptions, StagedSession } from "../m
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
 import { type ResolveOptions, resolveOptions } from "../platform/platform.ts";
+import { openAll } from "../runtime/open-all.ts";
 import { type Runtime, type SessionOptions, sessionOptions } from "../runtime/runtime.ts";
 import { checkGuidanceInterval, EVERY_STEP, type GuidanceInterval } from "../sampling/guidance.ts";
 import type { WorkerChoice } from "../worker/client.ts";
 import type { Expected } from "./expected-class.ts";
 import { checkIndex } from "./index-keys.ts";
-import { compileAll, KeptSessions } from "./session-cache.ts";
+import { SessionCache } from "./session-cache.ts";
 
 export interface PipelineOptions extends SessionOptions {
   /** Read each network's weights part by part in every run instead of keeping them; a large text encoder is anyway. */
@@ -72,7 +73,7 @@ export class Component<Config> {
   readonly #architecture: Architecture<Config>;
   readonly #runtime: Runtime;
   readonly #options: StagedOptions;
-  readonly #kept = new KeptSessions<StagedSession>();
+  readonly #sessions = new SessionCache<StagedSession>();
 
   private constructor(
     architecture: Architecture<Config>,
@@ -144,7 +145,7 @@ export class Component<Config> {
     cuts: readonly number[],
     options: SessionOptions = {},
   ): Promise<readonly StagedSession[]> {
-    return this.#kept.get(JSON.stringify([geometry, cuts, options]), async () => {
+    return this.#sessions.get(JSON.stringify([geometry, cuts, options]), async () => {
       const { weights } = this;
       if (cuts.length > 0) return this.#compile(segmentModel(this.model(geometry), cuts), this.#named(), options);
       const settings = this.#settings(options);
@@ -158,7 +159,7 @@ export class Component<Config> {
     assemble: () => Promise<{ models: readonly StagedModel[]; more?: WeightFiles }>,
     options: SessionOptions = {},
   ): Promise<readonly StagedSession[]> {
-    return this.#kept.get(key, async () => {
+    return this.#sessions.get(key, async () => {
       const { models, more } = await assemble();
       const own = this.#named();
       return this.#compile(models, more ? own.joined(more, "more") : own, options);
@@ -176,7 +177,7 @@ export class Component<Config> {
     weights: WeightFiles,
     options: SessionOptions = {},
   ): Promise<StagedSession[]> {
-    return compileAll(models, (model) => {
+    return openAll(models, (model) => {
       const source = checkpointWeights(weights, describeModel(model));
       return StagedSession.compile(this.#runtime, model, source, weightLocations(weights), this.#settings(options));
     });
@@ -192,7 +193,7 @@ export class Component<Config> {
   }
 
   release(): Promise<void> {
-    return this.#kept.release();
+    return this.#sessions.release();
   }
 }
 

@@ -4,6 +4,7 @@ import { checkWeights } from "../checkpoints/weights.ts";
 import { ArgumentError, ShapeError } from "../errors.ts";
 import { type OnnxModel, toOnnx } from "../graph/onnx.ts";
 import { type Dim, describe, type Value } from "../graph/value.ts";
+import { openAll } from "../runtime/open-all.ts";
 import type { Runtime, Session, SessionOptions, WeightLocations } from "../runtime/runtime.ts";
 import type { Tensor } from "../tensor.ts";
 import { type Architecture, describeModel, type Geometry, type StagedModel, weightShapes } from "./architecture.ts";
@@ -94,14 +95,7 @@ export class StagedSession {
     const groups = groupGraphs(model, source, sizes ?? all);
     const sessionOptions: SessionOptions = { takesTurns: groups.length > 1, ...options };
     const compile = ({ graph }: Group) => runtime.compile(graph, locations, sessionOptions);
-    const sessions: Session[] = [];
-    try {
-      if (!stream) for (const group of groups) sessions.push(await compile(group));
-    } catch (error) {
-      await Promise.all(sessions.map((session) => session.release()));
-      throw error;
-    }
-    return new StagedSession(model, groups, compile, sessions);
+    return new StagedSession(model, groups, compile, await openAll(stream ? [] : groups, compile));
   }
 
   /**

@@ -1,4 +1,4 @@
-/** How much a stage computes. */
+/** How much a stage computes: the multiply-adds of its matrix products and convolutions, which dominate run time. */
 import { type Node, topologicalOrder, type Value } from "../graph/value.ts";
 import { parameterWeights } from "../models/weights.ts";
 import { sizeOf } from "../tensor.ts";
@@ -7,20 +7,20 @@ import { buildGroup, type Flow, groupsOf } from "./grouping.ts";
 const size = (value: Value | null | undefined) => sizeOf((value?.shape ?? []) as number[]);
 const last = ({ shape }: Value, axis: number) => Number(shape.at(axis));
 
-/** Multiplications of products, of which nearly all the time consists. */
-function multiplications({ op, inputs, outputs, attributes }: Node): number {
+/** Of one node; none for anything but products and convolutions. */
+function multiplyAdds({ op, inputs, outputs, attributes }: Node): number {
   const [a, b] = inputs;
   const out = size(outputs[0]);
   if (op === "Gemm") return out * (attributes["transA"] ? last(a!, 0) : last(a!, 1));
   if (op === "MatMul") return out * last(a!, -1);
   if (op === "Conv") return (out * size(b)) / last(b!, 0);
-  // Queries by keys, and weights by values.
+  // Queries times keys, then attention weights times values.
   if (op === "MultiHeadAttention") return 2 * size(a) * last(b!, 1);
   return 0;
 }
 
-/** For each stage of a model, for its whole batch. */
-export function workOf(flow: Flow): number[] {
+/** For each stage of a model, over the whole batch. */
+export function multiplyAddsOf(flow: Flow): number[] {
   const batch = Math.max(...[...flow.sizes.values()].map((sizes) => sizes["batch"] ?? 1));
   const single = groupsOf(
     flow,
@@ -28,6 +28,6 @@ export function workOf(flow: Flow): number[] {
   );
   return single.map((group) => {
     const outputs = buildGroup(group, flow.sizes, parameterWeights().source, batch, group.length);
-    return topologicalOrder(Object.values(outputs)).reduce((sum, node) => sum + multiplications(node), 0);
+    return topologicalOrder(Object.values(outputs)).reduce((sum, node) => sum + multiplyAdds(node), 0);
   });
 }

@@ -15,7 +15,7 @@ import {
 } from "../sampling/step-policy.ts";
 import type { FloatTensor } from "../tensor.ts";
 import type { Flow, FlowStage } from "./grouping.ts";
-import { workOf } from "./multiply-adds.ts";
+import { multiplyAddsOf } from "./multiply-adds.ts";
 import type { Rehash } from "./plan.ts";
 import type { GroupProgress, Kept, StreamlinedSession } from "./session.ts";
 
@@ -95,11 +95,11 @@ function skipsOf(flow: Flow): string[] {
   return flow.stages.flatMap(({ writes }) => [...writes.values()].filter((id) => joined.has(id)));
 }
 
-/** What a rehash step computes, as a share of a full one. */
+/** The multiply-adds of a rehash step, as a share of those of a full step. */
 export function rehashShare(flow: Flow, { stages, half }: Rehash): number {
-  const work = workOf(flow);
+  const all = multiplyAddsOf(flow);
   const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
-  return (sum(work.filter((_, i) => stages.has(i))) / sum(work)) * (half ? 0.5 : 1);
+  return (sum(all.filter((_, i) => stages.has(i))) / sum(all)) * (half ? 0.5 : 1);
 }
 
 /**

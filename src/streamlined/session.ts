@@ -2,6 +2,7 @@
 import { ArgumentError, HalfstepError } from "../errors.ts";
 import type { StagedModel } from "../models/architecture.ts";
 import type { WeightSource } from "../models/weights.ts";
+import { openAll } from "../runtime/open-all.ts";
 import type { Runtime, Session, SessionOptions, WeightLocations } from "../runtime/runtime.ts";
 import { type FloatTensor, floatTensor, type Tensor } from "../tensor.ts";
 import { batchOf, bytesOf, flowOf, groupGraph, OUT } from "./grouping.ts";
@@ -36,13 +37,19 @@ type Places = (id: string) => Float32Array;
 export class StreamlinedSession {
   readonly layout: Layout;
   readonly #compile: (group: PlannedGroup) => Promise<Session>;
-  readonly #sessions = new Map<PlannedGroup, Session>();
+  /** Of the groups that stay compiled; none of a plan that streams. */
+  readonly #sessions: Map<PlannedGroup, Session>;
   #arena: ArrayBuffer | null = null;
   #last: Promise<unknown> = Promise.resolve();
 
-  private constructor(layout: Layout, compile: (group: PlannedGroup) => Promise<Session>) {
+  private constructor(
+    layout: Layout,
+    compile: (group: PlannedGroup) => Promise<Session>,
+    sessions: Map<PlannedGroup, Session>,
+  ) {
     this.layout = layout;
     this.#compile = compile;
+    this.#sessions = sessions;
   }
 
   /**
@@ -65,14 +72,9 @@ export class StreamlinedSession {
         reorder: group.plan.reorder ?? !plan.stream,
         ...settings,
       });
-    const session = new StreamlinedSession(layout, compile);
-    try {
-      if (!plan.stream) for (const group of groups) session.#sessions.set(group, await compile(group));
-    } catch (error) {
-      await session.release();
-      throw error;
-    }
-    return session;
+    const resident = plan.stream ? [] : groups;
+    const sessions = await openAll(resident, compile);
+    return new StreamlinedSession(layout, compile, new Map(resident.map((group, i) => [group, sessions[i]!])));
   }
 
   /** Bytes of features that it has allocated: none before the first run. */
