@@ -46,13 +46,7 @@ export type { DecodeOptions } from "./components/decode-video.ts";
 export type { ImageEncoder } from "./components/image-encoder.ts";
 export type { PromptEncoder } from "./components/prompt-encoder.ts";
 export type { PromptEmbeddings, PromptTokenizer, TokenizedPrompt } from "./components/prompts.ts";
-export {
-  pickScheduler,
-  type SchedulerChoice,
-  type Solver,
-  type SolverOptions,
-  schedulerChoices,
-} from "./components/solver.ts";
+export { pickScheduler, type Solver, type SolverOptions } from "./components/solver.ts";
 export * from "./errors.ts";
 export type { OnnxModel } from "./graph/onnx.ts";
 export type { Attribute, Dim, Node as GraphNode, Value, ValueType, WeightData } from "./graph/value.ts";
@@ -150,6 +144,13 @@ export {
   scheduled,
   stretched,
 } from "./sampling/step-policy.ts";
+export {
+  type ChosenConfig,
+  createScheduler,
+  type SchedulerChoice,
+  schedulerChoices,
+  schedulerNames,
+} from "./schedulers/registry.ts";
 export * from "./schedulers/scheduler.ts";
 export { describeBytes, parseBytes } from "./streamlined/bytes.ts";
 export type { GroupProgress, Kept as KeptFeatures } from "./streamlined/session.ts";

@@ -13,7 +13,7 @@ import { HalfstepError } from "../errors.ts";
 import { networksOf } from "../models/registry.ts";
 import { motionAdapterClass } from "../models/unet-motion-adapter.ts";
 import { platform } from "../platform/node.ts";
-import { schedulerNames } from "../schedulers/scheduler.ts";
+import { schedulerNames } from "../schedulers/registry.ts";
 import { printResult } from "./json.ts";
 import { addOptions, outputOptions, type SourceOptions, shortNumber, sourceOf, sourceOptions } from "./options.ts";
 import { print } from "./terminal.ts";

@@ -2,10 +2,10 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { readDecimal } from "../checks.ts";
-import { type SchedulerChoice, schedulerChoices } from "../components/solver.ts";
 import { ArgumentError } from "../errors.ts";
 import type { Provider } from "../runtime/runtime.ts";
 import { checkGuidanceInterval, type GuidanceInterval } from "../sampling/guidance.ts";
+import { type SchedulerChoice, schedulerChoices } from "../schedulers/registry.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
 import { note } from "./terminal.ts";
 

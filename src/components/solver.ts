@@ -4,23 +4,14 @@ import { type ModelIndex, type RawConfig, readConfig } from "../checkpoints/diff
 import { type Folder, quote } from "../checkpoints/files.ts";
 import { number, whole } from "../checks.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
-import { type CustomSchedule, createScheduler, type Scheduler, schedulerNames } from "../schedulers/scheduler.ts";
-
-/** Short names for `--scheduler`: a class, and the one key that tells two solvers of a class apart. */
-export const schedulerChoices = {
-  ddim: { _class_name: "DDIMScheduler" },
-  ddpm: { _class_name: "DDPMScheduler" },
-  "dpm-solver++": { _class_name: "DPMSolverMultistepScheduler", algorithm_type: "dpmsolver++" },
-  "sde-dpm-solver++": { _class_name: "DPMSolverMultistepScheduler", algorithm_type: "sde-dpmsolver++" },
-  "single-dpm-solver++": { _class_name: "DPMSolverSinglestepScheduler", algorithm_type: "dpmsolver++" },
-  unipc: { _class_name: "UniPCMultistepScheduler" },
-  euler: { _class_name: "EulerDiscreteScheduler" },
-  "euler-a": { _class_name: "EulerAncestralDiscreteScheduler" },
-  heun: { _class_name: "HeunDiscreteScheduler" },
-  lcm: { _class_name: "LCMScheduler" },
-  pndm: { _class_name: "PNDMScheduler" },
-} as const;
-export type SchedulerChoice = keyof typeof schedulerChoices;
+import {
+  createScheduler,
+  processOf,
+  type SchedulerChoice,
+  schedulerChoices,
+  schedulerNames,
+} from "../schedulers/registry.ts";
+import type { CustomSchedule, Scheduler } from "../schedulers/scheduler.ts";
 
 /**
  * The pipeline's own scheduler, or another class for its configuration, as diffusers' `from_config`: keys that the class
@@ -34,10 +25,12 @@ export function pickScheduler(own: RawConfig, choice?: SchedulerChoice): Schedul
       `Scheduler ${quote(String(choice))} is not known; there are ${Object.keys(schedulerChoices).join(", ")}.`,
     );
   }
-  if (String(own["_class_name"]).startsWith("FlowMatch")) {
-    throw new ConfigError(`This model was trained with flow matching; scheduler "${choice}" cannot sample from it.`);
+  const chosen = schedulerChoices[choice];
+  const process = processOf(String(own["_class_name"]));
+  if (process !== processOf(chosen._class_name)) {
+    throw new ConfigError(`This model was trained with ${process}; scheduler "${choice}" cannot sample from it.`);
   }
-  return createScheduler({ ...own, ...schedulerChoices[choice] });
+  return createScheduler({ ...own, ...chosen });
 }
 
 /** A note for who picked a scheduler that clips latents only because the model's configuration says nothing of it. */

@@ -2,12 +2,13 @@
 
 import { type Accelerate, accelerateCheck } from "../acceleration/acceleration.ts";
 import { type Check, callback, listOf, number, oneOf, oneOrList, signal, text, whole } from "../checks.ts";
-import { type SolverOptions, schedulerChoices } from "../components/solver.ts";
+import type { SolverOptions } from "../components/solver.ts";
 import { ArgumentError } from "../errors.ts";
 import type { OptionTable } from "../options/options.ts";
 import { stack } from "../sampling/guidance.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
 import type { SamplerStep } from "../sampling/sampler.ts";
+import { schedulerChoices } from "../schedulers/registry.ts";
 import type { FloatTensor } from "../tensor.ts";
 
 export interface SamplingOptions extends Omit<SolverOptions, "steps"> {

@@ -1,18 +1,7 @@
-import { ConfigError } from "../errors.ts";
+/** What every scheduler is, in diffusers' words. The table of them is in registry.ts. */
 import type { FloatTensor } from "../tensor.ts";
 import type { CustomSchedule } from "./custom-schedule.ts";
-import { DDIMScheduler } from "./ddim.ts";
-import { DDPMScheduler } from "./ddpm.ts";
-import { DPMSolverMultistepScheduler } from "./dpm-solver-multistep.ts";
-import { DPMSolverSinglestepScheduler } from "./dpm-solver-singlestep.ts";
-import { EulerAncestralDiscreteScheduler } from "./euler-ancestral-discrete.ts";
-import { EulerDiscreteScheduler } from "./euler-discrete.ts";
-import { FlowMatchEulerDiscreteScheduler } from "./flow-match-euler-discrete.ts";
-import { HeunDiscreteScheduler } from "./heun-discrete.ts";
-import { LCMScheduler } from "./lcm.ts";
-import { PNDMScheduler } from "./pndm.ts";
 import type { PredictionType } from "./prediction.ts";
-import { UniPCMultistepScheduler } from "./unipc-multistep.ts";
 
 export type { CustomSchedule } from "./custom-schedule.ts";
 export type { PredictionType } from "./prediction.ts";
@@ -75,35 +64,4 @@ export interface Scheduler {
   step(modelOutput: FloatTensor, timestep: number, sample: FloatTensor, options?: StepOptions): StepResult;
   /** Clean samples brought to the noise level of `timesteps`: one for each row of the batch, or one for all. */
   addNoise(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor;
-}
-
-const registry: Readonly<Record<string, new (config: Readonly<Record<string, unknown>>) => Scheduler>> = {
-  DDIMScheduler,
-  DDPMScheduler,
-  DPMSolverMultistepScheduler,
-  DPMSolverSinglestepScheduler,
-  EulerAncestralDiscreteScheduler,
-  EulerDiscreteScheduler,
-  FlowMatchEulerDiscreteScheduler,
-  HeunDiscreteScheduler,
-  LCMScheduler,
-  PNDMScheduler,
-  UniPCMultistepScheduler,
-};
-
-/** Class names that `createScheduler` knows. */
-export const schedulerNames: readonly string[] = Object.keys(registry);
-
-/**
- * The scheduler that a `scheduler_config.json` describes, by its `_class_name`.
- * Throws ConfigError for classes, keys and values that are not supported.
- */
-export function createScheduler(config: Readonly<Record<string, unknown>>): Scheduler {
-  const name = config["_class_name"];
-  if (typeof name !== "string" || !Object.hasOwn(registry, name)) {
-    throw new ConfigError(
-      `Scheduler: _class_name is ${JSON.stringify(name)}, but supported are ${schedulerNames.join(", ")}.`,
-    );
-  }
-  return new registry[name]!(config);
 }

@@ -7,7 +7,8 @@ import { TextToImagePipeline, textToImageClasses } from "../pipelines/text-to-im
 import { textToVideoClasses } from "../pipelines/text-to-video.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
 import type { SamplerStep } from "../sampling/sampler.ts";
-import { createScheduler, type Scheduler } from "../schedulers/scheduler.ts";
+import { createScheduler } from "../schedulers/registry.ts";
+import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../tensor.ts";
 import { compare, type OutputError, reference } from "./compare.ts";
 import { concatenated, countOf, MOST_STEPS, numberOf, readTensors } from "./recorded-call.ts";

@@ -1,6 +1,7 @@
 import { describe, expectObject } from "../checkpoints/files.ts";
 import { ArgumentError } from "../errors.ts";
-import { type CustomSchedule, createScheduler, type Scheduler, type StepOptions } from "../schedulers/scheduler.ts";
+import { createScheduler } from "../schedulers/registry.ts";
+import type { CustomSchedule, Scheduler, StepOptions } from "../schedulers/scheduler.ts";
 import type { FloatTensor, Tensor } from "../tensor.ts";
 import { compare, entry, type OutputError, reference, worst } from "./compare.ts";
 import { countOf, MOST_STEPS } from "./recorded-call.ts";

@@ -17,7 +17,7 @@ import { networksOf } from "../models/registry.ts";
 import { loadModel } from "../models/staged-session.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
-import { createScheduler, schedulerNames } from "../schedulers/scheduler.ts";
+import { createScheduler, schedulerNames } from "../schedulers/registry.ts";
 import { floatTensor, int64Tensor, type Tensor } from "../tensor.ts";
 import { checkAll, type ModelCaseOptions } from "./model-case.ts";
 

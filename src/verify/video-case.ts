@@ -6,7 +6,8 @@ import { ImageToVideoPipeline, imageToVideoClass } from "../pipelines/image-to-v
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
 import type { SamplerStep } from "../sampling/sampler.ts";
-import { createScheduler, type Scheduler } from "../schedulers/scheduler.ts";
+import { createScheduler } from "../schedulers/registry.ts";
+import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../tensor.ts";
 import { compare, type OutputError, reference } from "./compare.ts";
 import { concatenated, countOf, MOST_STEPS, numberOf, readTensors } from "./recorded-call.ts";

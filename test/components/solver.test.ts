@@ -5,11 +5,12 @@ import { fileURLToPath } from "node:url";
 import { decode } from "fast-png";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
-import { pickScheduler, type SchedulerChoice, solverOf } from "../../src/components/solver.ts";
+import { pickScheduler, solverOf } from "../../src/components/solver.ts";
 import { ArgumentError, ConfigError, type HalfstepError } from "../../src/errors.ts";
 import type { Picture } from "../../src/media/picture.ts";
 import { type TextToImage, type TextToImageOptions, TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
+import { type SchedulerChoice, schedulerChoices } from "../../src/schedulers/registry.ts";
 import changes from "../fixtures/scheduler-changes.json" with { type: "json" };
 import { temporaryFolder } from "../support/models.ts";
 import { writeTinyPipeline } from "../support/tiny-pipeline.ts";
@@ -33,6 +34,10 @@ describe("another scheduler for a model", () => {
     for (const [key, value] of Object.entries(unJson(config ?? {}))) {
       if (value !== null) expect(scheduler.config[key], key).toEqual(value);
     }
+  });
+
+  it("is compared with diffusers for every scheduler of the table", () => {
+    expect(new Set(changes.cases.map(({ choice }) => choice))).toEqual(new Set(Object.keys(schedulerChoices)));
   });
 
   it("starts DDIM for Stable Diffusion 1.5 at 876 in 8 steps: the offset carries over", () => {

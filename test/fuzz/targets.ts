@@ -22,7 +22,7 @@ import { ClassToImagePipeline, classToImageOptions } from "../../src/pipelines/c
 import { TextToImagePipeline, textToImageOptions } from "../../src/pipelines/text-to-image.ts";
 import { textToVideoOptions } from "../../src/pipelines/text-to-video.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
-import { createScheduler } from "../../src/schedulers/scheduler.ts";
+import { createScheduler } from "../../src/schedulers/registry.ts";
 import { floatTensor } from "../../src/tensor.ts";
 import { captionText } from "../../src/tokenizers/captions/caption-text.ts";
 import { cleanCaption } from "../../src/tokenizers/captions/clean-caption.ts";

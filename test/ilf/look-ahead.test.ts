@@ -3,7 +3,7 @@ import { ArgumentError } from "../../src/errors.ts";
 import { aimed, type Path, responsesOf } from "../../src/ilf/training/look-ahead.ts";
 import { TorchGenerator } from "../../src/sampling/noise.ts";
 import { sample } from "../../src/sampling/sampler.ts";
-import { createScheduler } from "../../src/schedulers/scheduler.ts";
+import { createScheduler } from "../../src/schedulers/registry.ts";
 import type { FloatTensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
 

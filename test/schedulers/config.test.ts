@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { ConfigError } from "../../src/errors.ts";
-import { createScheduler, schedulerNames } from "../../src/schedulers/scheduler.ts";
+import { createScheduler, schedulerNames } from "../../src/schedulers/registry.ts";
 
 describe("createScheduler", () => {
   it.each(schedulerNames)("makes a %s with diffusers' defaults", (name) => {

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { ArgumentError } from "../../src/errors.ts";
 import { betaQuantile } from "../../src/schedulers/beta-quantile.ts";
-import { type CustomSchedule, createScheduler } from "../../src/schedulers/scheduler.ts";
+import { createScheduler } from "../../src/schedulers/registry.ts";
+import type { CustomSchedule } from "../../src/schedulers/scheduler.ts";
 
 const make = (_class_name: string, config: object = {}) => createScheduler({ _class_name, ...config });
 const descending = (n: number) => Array.from({ length: n }, (_, i) => 0.9 * (1 - i / n));

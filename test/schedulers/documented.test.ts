@@ -1,24 +1,27 @@
 import { readFile } from "node:fs/promises";
 import { expect, it } from "vitest";
-import { pickScheduler, type SchedulerChoice, schedulerChoices } from "../../src/components/solver.ts";
-import { createScheduler, schedulerNames } from "../../src/schedulers/scheduler.ts";
+import { pickScheduler } from "../../src/components/solver.ts";
+import { createScheduler, schedulerChoices, schedulers } from "../../src/schedulers/registry.ts";
 import { fixtures } from "../support/golden.ts";
 
-it("docs/schedulers.md has every scheduler, with its class and what it takes", async () => {
-  const text = await readFile(new URL("../../docs/schedulers.md", import.meta.url), "utf8");
-  const rows = [...text.matchAll(/^\| `([^`]+)` \| `(\w+)` \| ([a-z, ]*)\|$/gm)].map(([, name, className, takes]) => [
-    name,
-    className,
-    takes!.trim(),
-  ]);
-  const ours = Object.keys(schedulerChoices).map((name) => {
-    const { className, takes } = pickScheduler({}, name as SchedulerChoice);
-    return [name, className, takes.join(", ")];
+const docs = (name: string) => readFile(new URL(`../../docs/${name}`, import.meta.url), "utf8");
+
+it("docs/schedulers.md has the table of schedulers, with their classes and what they take", async () => {
+  const text = await docs("schedulers.md");
+  const rows = text.split("\n").filter((line) => /^\| `[^`]+` \| `\w+` \|/.test(line));
+  const ours = schedulers.flatMap((entry) => {
+    if (entry.name === null) return [];
+    const { className, takes } = pickScheduler({}, entry.name);
+    return [`| \`${entry.name}\` | \`${className}\` | ${takes.join(", ")} | ${entry.summary} |`];
   });
   expect(rows).toEqual(ours);
-  for (const name of schedulerNames) {
-    expect(text).toContain(`\`${name}\``);
-    expect(createScheduler({ _class_name: name }).className).toBe(name);
-  }
+  for (const { className } of schedulers) expect(text).toContain(`\`${className}\``);
   expect(text).toContain(`${fixtures("schedulers").length} recorded runs`);
+});
+
+it.each(schedulers)("the table's class is the one that is made: $className", ({ name, className, process }) => {
+  expect(createScheduler({ _class_name: className }).className).toBe(className);
+  // A model that was trained with flow matching has a velocity for its output.
+  expect(createScheduler({ _class_name: className }).predictionType === "flow").toBe(process === "flow matching");
+  if (name !== null) expect(schedulerChoices[name]._class_name).toBe(className);
 });

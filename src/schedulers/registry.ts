@@ -1,0 +1,158 @@
+/** The table of schedulers: a new one is a file beside this one and an entry here. */
+import { ConfigError } from "../errors.ts";
+import { DDIMScheduler } from "./ddim.ts";
+import { DDPMScheduler } from "./ddpm.ts";
+import { DPMSolverMultistepScheduler } from "./dpm-solver-multistep.ts";
+import { DPMSolverSinglestepScheduler } from "./dpm-solver-singlestep.ts";
+import { EulerAncestralDiscreteScheduler } from "./euler-ancestral-discrete.ts";
+import { EulerDiscreteScheduler } from "./euler-discrete.ts";
+import { FlowMatchEulerDiscreteScheduler } from "./flow-match-euler-discrete.ts";
+import { HeunDiscreteScheduler } from "./heun-discrete.ts";
+import { LCMScheduler } from "./lcm.ts";
+import { PNDMScheduler } from "./pndm.ts";
+import type { Scheduler } from "./scheduler.ts";
+import { UniPCMultistepScheduler } from "./unipc-multistep.ts";
+
+/** What a model was trained on. A scheduler can only sample from models of its own process. */
+export type SamplingProcess = "diffusion" | "flow matching";
+
+export interface SchedulerEntry {
+  /** Short name, for `--scheduler` and the option `scheduler`; null for a class that only a model's own configuration names. */
+  readonly name: string | null;
+  /** In diffusers, and as `_class_name` in scheduler_config.json. */
+  readonly className: string;
+  /** What tells solvers of one class apart: keys that are set beside those of the model's configuration. */
+  readonly config?: Readonly<Record<string, unknown>>;
+  readonly process: SamplingProcess;
+  /** For help and docs. */
+  readonly summary: string;
+  readonly create: new (config: Readonly<Record<string, unknown>>) => Scheduler;
+}
+
+export const schedulers = [
+  {
+    name: "ddim",
+    className: "DDIMScheduler",
+    process: "diffusion",
+    summary: "first order; deterministic unless eta adds noise",
+    create: DDIMScheduler,
+  },
+  {
+    name: "ddpm",
+    className: "DDPMScheduler",
+    process: "diffusion",
+    summary: "ancestral sampling: adds noise at every step and needs many",
+    create: DDPMScheduler,
+  },
+  {
+    name: "dpm-solver++",
+    className: "DPMSolverMultistepScheduler",
+    config: { algorithm_type: "dpmsolver++" },
+    process: "diffusion",
+    summary: "second or third order, from the steps before",
+    create: DPMSolverMultistepScheduler,
+  },
+  {
+    name: "sde-dpm-solver++",
+    className: "DPMSolverMultistepScheduler",
+    config: { algorithm_type: "sde-dpmsolver++" },
+    process: "diffusion",
+    summary: "the same with noise at every step",
+    create: DPMSolverMultistepScheduler,
+  },
+  {
+    name: "single-dpm-solver++",
+    className: "DPMSolverSinglestepScheduler",
+    config: { algorithm_type: "dpmsolver++" },
+    process: "diffusion",
+    summary: "second or third order, starting anew every two or three steps",
+    create: DPMSolverSinglestepScheduler,
+  },
+  {
+    name: "unipc",
+    className: "UniPCMultistepScheduler",
+    process: "diffusion",
+    summary: "predictor and corrector; good with few steps",
+    create: UniPCMultistepScheduler,
+  },
+  {
+    name: "euler",
+    className: "EulerDiscreteScheduler",
+    process: "diffusion",
+    summary: "first order; deterministic",
+    create: EulerDiscreteScheduler,
+  },
+  {
+    name: "euler-a",
+    className: "EulerAncestralDiscreteScheduler",
+    process: "diffusion",
+    summary: "Euler with noise at every step",
+    create: EulerAncestralDiscreteScheduler,
+  },
+  {
+    name: "heun",
+    className: "HeunDiscreteScheduler",
+    process: "diffusion",
+    summary: "second order; runs the model twice a step",
+    create: HeunDiscreteScheduler,
+  },
+  {
+    name: "lcm",
+    className: "LCMScheduler",
+    process: "diffusion",
+    summary: "2 to 8 steps, for latent consistency models",
+    create: LCMScheduler,
+  },
+  {
+    name: "pndm",
+    className: "PNDMScheduler",
+    process: "diffusion",
+    summary: "fourth order, from the steps before",
+    create: PNDMScheduler,
+  },
+  {
+    name: null,
+    className: "FlowMatchEulerDiscreteScheduler",
+    process: "flow matching",
+    summary: "Euler for models that were trained with flow matching",
+    create: FlowMatchEulerDiscreteScheduler,
+  },
+] as const satisfies readonly SchedulerEntry[];
+
+/** Short names for `--scheduler` and the option `scheduler`. */
+export type SchedulerChoice = NonNullable<(typeof schedulers)[number]["name"]>;
+
+/** The keys of scheduler_config.json that a short name stands for: a class, and what tells two solvers of a class apart. */
+export type ChosenConfig = Readonly<{ _class_name: string } & Record<string, unknown>>;
+
+export const schedulerChoices = Object.fromEntries(
+  schedulers.flatMap(({ name, className, ...entry }) =>
+    name === null ? [] : [[name, { _class_name: className, ...("config" in entry ? entry.config : {}) }]],
+  ),
+) as Readonly<Record<SchedulerChoice, ChosenConfig>>;
+
+const byClass = new Map<string, SchedulerEntry>(schedulers.map((entry) => [entry.className, entry]));
+
+/** Class names that `createScheduler` knows. */
+export const schedulerNames: readonly string[] = [...byClass.keys()].sort();
+
+/**
+ * What a model with a scheduler of this class was trained on. Of a class that is not in the table its name says so: all of diffusers'
+ * classes for flow matching begin with that.
+ */
+export function processOf(className: string): SamplingProcess {
+  return byClass.get(className)?.process ?? (className.startsWith("FlowMatch") ? "flow matching" : "diffusion");
+}
+
+/**
+ * The scheduler that a `scheduler_config.json` describes, by its `_class_name`.
+ * Throws ConfigError for classes, keys and values that are not supported.
+ */
+export function createScheduler(config: Readonly<Record<string, unknown>>): Scheduler {
+  const name = config["_class_name"];
+  const entry = typeof name === "string" ? byClass.get(name) : undefined;
+  if (entry) return new entry.create(config);
+  throw new ConfigError(
+    `Scheduler: _class_name is ${JSON.stringify(name)}, but supported are ${schedulerNames.join(", ")}.`,
+  );
+}
