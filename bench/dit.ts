@@ -4,7 +4,7 @@ import { mkdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readConfig } from "../src/checkpoints/diffusers-folder.ts";
-import { initModel, presets } from "../src/checkpoints/init-node.ts";
+import { initModel, presets } from "../src/init/init-node.ts";
 import { NodeFolder } from "../src/checkpoints/node.ts";
 import { openWeights, type WeightFiles } from "../src/checkpoints/weights.ts";
 import { input } from "../src/graph/value.ts";

@@ -55,7 +55,8 @@ export { IlfDenoiser } from "./ilf/denoiser.ts";
 export type { Carried, IlfStepResult, IlfSteps } from "./ilf/steps.ts";
 export { type Animation, type AnimationFormat, animationFormat, toFrames } from "./media/animation.ts";
 export { contactSheet, encodePng, type Picture, pngText, toPictures } from "./media/picture.ts";
-export { type PictureType, type PlainImageData, RawImage, type SavePictureOptions } from "./media/raw-image.ts";
+export type { PictureType, SavePictureOptions } from "./media/picture-file.ts";
+export { type PlainImageData, RawImage } from "./media/raw-image.ts";
 export { alignmentScore, retrievalRanks, topAccuracy } from "./metrics/alignment.ts";
 export { ClipJudge, clipScore } from "./metrics/clip-score.ts";
 export { type EvaluateOptions, type Evaluation, evaluate, evaluateCeilings, type Scores } from "./metrics/evaluate.ts";
@@ -166,4 +167,4 @@ export {
 export type { OutputError } from "./verify/compare.ts";
 export { type Verification, type VerifyOptions, verifyFolder } from "./verify/verify-folder.ts";
 export type { Beside as BesideFolder } from "./verify/video-case.ts";
-export type { WorkerChoice, WorkerLike } from "./worker/client.ts";
+export type { WorkerChoice, WorkerLike } from "./worker/choice.ts";

@@ -1,7 +1,7 @@
 /** What `generate` made: written as it comes, and told at the end. */
 import { version } from "../../package.json";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
-import { type GenerateOptions, ofPrompt } from "./generate.ts";
+import { type GenerateOptions, ofPrompt } from "./generate-options.ts";
 import { printResult } from "./json.ts";
 import type { solverSettings } from "./options.ts";
 import type { Painted, Subject } from "./painter.ts";

@@ -1,8 +1,8 @@
 import { Command, Option } from "commander";
-import { type Accelerate, type AccelerationMethod, accelerations } from "../acceleration/acceleration.ts";
+import { type Accelerate, accelerations } from "../acceleration/acceleration.ts";
 import { ArgumentError } from "../errors.ts";
-import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { parseSchedule } from "../sampling/step-policy.ts";
+import { type GenerateOptions, ofPrompt } from "./generate-options.ts";
 import { GenerateReport } from "./generate-report.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
 import {
@@ -10,12 +10,8 @@ import {
   defined,
   deviceOptions,
   guidanceIntervalOption,
-  type LoadingOptions,
   modelOption,
-  type OutputOptions,
   outputOptions,
-  type SamplerOptions,
-  type SizeOptions,
   samplerOf,
   samplerOptions,
   sizeOptions,
@@ -25,21 +21,6 @@ import { openPainter, type Painter } from "./painter.ts";
 import { PictureFiles } from "./picture-files.ts";
 import { readPrompts } from "./prompts.ts";
 import { interruptible, ProgressBar, showStatus } from "./terminal.ts";
-
-export interface GenerateOptions extends LoadingOptions, SamplerOptions, SizeOptions, OutputOptions {
-  cleanCaption: boolean;
-  resolutionBinning: boolean;
-  out: string;
-  prompts?: string;
-  class?: string[];
-  negative: string;
-  guidanceInterval?: GuidanceInterval;
-  count: number;
-  sheet: boolean;
-  accelerate?: AccelerationMethod;
-  schedule?: string;
-  threshold?: number;
-}
 
 export function generateCommand(): Command {
   const command = new Command("generate")
@@ -144,15 +125,6 @@ async function run({ prompts, options, files, accelerate, signal }: Job): Promis
     bar.stop();
     await painter.release();
   }
-}
-
-/** Settings that only pictures of prompts have. What is on by itself is left to the model. */
-export function ofPrompt({ negative, cleanCaption, resolutionBinning }: GenerateOptions) {
-  return {
-    negativePrompt: negative,
-    ...(cleanCaption ? {} : { cleanCaption }),
-    ...(resolutionBinning ? {} : { useResolutionBinning: false }),
-  };
 }
 
 /** Pixels of what is made together: more would be no faster, and take more memory. */

@@ -1,6 +1,6 @@
 import { Command, Option } from "commander";
-import { initModel, presets } from "../checkpoints/init-node.ts";
 import { ArgumentError } from "../errors.ts";
+import { initModel, presets } from "../init/init-node.ts";
 import { checkFolder } from "../media/output-node.ts";
 import { printResult } from "./json.ts";
 import { numberBetween } from "./numbers.ts";

@@ -15,7 +15,7 @@ import { type ResolveOptions, resolveOptions } from "../platform/platform.ts";
 import { openAll } from "../runtime/open-all.ts";
 import { type Runtime, type SessionOptions, sessionOptions } from "../runtime/runtime.ts";
 import { checkGuidanceInterval, EVERY_STEP, type GuidanceInterval } from "../sampling/guidance.ts";
-import type { WorkerChoice } from "../worker/client.ts";
+import type { WorkerChoice } from "../worker/choice.ts";
 import type { Expected } from "./expected-class.ts";
 import { checkIndex } from "./index-keys.ts";
 import { SessionCache } from "./session-cache.ts";

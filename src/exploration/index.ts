@@ -14,7 +14,7 @@ export { BpiUcbvi } from "./learners/bpi-ucbvi.ts";
 export type { Candidate, CertifiedMixture } from "./learners/certified.ts";
 export { ConservativeUcbvi } from "./learners/conservative-ucbvi.ts";
 export { EpsMix, type EpsMixDecision } from "./learners/epsmix.ts";
-export { type Episode, Learner, type LearnerJson, type LearnerOptions } from "./learners/learner.ts";
+export { Learner, type LearnerJson, type LearnerOptions } from "./learners/learner.ts";
 export { StepMix, type StepMixDecision } from "./learners/stepmix.ts";
 export { type OfflineBaseline, readEpisodes, safeBaseline, viLcb } from "./learners/vi-lcb.ts";
 export { episodesToLeave } from "./leaving-baseline.ts";
@@ -28,6 +28,7 @@ export {
 } from "./mdp/environments/gymnasium.ts";
 export { inventory, streaming } from "./mdp/environments/operations.ts";
 export { chain, gridworld, randomMdp, riverSwim } from "./mdp/environments/synthetic.ts";
+export type { Episode } from "./mdp/episode.ts";
 export {
   buildMdp,
   fromOwnUnits,

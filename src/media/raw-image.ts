@@ -1,7 +1,8 @@
 /** Pictures with what people do with them: draw, show, send, save. */
-import { platform } from "#platform";
+import { encodeBlob, savePicture } from "#picture-file";
 import { StateError } from "../errors.ts";
 import { encodePng, type Picture } from "./picture.ts";
+import type { PictureType, SavePictureOptions } from "./picture-file.ts";
 
 /** What `toImageData` gives where there is no ImageData: Node. */
 export interface PlainImageData {
@@ -10,15 +11,6 @@ export interface PlainImageData {
   /** Red, green, blue, alpha of each pixel. */
   readonly data: Uint8ClampedArray<ArrayBuffer>;
   readonly colorSpace: "srgb";
-}
-
-export type PictureType = "image/png" | "image/jpeg" | "image/webp";
-
-export interface SavePictureOptions {
-  /** What is kept with the picture: prompt, seed, settings. */
-  text?: Readonly<Record<string, string>>;
-  /** Take the next free name (cat-2.png) where there is a file of this name; it is replaced unless this is false. */
-  overwrite?: boolean;
 }
 
 /** A picture of 8 bits a channel, rows from the top; `data` is red, green, blue of each pixel. */
@@ -53,7 +45,7 @@ export class RawImage implements Picture {
   /** A picture file: PNG unless another type is given. `quality` from 0 to 1 is for JPEG and WebP in a browser. */
   async toBlob(type: PictureType = "image/png", quality = 0.95): Promise<Blob> {
     if (type === "image/png") return new Blob([this.toPng()], { type });
-    return platform.encodeBlob(this, type, quality);
+    return encodeBlob(this, type, quality);
   }
 
   /** Draws it on a canvas, which takes its size: this one, or a new one. Throws StateError where there are none (Node). */
@@ -78,6 +70,6 @@ export class RawImage implements Picture {
    * cannot be, and StateError in a browser, which has no files.
    */
   save(path: string, options: SavePictureOptions = {}): Promise<string> {
-    return platform.savePicture(this, path, options);
+    return savePicture(this, path, options);
   }
 }

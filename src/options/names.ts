@@ -1,7 +1,17 @@
 /** Names that diffusers, transformers.js and others have for our options, and for what there is no option for. */
-import type { DownloadProgress } from "../checkpoints/hub.ts";
 import { ArgumentError } from "../errors.ts";
-import type { SamplerStep } from "../sampling/sampler.ts";
+
+/** What onStep is told (SamplerStep), and onDownload (DownloadProgress), of which this is what other names' callbacks get. */
+interface Step {
+  readonly index: number;
+  readonly timestep: number;
+  readonly latents: unknown;
+}
+interface Download {
+  readonly file: string;
+  readonly fileLoaded: number;
+  readonly fileSize: number;
+}
 
 type Convert = (value: unknown, self: unknown) => unknown;
 
@@ -49,7 +59,7 @@ export function aliasOf(given: string, has: (name: string) => boolean): Alias | 
 /** As in diffusers: (pipeline, step, timestep, { latents }). What it returns cannot replace the latents here. */
 function callbackOnStepEnd(value: unknown, self: unknown) {
   const call = value as (...args: unknown[]) => unknown;
-  return async ({ index, timestep, latents }: SamplerStep): Promise<void> => {
+  return async ({ index, timestep, latents }: Step): Promise<void> => {
     const returned = await call(self, index, timestep, { latents });
     const changed = (returned as { latents?: unknown } | null | undefined)?.latents;
     if (changed === undefined || changed === latents) return;
@@ -60,7 +70,7 @@ function callbackOnStepEnd(value: unknown, self: unknown) {
 /** As in transformers.js: one object a report, with the file's own progress in percent. */
 function progressCallback(value: unknown) {
   const call = value as (info: Readonly<Record<string, unknown>>) => void;
-  return ({ file, fileLoaded, fileSize }: DownloadProgress): void => {
+  return ({ file, fileLoaded, fileSize }: Download): void => {
     const progress = fileSize > 0 ? (100 * fileLoaded) / fileSize : 100;
     call({ status: "progress", file, loaded: fileLoaded, total: fileSize, progress });
   };

@@ -40,8 +40,8 @@ import { type AutoencoderKLConfig, spatialFactor } from "../models/autoencoder-k
 import { autoencoderKLTemporalDecoder } from "../models/autoencoder-kl-temporal-decoder.ts";
 import { type UNetSpatioTemporalConfig, unetSpatioTemporal } from "../models/unet-spatio-temporal.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
+import { Turns } from "../platform/run-queue.ts";
 import { withProvider, workingProvider } from "../runtime/provider.ts";
-import { Turns } from "../runtime/run-queue.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import { guideFrames, joinChannels, repeatRow, rows, stack } from "../sampling/guidance.ts";

@@ -40,8 +40,8 @@ import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../model
 import { type PixArtConfig, pixart } from "../models/pixart.ts";
 import { type T5Config, t5 } from "../models/t5.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
+import { Turns } from "../platform/run-queue.ts";
 import { withProvider, workingProvider } from "../runtime/provider.ts";
-import { Turns } from "../runtime/run-queue.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import {

@@ -38,8 +38,8 @@ import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../model
 import { type UNetMotionConfig, unetMotion } from "../models/unet-motion.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
+import { Turns } from "../platform/run-queue.ts";
 import { withProvider, workingProvider } from "../runtime/provider.ts";
-import { Turns } from "../runtime/run-queue.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import { guideHalves, pickRows, stack } from "../sampling/guidance.ts";

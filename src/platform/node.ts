@@ -5,7 +5,6 @@ import { downloadModel, type HubOptions } from "../checkpoints/hub.ts";
 import { checkLocal, localModel } from "../checkpoints/local-model-node.ts";
 import { NodeFolder } from "../checkpoints/node.ts";
 import { ArgumentError, HubError } from "../errors.ts";
-import { encodeBlob, savePicture } from "../media/save-picture-node.ts";
 import { nodeRuntime } from "../runtime/node.ts";
 import { callScope, type Running } from "./call-scope.ts";
 import { embeddedModel } from "./embedded-node.ts";
@@ -55,7 +54,5 @@ export const platform: Platform = {
   settings: () => null,
   applySettings: () => undefined,
   modelAddress: (name) => name,
-  savePicture,
-  encodeBlob,
   resolveModel,
 };

@@ -3,8 +3,6 @@
 import type { Folder } from "../checkpoints/files.ts";
 import type { DownloadProgress } from "../checkpoints/hub.ts";
 import { callback, signal, text } from "../checks.ts";
-import type { Picture } from "../media/picture.ts";
-import type { PictureType, RawImage, SavePictureOptions } from "../media/raw-image.ts";
 import type { OptionTable } from "../options/options.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { CallScope } from "./call-scope.ts";
@@ -31,9 +29,6 @@ export const resolveOptions: OptionTable<ResolveOptions> = {
 export interface Platform {
   readonly runtime: Runtime;
   callScope(): CallScope;
-  savePicture(picture: Picture, path: string, options: SavePictureOptions): Promise<string>;
-  /** `quality` from 0 to 1, where it can be chosen. */
-  encodeBlob(picture: RawImage, type: PictureType, quality: number): Promise<Blob>;
   /** What `applySettings` of the same platform takes in a worker: settings that hold for a whole page or process. */
   settings(): unknown;
   applySettings(settings: unknown): void;

@@ -1,5 +1,5 @@
 import { CachingFolder } from "../checkpoints/web-cache.ts";
-import { ArgumentError, StateError } from "../errors.ts";
+import { ArgumentError } from "../errors.ts";
 import { configureWebRuntime, currentWebSettings, type WebRuntimeSettings, webRuntime } from "../runtime/web.ts";
 import { callScope, Synchronous } from "./call-scope.ts";
 import type { Platform, ResolveOptions } from "./platform.ts";
@@ -36,11 +36,5 @@ export const platform: Platform = {
   applySettings: (settings) => configureWebRuntime(settings as WebRuntimeSettings),
   modelAddress: (name) =>
     name.includes("/") && !hubId.test(name) ? new URL(name, globalThis.location?.href).href : name,
-  async savePicture() {
-    throw new StateError(
-      "A browser has no files to write to. toBlob() gives a file that a link can offer: URL.createObjectURL(blob).",
-    );
-  },
-  encodeBlob: (picture, type, quality) => picture.toCanvas().convertToBlob({ type, quality }),
   resolveModel,
 };

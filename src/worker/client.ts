@@ -6,9 +6,9 @@ import { ArgumentError, ToolError } from "../errors.ts";
 import type { Picture } from "../media/picture.ts";
 import { RawImage } from "../media/raw-image.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
-import { Turns } from "../runtime/run-queue.ts";
-import type { OpenInput } from "./host/host.ts";
-import { type FromWorker, fromWire, type Method, type Port, type ToWorker } from "./messages.ts";
+import { Turns } from "../platform/run-queue.ts";
+import type { WorkerChoice } from "./choice.ts";
+import { type FromWorker, fromWire, type Method, type OpenInput, type Port, type ToWorker } from "./messages.ts";
 
 interface Pending {
   readonly functions: ReadonlyMap<string, (...args: never[]) => unknown>;
@@ -113,13 +113,6 @@ class Connection {
   #stopped(reason: string): ToolError {
     return new ToolError(`The pipeline's worker has stopped: ${reason}.`);
   }
-}
-
-/** A worker of the caller's own, which has imported "halfstep/worker" and nothing else that answers messages. */
-export type WorkerChoice = true | WorkerLike;
-export interface WorkerLike {
-  postMessage(message: unknown, transfer?: never): void;
-  terminate(): unknown;
 }
 
 export interface OpenInWorker<Options> {

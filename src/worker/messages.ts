@@ -24,6 +24,13 @@ export interface Port<Received> {
 
 export type Method = "open" | "generate" | "release";
 
+/** What `open` is given. */
+export interface OpenInput {
+  readonly pipeline: string;
+  readonly model: string;
+  readonly settings: unknown;
+}
+
 export type ToWorker =
   | {
       readonly type: "call";

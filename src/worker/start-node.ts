@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { ArgumentError, ToolError } from "../errors.ts";
-import type { WorkerChoice } from "./client.ts";
+import type { WorkerChoice } from "./choice.ts";
 import type { FromWorker, Port } from "./messages.ts";
 
 export function startWorker(choice: WorkerChoice): Port<FromWorker> {

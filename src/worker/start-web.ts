@@ -1,6 +1,6 @@
 /** Workers of a browser. */
 import { ArgumentError } from "../errors.ts";
-import type { WorkerChoice } from "./client.ts";
+import type { WorkerChoice } from "./choice.ts";
 import type { FromWorker, Port } from "./messages.ts";
 
 export function startWorker(choice: WorkerChoice): Port<FromWorker> {

@@ -1,7 +1,6 @@
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { initModel, presets } from "../../src/checkpoints/init-node.ts";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
 import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
 import { openWeights } from "../../src/checkpoints/weights.ts";
@@ -9,6 +8,7 @@ import { ArgumentError, ConfigError } from "../../src/errors.ts";
 import { gradients } from "../../src/graph/gradient.ts";
 import { toOnnx } from "../../src/graph/onnx.ts";
 import { constant } from "../../src/graph/value.ts";
+import { initModel, presets } from "../../src/init/init-node.ts";
 import {
   type Architecture,
   buildModel,

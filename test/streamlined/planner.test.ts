@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { presets } from "../../src/checkpoints/init-node.ts";
 import { ArgumentError, BudgetError } from "../../src/errors.ts";
 import { add, mul, reshape, silu, transpose } from "../../src/graph/operators.ts";
 import { input } from "../../src/graph/value.ts";
+import { presets } from "../../src/init/init-node.ts";
 import type { Stage, StagedModel } from "../../src/models/architecture.ts";
 import { architectureOf } from "../../src/models/registry.ts";
 import { type Lifetime, layOut, mostAlive } from "../../src/streamlined/arena.ts";

@@ -1,5 +1,5 @@
 import { ArgumentError } from "../../errors.ts";
-import type { Episode } from "../learners/learner.ts";
+import type { Episode } from "../mdp/episode.ts";
 import type { Problem } from "../mdp/problem.ts";
 import { checkList } from "../mdp/reading.ts";
 import { dirichletRadius, MeanBound, scaledRadius } from "./concentration.ts";

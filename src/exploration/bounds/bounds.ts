@@ -1,6 +1,6 @@
 /** Confidence bounds on the values of StepMix's candidate policies. */
 
-import type { Episode } from "../learners/learner.ts";
+import type { Episode } from "../mdp/episode.ts";
 import { rewardBonus } from "./concentration.ts";
 import type { Counts } from "./counts.ts";
 

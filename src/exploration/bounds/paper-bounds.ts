@@ -1,4 +1,4 @@
-import type { Episode } from "../learners/learner.ts";
+import type { Episode } from "../mdp/episode.ts";
 import type { Problem } from "../mdp/problem.ts";
 import { type Bounds, conceded, dot, estimatedReward, vouched } from "./bounds.ts";
 import type { Counts } from "./counts.ts";

@@ -1,4 +1,4 @@
-import type { Episode } from "../learners/learner.ts";
+import type { Episode } from "../mdp/episode.ts";
 import type { Rest } from "../mdp/policy.ts";
 import type { Problem } from "../mdp/problem.ts";
 import { checkCount, checkObject } from "../mdp/reading.ts";

@@ -2,9 +2,10 @@ import type { Bounds } from "../bounds/bounds.ts";
 import type { Counts } from "../bounds/counts.ts";
 import { PaperBounds } from "../bounds/paper-bounds.ts";
 import { TightBounds } from "../bounds/tight-bounds.ts";
+import type { Episode } from "../mdp/episode.ts";
 import type { SwitchingPolicy } from "../mdp/policy.ts";
 import type { Problem } from "../mdp/problem.ts";
-import { type Episode, Learner, type LearnerOptions } from "./learner.ts";
+import { Learner, type LearnerOptions } from "./learner.ts";
 
 /** A learner that decides by confidence bounds on its candidates. */
 export abstract class BoundedLearner extends Learner {

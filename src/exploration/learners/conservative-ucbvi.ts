@@ -1,7 +1,8 @@
+import type { Episode } from "../mdp/episode.ts";
 import { type MixturePolicy, pure } from "../mdp/policy.ts";
 import { checkNumber, checkObject } from "../mdp/reading.ts";
 import { BoundedLearner } from "./bounded-learner.ts";
-import { type Episode, type LearnerJson, restoredParts } from "./learner.ts";
+import { type LearnerJson, restoredParts } from "./learner.ts";
 
 interface Ledger {
   /** Sum of lower bounds on the values of all policies played so far. */

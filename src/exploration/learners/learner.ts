@@ -2,6 +2,7 @@
 import { shown } from "../../checks.ts";
 import { ArgumentError } from "../../errors.ts";
 import { Counts, type CountsJson, readCounts, writeCounts } from "../bounds/counts.ts";
+import type { Episode } from "../mdp/episode.ts";
 import {
   baselineSteps,
   checkMixture,
@@ -14,13 +15,6 @@ import {
 import { checkProblem, type Problem, type ProblemJson, problemFromJson, problemToJson } from "../mdp/problem.ts";
 import { Random } from "../mdp/random.ts";
 import { checkCount, checkList, checkObject } from "../mdp/reading.ts";
-
-/** An episode as it was played: the policy drawn for it, and a [state, action, reward, next state] for each step. */
-export interface Episode {
-  /** For how many steps at its start the episode followed the baseline. */
-  readonly baselineSteps: number;
-  readonly steps: readonly (readonly [state: number, action: number, reward: number, next: number])[];
-}
 
 export interface LearnerOptions {
   readonly seed?: number;

@@ -6,7 +6,7 @@ import { ImageToVideoPipeline } from "../../pipelines/image-to-video.ts";
 import { TextToImagePipeline } from "../../pipelines/text-to-image.ts";
 import { TextToVideoPipeline } from "../../pipelines/text-to-video.ts";
 import type { SamplerStep } from "../../sampling/sampler.ts";
-import { type FromWorker, type Port, pictureBuffers, type ToWorker, toWire } from "../messages.ts";
+import { type FromWorker, type OpenInput, type Port, pictureBuffers, type ToWorker, toWire } from "../messages.ts";
 
 /** What is asked of a pipeline here, whichever it is. */
 interface Opened {
@@ -20,13 +20,6 @@ const pipelines = new Map<string, { fromPretrained(model: string, options: objec
   ["TextToVideoPipeline", TextToVideoPipeline],
   ["ImageToVideoPipeline", ImageToVideoPipeline],
 ]);
-
-/** What `open` is given. */
-export interface OpenInput {
-  readonly pipeline: string;
-  readonly model: string;
-  readonly settings: unknown;
-}
 
 /** Answers what comes from `port` until that is closed. */
 export function serve(port: Port<ToWorker>): void {

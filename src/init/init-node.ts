@@ -1,15 +1,15 @@
 /** Models with random weights, in a checkpoint's folder: for measuring, and as the start of a training. */
 import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
+import { writeSafetensors } from "../checkpoints/safetensors-node.ts";
+import type { FloatStorage, LazyTensor } from "../checkpoints/safetensors-writer.ts";
 import { ArgumentError } from "../errors.ts";
 import { weightShapes } from "../models/architecture.ts";
 import { architectureOf } from "../models/registry.ts";
 import { positionTable } from "../models/temporal-layers.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
 import { type FloatTensor, floatTensor, sizeOf } from "../tensor.ts";
-import type { RawConfig } from "./diffusers-folder.ts";
-import { writeSafetensors } from "./safetensors-node.ts";
-import type { FloatStorage, LazyTensor } from "./safetensors-writer.ts";
 
 const patchTransformer = {
   activation_fn: "gelu-approximate",

@@ -2,8 +2,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { StateError } from "../../src/errors.ts";
 import { type TextToImage, TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
 import { callScope, Synchronous } from "../../src/platform/call-scope.ts";
+import { Turns } from "../../src/platform/run-queue.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
-import { Turns } from "../../src/runtime/run-queue.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { writeTinyPipeline } from "../support/tiny-pipeline.ts";
 

@@ -1,0 +1,28 @@
+/** What `generate` is told. */
+import type { AccelerationMethod } from "../acceleration/acceleration.ts";
+import type { GuidanceInterval } from "../sampling/guidance.ts";
+import type { LoadingOptions, OutputOptions, SamplerOptions, SizeOptions } from "./options.ts";
+
+export interface GenerateOptions extends LoadingOptions, SamplerOptions, SizeOptions, OutputOptions {
+  cleanCaption: boolean;
+  resolutionBinning: boolean;
+  out: string;
+  prompts?: string;
+  class?: string[];
+  negative: string;
+  guidanceInterval?: GuidanceInterval;
+  count: number;
+  sheet: boolean;
+  accelerate?: AccelerationMethod;
+  schedule?: string;
+  threshold?: number;
+}
+
+/** Settings that only pictures of prompts have. What is on by itself is left to the model. */
+export function ofPrompt({ negative, cleanCaption, resolutionBinning }: GenerateOptions) {
+  return {
+    negativePrompt: negative,
+    ...(cleanCaption ? {} : { cleanCaption }),
+    ...(resolutionBinning ? {} : { useResolutionBinning: false }),
+  };
+}
