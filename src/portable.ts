@@ -59,7 +59,15 @@ export type { PictureType, SavePictureOptions } from "./media/picture-file.ts";
 export { type PlainImageData, RawImage } from "./media/raw-image.ts";
 export { alignmentScore, retrievalRanks, topAccuracy } from "./metrics/alignment.ts";
 export { ClipJudge, clipScore } from "./metrics/clip-score.ts";
-export { type EvaluateOptions, type Evaluation, evaluate, evaluateCeilings, type Scores } from "./metrics/evaluate.ts";
+export {
+  type EvaluateOptions,
+  type Evaluation,
+  evaluate,
+  evaluateCeilings,
+  type ImageMaker,
+  type ImageSettings,
+  type Scores,
+} from "./metrics/evaluate.ts";
 export { type FeatureStatistics, featureStatistics, frechetDistance, frechetDistanceOf } from "./metrics/frechet.ts";
 export { Inception } from "./metrics/inception.ts";
 export { Judge, type JudgedPictures, type Reference, type ReferenceCaption } from "./metrics/judge.ts";
@@ -135,6 +143,7 @@ export { type Denoiser, DenoiserByRows, type Feeds, PlainDenoiser, runSegments }
 export { type GuidanceInterval, type GuidedDenoise, guide, guidedDenoise } from "./sampling/guidance.ts";
 export { TorchGenerator } from "./sampling/noise.ts";
 export { type SampleOptions, type SamplerStep, sample } from "./sampling/sampler.ts";
+export type { Seeds } from "./sampling/seeds.ts";
 export {
   type Action,
   type PeriodicSchedule,

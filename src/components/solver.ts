@@ -2,8 +2,9 @@
 
 import { type ModelIndex, type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
 import { type Folder, quote } from "../checkpoints/files.ts";
-import { number, whole } from "../checks.ts";
+import { type Check, listOf, number, oneOf, whole } from "../checks.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
+import type { OptionTable } from "../options/options.ts";
 import {
   createScheduler,
   processOf,
@@ -74,6 +75,18 @@ export interface SolverOptions {
   sigmas?: readonly number[];
 }
 
+/** Most steps of a call. */
+const MOST_STEPS = 1000;
+export const stepsCheck: Check = whole(1, MOST_STEPS);
+
+export const solverOptions: OptionTable<SolverOptions> = {
+  steps: stepsCheck,
+  scheduler: oneOf(Object.keys(schedulerChoices)),
+  eta: number(0, 1),
+  timesteps: listOf(number(0), { least: 1, most: MOST_STEPS }),
+  sigmas: listOf(number(0), { least: 1, most: MOST_STEPS }),
+};
+
 /** What the sampler is told of them. */
 export interface Solver {
   readonly scheduler: Scheduler;
@@ -90,7 +103,7 @@ export function solverOf(own: RawConfig, options: SolverOptions, usualSteps: num
   const noise = eta === undefined ? {} : { eta };
   if (timesteps === undefined && sigmas === undefined) {
     const { steps = usualSteps } = options;
-    whole(1, 1000)(steps, "steps");
+    stepsCheck(steps, "steps");
     scheduler.setTimesteps(steps);
     return { scheduler, steps, ...noise };
   }

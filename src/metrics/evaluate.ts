@@ -1,29 +1,43 @@
 /** How good a text-to-image model's pictures are: fixed captions, one picture each, judged by emoji-align. */
 import { callback, signal as signalCheck, whole } from "../checks.ts";
-import { repeatPrompt } from "../components/prompts.ts";
-import { type SolverOptions, solverOf } from "../components/solver.ts";
-import { type Picture, toPictures } from "../media/picture.ts";
+import { type SolverOptions, solverOptions } from "../components/solver.ts";
+import type { Picture } from "../media/picture.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
-import { guidanceScaleCheck, seedCheck, seededNoise, seedsOf, solverOptions } from "../pipelines/settings.ts";
-import type { TextToImagePipeline } from "../pipelines/text-to-image.ts";
-import { type GuidanceInterval, guidanceIntervalCheck, pickRows, rows, stack } from "../sampling/guidance.ts";
-import type { FloatTensor } from "../tensor.ts";
+import {
+  type GuidanceInterval,
+  guidanceIntervalCheck,
+  guidanceScaleCheck,
+  pickRows,
+  stack,
+} from "../sampling/guidance.ts";
+import { seedCheck } from "../sampling/seeds.ts";
 import { alignmentScore, retrievalRanks, topAccuracy } from "./alignment.ts";
 import { type FeatureStatistics, featureStatistics, frechetDistance } from "./frechet.ts";
 import type { Judge, JudgedPictures, Reference } from "./judge.ts";
 
-export interface EvaluateOptions extends SolverOptions {
+/** What every image is made with; whatever is not given is the model's own. */
+export interface ImageSettings extends SolverOptions {
+  guidanceScale?: number;
+  guidanceInterval?: GuidanceInterval;
+  signal?: AbortSignal;
+}
+
+/** Makes images from prompts: a TextToImagePipeline, in a worker or not, or anything else with such a method. */
+export interface ImageMaker {
+  /** One image of each prompt; image i is drawn from `seed` + i, and all steps are full ones. */
+  generate(
+    prompts: readonly string[],
+    options: ImageSettings & { seed: number; accelerate: "none" },
+  ): Promise<{ readonly images: readonly Picture[] }>;
+}
+
+export interface EvaluateOptions extends ImageSettings {
   /** How many pictures, 512 unless given; their captions are spread evenly over the judge's list. */
   samples?: number;
   /** Picture i has seed + i; 0 unless given. */
   seed?: number;
-  /** The model's own unless given, as in `generate`; 20 steps likewise. */
-  guidanceScale?: number;
-  /** The model's own unless given. */
-  guidanceInterval?: GuidanceInterval;
   /** Pictures that are made together, 8 unless given: no difference in the result, but for rounding. */
   batch?: number;
-  signal?: AbortSignal;
   onProgress?: (progress: { done: number; total: number }) => void;
   /** Is given the pictures as they are made, and their captions: for judges of another kind. */
   onPictures?: (pictures: readonly Picture[], captions: readonly string[]) => void | Promise<void>;
@@ -67,13 +81,10 @@ export interface Evaluation extends Scores {
  * Makes one picture for each of `samples` captions and judges them. Throws ArgumentError for settings outside their
  * range, what the pipeline throws, and the signal's reason when it is aborted.
  */
-export async function evaluate(
-  pipe: TextToImagePipeline,
-  judge: Judge,
-  given: EvaluateOptions = {},
-): Promise<Evaluation> {
+export async function evaluate(maker: ImageMaker, judge: Judge, given: EvaluateOptions = {}): Promise<Evaluation> {
   const options = readOptions(given, evaluateOptions, { of: "evaluate" });
-  const { samples = 512, batch = 8, onProgress, onPictures, signal } = options;
+  const { samples = 512, batch = 8, seed = 0, onProgress, onPictures, ...settings } = options;
+  const { signal } = settings;
   const reference = await judge.reference();
   const score = await scorer(judge, reference, samples);
   const prompts = captionsFor(reference, samples);
@@ -81,9 +92,9 @@ export async function evaluate(
   for (let start = 0; start < samples; start += batch) {
     onProgress?.({ done: start, total: samples });
     const some = prompts.slice(start, start + batch).map((caption) => reference.captions[caption]!.text);
-    const pictures = await makePictures(pipe, some, start, options);
-    await onPictures?.(pictures, some);
-    judged.push(await judge.judgePictures(pictures));
+    const { images } = await maker.generate(some, { ...settings, seed: seed + start, accelerate: "none" });
+    await onPictures?.(images, some);
+    judged.push(await judge.judgePictures(images));
     // Aborted while the last pictures were judged.
     signal?.throwIfAborted();
   }
@@ -146,35 +157,3 @@ async function scorer(judge: Judge, { captions, real }: Reference, samples: numb
 
 /** "a cat" is a face and a whole animal: a picture of either is right for it, and so are the captions of both. */
 const sharePicture = (a: readonly number[], b: readonly number[]) => a.some((picture) => b.includes(picture));
-
-/** One picture a prompt, several at a time: picture i is the one that `generate` makes of it with its seed. */
-async function makePictures(
-  pipe: TextToImagePipeline,
-  prompts: readonly string[],
-  start: number,
-  options: EvaluateOptions,
-): Promise<Picture[]> {
-  const { seed = 0, signal } = options;
-  const { guidanceScale = pipe.guidanceScale, guidanceInterval = pipe.guidanceInterval } = options;
-  const guided = guidanceScale !== 1;
-  const { embeddings } = await pipe.embed(guided ? ["", ...prompts] : prompts);
-  const first = guided ? 1 : 0;
-  const own = (tensor: FloatTensor) => rows(tensor, first, first + prompts.length);
-  const { inChannels, sampleSize } = pipe.transformer.config;
-  const seeds = seedsOf(prompts.length, { seed: seed + start });
-  const draw = seededNoise(seeds, [1, inChannels, sampleSize, sampleSize]);
-  const latents = await pipe.sampleLatents({
-    ...solverOf(pipe.schedulerConfig, options, 20),
-    guidanceScale,
-    guidanceInterval,
-    noise: draw(),
-    drawNoise: draw,
-    prompt: {
-      encoderHiddenStates: own(embeddings.encoderHiddenStates),
-      encoderAttentionMask: own(embeddings.encoderAttentionMask),
-    },
-    negative: guided ? repeatPrompt(embeddings, 0, prompts.length) : null,
-    ...(signal ? { signal } : {}),
-  });
-  return toPictures(await pipe.decode(latents));
-}

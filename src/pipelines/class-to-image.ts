@@ -25,7 +25,7 @@ import {
 } from "../components/components.ts";
 import { decodeLatents } from "../components/decode.ts";
 import { expected } from "../components/expected-class.ts";
-import { readSchedulerConfig, type Solver, solverOf } from "../components/solver.ts";
+import { readSchedulerConfig, type Solver, solverOf, stepsCheck } from "../components/solver.ts";
 import { ArgumentError } from "../errors.ts";
 import { toPictures } from "../media/picture.ts";
 import { RawImage } from "../media/raw-image.ts";
@@ -36,20 +36,18 @@ import { Turns } from "../platform/run-queue.ts";
 import { withProvider, workingProvider } from "../runtime/provider.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { EVERY_STEP, type GuidanceInterval, guidanceIntervalCheck, guidedDenoise } from "../sampling/guidance.ts";
+import {
+  EVERY_STEP,
+  type GuidanceInterval,
+  guidanceIntervalCheck,
+  guidanceScaleCheck,
+  guidedDenoise,
+} from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
+import { MOST_PICTURES, seededNoise, seedsOf } from "../sampling/seeds.ts";
 import { type FloatTensor, int64Tensor } from "../tensor.ts";
 import { openInWorker } from "../worker/client.ts";
-import {
-  checkPixels,
-  guidanceScaleCheck,
-  MOST_PICTURES,
-  type SamplingOptions,
-  samplingOptions,
-  seededNoise,
-  seedsOf,
-  stepsCheck,
-} from "./settings.ts";
+import { checkPixels, type SamplingOptions, samplingOptions } from "./settings.ts";
 
 export interface ClassToImageOptions extends SamplingOptions {
   /** Solver steps, 50 unless given. */
@@ -204,7 +202,8 @@ export class ClassToImagePipeline {
     const side = sampleSize * spatialFactor(this.vae.config);
     checkPixels(classes.length, side, side);
     const seeds = seedsOf(classes.length, options, "classes");
-    const draw = seededNoise(seeds, [1, inChannels, sampleSize, sampleSize]);
+    const noise = seededNoise(seeds);
+    const draw = () => noise([1, inChannels, sampleSize, sampleSize]);
     const acceleration = checkAcceleration(options.accelerate, this.feedback);
     const denoiser = await this.openDenoiser({ height: sampleSize, width: sampleSize }, acceleration);
     const latents = await this.sampleLatents({

@@ -30,7 +30,7 @@ import {
 import { type DecodeOptions, decodeFrames } from "../components/decode-video.ts";
 import { expected } from "../components/expected-class.ts";
 import { ImageEncoder } from "../components/image-encoder.ts";
-import { clippingNotes, readSchedulerConfig, type Solver, solverOf } from "../components/solver.ts";
+import { clippingNotes, readSchedulerConfig, type Solver, solverOf, stepsCheck } from "../components/solver.ts";
 import { ConfigError } from "../errors.ts";
 import { type Animation, toFrames } from "../media/animation.ts";
 import { checkPicture, type Picture } from "../media/picture.ts";
@@ -44,9 +44,9 @@ import { Turns } from "../platform/run-queue.ts";
 import { withProvider, workingProvider } from "../runtime/provider.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { guideFrames, joinChannels, repeatRow, rows, stack } from "../sampling/guidance.ts";
-import { TorchGenerator } from "../sampling/noise.ts";
+import { guidanceScaleCheck, guideFrames, joinChannels, repeatRow, rows, stack } from "../sampling/guidance.ts";
 import { checkFinite, type SamplerStep, sample } from "../sampling/sampler.ts";
+import { seededNoise, seedsOf } from "../sampling/seeds.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { openInWorker } from "../worker/client.ts";
 import { farFromTraining } from "./picture-size.ts";
@@ -55,12 +55,9 @@ import {
   checkSide,
   countCheck,
   framesCheck,
-  guidanceScaleCheck,
   type SamplingOptions,
   samplingOptions,
-  seedsOf,
   sideCheck,
-  stepsCheck,
 } from "./settings.ts";
 
 export interface ImageToVideoOptions
@@ -255,8 +252,7 @@ export class ImageToVideoPipeline {
     const solver = solverOf(this.schedulerConfig, options, 25);
     const seeds = seedsOf(count, options, "videos");
     // As in diffusers each video's generator gives the picture's noise first, then that of the latents.
-    const generators = seeds.map((seed) => new TorchGenerator(seed));
-    const draw = (shape: readonly number[]) => generators.map((generator) => generator.randn(shape)).reduce(stack);
+    const draw = seededNoise(seeds);
 
     const factor = spatialFactor(this.decoder.config);
     const [latentHeight, latentWidth] = [height / factor, width / factor];

@@ -1,6 +1,7 @@
 /** One prompt or several, each with a negative prompt, and how many pictures of each. */
 import { ArgumentError } from "../errors.ts";
-import { MOST_PICTURES, promptCheck } from "./settings.ts";
+import { MOST_PICTURES } from "../sampling/seeds.ts";
+import { promptCheck } from "./settings.ts";
 
 export interface PromptList {
   /** What the text encoder is given, once each: the negative prompts, if any, then the prompts. */

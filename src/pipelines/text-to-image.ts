@@ -32,7 +32,7 @@ import {
 import { decodeLatents } from "../components/decode.ts";
 import { type Expected, expected } from "../components/expected-class.ts";
 import { encodePrompts, type PromptEmbeddings, PromptTokenizer, pickPrompts } from "../components/prompts.ts";
-import { clippingNotes, readSchedulerConfig, type Solver, solverOf } from "../components/solver.ts";
+import { clippingNotes, readSchedulerConfig, type Solver, solverOf, stepsCheck } from "../components/solver.ts";
 import { ConfigError } from "../errors.ts";
 import { toPictures } from "../media/picture.ts";
 import { RawImage } from "../media/raw-image.ts";
@@ -48,10 +48,12 @@ import {
   EVERY_STEP,
   type GuidanceInterval,
   guidanceIntervalCheck,
+  guidanceScaleCheck,
   guidedDenoise,
   stack,
 } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
+import { seededNoise, seedsOf } from "../sampling/seeds.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { captionText } from "../tokenizers/captions/caption-text.ts";
 import { cleanCaption } from "../tokenizers/captions/clean-caption.ts";
@@ -61,15 +63,11 @@ import { promptList } from "./prompt-list.ts";
 import { resizeAndCrop } from "./resolution-bins.ts";
 import {
   countCheck,
-  guidanceScaleCheck,
   promptCheck,
   promptListCheck,
   type SamplingOptions,
   samplingOptions,
-  seededNoise,
-  seedsOf,
   sideCheck,
-  stepsCheck,
 } from "./settings.ts";
 
 export interface TextToImageOptions extends SamplingOptions {
@@ -262,7 +260,8 @@ export class TextToImagePipeline {
     const size = this.#sizes(pictures, options);
     const solver = solverOf(this.schedulerConfig, options, 20);
     const seeds = seedsOf(pictures, options);
-    const draw = seededNoise(seeds, [1, this.transformer.config.inChannels, size.latent.height, size.latent.width]);
+    const noise = seededNoise(seeds);
+    const draw = () => noise([1, this.transformer.config.inChannels, size.latent.height, size.latent.width]);
     const { embeddings, warnings } = await this.embed(list.texts, options);
     const tokens = embeddings.encoderHiddenStates.shape[1]!;
     const denoiser = await this.openDenoiser({ ...size.latent, tokens }, acceleration);

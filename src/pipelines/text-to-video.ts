@@ -29,7 +29,7 @@ import {
 import { type DecodeOptions, decodeFrames, exchangeFrames } from "../components/decode-video.ts";
 import { expected } from "../components/expected-class.ts";
 import { openPromptEncoder, type PromptEncoder } from "../components/prompt-encoder.ts";
-import { clippingNotes, readSchedulerConfig, type Solver, solverOf } from "../components/solver.ts";
+import { clippingNotes, readSchedulerConfig, type Solver, solverOf, stepsCheck } from "../components/solver.ts";
 import { openMotionUNet } from "../components/video-unet.ts";
 import { ConfigError } from "../errors.ts";
 import { type Animation, toFrames } from "../media/animation.ts";
@@ -42,8 +42,9 @@ import { Turns } from "../platform/run-queue.ts";
 import { withProvider, workingProvider } from "../runtime/provider.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { guideHalves, pickRows, stack } from "../sampling/guidance.ts";
+import { guidanceScaleCheck, guideHalves, pickRows, stack } from "../sampling/guidance.ts";
 import { type SamplerStep, sample } from "../sampling/sampler.ts";
+import { seededNoise, seedsOf } from "../sampling/seeds.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { openInWorker } from "../worker/client.ts";
 import { farFromTraining } from "./picture-size.ts";
@@ -53,15 +54,11 @@ import {
   checkSide,
   countCheck,
   framesCheck,
-  guidanceScaleCheck,
   promptCheck,
   promptListCheck,
   type SamplingOptions,
   samplingOptions,
-  seededNoise,
-  seedsOf,
   sideCheck,
-  stepsCheck,
 } from "./settings.ts";
 
 export interface TextToVideoOptions
@@ -257,7 +254,8 @@ export class TextToVideoPipeline {
     const solver = solverOf(this.schedulerConfig, options, 25);
     const shape = [1, this.unet.config.inChannels, frames, height, width];
     const seeds = seedsOf(total, options, "videos");
-    const draw = seededNoise(seeds, shape);
+    const noise = seededNoise(seeds);
+    const draw = () => noise(shape);
     const batch = guided ? 2 * total : total;
     const size = { batch, guided, frames, height, width, tokens: this.prompts?.tokens ?? 0 };
     // What cannot be done is said before anything is.

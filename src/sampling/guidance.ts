@@ -15,6 +15,8 @@ export type GuidanceInterval = readonly [start: number, stop: number];
 
 export const EVERY_STEP: GuidanceInterval = [0, 1];
 
+export const guidanceScaleCheck: Check = number();
+
 export const guidanceIntervalCheck: Check = (value, name) => {
   listOf(number(), { least: 2, most: 2 })(value, name);
   checkGuidanceInterval(value as unknown as GuidanceInterval);
