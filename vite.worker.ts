@@ -10,6 +10,22 @@ export const inWorker = () => ({
   resolveId: (id: string) => (id === "#start-worker" ? without : null),
 });
 
+/** Where this file is, out of sight of Vite's handling of assets, and in the package as it was written. */
+const HERE = "__HALFSTEP_HERE__";
+
+/**
+ * For the package: ONNX Runtime's files are found and copied by the bundler of whoever uses it. Vite's own handling would write them
+ * into ours.
+ */
+export const besideRuntime = () => ({
+  name: "halfstep-beside-runtime",
+  enforce: "pre" as const,
+  transform: (code: string, id: string) =>
+    id.endsWith("/runtime/web-threads.ts") ? { code: code.replaceAll("import.meta.url", HERE), map: null } : null,
+  renderChunk: (code: string) =>
+    code.includes(HERE) ? { code: code.replaceAll(HERE, "import.meta.url"), map: null } : null,
+});
+
 const PLACE = "__HALFSTEP_WORKER__";
 const ENTRY = 'new URL("./host/entry-web.ts", import.meta.url)';
 

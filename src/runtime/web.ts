@@ -7,6 +7,7 @@ import { type OptionTable, readOptions } from "../options/options.ts";
 import { commonOptions, OrtSession } from "./ort-session.ts";
 import { workingProvider } from "./provider.ts";
 import type { ProviderName, Runtime, SessionOptions, WeightLocations } from "./runtime.ts";
+import { threadSettings, type WebBuild } from "./web-threads.ts";
 
 export interface WebRuntimeSettings {
   /**
@@ -23,10 +24,9 @@ const builds = {
   wasm: () => import("onnxruntime-web/wasm"),
   webgpu: () => import("onnxruntime-web/webgpu"),
 };
-type WebProvider = keyof typeof builds;
-type Build = Awaited<ReturnType<(typeof builds)[WebProvider]>>;
+type Build = Awaited<ReturnType<(typeof builds)[WebBuild]>>;
 
-const loaded = new Map<WebProvider, Promise<Build>>();
+const loaded = new Map<WebBuild, Promise<Build>>();
 let settings: WebRuntimeSettings = {};
 
 /** Settings of the whole page. Throws ArgumentError once a model has been compiled: they would come too late. */
@@ -40,14 +40,15 @@ export function configureWebRuntime(changes: WebRuntimeSettings): void {
 export const currentWebSettings = (): WebRuntimeSettings => settings;
 
 /** ONNX Runtime reads `threads` once, so the first session's number is every session's. */
-async function load(provider: WebProvider, threads: number | undefined): Promise<Build> {
+async function load(provider: WebBuild, threads: number | undefined): Promise<Build> {
   const ort = await builds[provider]();
-  if (settings.wasmPaths !== undefined) ort.env.wasm.wasmPaths = settings.wasmPaths;
-  if (threads !== undefined) ort.env.wasm.numThreads = threads;
+  const { numThreads, wasmPaths } = await threadSettings(provider, threads, settings.wasmPaths);
+  if (wasmPaths !== undefined) ort.env.wasm.wasmPaths = wasmPaths;
+  ort.env.wasm.numThreads = numThreads;
   return ort;
 }
 
-function build(provider: WebProvider, threads: number | undefined): Promise<Build> {
+function build(provider: WebBuild, threads: number | undefined): Promise<Build> {
   let promise = loaded.get(provider);
   if (!promise) {
     promise = load(provider, threads);
@@ -72,7 +73,7 @@ function oneAtATime<T>(task: () => Promise<T>): Promise<T> {
 
 async function compile(model: OnnxModel, weights: WeightLocations = new Map(), given: SessionOptions = {}) {
   const { profile: _, ...options } = given;
-  const provider = (await workingProvider(webRuntime, options.provider)) as WebProvider;
+  const provider = (await workingProvider(webRuntime, options.provider)) as WebBuild;
   return createWebSession(await build(provider, options.threads), model, weights, { ...options, provider });
 }
 
