@@ -83,7 +83,7 @@ export { type DiTConfig, dit } from "./models/dit.ts";
 export type { SinusoidOptions } from "./models/layers.ts";
 export { type PixArtConfig, pixart } from "./models/pixart.ts";
 export { architectureOf, type Networks, networksOf, supportedClasses } from "./models/registry.ts";
-export { blockRange } from "./models/split-model.ts";
+export { blocksOf } from "./models/split-model.ts";
 export { loadModel, type StagedOptions, type StagedSession } from "./models/staged-session.ts";
 export { type T5Config, t5 } from "./models/t5.ts";
 export type { ClassEmbedding } from "./models/unet/class-embedding.ts";

@@ -10,7 +10,7 @@ import { feedbackCuts } from "../ilf/config.ts";
 import { IlfDenoiser } from "../ilf/denoiser.ts";
 import { carriedOn, StepsInParts } from "../ilf/steps.ts";
 import type { Geometry } from "../models/architecture.ts";
-import { blockRange } from "../models/split-model.ts";
+import { blocksOf } from "../models/split-model.ts";
 import type { StagedSession } from "../models/staged-session.ts";
 import { type OptionTable, settings } from "../options/options.ts";
 import { type Denoiser, DenoiserByRows, PlainDenoiser } from "../sampling/denoiser.ts";
@@ -112,7 +112,7 @@ async function denoisers(
     return () => (method === "none" ? new PlainDenoiser(session) : new EasyCache(session, limit));
   }
   const model = transformer.model(geometry);
-  const { first, end } = blockRange(model);
+  const { first, end } = blocksOf(model);
   if (method === "first-block") {
     const segments = await transformer.segments(geometry, [first, first + 1, end]);
     return () => new FirstBlockCache(segments as [StagedSession, StagedSession, StagedSession, StagedSession], limit);

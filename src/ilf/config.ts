@@ -3,7 +3,7 @@ import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
 import type { StagedModel } from "../models/architecture.ts";
 import { ConfigReader, MOST_LAYERS } from "../models/config.ts";
-import { blockRange } from "../models/split-model.ts";
+import { blocksOf } from "../models/split-model.ts";
 import { isList, parseSchedule, type Schedule } from "../sampling/step-policy.ts";
 
 export interface FeedbackConfig {
@@ -91,7 +91,7 @@ export function feedbackCuts(
   backbone: StagedModel,
   { feedBlock, resumeBlock, ownBlocks = false }: FeedbackBlocks,
 ): FeedbackCuts {
-  const { first, end } = blockRange(backbone);
+  const { first, end } = blocksOf(backbone);
   const blocks = end - first;
   for (const [name, block] of Object.entries({ feedBlock, resumeBlock })) {
     if (Number.isInteger(block) && block >= 1 && block <= blocks) continue;

@@ -18,7 +18,7 @@ import { add, concat, mul, reshape, sub } from "../graph/operators.ts";
 import { input, type Value } from "../graph/value.ts";
 import { alias, type Features, type Stage, type StagedModel } from "../models/architecture.ts";
 import { linear, sinusoidalEmbedding } from "../models/layers.ts";
-import { blockRange, segmentModel } from "../models/split-model.ts";
+import { blocksOf, segmentModel } from "../models/split-model.ts";
 import { Weights } from "../models/weights.ts";
 import { type FeedbackBlocks, type FeedbackConfig, feedbackCuts } from "./config.ts";
 
@@ -26,7 +26,7 @@ import { type FeedbackBlocks, type FeedbackConfig, feedbackCuts } from "./config
 function copiedStages(backbone: StagedModel, blocks: FeedbackBlocks): { block: Stage; own: readonly Stage[] } {
   const { cuts, feed, resume } = feedbackCuts(backbone, blocks);
   // F is the last block before the features are taken; the others are those after they come back in.
-  const own = blocks.ownBlocks ? backbone.stages.slice(cuts[resume - 1], blockRange(backbone).end) : [];
+  const own = blocks.ownBlocks ? backbone.stages.slice(cuts[resume - 1], blocksOf(backbone).end) : [];
   return { block: backbone.stages[cuts[feed]! - 1]!, own };
 }
 
@@ -48,7 +48,7 @@ const ownBlock = (index: number) => `own_blocks.${index}`;
  * step carries on from; without, both are the same.
  */
 export function feedbackModel(backbone: StagedModel, config: FeedbackConfig): StagedModel {
-  const { first } = blockRange(backbone);
+  const { first } = blocksOf(backbone);
   const blocks = segmentModel(backbone, [first])[1]!;
   const { block, own } = copiedStages(backbone, config);
   const stream = blocks.inputs["hiddenStates"]!;
@@ -63,12 +63,13 @@ export function feedbackModel(backbone: StagedModel, config: FeedbackConfig): St
   const stages: Stage[] = [
     {
       name: "feedback",
+      role: "enter",
       axis: "whole",
       reads: [...extra, ...Object.keys(time), ...conditionsOf([block])],
       writes: ["hiddenStates"],
       build: (features, w) => ({ hiddenStates: feedback(features, w, block, config, width) }),
     },
-    ...(own.length > 0 ? [alias("hiddenStates", "features")] : []),
+    ...(own.length > 0 ? [alias("hiddenStates", "features", "enter")] : []),
     ...own.map(
       (stage, i): Stage => ({
         ...stage,

@@ -143,8 +143,8 @@ export function wholeSteps(
     }),
   );
   const outputs = ["sample", "features", "embedding"];
-  const keepEmbedding = alias("hiddenStates", "embedding");
-  const keepFeatures = alias("hiddenStates", "features");
+  const keepEmbedding = alias("hiddenStates", "embedding", "enter");
+  const keepFeatures = alias("hiddenStates", "features", "block");
   return {
     full: {
       ...backbone,

@@ -12,10 +12,31 @@ export type Features = Readonly<Record<string, Value>>;
 /** A feature's dimensions in order, by what they count: { batch: 2, frame: 16, position: 4096, channel: 320 }. */
 export type Layout = Readonly<Record<string, Dim>>;
 
+/**
+ * What inputs become first, the work that is repeated, or how outputs come out of it. The stages of a model have these
+ * roles in this order.
+ */
+export type Role = "enter" | "block" | "leave";
+
+/** Where a stage of a UNet is. */
+export interface UNetPlace {
+  readonly way: "down" | "middle" | "up";
+  /** How often height and width were halved on the way to it: 0 at the latent's own size. */
+  readonly level: number;
+  /** Whether it leads from one level to the next. */
+  readonly resizes: boolean;
+  /** The feature of the way down that a stage of the way up joins to its input. */
+  readonly skip?: string;
+}
+
 /** The smallest piece of a model that a planner knows. */
 export interface Stage {
   /** As in the checkpoint: "transformer_blocks.3". */
   readonly name: string;
+  /** What it is there for. Whoever does part of a model looks here; names are the checkpoint's and say nothing. */
+  readonly role: Role;
+  /** Of a UNet's stages between the first convolution and the last. */
+  readonly place?: UNetPlace;
   /** Along which axis of its features the work is independent; "whole" if along none but the batch. */
   readonly axis: "frame" | "position" | "whole";
   readonly reads: readonly string[];
@@ -50,6 +71,14 @@ export interface StagedModel {
   readonly inputs: Features;
   readonly outputs: readonly string[];
   readonly stages: readonly Stage[];
+  /** Of a denoiser: the input that is the noisy latent, [batch, channels, ...]. The output's first channels are its. */
+  readonly latent?: string;
+  /**
+   * The features that run through the blocks, the latent's own first: ["hiddenStates"], or that and the text's. They are
+   * there before the first block, and every block reads them and writes them, or some of them, in the shapes that they have
+   * there. Where blocks come in rows of several kinds, a kind that joins or splits features does so inside of a block.
+   */
+  readonly streams?: readonly string[];
 }
 
 /** A network's file: its class name in diffusers or transformers, and how its stages follow from a config.json. */
@@ -61,7 +90,11 @@ export interface Architecture<Config> {
   counts?(config: Config): readonly Count[];
   /** A tensor's name here, from the one that a checkpoint has it under: for names that changed over time. */
   rename?(stored: string): string;
-  /** Of a network for videos: which dimension of its input `sample` counts the frames. */
+  /** The input whose last two dimensions are the height and width of a geometry: a latent or a picture. */
+  readonly picture?: string;
+  /** The input whose second dimension counts the tokens of a geometry. */
+  readonly text?: string;
+  /** Of a network for videos: which dimension of `picture` counts the frames. */
   readonly framesAxis?: number;
   /** Tensors that checkpoints of this class may have and the model does not need: buffers, other parts, duplicates. */
   readonly ignores?: RegExp;
@@ -83,8 +116,9 @@ export const weightBytes = (model: StagedModel): number =>
   [...weightShapes(model).values()].reduce((sum, shape) => sum + 4 * sizeOf(shape), 0);
 
 /** A feature under a second name. */
-export const alias = (name: string, second: string): Stage => ({
+export const alias = (name: string, second: string, role: Role): Stage => ({
   name: second,
+  role,
   axis: "whole",
   reads: [name],
   writes: [second],

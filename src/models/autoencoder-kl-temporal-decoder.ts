@@ -52,9 +52,15 @@ export const autoencoderKLTemporalDecoder: Readonly<Record<"encoder" | "decoder"
     encoder: {
       ...shared,
       counts: encoderCounts,
+      picture: "image",
       model: (config, geometry) => ({ ...encoder(config, geometry), className }),
     },
-    decoder: { ...shared, counts: (config) => decoderCounts(config, "spatial_res_block.conv1"), model: decoder },
+    decoder: {
+      ...shared,
+      counts: (config) => decoderCounts(config, "spatial_res_block.conv1"),
+      picture: "latent",
+      model: decoder,
+    },
   };
 
 /**
@@ -75,17 +81,18 @@ export function decoder(config: AutoencoderKLConfig, { batch, frames, height, wi
     inputs: { latent: input("latent", [batch * frames, latentChannels, height!, width!]) },
     outputs: ["decoded"],
     stages: [
-      stage("decoder.conv_in", "latent", "hidden", (x, w) =>
+      stage("decoder.conv_in", "enter", "latent", "hidden", (x, w) =>
         conv(x, w.at("decoder").at("conv_in"), blockOutChannels.at(-1)!, 3, { padding: 1 }),
       ),
       ...middle(config, frames),
       ...blockOutChannels.flatMap((_, i) => upBlock(i, config, frames)),
-      stage("decoder.conv_out", "hidden", "hidden", (x, w) => {
+      stage("decoder.conv_out", "leave", "hidden", "hidden", (x, w) => {
         const normalised = silu(groupNorm(x, normNumGroups, EPSILON, w.at("decoder").at("conv_norm_out")));
         return conv(normalised, w.at("decoder").at("conv_out"), outChannels, 3, { padding: 1 });
       }),
       {
         name: "decoder.time_conv_out",
+        role: "leave",
         axis: "position",
         reads: ["hidden"],
         writes: ["decoded"],
@@ -104,7 +111,7 @@ function middle(config: AutoencoderKLConfig, frames: number): Stage[] {
   const channels = config.blockOutChannels.at(-1)!;
   const [first, second] = [0, 1].map((i) => videoResnet(`${name}.resnets.${i}`, channels, config, frames));
   if (config.layersPerBlock === 1) return first!;
-  const attention = stage(`${name}.attentions.0`, "hidden", "hidden", (x, w) =>
+  const attention = stage(`${name}.attentions.0`, "block", "hidden", "hidden", (x, w) =>
     spatialAttention(x, w.at("decoder").at("mid_block").at("attentions").at(0), config),
   );
   return [...first!, attention, ...second!];
@@ -118,7 +125,7 @@ function upBlock(index: number, config: AutoencoderKLConfig, frames: number): St
     videoResnet(`${name}.resnets.${i}`, out, config, frames),
   ).flat();
   if (index === config.blockOutChannels.length - 1) return resnets;
-  const upsampler = stage(`${name}.upsamplers.0`, "hidden", "hidden", (x, w) =>
+  const upsampler = stage(`${name}.upsamplers.0`, "block", "hidden", "hidden", (x, w) =>
     upsampleConv(x, w.at(`${name}.upsamplers.0`).at("conv"), out),
   );
   return [...resnets, upsampler];
@@ -127,11 +134,12 @@ function upBlock(index: number, config: AutoencoderKLConfig, frames: number): St
 /** diffusers' SpatioTemporalResBlock without a time embedding: each frame alone, then all frames, blended. */
 function videoResnet(name: string, out: number, config: AutoencoderKLConfig, frames: number): Stage[] {
   return [
-    stage(`${name}.spatial_res_block`, "hidden", "hidden", (x, w) =>
+    stage(`${name}.spatial_res_block`, "block", "hidden", "hidden", (x, w) =>
       resnet(x, w.at(name).at("spatial_res_block"), out, config),
     ),
     {
       name: `${name}.temporal_res_block`,
+      role: "block",
       // Its group norms are over all frames and positions.
       axis: "whole",
       reads: ["hidden"],

@@ -6,7 +6,7 @@ import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ConfigError } from "../errors.ts";
 import { add, clip, exp, mul, pad, reshape, silu, slice, transpose } from "../graph/operators.ts";
 import { input, staticDim, type Value } from "../graph/value.ts";
-import type { Architecture, Features, Geometry, Stage, StagedModel } from "./architecture.ts";
+import type { Architecture, Features, Geometry, Role, Stage, StagedModel } from "./architecture.ts";
 import { ConfigReader, MOST_LAYERS, MOST_WIDTH } from "./config.ts";
 import type { Count } from "./counts.ts";
 import { attentionLayer, conv, groupNorm } from "./layers.ts";
@@ -131,13 +131,21 @@ export function rename(stored: string): string {
 
 /** The two networks that share a configuration and a file of weights. */
 export const autoencoderKL: Readonly<Record<"encoder" | "decoder", Architecture<AutoencoderKLConfig>>> = {
-  encoder: { className, parseConfig: (raw) => parseConfig(raw), model: encoder, rename, counts: encoderCounts },
+  encoder: {
+    className,
+    parseConfig: (raw) => parseConfig(raw),
+    model: encoder,
+    rename,
+    counts: encoderCounts,
+    picture: "image",
+  },
   decoder: {
     className,
     parseConfig: (raw) => parseConfig(raw),
     model: decoder,
     rename,
     counts: (config) => decoderCounts(config),
+    picture: "latent",
   },
 };
 
@@ -193,9 +201,16 @@ function upBlock(x: Value, w: Weights, index: number, config: AutoencoderKLConfi
 }
 
 /** One that works on each picture of a batch, or each frame of a video, alone. */
-export function stage(name: string, from: string, to: string, build: (x: Value, w: Weights) => Value): Stage {
+export function stage(
+  name: string,
+  role: Role,
+  from: string,
+  to: string,
+  build: (x: Value, w: Weights) => Value,
+): Stage {
   return {
     name,
+    role,
     axis: "frame",
     reads: [from],
     writes: [to],
@@ -211,22 +226,25 @@ export function encoder(config: AutoencoderKLConfig, { batch, height, width }: G
     inputs: { image: input("image", [batch, config.inChannels, height!, width!]) },
     outputs: ["moments", "mean", "logvar", "std"],
     stages: [
-      stage("encoder.conv_in", "image", "hidden", (x, w) =>
+      stage("encoder.conv_in", "enter", "image", "hidden", (x, w) =>
         conv(x, w.at("encoder").at("conv_in"), blockOutChannels[0]!, 3, { padding: 1 }),
       ),
       ...blockOutChannels.map((_, i) =>
-        stage(`encoder.down_blocks.${i}`, "hidden", "hidden", (x, w) =>
+        stage(`encoder.down_blocks.${i}`, "block", "hidden", "hidden", (x, w) =>
           downBlock(x, w.at("encoder").at("down_blocks").at(i), i, config),
         ),
       ),
-      stage("encoder.mid_block", "hidden", "hidden", (x, w) => midBlock(x, w.at("encoder").at("mid_block"), config)),
-      stage("encoder.conv_out", "hidden", "moments", (x, w) => {
+      stage("encoder.mid_block", "block", "hidden", "hidden", (x, w) =>
+        midBlock(x, w.at("encoder").at("mid_block"), config),
+      ),
+      stage("encoder.conv_out", "leave", "hidden", "moments", (x, w) => {
         const normalised = silu(groupNorm(x, normNumGroups, EPSILON, w.at("encoder").at("conv_norm_out")));
         const moments = conv(normalised, w.at("encoder").at("conv_out"), 2 * latentChannels, 3, { padding: 1 });
         return config.useQuantConv ? conv(moments, w.at("quant_conv"), 2 * latentChannels, 1) : moments;
       }),
       {
         name: "posterior",
+        role: "leave",
         axis: "frame",
         reads: ["moments"],
         writes: ["mean", "logvar", "std"],
@@ -249,17 +267,19 @@ export function decoder(config: AutoencoderKLConfig, { batch, height, width }: G
     inputs: { latent: input("latent", [batch, latentChannels, height!, width!]) },
     outputs: ["decoded"],
     stages: [
-      stage("decoder.conv_in", "latent", "hidden", (x, w) => {
+      stage("decoder.conv_in", "enter", "latent", "hidden", (x, w) => {
         const latent = config.usePostQuantConv ? conv(x, w.at("post_quant_conv"), latentChannels, 1) : x;
         return conv(latent, w.at("decoder").at("conv_in"), blockOutChannels.at(-1)!, 3, { padding: 1 });
       }),
-      stage("decoder.mid_block", "hidden", "hidden", (x, w) => midBlock(x, w.at("decoder").at("mid_block"), config)),
+      stage("decoder.mid_block", "block", "hidden", "hidden", (x, w) =>
+        midBlock(x, w.at("decoder").at("mid_block"), config),
+      ),
       ...blockOutChannels.map((_, i) =>
-        stage(`decoder.up_blocks.${i}`, "hidden", "hidden", (x, w) =>
+        stage(`decoder.up_blocks.${i}`, "block", "hidden", "hidden", (x, w) =>
           upBlock(x, w.at("decoder").at("up_blocks").at(i), i, config),
         ),
       ),
-      stage("decoder.conv_out", "hidden", "decoded", (x, w) => {
+      stage("decoder.conv_out", "leave", "hidden", "decoded", (x, w) => {
         const normalised = silu(groupNorm(x, normNumGroups, EPSILON, w.at("decoder").at("conv_norm_out")));
         return conv(normalised, w.at("decoder").at("conv_out"), outChannels, 3, { padding: 1 });
       }),

@@ -74,6 +74,7 @@ export const describeEncoder = ({ width, inner, heads, numLayers, activation }: 
 export function encoderStages(tower: string, config: CLIPEncoderConfig, mask: Value | null = null): Stage[] {
   return Array.from({ length: config.numLayers }, (_, i) => ({
     name: `${tower}.encoder.layers.${i}`,
+    role: "block",
     axis: "whole",
     reads: ["hiddenStates"],
     writes: ["hiddenStates"],

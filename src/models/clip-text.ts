@@ -44,6 +44,7 @@ export const clipText: Architecture<CLIPTextConfig> = {
   rename: (stored) => (/^(embeddings|encoder|final_layer_norm)\./.test(stored) ? `text_model.${stored}` : stored),
   ignores,
   counts: textCounts,
+  text: "inputIds",
 };
 
 export const clipTextWithProjection: Architecture<CLIPTextConfig> = {
@@ -52,6 +53,7 @@ export const clipTextWithProjection: Architecture<CLIPTextConfig> = {
   model: (config, geometry) => projectedTextModel(clipTextWithProjection.className, config, geometry),
   ignores: /(\.position_ids|^logit_scale)$|^(vision_model|visual_projection)\./,
   counts: textCounts,
+  text: "inputIds",
 };
 
 export function parseTextConfig(raw: RawConfig, className: string): CLIPTextConfig {
@@ -105,6 +107,7 @@ export function textModel(className: string, config: CLIPTextConfig, { batch, to
       ...encoderStages("text_model", config, causalMask(tokens)),
       {
         name: "text_model.final_layer_norm",
+        role: "leave",
         axis: "whole",
         reads: ["hiddenStates"],
         writes: ["lastHiddenState"],
@@ -114,6 +117,7 @@ export function textModel(className: string, config: CLIPTextConfig, { batch, to
       },
       {
         name: "pooler",
+        role: "leave",
         axis: "whole",
         reads: ["inputIds", "lastHiddenState"],
         writes: ["poolerOutput"],
@@ -136,6 +140,7 @@ export function projectedTextModel(className: string, config: CLIPTextConfig, ge
       ...stages,
       {
         name: "text_projection",
+        role: "leave",
         axis: "whole",
         reads: ["poolerOutput"],
         writes: ["textEmbeds"],
@@ -150,6 +155,7 @@ export function projectedTextModel(className: string, config: CLIPTextConfig, ge
 function embeddingStage({ vocabSize, width, maxPositions }: CLIPTextConfig, tokens: number): Stage {
   return {
     name: "text_model.embeddings",
+    role: "enter",
     axis: "whole",
     reads: ["inputIds"],
     writes: ["hiddenStates"],

@@ -36,6 +36,7 @@ export const clipVisionWithProjection: Architecture<CLIPVisionConfig> = {
   // Stored by some versions: 0, 1, 2, ...; and what a whole CLIPModel has beside this tower.
   ignores: /(\.position_ids|^logit_scale)$|^(text_model|text_projection)\./,
   counts: visionCounts,
+  picture: "pixelValues",
 };
 
 export function parseVisionConfig(raw: RawConfig, className: string): CLIPVisionConfig {
@@ -85,6 +86,7 @@ export function visionModel(className: string, config: CLIPVisionConfig, { batch
       ...encoderStages("vision_model", config),
       {
         name: "visual_projection",
+        role: "leave",
         axis: "whole",
         reads: ["hiddenStates"],
         writes: ["imageEmbeds", "lastHiddenState"],
@@ -106,6 +108,7 @@ function embeddingStage({ imageSize, patchSize, inChannels, width, epsilon }: CL
   const patches = side * side;
   return {
     name: "vision_model.embeddings",
+    role: "enter",
     axis: "whole",
     reads: ["pixelValues"],
     writes: ["hiddenStates"],

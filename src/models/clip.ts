@@ -20,6 +20,7 @@ export const clip: Readonly<{ text: Architecture<CLIPTextConfig>; image: Archite
     model: (config, geometry) => projectedTextModel(className, config, geometry),
     ignores,
     counts: textCounts,
+    text: "inputIds",
   },
   image: {
     className,
@@ -27,6 +28,7 @@ export const clip: Readonly<{ text: Architecture<CLIPTextConfig>; image: Archite
     model: (config, geometry) => visionModel(className, config, geometry),
     ignores,
     counts: visionCounts,
+    picture: "pixelValues",
   },
 };
 

@@ -45,6 +45,7 @@ export const dit: Architecture<DiTConfig> = {
   parseConfig,
   model,
   counts: transformerCounts,
+  picture: "hiddenStates",
   // The table of sines and cosines, which some versions store.
   ignores: /^pos_embed\.pos_embed$/,
 };
@@ -75,9 +76,12 @@ function model(config: DiTConfig, geometry: Geometry): StagedModel {
       classLabels: input("classLabels", [batch], "int64"),
     },
     outputs: ["sample"],
+    latent: "hiddenStates",
+    streams: ["hiddenStates"],
     stages: [
       {
         name: "pos_embed",
+        role: "enter",
         axis: "whole",
         reads: ["hiddenStates"],
         writes: ["hiddenStates"],
@@ -86,6 +90,7 @@ function model(config: DiTConfig, geometry: Geometry): StagedModel {
       ...Array.from({ length: config.numLayers }, (_, i) => blockStage(`transformer_blocks.${i}`, config)),
       {
         name: "proj_out_2",
+        role: "leave",
         axis: "whole",
         reads: ["hiddenStates", "timestep", "classLabels"],
         writes: ["sample"],
@@ -105,6 +110,7 @@ function condition({ timestep, classLabels }: Features, w: Weights, { width, num
 function blockStage(name: string, config: DiTConfig): Stage {
   return {
     name,
+    role: "block",
     axis: "whole",
     reads: ["hiddenStates", "timestep", "classLabels"],
     writes: ["hiddenStates"],

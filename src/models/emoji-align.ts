@@ -7,7 +7,7 @@ import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ConfigError } from "../errors.ts";
 import { add, div, mul, reduceMean, reduceSum, reshape, silu, sqrt, sub } from "../graph/operators.ts";
 import { constant, input, staticDim, type Value } from "../graph/value.ts";
-import type { Architecture, Geometry, Stage, StagedModel } from "./architecture.ts";
+import type { Architecture, Geometry, Role, Stage, StagedModel } from "./architecture.ts";
 import { ConfigReader, MOST_LAYERS, MOST_WIDTH } from "./config.ts";
 import { attentionLayer, conv, embedding, feedForward, groupNorm, layerNorm, linear } from "./layers.ts";
 import type { Weights } from "./weights.ts";
@@ -36,8 +36,8 @@ const EPSILON = 1e-5;
 const HIDDEN = -1e9;
 
 export const emojiAlign: Readonly<Record<"image" | "text", Architecture<EmojiAlignConfig>>> = {
-  image: { className, parseConfig, model: imageTower },
-  text: { className, parseConfig, model: textTower },
+  image: { className, parseConfig, model: imageTower, picture: "pixelValues" },
+  text: { className, parseConfig, model: textTower, text: "inputIds" },
 };
 
 function parseConfig(raw: RawConfig): EmojiAlignConfig {
@@ -73,9 +73,16 @@ const settingsOf = ({ channels, blocks, vocabSize, textWidth, projectionWidth }:
   `channels [${channels}], blocks [${blocks}], vocab_size ${vocabSize}, text_width ${textWidth} and ` +
   `projection_width ${projectionWidth}`;
 
-function stage(name: string, reads: readonly string[], to: string, build: (w: Weights, ...x: Value[]) => Value): Stage {
+function stage(
+  name: string,
+  role: Role,
+  reads: readonly string[],
+  to: string,
+  build: (w: Weights, ...x: Value[]) => Value,
+): Stage {
   return {
     name,
+    role,
     axis: "whole",
     reads,
     writes: [to],
@@ -95,21 +102,21 @@ function imageTower(config: EmojiAlignConfig, { batch }: Geometry): StagedModel 
     inputs: { pixelValues: input("pixelValues", [batch, 3, imageSize, imageSize]) },
     outputs: ["imageFeatures", "imageEmbeds"],
     stages: [
-      stage("image.conv_in", ["pixelValues"], "hidden", (w, x) =>
+      stage("image.conv_in", "enter", ["pixelValues"], "hidden", (w, x) =>
         conv(x, w.at("image").at("conv_in"), channels[0]!, 4, { stride: 4 }),
       ),
       ...channels.map((width, i) =>
-        stage(`image.stages.${i}`, ["hidden"], "hidden", (w, x) => {
+        stage(`image.stages.${i}`, "block", ["hidden"], "hidden", (w, x) => {
           const weights = w.at("image").at("stages").at(i);
           if (i > 0) x = conv(x, weights.at("downsample"), width, 2, { stride: 2 });
           for (let block = 0; block < blocks[i]!; block++) x = resnet(x, weights.at("blocks").at(block), groups);
           return x;
         }),
       ),
-      stage("image.norm_out", ["hidden"], "imageFeatures", (w, x) =>
+      stage("image.norm_out", "leave", ["hidden"], "imageFeatures", (w, x) =>
         reduceMean(silu(groupNorm(x, groups, EPSILON, w.at("image").at("norm_out"))), [2, 3], false),
       ),
-      stage("image.projection", ["imageFeatures"], "imageEmbeds", (w, x) =>
+      stage("image.projection", "leave", ["imageFeatures"], "imageEmbeds", (w, x) =>
         normalise(linear(x, w.at("image").at("projection"), projectionWidth, { bias: false })),
       ),
     ],
@@ -139,18 +146,18 @@ function textTower(config: EmojiAlignConfig, { batch }: Geometry): StagedModel {
     },
     outputs: ["textEmbeds"],
     stages: [
-      stage("text.embeddings", ["inputIds"], "states", (w, ids) => {
+      stage("text.embeddings", "enter", ["inputIds"], "states", (w, ids) => {
         const text = w.at("text");
         const positions = text.at("positions").tensor("weight", [tokens, textWidth]);
         return add(embedding(ids, text.at("tokens"), vocabSize, textWidth), positions);
       }),
-      stage("text.mask", ["attentionMask"], "scoreBias", (_, mask) => {
+      stage("text.mask", "enter", ["attentionMask"], "scoreBias", (_, mask) => {
         const hidden = reshape(mul(sub(1, mask), HIDDEN), [mask.shape[0]!, 1, 1, tokens]);
         // Attention wants one row of scores a query.
         return add(hidden, constant(new Float32Array(tokens), [1, 1, tokens, 1], "float32"));
       }),
       ...Array.from({ length: textLayers }, (_, i) =>
-        stage(`text.blocks.${i}`, ["states", "scoreBias"], "states", (w, x, mask) => {
+        stage(`text.blocks.${i}`, "block", ["states", "scoreBias"], "states", (w, x, mask) => {
           const weights = w.at("text").at("blocks").at(i);
           const attended = layerNorm(x, EPSILON, weights.at("norm1"));
           x = add(
@@ -160,7 +167,7 @@ function textTower(config: EmojiAlignConfig, { batch }: Geometry): StagedModel {
           return add(x, feedForward(layerNorm(x, EPSILON, weights.at("norm2")), weights.at("ff")));
         }),
       ),
-      stage("text.projection", ["states", "attentionMask"], "textEmbeds", (w, x, mask) => {
+      stage("text.projection", "leave", ["states", "attentionMask"], "textEmbeds", (w, x, mask) => {
         const weights = w.at("text");
         const shown = reshape(mask, [mask.shape[0]!, tokens, 1]);
         const mean = div(reduceSum(mul(x, shown), [1], false), reduceSum(mask, [1]));

@@ -20,6 +20,7 @@ export const fidInception: Architecture<object> = {
   className,
   parseConfig: () => ({}),
   model,
+  picture: "image",
   // The classifier, and how many batches a norm has seen.
   ignores: /^fc\.|\.num_batches_tracked$/,
 };
@@ -31,6 +32,7 @@ export const fidInception: Architecture<object> = {
 function model(_: object, { batch, height = INCEPTION_SIZE, width = INCEPTION_SIZE }: Geometry): StagedModel {
   const stages: Stage[] = blocks.map(([name, build], i) => ({
     name,
+    role: i === 0 ? "enter" : "block",
     axis: "whole",
     reads: [i === 0 ? "image" : "hidden"],
     writes: ["hidden"],
@@ -44,6 +46,7 @@ function model(_: object, { batch, height = INCEPTION_SIZE, width = INCEPTION_SI
       ...stages,
       {
         name: "avgpool",
+        role: "leave",
         axis: "whole",
         reads: ["hidden"],
         writes: ["features"],

@@ -49,6 +49,8 @@ export const pixart: Architecture<PixArtConfig> = {
   parseConfig,
   model,
   counts: transformerCounts,
+  picture: "hiddenStates",
+  text: "encoderHiddenStates",
   // The table of sines and cosines, which some versions store.
   ignores: /^pos_embed\.pos_embed$/,
 };
@@ -101,9 +103,12 @@ function model(config: PixArtConfig, geometry: Geometry): StagedModel {
       }),
     },
     outputs: ["sample"],
+    latent: "hiddenStates",
+    streams: ["hiddenStates"],
     stages: [
       {
         name: "pos_embed",
+        role: "enter",
         axis: "whole",
         reads: ["hiddenStates"],
         writes: ["hiddenStates"],
@@ -114,6 +119,7 @@ function model(config: PixArtConfig, geometry: Geometry): StagedModel {
       ...Array.from({ length: config.numLayers }, (_, i) => blockStage(`transformer_blocks.${i}`, config)),
       {
         name: "proj_out",
+        role: "leave",
         axis: "whole",
         reads: ["hiddenStates", "embeddedTimestep"],
         writes: ["sample"],
@@ -132,6 +138,7 @@ function model(config: PixArtConfig, geometry: Geometry): StagedModel {
 function conditioningStage(config: PixArtConfig): Stage {
   return {
     name: "adaln_single",
+    role: "enter",
     axis: "whole",
     reads: ["timestep", ...(config.useAdditionalConditions ? ["resolution", "aspectRatio"] : [])],
     writes: ["embeddedTimestep", "adalnSingle"],
@@ -165,6 +172,7 @@ function embedTimestep({ timestep, resolution, aspectRatio }: Features, w: Weigh
 function captionStage({ width, captionChannels }: PixArtConfig, patches: number): Stage {
   return {
     name: "caption_projection",
+    role: "enter",
     axis: "whole",
     reads: ["encoderHiddenStates", "encoderAttentionMask"],
     writes: ["captionProjection", "captionBias"],
@@ -183,6 +191,7 @@ function captionStage({ width, captionChannels }: PixArtConfig, patches: number)
 function blockStage(name: string, config: PixArtConfig): Stage {
   return {
     name,
+    role: "block",
     axis: "whole",
     reads: ["hiddenStates", "adalnSingle", "captionProjection", "captionBias"],
     writes: ["hiddenStates"],

@@ -25,10 +25,12 @@ export function segmentModel(model: StagedModel, cuts: readonly number[]): Stage
     const entering = asInputs(features);
     features = buildStages(stages, entering, weights);
     const written = new Set(stages.flatMap(({ writes }) => writes));
+    // A stream that the next part does not read is one that the next step may.
+    const crossing = new Set([...needed[end]!, ...(end < model.stages.length ? (model.streams ?? []) : [])]);
     return {
       ...model,
       inputs: pick(entering, readFirst(stages)),
-      outputs: [...needed[end]!].filter((name) => written.has(name)),
+      outputs: [...crossing].filter((name) => written.has(name)),
       stages,
     };
   });
@@ -45,13 +47,23 @@ function readFirst(stages: readonly Stage[]): string[] {
   return [...read];
 }
 
-/**
- * Where the transformer blocks of a DiT-like model are: the stages from `first` up to `end`. Throws ArgumentError for
- * a model that has no row of blocks.
- */
-export function blockRange({ stages, className }: StagedModel): { first: number; end: number } {
-  const isBlock = stages.map(({ name }) => name.startsWith("transformer_blocks."));
-  const [first, end] = [isBlock.indexOf(true), isBlock.lastIndexOf(true) + 1];
-  if (first > 0 && end < stages.length && isBlock.slice(first, end).every(Boolean)) return { first, end };
-  throw new ArgumentError(`${className} is not one row of transformer blocks between an input and an output layer.`);
+export interface Blocks {
+  /** The stages from `first` up to `end`; all rows of blocks are counted together. */
+  readonly first: number;
+  readonly end: number;
+  /** The features that run through them, the latent's own first. */
+  readonly streams: readonly [string, ...string[]];
+}
+
+/** Where a model's blocks are. Throws ArgumentError for one that is not blocks between entry and exit, such as a UNet. */
+export function blocksOf({ stages, streams = [], className }: StagedModel): Blocks {
+  const roles = stages.map(({ role }) => role);
+  const [first, end] = [roles.indexOf("block"), roles.lastIndexOf("block") + 1];
+  const inOrder = roles.every((role, i) => role === (i < first ? "enter" : i < end ? "block" : "leave"));
+  const [own, ...others] = streams;
+  if (own !== undefined && first > 0 && end < stages.length && inOrder)
+    return { first, end, streams: [own, ...others] };
+  throw new ArgumentError(
+    `${className} is not a row of blocks, with the same features running through them, between an input and an output layer.`,
+  );
 }

@@ -43,6 +43,7 @@ export const t5: Architecture<T5Config> = {
   parseConfig,
   model,
   counts,
+  text: "inputIds",
   // transformers ties the two and stores either or both; a whole T5 has a decoder too.
   rename: (stored) => (stored === "encoder.embed_tokens.weight" ? "shared.weight" : stored),
   ignores: /^(decoder\.|lm_head\.|encoder\.embed_tokens\.weight$)/,
@@ -138,6 +139,7 @@ function model(config: T5Config, { batch, tokens }: Geometry): StagedModel {
     stages: [
       {
         name: "shared",
+        role: "enter",
         axis: "whole",
         reads: ["inputIds"],
         writes: ["hiddenStates"],
@@ -147,6 +149,7 @@ function model(config: T5Config, { batch, tokens }: Geometry): StagedModel {
       ...Array.from({ length: numLayers }, (_, i) => blockStage(`encoder.block.${i}`, config)),
       {
         name: "encoder.final_layer_norm",
+        role: "leave",
         axis: "whole",
         reads: ["hiddenStates"],
         writes: ["lastHiddenState"],
@@ -166,6 +169,7 @@ function positionStage(config: T5Config, tokens: number): Stage {
   const { heads, numBuckets } = config;
   return {
     name: "encoder.block.0.layer.0.SelfAttention.relative_attention_bias",
+    role: "enter",
     axis: "whole",
     reads: ["attentionMask"],
     writes: ["positionBias"],
@@ -206,6 +210,7 @@ export function positionBuckets(
 function blockStage(name: string, config: T5Config): Stage {
   return {
     name,
+    role: "block",
     axis: "whole",
     reads: ["hiddenStates", "positionBias"],
     writes: ["hiddenStates"],

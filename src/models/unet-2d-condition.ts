@@ -43,6 +43,8 @@ export const unet2DCondition: Architecture<UNet2DConditionConfig> = {
   parseConfig,
   model,
   counts: (config) => unetCounts(config),
+  picture: "sample",
+  text: "encoderHiddenStates",
   // For a guidance scale that is told to the network (distilled models), which nothing here does: without it it is not used.
   ignores: /^time_embedding\.cond_proj\.weight$/,
 };

@@ -40,6 +40,8 @@ export const unetMotion: Architecture<UNetMotionConfig> = {
   model,
   rename,
   counts: motionCounts,
+  picture: "sample",
+  text: "encoderHiddenStates",
   framesAxis: 2,
   // AnimateDiff's own files have the same table once more for the second attention; `cond_proj` as in UNet2DConditionModel.
   ignores: /\.pos_encoder\.pe$|^time_embedding\.cond_proj\.weight$/,

@@ -29,6 +29,8 @@ export const unetSpatioTemporal: Architecture<UNetSpatioTemporalConfig> = {
   parseConfig,
   model,
   counts: (config) => unetCounts(config, "spatial_res_block.conv1"),
+  picture: "sample",
+  text: "encoderHiddenStates",
   framesAxis: 1,
 };
 

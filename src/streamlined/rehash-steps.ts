@@ -30,7 +30,7 @@ export function rehashModels(flow: Flow, { stages, kept }: Rehash): RehashModels
   const inputs = (ids: Iterable<string>) =>
     Object.fromEntries([...ids].map((id) => [nameOf(id), input(nameOf(id), shapeWith(sizes.get(id)!, "batch"))]));
   const all = flow.stages.map((each) => renamed(each, nameOf));
-  const outputs = [...flow.outputs].map(([name, id]) => alias(id, name));
+  const outputs = [...flow.outputs].map(([name, id]) => alias(id, name, "leave"));
   return {
     full: {
       ...model,
@@ -50,6 +50,7 @@ export function rehashModels(flow: Flow, { stages, kept }: Rehash): RehashModels
 function renamed({ stage, reads, writes }: FlowStage, nameOf: (id: string) => string): Stage {
   return {
     name: stage.name,
+    role: stage.role,
     axis: stage.axis,
     reads: [...reads.values()].map(nameOf),
     writes: [...writes.values()].map(nameOf),

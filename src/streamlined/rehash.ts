@@ -29,33 +29,40 @@ const DEFAULT_SCHEDULE = parseSchedule("fffffffrrfrrfrrfrrfrrfrrf");
 export const rehashPolicy = (schedule: Schedule | undefined): StepPolicy =>
   schedule ? scheduled(schedule, "rehash") : stretched(DEFAULT_SCHEDULE, "rehash");
 
-const DOWN = /^(conv_in$|down_blocks\.)/;
-const ENLARGES = /^up_blocks\.\d+\.upsamplers\.0$/;
-
 /** The feature of the way down that a stage of the way up is joined to. */
-const skipOf = ({ stage, reads }: FlowStage) =>
-  stage.name.startsWith("up_blocks.") ? [...reads.values()].find((id) => DOWN.test(id)) : undefined;
+const skipOf = ({ stage, reads }: FlowStage) => stage.place?.skip && reads.get(stage.place.skip);
 
-/** Features that steps can come back in after, first the one after which the most remains: the ends of the way up's layers. */
-export function rehashCuts(flow: Flow): string[] {
-  const ends = flow.stages.flatMap((each) => {
-    const [end] = each.reads.values();
-    const fromLayer = end?.startsWith("up_blocks.") && !ENLARGES.test(end);
-    return fromLayer && (skipOf(each) !== undefined || ENLARGES.test(each.stage.name)) ? [end!] : [];
+/** For each feature, the number of the stage that makes it. */
+const makersOf = (flow: Flow) =>
+  new Map(flow.stages.flatMap(({ writes }, i) => [...writes.values()].map((id) => [id, i] as const)));
+
+/**
+ * Features that steps can come back in after, first the one after which the most remains: the ends of the way up's layers,
+ * each with the level of its layer.
+ */
+function cutsOf(flow: Flow): Map<string, number> {
+  const maker = makersOf(flow);
+  const ends = flow.stages.flatMap(({ stage, reads }) => {
+    // A layer begins where a feature of the way down is joined, or with the change to the next level.
+    if (stage.place?.way !== "up" || !(stage.place.skip || stage.place.resizes)) return [];
+    const [end] = reads.values();
+    const layer = flow.stages[maker.get(end!) ?? -1]?.stage.place;
+    return layer?.way === "up" && !layer.resizes ? [[end!, layer.level] as const] : [];
   });
-  return [...new Set(ends)];
+  return new Map(ends);
 }
+
+/** Names of features that steps can come back in after, first the one after which the most remains. */
+export const rehashCuts = (flow: Flow): string[] => [...cutsOf(flow).keys()];
 
 /** After the first layer of the last block: what remains there is small, and it still attends and mixes frames. */
 export function defaultCut(flow: Flow): string {
-  const cuts = rehashCuts(flow);
-  const last = cuts.findLast((name) => !name.startsWith(blockOf(cuts.at(-1) ?? "")));
-  const first = cuts[last === undefined ? 0 : cuts.indexOf(last) + 1];
-  if (first !== undefined) return first;
+  const cuts = [...cutsOf(flow)];
+  const lastLevel = cuts.at(-1)?.[1];
+  const first = cuts[cuts.findLastIndex(([, level]) => level !== lastLevel) + 1];
+  if (first) return first[0];
   throw new ArgumentError(`${flow.model.className} has no layers on a way up; Step Rehash is for UNets.`);
 }
-
-const blockOf = (name: string) => name.split(".").slice(0, 2).join(".") + ".";
 
 /**
  * What a step does that comes back in after `cut`. Of the features of the way down that are read after it, the first
@@ -73,7 +80,7 @@ export function rehashAt(flow: Flow, cut: string = defaultCut(flow), fresh = 1, 
     throw new ArgumentError(`fresh must be a whole number from 0 to ${skips.length}, not ${fresh}.`);
   }
   const stored = new Set([cut, ...skips.slice(fresh)]);
-  const maker = new Map(flow.stages.flatMap(({ writes }, i) => [...writes.values()].map((id) => [id, i] as const)));
+  const maker = makersOf(flow);
   const stages = new Set<number>();
   const kept = new Set<string>();
   const open = [...flow.outputs.values()];

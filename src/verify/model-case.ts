@@ -100,21 +100,13 @@ export async function checkAll(
   await checkFinite(named);
 }
 
-/** Which input the size is taken from, for networks that are one of several. */
-const pictures: Readonly<Record<string, readonly string[]>> = {
-  encoder: ["image"],
-  decoder: ["latent"],
-  image: ["pixelValues"],
-  model: ["hiddenStates", "sample"],
-};
-
 /** The sizes that the reference's inputs have. */
 function geometryOf(
   { name, architecture }: { name: string; architecture: Architecture<unknown> },
   inputs: Io,
 ): Geometry {
-  const picture = (pictures[name] ?? []).map((name) => inputs.get(name)).find(Boolean);
-  const text = inputs.get("encoderHiddenStates") ?? inputs.get("inputIds");
+  const picture = inputs.get(architecture.picture ?? "");
+  const text = inputs.get(architecture.text ?? "");
   const [batch] = (picture ?? text ?? [...inputs.values()][0])?.shape ?? [];
   if (batch === undefined) throw new ArgumentError('The reference has no tensor "input.*" with a batch.');
   const [height, width] = picture?.shape.slice(-2) ?? [];
@@ -163,22 +155,24 @@ async function compareBlocks(model: StagedModel, files: WeightFiles, runtime: Ru
 
 /**
  * The values that `block.*` names mean. They are named after a feature ("caption_projection") or a stage ("pos_embed",
- * "down.0"); numbers count the numbered stages, for text encoders with the embedding as 0.
+ * "down.0"); numbers count the blocks, for text encoders with the embedding as 0. A block that writes several features is
+ * known by the one that the latent became.
  */
 function statesBetween(model: StagedModel, weights: Weights, names: readonly string[]): Map<string, Value> {
   const written = new Map<string, Value>();
   const numbered: Value[] = [];
+  const [stream = ""] = model.streams ?? [];
   let features: Features = model.inputs;
   for (const [i, stage] of model.stages.entries()) {
     const outputs = stage.build(features, weights);
-    const [value, ...others] = Object.values(outputs);
+    const value = outputs[stream] ?? (stage.writes.length === 1 ? outputs[stage.writes[0]!] : undefined);
     // The state after a block is the one after its last stage.
     const path = stage.name
       .replace(/_(blocks?|modules)\b/g, "")
       .replace(/s\b/g, "")
       .split(".");
-    if (others.length === 0) for (const end of path.keys()) written.set(path.slice(0, end + 1).join("."), value!);
-    if (i === 0 || /\.\d+$/.test(stage.name)) numbered.push(value!);
+    if (value) for (const end of path.keys()) written.set(path.slice(0, end + 1).join("."), value);
+    if (value && (i === 0 || stage.role === "block")) numbered.push(value);
     for (const [name, output] of Object.entries(outputs)) written.set(snake(name), output);
     features = { ...features, ...outputs };
   }

@@ -1,7 +1,7 @@
 /** First-block cache on a network whose first block adds t * a, so that its relative change is that of t. */
 import { describe, expect, it } from "vitest";
 import { FirstBlockCache } from "../../src/caching/first-block-cache.ts";
-import { blockRange } from "../../src/models/split-model.ts";
+import { blocksOf } from "../../src/models/split-model.ts";
 import type { StagedSession } from "../../src/models/staged-session.ts";
 import { type Denoiser, PlainDenoiser } from "../../src/sampling/denoiser.ts";
 import type { FloatTensor } from "../../src/tensor.ts";
@@ -69,7 +69,7 @@ describe("first-block cache", () => {
 
   it.each(kinds)("is the plain run of a tiny %s at threshold 0, and one full step at a huge one", async (kind) => {
     const { model, weights } = await tinyTransformer(kind);
-    const { first, end } = blockRange(model());
+    const { first, end } = blocksOf(model());
     const parts = (await compileParts(model(), weights, [first, first + 1, end])) as Four;
     const plain = new PlainDenoiser(await compileModel(model(), weights));
     const never = new FirstBlockCache(parts, { threshold: 0 });

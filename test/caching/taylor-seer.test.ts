@@ -1,7 +1,7 @@
 /** TaylorSeer on a network whose blocks add (step number ^ power) * a: their series is known. */
 import { describe, expect, it } from "vitest";
 import { TaylorSeer, type TaylorSeerOptions, taylor } from "../../src/caching/taylor-seer.ts";
-import { blockRange } from "../../src/models/split-model.ts";
+import { blocksOf } from "../../src/models/split-model.ts";
 import type { StagedSession } from "../../src/models/staged-session.ts";
 import { PlainDenoiser } from "../../src/sampling/denoiser.ts";
 import { floatTensor } from "../../src/tensor.ts";
@@ -80,7 +80,7 @@ describe("TaylorSeer", () => {
 
   it.each(kinds)("is the plain run of a tiny %s when every step is full", async (kind) => {
     const { model, weights } = await tinyTransformer(kind);
-    const { first, end } = blockRange(model());
+    const { first, end } = blocksOf(model());
     const seer = new TaylorSeer((await compileParts(model(), weights, [first, end])) as Three, { interval: 1 });
     const plain = new PlainDenoiser(await compileModel(model(), weights));
     for (const { feeds, step } of trajectory(kind, 4)) {

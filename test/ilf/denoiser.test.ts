@@ -19,7 +19,7 @@ import {
   wholeSteps,
 } from "../../src/ilf/steps.ts";
 import { describeModel, type StagedModel, weightShapes } from "../../src/models/architecture.ts";
-import { blockRange, segmentModel } from "../../src/models/split-model.ts";
+import { blocksOf, segmentModel } from "../../src/models/split-model.ts";
 import { StagedSession } from "../../src/models/staged-session.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { type Feeds, runSegments } from "../../src/sampling/denoiser.ts";
@@ -264,7 +264,7 @@ describe.each(kinds)("a tiny %s of four blocks", (kind) => {
 
     it("keeps the features of the last full step in plain caching", async () => {
       const { model, weights } = tiny;
-      const { first } = blockRange(model());
+      const { first } = blocksOf(model());
       const [head] = await compileParts(model(), weights, [first + feedBlock]);
       const [enter, tail] = await compileParts(model(), weights, [first + resumeBlock]);
       const whole = await compileModel(model(), weights);
@@ -392,7 +392,7 @@ describe("a feedback module", () => {
   it("asks for the weights of one block, and a scale a channel", async () => {
     const { model } = await tinyTransformer("pixart");
     const backbone = model();
-    const { first } = blockRange(backbone);
+    const { first } = blocksOf(backbone);
     const own = weightShapes(feedbackModel(backbone, config(2, 2, { trend: true })));
     const block = [...weightShapes(segmentModel(backbone, [first + 1, first + 2])[1]!)];
     const expected = block.map(([name, shape]) => [name.replace("transformer_blocks.1.", "block."), shape] as const);

@@ -6,7 +6,7 @@ import { type FeedbackConfig, feedbackCuts } from "../../src/ilf/config.ts";
 import { IlfDenoiser } from "../../src/ilf/denoiser.ts";
 import { type IlfSessions, predictedOf, StepsInParts } from "../../src/ilf/steps.ts";
 import { RecordBuffer, type RecordedStep, RecordingDenoiser, type StepRecord } from "../../src/ilf/training/records.ts";
-import { blockRange } from "../../src/models/split-model.ts";
+import { blocksOf } from "../../src/models/split-model.ts";
 import { type Action, scheduled } from "../../src/sampling/step-policy.ts";
 import { type FloatTensor, floatTensor, int64Tensor, type Tensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
@@ -38,7 +38,7 @@ describe.each(kinds)("a recorded run of a tiny %s", (kind) => {
     const own = new RecordingDenoiser(sessions, scheduled(schedule), () => true);
     const backbones = new RecordingDenoiser(sessions, scheduled(schedule), () => false);
     const whole = await compileModel(model(), weights);
-    const [head] = await compileParts(model(), weights, [blockRange(model()).first + blocks.resumeBlock]);
+    const [head] = await compileParts(model(), weights, [blocksOf(model()).first + blocks.resumeBlock]);
     const close = (actual: Tensor, expected: Tensor) =>
       expect(compare("tensor", actual.data, expected.data).relative).toBeLessThan(1e-5);
 

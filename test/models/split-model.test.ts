@@ -2,7 +2,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ArgumentError } from "../../src/errors.ts";
-import { blockRange, segmentModel } from "../../src/models/split-model.ts";
+import type { Stage } from "../../src/models/architecture.ts";
+import { blocksOf, segmentModel } from "../../src/models/split-model.ts";
 import { runSegments } from "../../src/sampling/denoiser.ts";
 import type { FloatTensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
@@ -47,7 +48,7 @@ describe.each(kinds)("a tiny %s", (kind) => {
   it("has its blocks between an input and an output layer", async () => {
     const { model } = await tinyTransformer(kind, { layers: 3 });
     const { stages } = model();
-    const { first, end } = blockRange(model());
+    const { first, end } = blocksOf(model());
     expect(stages.slice(first, end).map(({ name }) => name)).toEqual([0, 1, 2].map((i) => `transformer_blocks.${i}`));
   });
 });
@@ -67,18 +68,21 @@ describe("cuts", () => {
   });
 });
 
-describe("blockRange", () => {
+describe("blocksOf", () => {
   const { stages, ...rest } = toyModel(2);
-  const [enter, one, two, leave] = stages as [(typeof stages)[0], ...typeof stages];
+  const [enter, one, two, leave] = stages as [Stage, Stage, Stage, Stage];
 
-  it.each([
+  const cases: readonly [string, Stage[], (readonly string[])?][] = [
     ["without blocks", [enter, leave]],
     ["that begins with a block", [one, two, leave]],
     ["that ends with a block", [enter, one, two]],
     ["with a stage between its blocks", [enter, one, leave, two, leave]],
-  ])("refuses a model %s", (_, changed) => {
-    const model = { ...rest, stages: changed as typeof stages };
-    expect(() => blockRange(model)).toThrow(ArgumentError);
-    expect(() => blockRange(model)).toThrow("Toy is not one row of transformer blocks");
+    ["whose features have another name after every stage", [enter, one, two, leave], []],
+  ];
+
+  it.each(cases)("refuses a model %s", (_, changed, streams = rest.streams!) => {
+    const model = { ...rest, streams, stages: changed };
+    expect(() => blocksOf(model)).toThrow(ArgumentError);
+    expect(() => blocksOf(model)).toThrow("Toy is not a row of blocks");
   });
 });

@@ -28,6 +28,7 @@ function smallModel(axes: readonly Stage["axis"][]): StagedModel {
     const layouts = Object.fromEntries([...reads, names[i + 1]!].map((name) => [name, layout]));
     return {
       name: `stage ${i}`,
+      role: "block",
       axis,
       reads,
       writes: [names[i + 1]!],

@@ -9,7 +9,7 @@ import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
 import { WeightFiles } from "../../src/checkpoints/weights.ts";
 import { add, mul, reshape } from "../../src/graph/operators.ts";
 import { type Dim, input, type Value } from "../../src/graph/value.ts";
-import type { Stage, StagedModel } from "../../src/models/architecture.ts";
+import type { Role, Stage, StagedModel } from "../../src/models/architecture.ts";
 import { segmentModel } from "../../src/models/split-model.ts";
 import { StagedSession } from "../../src/models/staged-session.ts";
 import { checkpointWeights, weightLocations } from "../../src/models/weights.ts";
@@ -37,8 +37,10 @@ export const toyWeights: ToyWeights = {
 };
 
 export function toyModel(blocks: number, batch: Dim = "batch", power = 1): StagedModel {
-  const stage = (name: string, writes: string, apply: (h: Value, weight: Value, t: Value) => Value): Stage => ({
+  type Apply = (h: Value, weight: Value, t: Value) => Value;
+  const stage = (name: string, role: Role, writes: string, apply: Apply): Stage => ({
     name,
+    role,
     axis: "whole",
     reads: ["hiddenStates", "timestep"],
     writes: [writes],
@@ -60,10 +62,12 @@ export function toyModel(blocks: number, batch: Dim = "batch", power = 1): Stage
       timestep: input("timestep", [batch]),
     },
     outputs: ["sample"],
+    latent: "hiddenStates",
+    streams: ["hiddenStates"],
     stages: [
-      stage("pos_embed", "hiddenStates", mul),
-      ...Array.from({ length: blocks }, (_, i) => stage(`transformer_blocks.${i}`, "hiddenStates", block)),
-      stage("proj_out", "sample", mul),
+      stage("pos_embed", "enter", "hiddenStates", mul),
+      ...Array.from({ length: blocks }, (_, i) => stage(`transformer_blocks.${i}`, "block", "hiddenStates", block)),
+      stage("proj_out", "leave", "sample", mul),
     ],
   };
 }

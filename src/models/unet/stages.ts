@@ -4,7 +4,7 @@
  */
 import { reshape, transpose } from "../../graph/operators.ts";
 import { type Dim, staticDim, type Value } from "../../graph/value.ts";
-import type { Features, Layout, Stage } from "../architecture.ts";
+import type { Features, Layout, Role, Stage, UNetPlace } from "../architecture.ts";
 import type { Weights } from "../weights.ts";
 
 /** Height and width, in elements of the latent or of what it was halved to. */
@@ -25,11 +25,25 @@ export class StageList {
   readonly batch: Dim;
   readonly frames: number;
   readonly #layouts: Map<string, Layout>;
+  #role: Role = "enter";
+  #place: UNetPlace | undefined;
 
   constructor(batch: Dim, frames: number, inputs: Readonly<Record<string, Layout>>) {
     this.batch = batch;
     this.frames = frames;
     this.#layouts = new Map(Object.entries(inputs));
+  }
+
+  /** Where the stages are that are appended from now on. `place.skip`: a feature that one of them joins, if it reads it. */
+  at(place: UNetPlace): void {
+    this.#role = "block";
+    this.#place = place;
+  }
+
+  /** What is appended from now on makes the output. */
+  leave(): void {
+    this.#role = "leave";
+    this.#place = undefined;
   }
 
   /** Appends a stage. Everything that it reads must be an input or written by a stage before. */
@@ -41,8 +55,17 @@ export class StageList {
     build: Stage["build"],
   ): void {
     const read = Object.fromEntries(reads.map((feature) => [feature, this.#layouts.get(feature)!]));
-    this.stages.push({ name, axis, reads, writes: Object.keys(writes), layouts: { ...read, ...writes }, build });
+    const layouts = { ...read, ...writes };
+    const place = this.#placeOf(reads);
+    const where = { role: this.#role, ...(place && { place }) };
+    this.stages.push({ name, ...where, axis, reads, writes: Object.keys(writes), layouts, build });
     for (const [feature, layout] of Object.entries(writes)) this.#layouts.set(feature, layout);
+  }
+
+  #placeOf(reads: readonly string[]): UNetPlace | undefined {
+    if (!this.#place?.skip || reads.includes(this.#place.skip)) return this.#place;
+    const { skip: _, ...place } = this.#place;
+    return place;
   }
 
   /**

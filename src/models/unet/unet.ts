@@ -83,6 +83,7 @@ export function unet<Level extends UNetLevel>(options: UNetOptions<Level>): Stag
   timeStages(net, options);
   const start = convIn(net, inputs["sample"]!, config.levels[0]!.channels, options.center ?? false);
   const x = walk(net, start, options);
+  net.leave();
   convOut(net, x, options.sample({ ...size, channel: config.outChannels }), options.norm);
   return {
     className,
@@ -92,6 +93,7 @@ export function unet<Level extends UNetLevel>(options: UNetOptions<Level>): Stag
     ),
     outputs: ["sample"],
     stages: net.stages,
+    latent: "sample",
   };
 }
 
@@ -183,10 +185,12 @@ function walk<Level extends UNetLevel>(net: StageList, start: Field, options: UN
     const block = `down_blocks.${i}`;
     for (let index = 0; index < level.layers; index++) {
       const layer = { block, index, level, kind: level.down, transformerLayers: level.transformerLayers };
+      net.at({ way: "down", level: i, resizes: false });
       x = rest(resnet(x, `${block}.resnets.${index}`, layer), layer);
       skips.push(x);
     }
     if (i === deepest) continue;
+    net.at({ way: "down", level: i, resizes: true });
     const simple = level.down === "simple" && parts.halve;
     x = simple ? simple(x, `${block}.downsamplers.0`) : downsample(net, x, block, options.downsamplePadding ?? 1);
     if (Math.min(x.height, x.width) < 1) {
@@ -197,16 +201,20 @@ function walk<Level extends UNetLevel>(net: StageList, start: Field, options: UN
     skips.push(x);
   }
 
+  net.at({ way: "middle", level: deepest, resizes: false });
   if (middle) x = middleOf(x, middle, parts);
 
   for (const [i, level] of levels.toReversed().entries()) {
     const block = `up_blocks.${i}`;
     for (let index = 0; index <= level.layers; index++) {
       const layer = { block, index, level, kind: level.up, transformerLayers: level.upTransformerLayers };
-      x = rest(resnet(x, `${block}.resnets.${index}`, layer, skips.pop()!), layer);
+      const skip = skips.pop()!;
+      net.at({ way: "up", level: deepest - i, resizes: false, skip: skip.name });
+      x = rest(resnet(x, `${block}.resnets.${index}`, layer, skip), layer);
     }
     if (i === deepest) continue;
     const next = skips.at(-1)!;
+    net.at({ way: "up", level: deepest - i, resizes: true });
     if (level.up !== "simple" || !parts.double) {
       x = upsample(net, x, block, next);
       continue;
