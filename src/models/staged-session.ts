@@ -3,13 +3,13 @@ import type { WeightFiles } from "../checkpoints/weights.ts";
 import { checkWeights } from "../checkpoints/weights.ts";
 import { ArgumentError, ShapeError } from "../errors.ts";
 import { type OnnxModel, toOnnx } from "../graph/onnx.ts";
-import { type Dim, describe, type Value } from "../graph/value.ts";
+import { type Dim, describe, input, type Value } from "../graph/value.ts";
 import { openAll } from "../runtime/open-all.ts";
 import type { Runtime, Session, SessionOptions, WeightLocations } from "../runtime/runtime.ts";
 import type { Tensor } from "../tensor.ts";
 import { type Architecture, describeModel, type Geometry, type StagedModel, weightShapes } from "./architecture.ts";
 import { checkCounts } from "./counts.ts";
-import { asInputs, buildStages, neededAfter, pick } from "./features.ts";
+import { buildGroup, type FeatureFlow, featureFlow, groupStages, OUT, type StageGroup } from "./grouping.ts";
 import { checkpointWeights, type WeightSource, Weights, weightLocations } from "./weights.ts";
 
 export interface StagedOptions extends SessionOptions {
@@ -22,59 +22,47 @@ export interface StagedOptions extends SessionOptions {
   stream?: boolean;
 }
 
-/** One group's graph. Its inputs have their features' names, its outputs too, after `OUT`: a feature can be both. */
-interface Group {
+/** One group's graph, whose inputs have their features' names and its outputs too, after `OUT`. */
+interface Group extends Pick<StageGroup, "writes"> {
   readonly graph: OnnxModel;
-  /** Features that it writes and a later group, or the caller, reads. */
-  readonly writes: readonly string[];
-  /** Features that nobody reads after it. */
-  readonly lastUses: readonly string[];
+  /** Features that a later group, or the caller, reads. */
+  readonly needed: ReadonlySet<string>;
 }
 
-const OUT = "out.";
-
-/** Splits a model's stages into one graph a group. Throws ArgumentError if the sizes do not add up to all stages. */
-function groupGraphs(model: StagedModel, source: WeightSource, sizes: readonly number[]): Group[] {
-  const { stages } = model;
-  if (sizes.some((size) => !Number.isInteger(size) || size < 1) || sum(sizes) !== stages.length) {
-    throw new ArgumentError(
-      `${model.className} has ${stages.length} stages; groups of [${sizes.join(", ")}] do not add up to them.`,
-    );
-  }
-  const needed = neededAfter(model);
-  let features = model.inputs;
-  let start = 0;
-  return sizes.map((size) => {
-    const end = start + size;
-    const before = asInputs(features);
-    features = buildStages(stages.slice(start, end), before, new Weights(source));
-    const after = needed[end]!;
-    const writes = [...after].filter((name) => features[name] !== before[name]);
-    const graph = toOnnx(Object.fromEntries(writes.map((name) => [OUT + name, features[name]!])));
-    const lastUses = Object.keys(features).filter((name) => !after.has(name));
-    features = pick(features, [...after]);
-    start = end;
-    return { graph, writes, lastUses };
+/** One graph a group. Throws ArgumentError if the sizes do not add up to all stages. */
+function groupGraphs(flow: FeatureFlow, source: WeightSource, sizes: readonly number[]): Group[] {
+  const { inputs } = flow.model;
+  const values = new Map([...flow.inputs].map(([name, id]) => [id, inputs[name]!]));
+  const groups = groupStages(flow, sizes);
+  return groups.map((group, i) => {
+    const inputOf = (id: string) => {
+      const { shape, dtype } = values.get(id)!;
+      return input(id, shape, dtype);
+    };
+    const built = buildGroup(group, inputOf, new Weights(source));
+    for (const id of group.writes) values.set(id, built[OUT + id]!);
+    const later = groups.slice(i + 1).flatMap(({ reads }) => reads);
+    return { writes: group.writes, graph: toOnnx(built), needed: new Set([...later, ...flow.outputs.values()]) };
   });
 }
-
-const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
 
 /** A model that is ready to run. */
 export class StagedSession {
   readonly model: StagedModel;
+  readonly #flow: FeatureFlow;
   readonly #groups: readonly Group[];
   readonly #compile: (group: Group) => Promise<Session>;
   /** One for each group; none of a model that is streamed. */
   readonly #sessions: readonly Session[];
 
   private constructor(
-    model: StagedModel,
+    flow: FeatureFlow,
     groups: readonly Group[],
     compile: (group: Group) => Promise<Session>,
     sessions: readonly Session[],
   ) {
-    this.model = model;
+    this.model = flow.model;
+    this.#flow = flow;
     this.#groups = groups;
     this.#compile = compile;
     this.#sessions = sessions;
@@ -92,10 +80,11 @@ export class StagedSession {
     { groups: sizes, stream = false, ...options }: StagedOptions = {},
   ): Promise<StagedSession> {
     const all = stream ? model.stages.map(() => 1) : [model.stages.length];
-    const groups = groupGraphs(model, source, sizes ?? all);
+    const flow = featureFlow(model);
+    const groups = groupGraphs(flow, source, sizes ?? all);
     const sessionOptions: SessionOptions = { takesTurns: groups.length > 1, ...options };
     const compile = ({ graph }: Group) => runtime.compile(graph, locations, sessionOptions);
-    return new StagedSession(model, groups, compile, await openAll(stream ? [] : groups, compile));
+    return new StagedSession(flow, groups, compile, await openAll(stream ? [] : groups, compile));
   }
 
   /**
@@ -109,27 +98,23 @@ export class StagedSession {
     signal?: AbortSignal,
   ): Promise<Record<string, Tensor>> {
     checkFeeds(this.model, feeds);
-    const features = new Map(Object.entries(feeds));
-    for (const [i, group] of this.#groups.entries()) {
+    const { inputs, outputs } = this.#flow;
+    const features = new Map([...inputs].map(([name, id]) => [id, feeds[name]!]));
+    const places = new Map([...outputs].flatMap(([name, id]) => (into[name] ? [[OUT + id, into[name]] as const] : [])));
+    for (const [i, { writes, needed }] of this.#groups.entries()) {
       signal?.throwIfAborted();
-      const { writes, lastUses } = group;
-      const kept = this.#sessions[i];
-      const session = kept ?? (await this.#compile(group));
-      const later = this.#groups.slice(i + 1);
-      const finished = writes.filter((name) => into[name] && !later.some((group) => group.writes.includes(name)));
+      const resident = this.#sessions[i];
+      const session = resident ?? (await this.#compile(this.#groups[i]!));
       let results: Record<string, Tensor>;
       try {
-        results = await session.run(
-          Object.fromEntries(features),
-          Object.fromEntries(finished.map((name) => [OUT + name, into[name]!])),
-        );
+        results = await session.run(Object.fromEntries(features), Object.fromEntries(places));
       } finally {
-        if (!kept) await session.release();
+        if (!resident) await session.release();
       }
-      for (const name of lastUses) features.delete(name);
-      for (const name of writes) features.set(name, results[OUT + name]!);
+      for (const id of writes) features.set(id, results[OUT + id]!);
+      for (const id of features.keys()) if (!needed.has(id)) features.delete(id);
     }
-    return Object.fromEntries(this.model.outputs.map((name) => [name, features.get(name)!]));
+    return Object.fromEntries([...outputs].map(([name, id]) => [name, features.get(id)!]));
   }
 
   async release(): Promise<void> {

@@ -5,7 +5,7 @@
 import { type Dim, type Node, topologicalOrder, type Value } from "../graph/value.ts";
 import { parameterWeights } from "../models/weights.ts";
 import { sizeOf } from "../tensor.ts";
-import { buildGroup, type Flow, type Group } from "./grouping.ts";
+import { buildSlice, type Flow, type Group } from "./grouping.ts";
 
 /** Outputs that lie where their first input does. */
 const ALIASES = new Set(["Reshape", "Identity"]);
@@ -98,7 +98,7 @@ export interface GroupCost {
 /** Costs of a group for this many rows in a run. Values grow with the slice's length and with nothing else. */
 export function groupCost(group: Group, sizes: Flow["sizes"], rows: number): GroupCost {
   const { source, parameters } = costSource();
-  const at = (length: Dim) => activationBytes(buildGroup(group, sizes, source, rows, length));
+  const at = (length: Dim) => activationBytes(buildSlice(group, sizes, source, rows, length));
   const whole = at(group.length);
   const weights = [...parameters.values()].map(bytes);
   const sum = { weights: weights.reduce((a, b) => a + b, 0), largestWeight: Math.max(0, ...weights) };

@@ -2,7 +2,7 @@
 import { type Node, topologicalOrder, type Value } from "../graph/value.ts";
 import { parameterWeights } from "../models/weights.ts";
 import { sizeOf } from "../tensor.ts";
-import { buildGroup, type Flow, groupsOf } from "./grouping.ts";
+import { buildSlice, type Flow, groupsOf } from "./grouping.ts";
 
 const size = (value: Value | null | undefined) => sizeOf((value?.shape ?? []) as number[]);
 const last = ({ shape }: Value, axis: number) => Number(shape.at(axis));
@@ -27,7 +27,7 @@ export function multiplyAddsOf(flow: Flow): number[] {
     flow.stages.map(() => 1),
   );
   return single.map((group) => {
-    const outputs = buildGroup(group, flow.sizes, parameterWeights().source, batch, group.length);
+    const outputs = buildSlice(group, flow.sizes, parameterWeights().source, batch, group.length);
     return topologicalOrder(Object.values(outputs)).reduce((sum, node) => sum + multiplyAdds(node), 0);
   });
 }

@@ -4,12 +4,13 @@
  */
 import { input } from "../graph/value.ts";
 import { alias, type Stage, type StagedModel, weightBytes } from "../models/architecture.ts";
+import type { FlowStage } from "../models/grouping.ts";
 import type { StagedSession } from "../models/staged-session.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import { rows, stack } from "../sampling/guidance.ts";
 import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";
 import type { FloatTensor } from "../tensor.ts";
-import { type Flow, type FlowStage, shapeWith } from "./grouping.ts";
+import { type Flow, shapeWith } from "./grouping.ts";
 import type { Rehash } from "./plan.ts";
 import { GuidanceDifference } from "./rehash.ts";
 

@@ -3,6 +3,7 @@
  * leaves those at a cut in the way up; a rehash step runs only what follows the cut.
  */
 import { ArgumentError } from "../errors.ts";
+import type { FlowStage } from "../models/grouping.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import {
   type Action,
@@ -14,7 +15,7 @@ import {
   stretched,
 } from "../sampling/step-policy.ts";
 import type { FloatTensor } from "../tensor.ts";
-import type { Flow, FlowStage } from "./grouping.ts";
+import type { Flow } from "./grouping.ts";
 import { multiplyAddsOf } from "./multiply-adds.ts";
 import type { Rehash } from "./plan.ts";
 import type { GroupProgress, Kept, StreamlinedSession } from "./session.ts";

@@ -1,11 +1,12 @@
 /** Runs a model by a plan: group by group, each in slices, every feature in its place of one block of memory. */
 import { ArgumentError, HalfstepError } from "../errors.ts";
 import type { StagedModel } from "../models/architecture.ts";
+import { OUT } from "../models/grouping.ts";
 import type { WeightSource } from "../models/weights.ts";
 import { openAll } from "../runtime/open-all.ts";
 import type { Runtime, Session, SessionOptions, WeightLocations } from "../runtime/runtime.ts";
 import { type FloatTensor, floatTensor, type Tensor } from "../tensor.ts";
-import { batchOf, bytesOf, flowOf, groupGraph, OUT } from "./grouping.ts";
+import { batchOf, bytesOf, flowOf, sliceGraph } from "./grouping.ts";
 import { applyPlan, type Layout, type Plan, type PlannedGroup, type Rehash, SCRATCH, withRows } from "./plan.ts";
 import { gather, isView, type Part, type Placement, placementOf, scatter, viewOf } from "./slicing.ts";
 
@@ -68,7 +69,7 @@ export class StreamlinedSession {
     const { flow, groups } = layout;
     const settings: SessionOptions = { takesTurns: groups.length > 1, block: false, ...options };
     const compile = (group: PlannedGroup) =>
-      runtime.compile(groupGraph(group, flow.sizes, source, group.rows), locations, {
+      runtime.compile(sliceGraph(group, flow.sizes, source, group.rows), locations, {
         reorder: group.plan.reorder ?? !plan.stream,
         ...settings,
       });
