@@ -103,6 +103,7 @@ export class ProgressBar {
   readonly #format: string;
   readonly #bar: cliProgress.SingleBar | null;
   #started = 0;
+  #startedWith = 0;
   #lastLine = Number.NEGATIVE_INFINITY;
 
   constructor(format: string) {
@@ -135,10 +136,12 @@ export class ProgressBar {
 
   #line(value: number, total: number, more: Readonly<Record<string, unknown>>): void {
     const now = performance.now() / 1000;
-    if (this.#lastLine === Number.NEGATIVE_INFINITY) this.#started = now;
+    if (this.#lastLine === Number.NEGATIVE_INFINITY) [this.#started, this.#startedWith] = [now, value];
     else if (now - this.#lastLine < SECONDS_BETWEEN) return;
     this.#lastLine = now;
-    const left = value > 0 ? ((now - this.#started) / value) * (total - value) : Number.NaN;
+    // What was there from the start, as of a run that goes on, took none of this time.
+    const done = value - this.#startedWith;
+    const left = done > 0 ? ((now - this.#started) / done) * (total - value) : Number.NaN;
     const values = new Map<string, unknown>(
       Object.entries({
         ...more,

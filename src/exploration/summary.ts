@@ -3,11 +3,11 @@
 import type { Experiment } from "./experiment.ts";
 import type { AlgorithmName } from "./learners/algorithms.ts";
 import { toOwnUnits } from "./mdp/mdp.ts";
-import type { TrialJson } from "./trial.ts";
+import type { TrialResult } from "./trial.ts";
 
 /** The trials of each algorithm. */
-export function byAlgorithm(trials: readonly TrialJson[]): Map<AlgorithmName, TrialJson[]> {
-  const lists = new Map<AlgorithmName, TrialJson[]>();
+export function byAlgorithm(trials: readonly TrialResult[]): Map<AlgorithmName, TrialResult[]> {
+  const lists = new Map<AlgorithmName, TrialResult[]>();
   for (const trial of trials) lists.set(trial.algorithm, [...(lists.get(trial.algorithm) ?? []), trial]);
   return lists;
 }
@@ -31,7 +31,7 @@ export interface AlgorithmSummary {
   readonly secondsPerEpisode: number;
 }
 
-export function summarise(trials: readonly TrialJson[], experiment: Experiment): AlgorithmSummary[] {
+export function summarise(trials: readonly TrialResult[], experiment: Experiment): AlgorithmSummary[] {
   const { mdp, optimalValue, baselineValue, problem, settings } = experiment;
   const scale = mdp.units?.scale ?? 1;
   return [...byAlgorithm(trials)].map(([algorithm, list]) => {

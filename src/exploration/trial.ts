@@ -7,7 +7,7 @@ import { type AlgorithmName, algorithmNames, createLearner, restoreLearner } fro
 import type { Learner, LearnerJson } from "./learners/learner.ts";
 import { policyValue } from "./mdp/planning.ts";
 import { baselineSteps, type MixturePolicy } from "./mdp/policy.ts";
-import { checkProblem, problemFromJson, problemToJson } from "./mdp/problem.ts";
+import { checkProblem, difference, problemFromJson } from "./mdp/problem.ts";
 import { Random } from "./mdp/random.ts";
 import { checkCount, checkList, checkNumber, checkObject } from "./mdp/reading.ts";
 import { playEpisode } from "./simulate.ts";
@@ -31,6 +31,9 @@ export interface TrialJson {
   readonly stretches: readonly Stretch[];
 }
 
+/** What is told of a trial when it is over. */
+export type TrialResult = Omit<TrialJson, "learner" | "random">;
+
 /** One algorithm, one seed. */
 export class Trial {
   readonly algorithm: AlgorithmName;
@@ -42,12 +45,7 @@ export class Trial {
   readonly #random: Random;
   readonly #scratch: Float64Array;
 
-  private constructor(
-    experiment: Experiment,
-    learner: Learner,
-    random: Random,
-    from: Omit<TrialJson, "learner" | "random">,
-  ) {
+  private constructor(experiment: Experiment, learner: Learner, random: Random, from: TrialResult) {
     this.#experiment = experiment;
     this.#learner = learner;
     this.#random = random;
@@ -82,8 +80,9 @@ export class Trial {
   /** Plays on for about so many milliseconds, or to the end. */
   run(milliseconds: number): void {
     const start = performance.now();
+    // An episode may take seconds, and whoever waits wants to know, or to stop, after each.
     while (!this.done) {
-      this.step(16);
+      this.step(1);
       if (performance.now() - start > milliseconds) break;
     }
     this.seconds += (performance.now() - start) / 1000;
@@ -145,11 +144,8 @@ export function checkTrial(saved: unknown, experiment: Experiment): TrialJson {
 
 /** Another threshold, or other rewards, would be those that the learner decides by. */
 function checkSameProblem(learner: LearnerJson, { problem }: Experiment): void {
-  const [saved, now] = [problemToJson(problemFromJson(learner)), problemToJson(checkProblem(problem))];
-  for (const key of Object.keys(now) as (keyof typeof now)[]) {
-    if (JSON.stringify(saved[key]) === JSON.stringify(now[key])) continue;
-    throw new ArgumentError(`learner.${key} is not this experiment's.`);
-  }
+  const key = difference(problemFromJson(learner), checkProblem(problem));
+  if (key !== undefined) throw new ArgumentError(`learner.${key} is not this experiment's.`);
 }
 
 /** Stretches follow one another from the first episode to the last one played. */

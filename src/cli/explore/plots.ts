@@ -3,7 +3,7 @@ import { basename, join } from "node:path";
 import type { Experiment } from "../../exploration/experiment.ts";
 import { toOwnUnits } from "../../exploration/mdp/mdp.ts";
 import { byAlgorithm } from "../../exploration/summary.ts";
-import type { Stretch, TrialJson } from "../../exploration/trial.ts";
+import type { Stretch, TrialResult } from "../../exploration/trial.ts";
 import { writePlot } from "../plot.ts";
 
 interface Point {
@@ -42,7 +42,7 @@ export function sample(
 
 /** Mean and the middle 90% over seeds, at about 120 episodes. */
 export function curves(
-  trials: readonly TrialJson[],
+  trials: readonly TrialResult[],
   { settings, optimalValue, mdp }: Experiment,
   quantity: Quantity,
 ): Point[] {
@@ -65,7 +65,7 @@ export function curves(
 
 /** Writes regret, value and share as SVG and PNG, and gives the files' names. */
 export async function writePlots(
-  trials: readonly TrialJson[],
+  trials: readonly TrialResult[],
   experiment: Experiment,
   folder: string,
 ): Promise<string[]> {

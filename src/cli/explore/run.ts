@@ -6,14 +6,14 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { ArgumentError } from "../../errors.ts";
 import { type Counts, writeCounts } from "../../exploration/bounds/counts.ts";
 import { type Experiment, type ExperimentSettings, setUp } from "../../exploration/experiment.ts";
-import { type AlgorithmName, algorithmNames } from "../../exploration/learners/algorithms.ts";
+import { type AlgorithmName, algorithmNames, checkAlgorithms } from "../../exploration/learners/algorithms.ts";
 import { readEpisodes } from "../../exploration/learners/vi-lcb.ts";
 import type { MdpFile } from "../../exploration/mdp/environments/file.ts";
 import { environment, environmentNames } from "../../exploration/mdp/environments/named.ts";
 import { type Mdp, toOwnUnits } from "../../exploration/mdp/mdp.ts";
 import { checkObject } from "../../exploration/mdp/reading.ts";
 import { type AlgorithmSummary, summarise } from "../../exploration/summary.ts";
-import type { TrialJson } from "../../exploration/trial.ts";
+import type { TrialResult } from "../../exploration/trial.ts";
 import { FolderLock } from "../folder-lock.ts";
 import { printResult } from "../json.ts";
 import { countBetween, numberBetween } from "../numbers.ts";
@@ -108,6 +108,7 @@ async function run(options: RunOptions): Promise<void> {
   showStatus("setting up the experiment ...");
   const settings = await settingsOf(options);
   const experiment = await (existsSync(options.env) ? ofFile(options.env, () => setUp(settings)) : setUp(settings));
+  await checkAlgorithms(options.algorithms, experiment.problem);
   const summary = await runSomewhere(options, experiment);
   // Last of all: a stdout that cannot be written to ends the process.
   if (options.json) await printResult("explore run", summary);
@@ -180,8 +181,13 @@ async function runIn(folder: string, options: RunOptions, experiment: Experiment
     const tasks = await tasksOf(trials, options, experiment);
     const left = options.out === undefined ? "Stopped." : "Stopped; the same command goes on from here.";
     await interruptible(left, (signal) => runTasks(experiment, lock, tasks, options.workers, signal));
-    const results: TrialJson[] = [];
-    for (const { file, algorithm, seed } of tasks) results.push(await readTrial(file, experiment, algorithm, seed));
+    const results: TrialResult[] = [];
+    showStatus("summing up ...");
+    for (const { file, algorithm, seed } of tasks) {
+      // Without the learner, which takes a gigabyte where problems are large.
+      const { stretches, seconds } = await readTrial(file, experiment, algorithm, seed);
+      results.push({ algorithm, seed, stretches, seconds });
+    }
     const summary = summaryOf(options, experiment, results);
     if (options.out !== undefined) {
       showStatus("drawing plots ...");
@@ -210,8 +216,10 @@ async function tasksOf(folder: string, { algorithms, seeds }: RunOptions, experi
   for (let seed = 0; seed < seeds; seed++) {
     for (const algorithm of algorithms) {
       const file = join(folder, `${algorithm}-${seed}.json`);
-      const saved = existsSync(file) ? { saved: await readTrial(file, experiment, algorithm, seed) } : {};
-      tasks.push({ algorithm, seed, file, ...saved });
+      const saved = existsSync(file) ? await readTrial(file, experiment, algorithm, seed) : undefined;
+      const played = saved?.learner.episodes ?? 0;
+      const left = played < experiment.settings.episodes;
+      tasks.push({ algorithm, seed, file, played, ...(saved && left ? { saved } : {}) });
     }
   }
   return tasks;
@@ -220,7 +228,7 @@ async function tasksOf(folder: string, { algorithms, seeds }: RunOptions, experi
 type Summary = ReturnType<typeof summaryOf>;
 
 /** Values are in the environment's own units. */
-function summaryOf({ env, offline }: RunOptions, experiment: Experiment, results: readonly TrialJson[]) {
+function summaryOf({ env, offline }: RunOptions, experiment: Experiment, results: readonly TrialResult[]) {
   const { settings, own } = experiment;
   return {
     env,
@@ -247,7 +255,7 @@ async function readDataSet(file: string, mdp: Mdp): Promise<Counts> {
 }
 
 /** One line for consecutive episodes with the same policy value: {algorithm, seed, episode, count, value, kind, baselineShare}. */
-function episodeLines(trials: readonly TrialJson[], mdp: Mdp): string {
+function episodeLines(trials: readonly TrialResult[], mdp: Mdp): string {
   return trials
     .flatMap(({ algorithm, seed, stretches }) =>
       stretches.map((stretch) => {

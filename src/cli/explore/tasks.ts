@@ -4,7 +4,7 @@ import { Worker } from "node:worker_threads";
 import { ArgumentError } from "../../errors.ts";
 import type { Experiment } from "../../exploration/experiment.ts";
 import type { FolderLock } from "../folder-lock.ts";
-import { ProgressBar } from "../terminal.ts";
+import { ProgressBar, showStatus } from "../terminal.ts";
 import { type Order, type Progress, runTask, type Task, type WorkerInput } from "./worker.ts";
 
 /** Plays all tasks to their ends. When `signal` is aborted, or one fails, the others save what they have and stop first. */
@@ -16,15 +16,18 @@ export async function runTasks(
   signal: AbortSignal,
 ): Promise<void> {
   const { episodes } = experiment.settings;
-  const progress = tasks.map(({ saved }) => saved?.learner.episodes ?? 0);
+  const progress = tasks.map(({ played }) => played);
   const queue = tasks.flatMap((_, i) => (progress[i]! < episodes ? [i] : []));
   const bar = new ProgressBar("{bar} {percentage}% of episodes, {eta_formatted} left");
   const start = performance.now();
+  const show = () => bar.show(progress.reduce((a, b) => a + b, 0), tasks.length * episodes); // biome-ignore format: one call
   const tick = (i: number, done: number) => {
     progress[i] = done;
-    if (performance.now() - start < 1000) return; // What is over at once needs no bar.
-    bar.show(progress.reduce((a, b) => a + b, 0), tasks.length * episodes); // biome-ignore format: one call
+    if (performance.now() - start >= 1000) show(); // What is over at once needs no bar.
   };
+  if (queue.length > 0) showStatus(`playing ${queue.length} trials of ${episodes} episodes ...`);
+  // The first episode of a large problem takes a while.
+  const timer = setInterval(show, 1000);
   try {
     if (workers === 0) {
       for (const i of queue) {
@@ -33,6 +36,7 @@ export async function runTasks(
       }
     } else await runInThreads(experiment, lock, tasks, queue, Math.min(workers, queue.length), tick, signal);
   } finally {
+    clearInterval(timer);
     bar.stop();
   }
 }

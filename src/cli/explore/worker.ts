@@ -11,7 +11,9 @@ export interface Task {
   readonly algorithm: AlgorithmName;
   readonly seed: number;
   readonly file: string;
-  /** Where it stopped before. */
+  /** Episodes of it that were played before. */
+  readonly played: number;
+  /** Where it stopped before, unless it is over. */
   readonly saved?: TrialJson;
 }
 
@@ -23,7 +25,7 @@ interface TaskOptions {
 }
 
 /**
- * Plays a trial to its end; `file` always holds a whole checkpoint, so a kill loses seconds at most. When `signal` is aborted it
+ * Plays a trial to its end; `file` always holds a whole checkpoint, so a kill loses seconds at most (of the largest problems a minute). When `signal` is aborted it
  * saves and throws the signal's reason.
  */
 export async function runTask(
@@ -33,15 +35,18 @@ export async function runTask(
   { every = 5000, tick = () => {}, signal }: TaskOptions = {},
 ): Promise<void> {
   const trial = saved ? await Trial.resume(experiment, saved) : await Trial.start(experiment, algorithm, seed);
-  let written = performance.now();
+  let [written, took] = [performance.now(), 0];
   while (!trial.done) {
     trial.run(250);
     tick(trial.episodes);
-    const due = performance.now() - written > every;
+    // A checkpoint of a large problem takes seconds itself: nine tenths of the time are for playing.
+    const due = performance.now() - written > Math.max(every, 9 * took);
     if (!trial.done && (due || signal?.aborted)) {
+      const start = performance.now();
       await writeTrial(file, trial, lock);
       signal?.throwIfAborted();
       written = performance.now();
+      took = written - start;
     }
     // A turn of the event loop, so that messages and signals arrive.
     await new Promise((resolve) => setImmediate(resolve));

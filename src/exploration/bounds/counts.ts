@@ -141,6 +141,19 @@ export class Counts implements Sizes {
     return found;
   }
 
+  /** The same observations in tables of their own. */
+  copy(): Counts {
+    const copied = new Counts(this);
+    for (const key of ["visits", "stateVisits", "start", "size", "rewardSum", "rewardSquares"] as const) {
+      copied[key].set(this[key]);
+    }
+    copied.#room.set(this.#room);
+    copied.next = this.next.slice();
+    copied.times = this.times.slice();
+    copied.#used = this.#used;
+    return copied;
+  }
+
   /** A row that is full moves to the end of the pool, with twice the room. */
   #grow(row: number): void {
     const room = Math.min(this.states, Math.max(2, 2 * this.#room[row]!));

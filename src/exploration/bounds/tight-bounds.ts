@@ -2,6 +2,7 @@ import type { Episode } from "../mdp/episode.ts";
 import type { Rest } from "../mdp/policy.ts";
 import type { Problem } from "../mdp/problem.ts";
 import { checkCount, checkObject } from "../mdp/reading.ts";
+import { checkTight } from "../mdp/work.ts";
 import { BaselineEpisodes } from "./baseline-episodes.ts";
 import { type Bounds, conceded, dot, estimatedReward, vouched } from "./bounds.ts";
 import { betRadius, dirichletRadius, scaledRadius } from "./concentration.ts";
@@ -72,6 +73,7 @@ export class TightBounds implements Bounds {
 
   constructor(problem: Problem, counts: Counts) {
     const { horizon, states, rewards, delta } = problem;
+    checkTight(problem);
     this.#problem = problem;
     this.#counts = counts;
     this.#delta = rewards ? delta : delta / 2;

@@ -1,6 +1,7 @@
 /** All learners by name. */
 import { ArgumentError } from "../../errors.ts";
 import type { Problem } from "../mdp/problem.ts";
+import { checkStepMix, checkTight } from "../mdp/work.ts";
 import { BpiUcbvi } from "./bpi-ucbvi.ts";
 import { ConservativeUcbvi } from "./conservative-ucbvi.ts";
 import { EpsMix } from "./epsmix.ts";
@@ -31,6 +32,20 @@ export async function createLearner(name: AlgorithmName, problem: Problem, optio
     return new algorithm(problem, solver, options);
   }
   return new bounded[name](problem, options);
+}
+
+/**
+ * Before the first episode: whether these algorithms can run on a problem of this size, and what they need is installed. Throws
+ * ArgumentError and ToolError.
+ */
+export async function checkAlgorithms(names: readonly AlgorithmName[], problem: Problem): Promise<void> {
+  checkTight(problem);
+  for (const name of names) {
+    if (name === "stepmix") checkStepMix(problem);
+    if (name !== "optpess-lp" && name !== "dope") continue;
+    const { algorithm } = await withSolver(name);
+    algorithm.check(problem);
+  }
 }
 
 /** A saved learner of any kind. */

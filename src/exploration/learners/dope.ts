@@ -1,7 +1,12 @@
+import type { Sizes } from "../mdp/mdp.ts";
 import { always, type MixturePolicy, pure } from "../mdp/policy.ts";
-import { type LearnerJson, restoredParts } from "./learner.ts";
+import type { Problem } from "../mdp/problem.ts";
+import { type LearnerJson, type LearnerOptions, restoredParts } from "./learner.ts";
 import { type Highs, LinearProgram, policyOfOccupancy } from "./linear-program.ts";
-import { LpLearner } from "./lp-learner.ts";
+import { checkedGap, LpLearner } from "./lp-learner.ts";
+
+/** Two rows for each z, with its row's S variables. */
+const entries = ({ horizon, states, actions }: Sizes) => 2 * horizon * actions * states ** 3;
 
 /**
  * DOPE (Bura et al. 2022, arXiv 2112.00885): optimism twice, in the rewards and in the choice of a model from the
@@ -23,10 +28,13 @@ export class Dope extends LpLearner {
     return pure("custom", always(policyOfOccupancy(occupancy, baseline, this.problem), this.problem));
   }
 
-  /** Two rows for each z, with its row's S variables. */
-  protected override entries(): number {
-    const { horizon, states, actions } = this.problem;
-    return 2 * horizon * actions * states ** 3;
+  constructor(problem: Problem, solver: Highs, options: LearnerOptions = {}) {
+    super(problem, solver, options, entries);
+  }
+
+  /** Throws ArgumentError for a problem that it cannot run on. */
+  static check(problem: Problem): void {
+    checkedGap(problem, entries(problem));
   }
 
   program(): LinearProgram {

@@ -20,7 +20,7 @@ export interface LearnerOptions {
   readonly seed?: number;
   /** Episodes played under one policy before their observations are merged into the counts (1). */
   readonly batch?: number;
-  /** Observations to start from, such as an offline data set's. */
+  /** Observations to start from, such as an offline data set's. They are copied: each learner goes on with counts of its own. */
   readonly counts?: Counts;
 }
 
@@ -44,6 +44,7 @@ const mostBatch = 1e6;
 export abstract class Learner {
   abstract readonly algorithm: string;
   readonly problem: Problem;
+  /** What this learner has observed; it alone adds to them, since its bounds are kept row by row. */
   readonly counts: Counts;
   readonly batch: number;
   #random: Random;
@@ -57,11 +58,12 @@ export abstract class Learner {
 
   constructor(problem: Problem, { seed = 0, batch = 1, counts }: LearnerOptions = {}) {
     this.problem = checkProblem(problem);
-    this.counts = counts ?? new Counts(problem);
-    const { horizon, states, actions } = this.counts;
+    const { horizon, states, actions } = counts ?? problem;
     if (horizon !== problem.horizon || states !== problem.states || actions !== problem.actions) {
       throw new ArgumentError(`The counts are of ${horizon} steps, ${states} states and ${actions} actions.`);
     }
+    // Of two learners with the same counts, each would miss what the other adds, and keep bounds for what is no longer so.
+    this.counts = counts?.copy() ?? new Counts(problem);
     this.batch = checkCount(batch, "batch", 1, mostBatch);
     this.#random = Random.seeded(seed);
   }

@@ -1,10 +1,27 @@
 import { ArgumentError } from "../../errors.ts";
+import type { Sizes } from "../mdp/mdp.ts";
 import type { Problem } from "../mdp/problem.ts";
 import { Learner, type LearnerOptions } from "./learner.ts";
 import type { Highs } from "./linear-program.ts";
 
 /** An entry takes some 100 bytes here and in the solver. */
 const mostEntries = 5_000_000;
+
+/** V(pi_b) - threshold. Throws ArgumentError for a problem whose linear programs, of so many entries, cannot be set up. */
+export function checkedGap({ horizon, states, actions, ...problem }: Problem, entries: number): number {
+  if (entries > mostEntries) {
+    throw new ArgumentError(
+      `The linear program of ${horizon} steps, ${states} states and ${actions} actions would have about ${entries} entries; ` +
+        `${mostEntries} are the limit.`,
+    );
+  }
+  const { rewards, baselineValue, threshold } = problem;
+  if (!rewards) throw new ArgumentError("The linear programs need known rewards.");
+  if (baselineValue === undefined) throw new ArgumentError("The linear programs need the baseline's value.");
+  const gap = baselineValue - threshold;
+  if (gap > 0) return gap;
+  throw new ArgumentError(`The baseline's value ${baselineValue} must be above the threshold ${threshold}.`);
+}
 
 /**
  * A learner that solves a linear program for each policy. Its papers have a cost and a budget; here the cost of a step is
@@ -15,27 +32,12 @@ export abstract class LpLearner extends Learner {
   /** kappa = V(pi_b) - threshold. */
   protected readonly gap: number;
 
-  constructor(problem: Problem, solver: Highs, options: LearnerOptions = {}) {
+  /** `entries` is about how many the program's matrix has. */
+  constructor(problem: Problem, solver: Highs, options: LearnerOptions, entries: (sizes: Sizes) => number) {
     super(problem, options);
     this.solver = solver;
-    const entries = this.entries();
-    if (entries > mostEntries) {
-      throw new ArgumentError(
-        `The linear program of ${problem.horizon} steps, ${problem.states} states and ${problem.actions} actions would have about ` +
-          `${entries} entries; ${mostEntries} are the limit.`,
-      );
-    }
-    const { rewards, baselineValue, threshold } = problem;
-    if (!rewards) throw new ArgumentError("The linear programs need known rewards.");
-    if (baselineValue === undefined) throw new ArgumentError("The linear programs need the baseline's value.");
-    this.gap = baselineValue - threshold;
-    if (!(this.gap > 0)) {
-      throw new ArgumentError(`The baseline's value ${baselineValue} must be above the threshold ${threshold}.`);
-    }
+    this.gap = checkedGap(this.problem, entries(problem));
   }
-
-  /** About how many entries the program's matrix has. */
-  protected abstract entries(): number;
 
   /** log(2 S^2 A H n (n+1) / delta): for all transitions and, where the papers fix the number of episodes, all n at once. */
   protected logarithm(n: number): number {

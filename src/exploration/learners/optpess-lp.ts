@@ -1,7 +1,12 @@
+import type { Sizes } from "../mdp/mdp.ts";
 import { always, type MixturePolicy, pure } from "../mdp/policy.ts";
-import { type LearnerJson, restoredParts } from "./learner.ts";
+import type { Problem } from "../mdp/problem.ts";
+import { type LearnerJson, type LearnerOptions, restoredParts } from "./learner.ts";
 import { type Highs, LinearProgram, policyOfOccupancy } from "./linear-program.ts";
-import { LpLearner } from "./lp-learner.ts";
+import { checkedGap, LpLearner } from "./lp-learner.ts";
+
+/** The flow into each state comes from all rows of the step before. */
+const entries = ({ horizon, states, actions }: Sizes) => horizon * actions * states ** 2;
 
 /**
  * OptPess-LP (Liu et al. 2021, arXiv 2106.02684): optimistic rewards under a pessimistic constraint, in the empirical
@@ -21,10 +26,13 @@ export class OptPessLp extends LpLearner {
     return pure("custom", always(policyOfOccupancy(occupancy, baseline, this.problem), this.problem));
   }
 
-  /** The flow into each state comes from all rows of the step before. */
-  protected override entries(): number {
-    const { horizon, states, actions } = this.problem;
-    return horizon * actions * states ** 2;
+  constructor(problem: Problem, solver: Highs, options: LearnerOptions = {}) {
+    super(problem, solver, options, entries);
+  }
+
+  /** Throws ArgumentError for a problem that it cannot run on. */
+  static check(problem: Problem): void {
+    checkedGap(problem, entries(problem));
   }
 
   #model(): { bonus: Float64Array; frequencies: Float64Array[] } {

@@ -1,8 +1,10 @@
 import type { TightBounds } from "../bounds/tight-bounds.ts";
 import type { MixturePolicy } from "../mdp/policy.ts";
+import type { Problem } from "../mdp/problem.ts";
+import { checkStepMix } from "../mdp/work.ts";
 import { BoundedLearner } from "./bounded-learner.ts";
 import { type CertifiedMixture, certifiedMixture, certifiedPolicy, kindOf } from "./certified.ts";
-import { type LearnerJson, restoredParts } from "./learner.ts";
+import { type LearnerJson, type LearnerOptions, restoredParts } from "./learner.ts";
 
 /** What StepMix decided, and the bounds that it decided by. */
 export interface StepMixDecision {
@@ -23,6 +25,11 @@ export interface StepMixDecision {
  */
 export class StepMix extends BoundedLearner {
   override readonly algorithm = "stepmix";
+
+  constructor(problem: Problem, options: LearnerOptions = {}) {
+    super(problem, options);
+    checkStepMix(problem);
+  }
 
   decision(): StepMixDecision {
     const { horizon, threshold } = this.problem;

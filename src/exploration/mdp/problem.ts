@@ -131,9 +131,13 @@ export function tableFromJson(nested: unknown, { horizon, states, actions }: Siz
   let i = 0;
   steps.forEach((step, h) => {
     checkList(step, `${name}[${h}]`, states).forEach((state, s) => {
-      checkList(state, `${name}[${h}][${s}]`, actions).forEach((value, a) => {
-        table[i++] = checkNumber(value, `${name}[${h}][${s}][${a}]`);
-      });
+      // Names are put together only where something is wrong: tables have millions of entries.
+      const list =
+        Array.isArray(state) && state.length === actions ? state : checkList(state, `${name}[${h}][${s}]`, actions);
+      for (let a = 0; a < actions; a++) {
+        const value: unknown = list[a];
+        table[i++] = Number.isFinite(value) ? (value as number) : checkNumber(value, `${name}[${h}][${s}][${a}]`);
+      }
     });
   });
   return table;
@@ -146,6 +150,16 @@ export function tableToJson(table: Float64Array, { horizon, states, actions }: S
       return [...table.subarray(from, from + actions)];
     }),
   );
+}
+
+/** The first key in which two problems differ. */
+export function difference(one: Problem, other: Problem): keyof Problem | undefined {
+  const keys = new Set([...Object.keys(one), ...Object.keys(other)] as (keyof Problem)[]);
+  return [...keys].find((key) => {
+    const [a, b] = [one[key], other[key]];
+    if (!(a instanceof Float64Array && b instanceof Float64Array)) return a !== b;
+    return a.length !== b.length || a.some((value, i) => value !== b[i]);
+  });
 }
 
 /** [step][state] */

@@ -1,9 +1,18 @@
 /** The small MDPs of the exploration literature. */
-import { buildMdp, type Mdp, type Successor, startIn } from "../mdp.ts";
+import { ArgumentError } from "../../../errors.ts";
+import { buildMdp, checkSizes, limits, type Mdp, type Successor, startIn } from "../mdp.ts";
 import { Random } from "../random.ts";
 
 /** Every row drawn from Dirichlet(1, ..., 1), every mean reward uniform in [0,1]; starts in state 0. */
 export function randomMdp({ states = 5, actions = 5, horizon = 3, seed = 0 } = {}): Mdp {
+  checkSizes({ horizon, states, actions });
+  const entries = horizon * states * actions * states;
+  if (entries > limits.successors) {
+    throw new ArgumentError(
+      `A random environment of horizon ${horizon}, states ${states} and actions ${actions} would have ${entries} successors; ` +
+        `${limits.successors} are the limit.`,
+    );
+  }
   const random = Random.seeded(seed);
   return buildMdp({
     states,
