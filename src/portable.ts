@@ -72,7 +72,7 @@ export { type FeatureStatistics, featureStatistics, frechetDistance, frechetDist
 export { Inception } from "./metrics/inception.ts";
 export { Judge, type JudgedPictures, type Reference, type ReferenceCaption } from "./metrics/judge.ts";
 export { psnr, ssim } from "./metrics/similarity.ts";
-export type { Architecture, Features, Geometry, Layout, Stage, StagedModel } from "./models/architecture.ts";
+export type { Architecture, Features, Geometry, Layout, Role, Stage, StagedModel, UNetPlace } from "./models/architecture.ts";
 export { type AutoencoderKLConfig, autoencoderKL } from "./models/autoencoder-kl.ts";
 export { autoencoderKLTemporalDecoder } from "./models/autoencoder-kl-temporal-decoder.ts";
 export { clip } from "./models/clip.ts";

@@ -6,6 +6,7 @@
  * relative to the output of the last full step; the last step is always full. The authors set threshold and warm-up for
  * each of their video models; the defaults here are those of stable-diffusion.cpp and ComfyUI for all models.
  */
+import { latentOf } from "../models/split-model.ts";
 import type { StagedSession } from "../models/staged-session.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import { firstChannels } from "../sampling/guidance.ts";
@@ -39,7 +40,7 @@ export class EasyCache implements Denoiser {
   }
 
   async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
-    const input = feeds["hiddenStates"] as FloatTensor;
+    const input = feeds[latentOf(this.#session.model)] as FloatTensor;
     const last = this.#lastFull;
     if (last && this.#rate !== null) {
       const change = this.#rate * meanAbsoluteDifference(input, this.#input!);

@@ -1,14 +1,17 @@
 /**
  * First-block cache (ParaAttention; FirstBlockCache in diffusers): the change of what the first block adds, since the
  * last full step, says whether the others are worth running. Needs no training. Both have the rule and the default that
- * are followed here; at a change of exactly the threshold it is ParaAttention's, which runs the blocks.
+ * are followed here; at a change of exactly the threshold it is ParaAttention's, which runs the blocks. Where the text runs
+ * through the blocks beside the image, the change is that of the image alone, as in both.
  */
+import { streamsInto, streamsOf } from "../models/split-model.ts";
 import type { StagedSession } from "../models/staged-session.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import { runSegments } from "../sampling/denoiser.ts";
 import type { Action } from "../sampling/step-policy.ts";
 import type { FloatTensor } from "../tensor.ts";
-import { meanAbsolute, meanAbsoluteDifference, minus, plus } from "./arrays.ts";
+import { meanAbsolute, meanAbsoluteDifference, minus } from "./arrays.ts";
+import { minusStreams, pickStreams, plusStreams, type Streams } from "./streams.ts";
 
 export interface FirstBlockCacheOptions {
   /** The remaining blocks are left out while the first one's residual has changed by less than this; 0.05. */
@@ -19,9 +22,12 @@ export class FirstBlockCache implements Denoiser {
   readonly actions: Action[] = [];
   readonly #segments: readonly [StagedSession, StagedSession, StagedSession, StagedSession];
   readonly #threshold: number;
+  /** The image's stream, and all those that the output layer reads. */
+  readonly #own: string;
+  readonly #streams: readonly string[];
   /** Of the last full step: what the first block added, and what all others did. */
   #head: FloatTensor | null = null;
-  #rest: FloatTensor | null = null;
+  #rest: Streams | null = null;
 
   /** `segments`: up to the blocks, the first block, the other blocks, the output layer. */
   constructor(
@@ -29,6 +35,8 @@ export class FirstBlockCache implements Denoiser {
     { threshold = 0.05 }: FirstBlockCacheOptions = {},
   ) {
     this.#segments = segments;
+    this.#own = streamsOf(segments[0].model)[0];
+    this.#streams = streamsInto(segments[3].model);
     this.#threshold = threshold;
   }
 
@@ -36,16 +44,16 @@ export class FirstBlockCache implements Denoiser {
     const [enter, first, others, leave] = this.#segments;
     const entered = await runSegments([enter], feeds);
     const features = await runSegments([first], entered);
-    const stream = features["hiddenStates"] as FloatTensor;
-    const head = minus(stream, entered["hiddenStates"] as FloatTensor);
+    const head = minus(features[this.#own] as FloatTensor, entered[this.#own] as FloatTensor);
     const full = !this.#head || meanAbsoluteDifference(head, this.#head) >= this.#threshold * meanAbsolute(this.#head);
     this.actions.push(full ? "full" : "inner");
+    const before = pickStreams(features, this.#streams);
     if (full) {
       Object.assign(features, await others.run(features));
       this.#head = head;
-      this.#rest = minus(features["hiddenStates"] as FloatTensor, stream);
+      this.#rest = minusStreams(pickStreams(features, this.#streams), before);
     } else {
-      features["hiddenStates"] = plus(stream, this.#rest!);
+      Object.assign(features, plusStreams(before, this.#rest!));
     }
     return (await leave.run(features))["sample"] as FloatTensor;
   }

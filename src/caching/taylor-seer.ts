@@ -7,11 +7,13 @@
  * step's own. Here what all blocks add to the stream is forecast at once: one array to keep, and nothing of the blocks
  * left to compute.
  */
+import { streamsInto } from "../models/split-model.ts";
 import type { StagedSession } from "../models/staged-session.ts";
 import { type Denoiser, type Feeds, runSegments } from "../sampling/denoiser.ts";
 import { type Action, type StepContext, type StepPolicy, scheduled } from "../sampling/step-policy.ts";
 import type { FloatTensor } from "../tensor.ts";
-import { combine, minus, plus } from "./arrays.ts";
+import { combine } from "./arrays.ts";
+import { minusStreams, pickStreams, plusStreams, type Streams } from "./streams.ts";
 
 export interface TaylorSeerOptions {
   /** Every how many steps one is full, N in the paper; 4 unless given. */
@@ -29,8 +31,10 @@ export class TaylorSeer implements Denoiser {
   readonly #segments: readonly [StagedSession, StagedSession, StagedSession];
   readonly #policy: StepPolicy;
   readonly #order: number;
-  /** What the blocks added at the last full step, and its derivatives by step number. */
-  #derivatives: FloatTensor[] = [];
+  /** The features that the output layer reads of those that run through the blocks. */
+  readonly #streams: readonly string[];
+  /** For each of them, what the blocks added at the last full step, and its derivatives by step number. */
+  #derivatives = new Map<string, FloatTensor[]>();
   #lastFull = 0;
 
   /** `segments`: up to the blocks, the blocks, the output layer. */
@@ -41,33 +45,42 @@ export class TaylorSeer implements Denoiser {
     this.#segments = segments;
     this.#policy = policy ?? scheduled({ every: interval, warmUp });
     this.#order = order;
+    this.#streams = streamsInto(segments[2].model);
   }
 
   async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
     const [enter, blocks, leave] = this.#segments;
     const chosen = this.#policy(step);
-    const action = this.#derivatives.length === 0 ? "full" : chosen;
+    const action = this.#derivatives.size === 0 ? "full" : chosen;
     this.actions.push(action);
     const features = await runSegments([enter], feeds);
-    const embedding = features["hiddenStates"] as FloatTensor;
+    const entered = pickStreams(features, this.#streams);
     if (action === "full") {
       Object.assign(features, await blocks.run(features));
-      this.#update(minus(features["hiddenStates"] as FloatTensor, embedding), step.index);
+      this.#update(minusStreams(pickStreams(features, this.#streams), entered), step.index);
     } else {
-      features["hiddenStates"] = plus(embedding, taylor(this.#derivatives, step.index - this.#lastFull));
+      Object.assign(features, plusStreams(entered, this.#forecast(step.index - this.#lastFull)));
     }
     return (await leave.run(features))["sample"] as FloatTensor;
   }
 
   /** Derivative i + 1 is the difference of derivatives i over the steps between (paper, section 3.2). */
-  #update(value: FloatTensor, index: number): void {
-    const before = this.#derivatives;
-    const derivatives = [value];
-    for (let i = 0; i < Math.min(this.#order, before.length); i++) {
-      derivatives.push(combine(derivatives[i]!, before[i]!, (a, b) => (a - b) / (index - this.#lastFull)));
+  #update(added: Streams, index: number): void {
+    for (const [name, value] of Object.entries(added)) {
+      const before = this.#derivatives.get(name) ?? [];
+      const derivatives = [value];
+      for (let i = 0; i < Math.min(this.#order, before.length); i++) {
+        derivatives.push(combine(derivatives[i]!, before[i]!, (a, b) => (a - b) / (index - this.#lastFull)));
+      }
+      this.#derivatives.set(name, derivatives);
     }
-    this.#derivatives = derivatives;
     this.#lastFull = index;
+  }
+
+  #forecast(distance: number): Streams {
+    return Object.fromEntries(
+      [...this.#derivatives].map(([name, derivatives]) => [name, taylor(derivatives, distance)]),
+    );
   }
 }
 

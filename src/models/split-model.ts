@@ -55,15 +55,29 @@ export interface Blocks {
   readonly streams: readonly [string, ...string[]];
 }
 
+/** The features that run through a model's blocks, or through a part of them. Throws ArgumentError for one that has none. */
+export function streamsOf({ streams = [], className }: StagedModel): Blocks["streams"] {
+  const [own, ...others] = streams;
+  if (own !== undefined) return [own, ...others];
+  throw new ArgumentError(`${className} has no features that run through its blocks; it cannot be cut between them.`);
+}
+
+/** Those of the streams that a part of a model reads. */
+export const streamsInto = (part: StagedModel): string[] =>
+  streamsOf(part).filter((name) => Object.hasOwn(part.inputs, name));
+
+/** The input that is the noisy latent. Throws ArgumentError for a model that is no denoiser. */
+export function latentOf({ latent, className }: StagedModel): string {
+  if (latent !== undefined) return latent;
+  throw new ArgumentError(`${className} is no denoiser: none of its inputs is a noisy latent.`);
+}
+
 /** Where a model's blocks are. Throws ArgumentError for one that is not blocks between entry and exit, such as a UNet. */
-export function blocksOf({ stages, streams = [], className }: StagedModel): Blocks {
+export function blocksOf(model: StagedModel): Blocks {
+  const { stages, className } = model;
   const roles = stages.map(({ role }) => role);
   const [first, end] = [roles.indexOf("block"), roles.lastIndexOf("block") + 1];
   const inOrder = roles.every((role, i) => role === (i < first ? "enter" : i < end ? "block" : "leave"));
-  const [own, ...others] = streams;
-  if (own !== undefined && first > 0 && end < stages.length && inOrder)
-    return { first, end, streams: [own, ...others] };
-  throw new ArgumentError(
-    `${className} is not a row of blocks, with the same features running through them, between an input and an output layer.`,
-  );
+  if (first > 0 && end < stages.length && inOrder) return { first, end, streams: streamsOf(model) };
+  throw new ArgumentError(`${className} is not a row of blocks between an input and an output layer.`);
 }

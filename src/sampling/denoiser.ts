@@ -46,7 +46,8 @@ export class DenoiserByRows implements Denoiser {
   }
 
   run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
-    const rows = feeds["hiddenStates"]!.shape[0]!;
+    // Every input has a row for each of the batch.
+    const rows = Object.values(feeds)[0]!.shape[0]!;
     if (rows !== this.#rows) this.#denoisers.push(this.#open());
     this.#rows = rows;
     return this.#denoisers.at(-1)!.run(feeds, step);
