@@ -72,7 +72,16 @@ export { type FeatureStatistics, featureStatistics, frechetDistance, frechetDist
 export { Inception } from "./metrics/inception.ts";
 export { Judge, type JudgedPictures, type Reference, type ReferenceCaption } from "./metrics/judge.ts";
 export { psnr, ssim } from "./metrics/similarity.ts";
-export type { Architecture, Features, Geometry, Layout, Role, Stage, StagedModel, UNetPlace } from "./models/architecture.ts";
+export type {
+  Architecture,
+  Features,
+  Geometry,
+  Layout,
+  Role,
+  Stage,
+  StagedModel,
+  UNetPlace,
+} from "./models/architecture.ts";
 export { type AutoencoderKLConfig, autoencoderKL } from "./models/autoencoder-kl.ts";
 export { autoencoderKLTemporalDecoder } from "./models/autoencoder-kl-temporal-decoder.ts";
 export { clip } from "./models/clip.ts";
@@ -82,7 +91,15 @@ export type { Count as ConfigCount, LayerCount, TensorSize } from "./models/coun
 export { type DiTConfig, dit } from "./models/dit.ts";
 export type { SinusoidOptions } from "./models/layers.ts";
 export { type PixArtConfig, pixart } from "./models/pixart.ts";
-export { architectureOf, type Networks, networksOf, supportedClasses } from "./models/registry.ts";
+export {
+  architectureOf,
+  type Networks,
+  networksOf,
+  type Registry,
+  registered,
+  registry,
+  supportedClasses,
+} from "./models/registry.ts";
 export { blocksOf } from "./models/split-model.ts";
 export { loadModel, type StagedOptions, type StagedSession } from "./models/staged-session.ts";
 export { type T5Config, t5 } from "./models/t5.ts";

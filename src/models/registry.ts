@@ -20,22 +20,32 @@ import { unetSpatioTemporal } from "./unet-spatio-temporal.ts";
 /** The networks of a class that share one configuration and one set of weights: most have one, autoencoders two. */
 export type Networks = Readonly<Record<string, Architecture<unknown>>>;
 
-const classes: Readonly<Record<string, Networks>> = {
-  [autoencoderKL.encoder.className]: autoencoderKL,
-  [autoencoderKLTemporalDecoder.encoder.className]: autoencoderKLTemporalDecoder,
-  [clip.text.className]: clip,
-  [clipText.className]: { model: clipText },
-  [clipTextWithProjection.className]: { model: clipTextWithProjection },
-  [clipVisionWithProjection.className]: { model: clipVisionWithProjection },
-  [dit.className]: { model: dit },
-  [emojiAlign.image.className]: emojiAlign,
-  [fidInception.className]: { model: fidInception },
-  [pixart.className]: { model: pixart },
-  [t5.className]: { model: t5 },
-  [unet2DCondition.className]: { model: unet2DCondition },
-  [unetMotion.className]: { model: unetMotion },
-  [unetSpatioTemporal.className]: { model: unetSpatioTemporal },
-};
+/** Networks by the name of their class. */
+export type Registry = ReadonlyMap<string, Networks>;
+
+const builtIn: readonly Networks[] = [
+  autoencoderKL,
+  autoencoderKLTemporalDecoder,
+  clip,
+  { model: clipText },
+  { model: clipTextWithProjection },
+  { model: clipVisionWithProjection },
+  { model: dit },
+  emojiAlign,
+  { model: fidInception },
+  { model: pixart },
+  { model: t5 },
+  { model: unet2DCondition },
+  { model: unetMotion },
+  { model: unetSpatioTemporal },
+];
+
+/** A registry of its own with these networks beside those of another, which stays as it is. */
+export const registered = (more: readonly Networks[], beside: Registry = new Map()): Registry =>
+  new Map([...beside, ...more.map((networks) => [Object.values(networks)[0]!.className, networks] as const)]);
+
+/** The networks of this folder. */
+export const registry = registered(builtIn);
 
 /** Transformer2DModel was one class for several architectures, of which `norm_type` says the one that is meant. */
 const olderClasses: Readonly<Record<string, Networks>> = {
@@ -51,10 +61,14 @@ const modelTypes: Readonly<Record<string, Networks>> = {
 };
 
 /** Class names that `networksOf` knows. */
-export const supportedClasses: readonly string[] = [...Object.keys(classes), olderClassName].sort();
+export const supportedClasses: readonly string[] = classesOf(registry);
+
+function classesOf(known: Registry): string[] {
+  return [...known.keys(), olderClassName].sort();
+}
 
 /** The networks of a `config.json`. Throws ConfigError for a class that is not supported, with the list of those that are. */
-export function networksOf(config: RawConfig): Networks {
+export function networksOf(config: RawConfig, known: Registry = registry): Networks {
   const name = classNameOf(config);
   const { model_type: modelType, norm_type: normType } = config;
   if (name === olderClassName) {
@@ -66,19 +80,19 @@ export function networksOf(config: RawConfig): Networks {
     );
   }
   const found =
-    (name !== undefined ? entry(classes, name) : undefined) ??
+    (name !== undefined ? known.get(name) : undefined) ??
     (typeof modelType === "string" ? entry(modelTypes, modelType) : undefined);
   if (found) return found;
   const what = name ?? (typeof modelType === "string" ? `model_type "${modelType}"` : undefined);
   throw new ConfigError(
     `${what === undefined ? "The configuration names no class" : `${what} is not supported`}; ` +
-      `supported are ${supportedClasses.join(", ")}.`,
+      `supported are ${classesOf(known).join(", ")}.`,
   );
 }
 
 /** The network of a class that has one. Throws ConfigError as `networksOf` does, and for a class with several. */
-export function architectureOf(config: RawConfig): Architecture<unknown> {
-  const networks = networksOf(config);
+export function architectureOf(config: RawConfig, known: Registry = registry): Architecture<unknown> {
+  const networks = networksOf(config, known);
   const [architecture, ...others] = Object.values(networks);
   if (architecture && others.length === 0) return architecture;
   throw new ConfigError(`${architecture?.className} has several networks: ${Object.keys(networks).join(", ")}.`);

@@ -14,7 +14,7 @@ import {
   weightShapes,
 } from "../models/architecture.ts";
 import { checkCounts } from "../models/counts.ts";
-import { networksOf } from "../models/registry.ts";
+import { networksOf, type Registry } from "../models/registry.ts";
 import { loadModel, namedWeights } from "../models/staged-session.ts";
 import { checkpointWeights, Weights, weightLocations } from "../models/weights.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
@@ -31,6 +31,8 @@ export interface ModelCaseOptions extends SessionOptions {
   config?: RawConfig;
   /** Such as "fp16". */
   variant?: string;
+  /** Where the network's class is looked up: all that halfstep has, and your own (`registered`). */
+  registry?: Registry;
 }
 
 export interface ModelCaseResult {
@@ -49,10 +51,10 @@ export async function verifyModel(
   folder: Folder,
   io: Io,
   runtime: Runtime,
-  { blocks = false, config: given, variant, ...session }: ModelCaseOptions = {},
+  { blocks = false, config: given, variant, registry, ...session }: ModelCaseOptions = {},
 ): Promise<ModelCaseResult> {
   const raw = given ?? (await readConfig(folder));
-  const networks = Object.entries(networksOf(raw)).map(([name, architecture]) => {
+  const networks = Object.entries(networksOf(raw, registry)).map(([name, architecture]) => {
     const config = architecture.parseConfig(raw);
     return { architecture, config, model: (geometry: Geometry) => architecture.model(config, geometry), name };
   });

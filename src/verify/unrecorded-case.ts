@@ -32,10 +32,10 @@ export async function checkModel(
   folder: Folder,
   raw: RawConfig,
   runtime: Runtime,
-  { variant, ...session }: ModelCaseOptions,
+  { variant, registry, ...session }: ModelCaseOptions,
 ): Promise<UnrecordedResult> {
   const files = await openWeights(folder, variant);
-  const parts = Object.values(networksOf(raw)).map((architecture) => {
+  const parts = Object.values(networksOf(raw, registry)).map((architecture) => {
     const config = architecture.parseConfig(raw);
     return { architecture, config, ...smallest(architecture, config) };
   });

@@ -1,6 +1,6 @@
 import { classNameOf, isPipeline, readConfig } from "../checkpoints/diffusers-folder.ts";
 import { expectObject, type Folder } from "../checkpoints/files.ts";
-import { anObject, callback, flag, number, text } from "../checks.ts";
+import { anObject, callback, flag, must, number, text } from "../checks.ts";
 import { ArgumentError, CheckpointError } from "../errors.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
 import { imageToVideoClass } from "../pipelines/image-to-video.ts";
@@ -26,6 +26,7 @@ const verifyOptions: OptionTable<VerifyOptions> = {
   blocks: flag,
   config: anObject,
   variant: text,
+  registry: must("a registry of networks", (value) => value instanceof Map),
   tolerance: number(0),
   beside: callback,
 };
