@@ -14,7 +14,7 @@ import { blocksOf } from "../models/split-model.ts";
 import type { StagedSession } from "../models/staged-session.ts";
 import { type OptionTable, settings } from "../options/options.ts";
 import { type Denoiser, DenoiserByRows, PlainDenoiser } from "../sampling/denoiser.ts";
-import { type Schedule, scheduleCheck, scheduled, stretched } from "../sampling/step-policy.ts";
+import { policyOf, type Schedule, type StepChoice, stepChoiceCheck, stretched } from "../sampling/step-policy.ts";
 import type { FeedbackComponent } from "./feedback-steps.ts";
 
 /** Far more than there are steps to tell them from. */
@@ -27,8 +27,8 @@ export type AccelerationMethod = (typeof accelerations)[number];
 
 export interface Acceleration {
   method: AccelerationMethod;
-  /** Which steps are full: ILF, cache and TaylorSeer. ILF's own is what it was trained with. */
-  schedule?: Schedule;
+  /** Which steps are full: ILF, cache and TaylorSeer. ILF's own is what it was trained with. A function decides step by step. */
+  schedule?: StepChoice;
   /**
    * How much change is let pass before a step is done in full: of first-block and easycache, each with its published
    * default; of ILF, whose schedule decides unless it is given (the features' drift, about 0.1 to 1).
@@ -61,7 +61,7 @@ export function reportOf(method: AccelerationMethod, { actions }: Denoiser): Acc
 
 const accelerationTable: OptionTable<Acceleration> = {
   method: oneOf(accelerations),
-  schedule: scheduleCheck,
+  schedule: stepChoiceCheck,
   threshold: number(0),
   order: whole(0, MOST_DERIVATIVES),
   feedBlock: whole(0, MOST_BLOCKS),
@@ -119,12 +119,12 @@ async function denoisers(
   }
   if (method === "taylorseer") {
     const segments = await transformer.segments(geometry, [first, end]);
-    const options = { ...(order === undefined ? {} : { order }), ...(schedule ? { policy: scheduled(schedule) } : {}) };
+    const options = { ...(order === undefined ? {} : { order }), ...(schedule ? { policy: policyOf(schedule) } : {}) };
     return () => new TaylorSeer(segments as [StagedSession, StagedSession, StagedSession], options);
   }
   // What a user gives is meant for this run; what the module was trained with, for any.
   const own = threshold === undefined ? (feedback?.config.schedule ?? { every: 2 }) : ONLY_THE_FIRST;
-  const policy = schedule ? scheduled(schedule) : stretched(own);
+  const policy = schedule ? policyOf(schedule) : stretched(own);
   if (method === "ilf") {
     const steps = await feedback!.steps(geometry);
     return () => new IlfDenoiser(steps, policy, threshold);

@@ -20,10 +20,10 @@ import type { SessionOptions } from "../runtime/runtime.ts";
 import { type Denoiser, type Feeds, PlainDenoiser } from "../sampling/denoiser.ts";
 import {
   type Action,
-  type Schedule,
+  type StepChoice,
   type StepContext,
   type StepPolicy,
-  scheduleCheck,
+  stepChoiceCheck,
 } from "../sampling/step-policy.ts";
 import { describeBytes, parseBytes } from "../streamlined/bytes.ts";
 import { activationBytes, costSource } from "../streamlined/cost.ts";
@@ -49,7 +49,7 @@ export const guidanceStepsChoices = ["full", "all"] as const;
 export interface RehashOptions {
   method: "rehash";
   /** Which steps are full: of 25 the first seven and every third after them unless given, of others the same share. */
-  schedule?: Schedule;
+  schedule?: StepChoice;
   /** The feature after which a rehash step comes back in: after the first layer of the last block unless given. */
   cut?: string;
   /** How many features of the way down a rehash step works out anew, 1 unless given: the first convolution. */
@@ -64,7 +64,7 @@ export interface RehashOptions {
 /** The noise that the last full step predicted, again: what Step Rehash has to be better than. */
 export interface ReuseOptions {
   method: "reuse";
-  schedule?: Schedule;
+  schedule?: StepChoice;
 }
 
 export const videoAccelerations = ["none", "rehash"] as const;
@@ -73,12 +73,12 @@ export type VideoAccelerate = (typeof videoAccelerations)[number] | RehashOption
 
 const rehashTable: OptionTable<RehashOptions> = {
   method: oneOf(["rehash"]),
-  schedule: scheduleCheck,
+  schedule: stepChoiceCheck,
   cut: text,
   fresh: whole(0, 4096),
   guidanceSteps: oneOf(guidanceStepsChoices),
 };
-const reuseTable: OptionTable<ReuseOptions> = { method: oneOf(["reuse"]), schedule: scheduleCheck };
+const reuseTable: OptionTable<ReuseOptions> = { method: oneOf(["reuse"]), schedule: stepChoiceCheck };
 
 const videoAccelerateCheck: Check = textOr(oneOf(videoAccelerations), (value, name) => {
   const reuses = isObject(value) && value["method"] === "reuse";

@@ -1,5 +1,5 @@
 /** Which of a sampler's steps are done in full, and which only in part. */
-import { type Check, listOf, oneOf, whole } from "../checks.ts";
+import { type Check, listOf, oneOf, shown, whole } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import { settings } from "../options/options.ts";
 
@@ -29,6 +29,9 @@ export interface PeriodicSchedule {
 /** A period, or the actions themselves, one a step. */
 export type Schedule = PeriodicSchedule | readonly Action[];
 
+/** Which steps a method does in full: by a schedule, or as a policy of the caller's own decides when a step comes. */
+export type StepChoice = Schedule | StepPolicy;
+
 /** 8 of 20 steps in full, the first three among them: what feedback modules are trained for unless told otherwise. */
 export const defaultSchedule = "fffifiifiiifiiifiifi";
 
@@ -45,6 +48,11 @@ const period = settings<PeriodicSchedule>({
 /** The form of a schedule; whether it can be followed says `checkSchedule`. */
 export const scheduleCheck: Check = (value, name) =>
   (Array.isArray(value) ? listOf(oneOf(actions), { least: 1, most: MOST_STEPS }) : period)(value, name);
+
+/** The form of a schedule; of a policy, that it is a function. */
+export const stepChoiceCheck: Check = (value, name) => {
+  if (typeof value !== "function") scheduleCheck(value, name);
+};
 
 /** Throws ArgumentError for a schedule that no sampler can follow. */
 export function checkSchedule(schedule: Schedule): void {
@@ -80,6 +88,22 @@ export function scheduled(schedule: Schedule, partial: Exclude<Action, "full"> =
   return ({ index, steps }) => {
     const full = index < warmUp || index >= steps - final || (index - warmUp + 1) % every === 0;
     return full ? "full" : partial;
+  };
+}
+
+/**
+ * The policy that a choice stands for. What the caller's own says is "full" or anything else: how a step is done in part is the
+ * method's matter. It throws ArgumentError at a step for which a policy gives no action.
+ */
+export function policyOf(choice: StepChoice, partial: Exclude<Action, "full"> = "inner"): StepPolicy {
+  if (typeof choice !== "function") return scheduled(choice, partial);
+  return (step) => {
+    const action = choice(step);
+    if (action === "full") return action;
+    if (actions.includes(action)) return partial;
+    throw new ArgumentError(
+      `The policy gave ${shown(action)} for step ${step.index}; it has to give one of ${actions.join(", ")}.`,
+    );
   };
 }
 

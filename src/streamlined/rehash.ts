@@ -8,10 +8,10 @@ import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import {
   type Action,
   parseSchedule,
-  type Schedule,
+  policyOf,
+  type StepChoice,
   type StepContext,
   type StepPolicy,
-  scheduled,
   stretched,
 } from "../sampling/step-policy.ts";
 import type { FloatTensor } from "../tensor.ts";
@@ -27,8 +27,8 @@ import type { GroupProgress, Kept, StreamlinedSession } from "./session.ts";
 const DEFAULT_SCHEDULE = parseSchedule("fffffffrrfrrfrrfrrfrrfrrf");
 
 /** Which steps are full, in their own number of steps or, without a schedule, in any. */
-export const rehashPolicy = (schedule: Schedule | undefined): StepPolicy =>
-  schedule ? scheduled(schedule, "rehash") : stretched(DEFAULT_SCHEDULE, "rehash");
+export const rehashPolicy = (schedule: StepChoice | undefined): StepPolicy =>
+  schedule ? policyOf(schedule, "rehash") : stretched(DEFAULT_SCHEDULE, "rehash");
 
 /** The feature of the way down that a stage of the way up is joined to. */
 const skipOf = ({ stage, reads }: FlowStage) => stage.place?.skip && reads.get(stage.place.skip);

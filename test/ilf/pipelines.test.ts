@@ -111,6 +111,14 @@ describe.each(kinds)("a pipeline with a tiny %s", (kind) => {
     expect(difference(run)).toBeGreaterThan(1e-3);
   });
 
+  it.each(["cache", "taylorseer"] as const)("%s takes a policy for the schedule that it makes", async (method) => {
+    const actions: Action[] = ["full", "inner", "full", "inner", "inner", "full"];
+    const listed = await generate({ method, schedule: actions });
+    const decided = await generate({ method, schedule: ({ index }) => actions[index]! });
+    expect(decided.counts).toEqual([method, 3, 3]);
+    expect(decided.latents.data).toEqual(listed.latents.data);
+  });
+
   it("with a module of scale zero is plain caching, to the last bit", async () => {
     const own = await make(kind);
     const { config, weights } = await randomFeedback(own, plainModule, 0);
@@ -219,6 +227,7 @@ describe.each(kinds)("a pipeline with a tiny %s", (kind) => {
     [{ method: "cache", schedule: ["full", "inner"] }, "The schedule has 2 actions, but the run has 6 steps."],
     [{ method: "taylorseer", schedule: ["full"] }, "The schedule has 1 actions, but the run has 6 steps."],
     [{ method: "cache", schedule: { every: 0 } }, "accelerate.schedule.every must be a whole number"],
+    [{ method: "cache", schedule: () => "half" }, 'The policy gave the string "half" for step 0'],
   ])("refuses %j", async (accelerate, message) => {
     const failed = generate(accelerate as Accelerate);
     await expect(failed).rejects.toThrow(ArgumentError);

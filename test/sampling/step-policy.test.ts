@@ -6,6 +6,7 @@ import {
   type Action,
   checkSchedule,
   parseSchedule,
+  policyOf,
   type Schedule,
   scheduled,
   stretched,
@@ -129,6 +130,29 @@ describe("a schedule that nobody can follow", () => {
   ])("%j is refused", (schedule, message) => {
     expect(() => checkSchedule(schedule)).toThrow(ArgumentError);
     expect(() => scheduled(schedule)).toThrow(message);
+  });
+});
+
+describe("a policy of the caller's own", () => {
+  const step = (index: number, timestep = 0) => ({ index, steps: 5, timestep });
+
+  it("is asked at every step, and done in part as the method does it", () => {
+    const seen: number[] = [];
+    const policy = policyOf(({ timestep }) => {
+      seen.push(timestep);
+      return timestep >= 500 ? "full" : "inner";
+    }, "rehash");
+    const timesteps = [900, 700, 500, 300, 100];
+    const actions = timesteps.map((timestep, index) => policy(step(index, timestep)));
+    expect(actions).toEqual(["full", "full", "full", "rehash", "rehash"]);
+    expect(seen).toEqual(timesteps);
+  });
+
+  it.each(["none", undefined, Promise.resolve("full")])("that gives %o is refused at that step", (wrong) => {
+    const policy = policyOf(({ index }) => (index === 0 ? "full" : (wrong as Action)));
+    expect(policy(step(0))).toBe("full");
+    expect(() => policy(step(1))).toThrow(ArgumentError);
+    expect(() => policy(step(1))).toThrow("for step 1; it has to give one of full, inner, rehash.");
   });
 });
 

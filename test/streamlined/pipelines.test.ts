@@ -9,6 +9,7 @@ import { nodeRuntime } from "../../src/runtime/node.ts";
 import { PlainDenoiser } from "../../src/sampling/denoiser.ts";
 import { rows } from "../../src/sampling/guidance.ts";
 import { TorchGenerator } from "../../src/sampling/noise.ts";
+import type { StepContext } from "../../src/sampling/step-policy.ts";
 import { OVERHEAD } from "../../src/streamlined/planner.ts";
 import { StreamlinedDenoiser } from "../../src/streamlined/rehash.ts";
 import { RehashDenoiser } from "../../src/streamlined/rehash-steps.ts";
@@ -154,6 +155,9 @@ describe("Step Rehash in pipelines", () => {
     const schedule = ["full", "rehash", "rehash"] as const;
     const moved = await image(picture, { ...small, steps: 3, accelerate: { method: "rehash", schedule } });
     expect([moved.fullSteps, moved.rehashSteps]).toEqual([1, 2]);
+    const policy = ({ index }: StepContext) => (index === 0 ? "full" : "rehash");
+    const decided = await image(picture, { ...small, steps: 3, accelerate: { method: "rehash", schedule: policy } });
+    expect(decided.videos).toEqual(moved.videos);
   });
 
   it.each<[string, (guidance: number, options: object) => Promise<{ videos: Animation[] }>]>([

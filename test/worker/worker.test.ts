@@ -61,6 +61,8 @@ describe("a pipeline in a worker thread", () => {
       "width must be a multiple of 4 pixels",
     );
     await expect(remote(7 as unknown as string)).rejects.toThrow(ArgumentError);
+    const decided = remote("a red cat", { ...settings, accelerate: { method: "cache", schedule: () => "full" } });
+    await expect(decided).rejects.toThrow("What a pipeline in a worker is given must be data");
     const empty = await temporaryFolder();
     await expect(TextToImagePipeline.fromPretrained(empty, { worker: true })).rejects.toThrow(HalfstepError);
     await expect(TextToImagePipeline.fromPretrained("no-such-model", { worker: true })).rejects.toThrow(ArgumentError);
