@@ -1,8 +1,9 @@
-/** `npm start`: a picture for each of a few prompts, with the model that comes with halfstep. */
-import { mkdir, writeFile } from "node:fs/promises";
-import { contactSheet, encodePng, TextToImagePipeline } from "../src/index.ts";
+/** `npm start`: images of a few prompts, with the model that comes with halfstep. Arguments are prompts of your own. */
+import { mkdir } from "node:fs/promises";
+import { contactSheet, RawImage, TextToImagePipeline } from "halfstep";
 
-const prompts = [
+const given = process.argv.slice(2);
+const some = [
   "a smiling cat with heart eyes",
   "a red apple",
   "a rocket",
@@ -17,14 +18,14 @@ const folder = "out";
 await mkdir(folder, { recursive: true });
 const pipe = await TextToImagePipeline.fromPretrained("fluent-emoji");
 const images = [];
-for (const prompt of prompts) {
+for (const prompt of given.length > 0 ? given : some) {
   const started = performance.now();
   const result = await pipe(prompt, { seed: 7 });
   const image = result.images[0]!;
-  const file = `${folder}/${prompt.replaceAll(" ", "-")}.png`;
-  await writeFile(file, encodePng(image, { prompt, seed: "7" }));
+  const file = `${folder}/${prompt.replaceAll(/\W+/g, "-")}.png`;
+  await image.save(file, { text: { prompt, seed: "7" } });
   console.log(`${file}  (${((performance.now() - started) / 1000).toFixed(1)} s)`);
   images.push(image);
 }
-await writeFile(`${folder}/contact-sheet.png`, encodePng(contactSheet(images, 4)));
+await new RawImage(contactSheet(images, 4)).save(`${folder}/contact-sheet.png`);
 console.log(`All of them together: ${folder}/contact-sheet.png`);
