@@ -1,6 +1,6 @@
 /** Features on their way through a model's stages: what runs a model in groups, and what cuts it in parts. */
 import { input } from "../graph/value.ts";
-import type { Features, Stage, StagedModel } from "./architecture.ts";
+import type { Features, Stage, StagedModel } from "./stage.ts";
 import type { Weights } from "./weights.ts";
 
 /** Inputs of a new graph, in the place of features that another one gives. */
