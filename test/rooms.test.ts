@@ -41,7 +41,7 @@ const rooms: Readonly<Record<string, string>> = {
     "acceleration callable checkpoints checks components errors ilf ilf/training media models options platform runtime " +
     "sampling schedulers tensor tokenizers training worker",
   "worker/host": "errors pipelines platform sampling worker",
-  metrics: "checkpoints checks components errors media models options pipelines runtime sampling tensor",
+  metrics: "checkpoints checks components errors media models options runtime sampling tensor",
   verify: "checkpoints checks components errors graph models options pipelines runtime sampling schedulers tensor",
   portable:
     "acceleration caching checkpoints components errors graph ilf media metrics models pipelines platform runtime sampling " +
