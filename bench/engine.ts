@@ -5,7 +5,6 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { Command } from "commander";
 import { median } from "../src/cli/bench/averages.ts";
 import { takeTurns, timed } from "../src/cli/bench/turns.ts";
 import { numberBetween } from "../src/cli/numbers.ts";
@@ -17,10 +16,12 @@ import { nodeRuntime } from "../src/runtime/node.ts";
 import { TorchGenerator } from "../src/sampling/noise.ts";
 import type { Tensor } from "../src/tensor.ts";
 import { compare } from "../src/verify/compare.ts";
+import type { Bench, Context } from "./bench.ts";
 import { benchFolder, blockFlops, ditFeeds, ditFolder, loadBlocks, loadDiT, openDiT } from "./dit.ts";
 import { spread } from "./measure.ts";
 import { findPython, TorchPeer } from "./peers/torch.ts";
-import type { Figure } from "./report.ts";
+import { barText, type Figure, figure } from "./report.ts";
+import { formatted, words } from "./table.ts";
 
 interface Options {
   seed: number;
@@ -32,40 +33,63 @@ interface Options {
   compile: boolean;
   model?: string;
   python: string;
-  json?: string;
 }
 
-type Report = (bench: string, figures: AsyncIterable<Figure>, options: Options) => Promise<void>;
+const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
 
 const figures = { efficiency, memory, pytorch, cold: coldStart };
 
-export function engineCommand(report: Report): Command {
-  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
-  return new Command("engine")
-    .description("efficiency, memory, speed beside PyTorch, cold start")
-    .option("--only <figures...>", `some of ${Object.keys(figures).join(", ")}`)
-    .option("--rounds <n>", "turns that each side gets", whole(1, 10000), 20)
-    .option("--blocks <n>", "blocks of the stack whose efficiency is measured", whole(1, 28), 4)
-    .option("--threads <n>", "threads of both sides", whole(1, 256), Math.min(2, availableParallelism()))
-    .option(
-      "--session <json>",
-      "session options other than the defaults, such as groups",
-      (text: string) => JSON.parse(text) as StagedOptions,
-      {},
-    )
-    .option("--no-compile", "leave out torch.compile, which takes minutes to compile")
-    .option("--python <folder>", "Python environment with PyTorch (bench/peers/setup.sh)", join(benchFolder, "venv"))
-    .option("--model <folder>", "for the cold start, another model than the embedded one")
-    .option("--seed <n>", "seed of weights and inputs", whole(0, 2 ** 31), 0)
-    .option("--json <file>", "write the figures there too")
-    .action((options: Options) => report("engine", measure(options), options));
-}
+/** How the documentation words them. */
+const names = {
+  efficiency: "DiT-XL/2 blocks: GFLOP/s, over those of one large matrix product (512x1152x4608)",
+  memory: "DiT-XL/2 in float32: peak memory, over the size of the weights",
+  pytorch: "DiT-XL/2 forward pass: speed, over PyTorch's on the same cores",
+  compiled: "the same, over `torch.compile`'s",
+  "first-step": "`halfstep generate`, embedded model: from the start of the process to the end of the first step",
+  picture: "the same, 20 steps with guidance: to the finished image",
+};
 
-async function* measure(options: Options): AsyncGenerator<Figure> {
-  for (const [name, figure] of Object.entries(figures)) {
-    if (!options.only || options.only.includes(name)) yield* [await figure(options)].flat();
-  }
-}
+export const engine: Bench<Options> = {
+  name: "engine",
+  summary: "how well the processor is used, peak memory, speed beside PyTorch, cold start",
+  time: "15 min",
+  options: (command) =>
+    command
+      .option("--only <figures...>", `some of ${Object.keys(figures).join(", ")}`)
+      .option("--rounds <n>", "turns that each side gets", whole(1, 10000), 20)
+      .option("--blocks <n>", "blocks of the stack whose efficiency is measured", whole(1, 28), 4)
+      .option("--threads <n>", "threads of both sides", whole(1, 256), Math.min(2, availableParallelism()))
+      .option(
+        "--session <json>",
+        "session options other than the defaults, such as groups",
+        (text: string) => JSON.parse(text) as StagedOptions,
+        {},
+      )
+      .option("--no-compile", "leave out torch.compile, which takes minutes to compile")
+      .option("--python <folder>", "Python environment with PyTorch (bench/peers/setup.sh)", join(benchFolder, "venv"))
+      .option("--model <folder>", "for the cold start, another model than the embedded one"),
+  async *run(options, context) {
+    for (const [name, measure] of Object.entries(figures)) {
+      if (!options.only || options.only.includes(name)) yield* [await measure(options, context)].flat();
+    }
+  },
+  tables: {
+    bars: {
+      columns: [
+        words("", "name", names),
+        ["bar", (row) => barText(row as Figure)],
+        ["measured", ({ value, unit }) => (value === null ? "–" : `${formatted(value, "2")}${unit}`)],
+      ],
+    },
+    details: {
+      columns: [
+        words("", "name", names),
+        ["measured", ({ value, unit }) => (value === null ? "–" : `${formatted(value, "2")}${unit}`)],
+        ["from", ({ detail }) => String(detail).replaceAll("\n", "<br>")],
+      ],
+    },
+  },
+};
 
 const sessionOptions = ({ threads, session }: Options): StagedOptions => ({ threads, ...session });
 
@@ -90,7 +114,8 @@ async function efficiency(options: Options): Promise<Figure> {
   const speed = (flops: number, ms: readonly number[]) => flops / median(ms) / 1e6;
   const stackSpeed = speed(options.blocks * blockFlops(opened.config), times.stack);
   const bareSpeed = speed(BARE_RUNS * 2 * BARE[0] * BARE[1] * BARE[2], times.bare);
-  return {
+  return figure({
+    id: "efficiency",
     name: "efficiency, blocks / MatMul",
     value: stackSpeed / bareSpeed,
     bar: { atLeast: 0.75 },
@@ -99,7 +124,7 @@ async function efficiency(options: Options): Promise<Figure> {
       `${stackSpeed.toFixed(0)} GFLOP/s, ${spread(times.stack)}\n` +
       `${BARE.join("x")} MatMul, weights packed: ${bareSpeed.toFixed(0)} GFLOP/s, ` +
       `${BARE_RUNS} products in ${spread(times.bare)}; ${options.threads} threads`,
-  };
+  });
 }
 
 /**
@@ -129,7 +154,8 @@ async function memory(options: Options): Promise<Figure> {
   ]);
   const { before, loaded, peak, weights, loadMs, runMs } = JSON.parse(stdout) as Record<string, number>;
   const gigabytes = (bytes: number | undefined) => `${(bytes! / 1e9).toFixed(2)} GB`;
-  return {
+  return figure({
+    id: "memory",
     name: "peak memory / weights",
     value: peak! / weights!,
     bar: { atMost: 1.3 },
@@ -137,18 +163,17 @@ async function memory(options: Options): Promise<Figure> {
       `DiT-XL/2, ${gigabytes(weights)} of fp32 weights on disk, loaded and run twice in a process of its own\n` +
       `peak resident ${gigabytes(peak)}, ${gigabytes(loaded)} of it while loading, ${gigabytes(before)} before; ` +
       `loaded in ${(loadMs! / 1000).toFixed(1)} s, second run ${(runMs! / 1000).toFixed(2)} s`,
-  };
+  });
 }
 
 // ---------------------------------------------------------------- PyTorch
 
-async function pytorch(options: Options): Promise<Figure> {
-  const name = "speed / PyTorch's";
-  const bar = { atLeast: 1 };
+async function pytorch(options: Options, context: Context): Promise<Figure[]> {
+  const part = { id: "pytorch", name: "speed / PyTorch's", bar: { atLeast: 1 } };
   const python = findPython(options.python);
   if (!python) {
     const detail = `There is no Python environment at ${options.python}: bench/peers/setup.sh makes it.`;
-    return { name, value: null, bar, detail };
+    return [figure({ ...part, value: null, detail })];
   }
   const folder = await ditFolder(options.seed);
   const scratch = await mkdtemp(join(tmpdir(), "halfstep-peers-"));
@@ -176,12 +201,16 @@ async function pytorch(options: Options): Promise<Figure> {
     await model.release();
     for (const [side, ms] of Object.entries(times)) notes.push(`${side.padEnd(8)} ${spread(ms)}`);
     const ours = median(times["halfstep"]!);
-    if (times["compiled"]) notes.push(`beside the compiled model: ${(median(times["compiled"]) / ours).toFixed(2)}`);
+    context.peer("pytorch", peers.eager.version);
     const what = `DiT-XL/2 forward pass, batch 2, fp32, ${options.threads} threads, same weights; `;
     const detail = [`${what}PyTorch ${peers.eager.version}, eager`, ...notes].join("\n");
-    return { name, value: median(times["eager"]!) / ours, bar, detail };
+    const compiled = times["compiled"] ? median(times["compiled"]) / ours : null;
+    return [
+      figure({ ...part, value: median(times["eager"]!) / ours, detail }),
+      figure({ id: "compiled", name: "speed / torch.compile's", value: compiled, detail: what.slice(0, -2) }),
+    ];
   } catch (error) {
-    return { name, value: null, bar, detail: (error as Error).message };
+    return [figure({ ...part, value: null, detail: (error as Error).message })];
   } finally {
     for (const peer of Object.values(peers)) peer.stop();
     await rm(scratch, { recursive: true });
@@ -213,8 +242,22 @@ async function coldStart({ rounds, model }: Options): Promise<Figure[]> {
   const root = fileURLToPath(new URL("..", import.meta.url));
   const cli = join(root, "dist", "cli.js");
   const figures = (first: number | null, whole: number | null, detail: string): Figure[] => [
-    { name: "cold start to the first step", value: first, unit: " s", bar: { atMost: 3 }, detail },
-    { name: "cold start, 20 steps, to the end", value: whole, unit: " s", bar: { atMost: 4 }, detail },
+    figure({
+      id: "first-step",
+      name: "cold start to the first step",
+      value: first,
+      unit: " s",
+      bar: { atMost: 3 },
+      detail,
+    }),
+    figure({
+      id: "picture",
+      name: "cold start, 20 steps, to the end",
+      value: whole,
+      unit: " s",
+      bar: { atMost: 4 },
+      detail,
+    }),
   ];
   if (!existsSync(cli)) return figures(null, null, "there is no build: npm run build");
   if (!model && !existsSync(join(root, "checkpoints", "fluent-emoji", "model_index.json"))) {

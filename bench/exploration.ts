@@ -5,7 +5,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { Command } from "commander";
 import { median } from "../src/cli/bench/averages.ts";
 import { takeTurns } from "../src/cli/bench/turns.ts";
 import { numberBetween } from "../src/cli/numbers.ts";
@@ -15,30 +14,38 @@ import { StepMix } from "../src/exploration/learners/stepmix.ts";
 import { type ProblemJson, problemFromJson } from "../src/exploration/mdp/problem.ts";
 import { Random } from "../src/exploration/mdp/random.ts";
 import { Trial } from "../src/exploration/trial.ts";
+import type { Bench, Context } from "./bench.ts";
 import { benchFolder } from "./dit.ts";
 import { spread } from "./measure.ts";
 import { findPython } from "./peers/torch.ts";
-import type { Figure } from "./report.ts";
+import { barText, type Figure, figure } from "./report.ts";
+import { formatted, words } from "./table.ts";
 
 interface Options {
   python: string;
   rounds: number;
   seed: number;
-  json?: string;
 }
 
-type Report = (bench: string, figures: AsyncIterable<Figure>, options: Options) => Promise<void>;
-
-export function explorationCommand(report: Report): Command {
-  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
-  return new Command("exploration")
-    .description("one StepMix decision against NumPy; 20,000 episodes")
-    .option("--python <folder>", "Python environment with NumPy (bench/peers/setup.sh)", join(benchFolder, "venv"))
-    .option("--rounds <n>", "decisions of each side", whole(1, 10000), 11)
-    .option("--seed <n>", "seed of the counts", whole(0, 2 ** 31), 0)
-    .option("--json <file>", "write the figures there too")
-    .action((options: Options) => report("exploration", figures(options), options));
-}
+export const exploration: Bench<Options> = {
+  name: "exploration",
+  summary: "one decision of StepMix beside NumPy, and 20,000 episodes",
+  time: "1 min",
+  options: (command) =>
+    command
+      .option("--python <folder>", "Python environment with NumPy (bench/peers/setup.sh)", join(benchFolder, "venv"))
+      .option("--rounds <n>", "decisions of each side", numberBetween(1, 10000, { whole: true }), 11),
+  run: (options, context) => figures(options, context),
+  tables: {
+    all: {
+      columns: [
+        words("", "name"),
+        ["bar", (row) => barText(row as Figure)],
+        ["measured", ({ value, unit }) => (value === null ? "–" : `${formatted(value, "2")}${unit}`)],
+      ],
+    },
+  },
+};
 
 /** Counts with 20 successors seen for each of 100 x 10 pairs at 20 steps; no candidate reaches the threshold. */
 function largeState(seed: number): ProblemJson & { counts: CountEntry[] } {
@@ -74,7 +81,7 @@ function largeState(seed: number): ProblemJson & { counts: CountEntry[] } {
   };
 }
 
-async function* figures({ python, rounds, seed }: Options): AsyncGenerator<Figure> {
+async function* figures({ python, rounds, seed }: Options, context: Context): AsyncGenerator<Figure> {
   const state = largeState(seed);
   const problem = problemFromJson(state);
   const learner = new StepMix(problem, { counts: Counts.fromJSON(state.counts, problem) });
@@ -85,6 +92,7 @@ async function* figures({ python, rounds, seed }: Options): AsyncGenerator<Figur
     return performance.now() - start;
   };
   const size = "S=100, A=10, H=20, 20 successors a pair, all 21 candidates, a baseline that plays every action";
+  const decision = { id: "decision", name: "decision, times as fast as NumPy", unit: "x", bar: { atLeast: 5 } };
   const interpreter = findPython(python);
   if (interpreter) {
     const peer = await NumpyPeer.start(interpreter, state);
@@ -100,29 +108,38 @@ async function* figures({ python, rounds, seed }: Options): AsyncGenerator<Figur
       { rounds, warmUps: 2 },
     );
     peer.stop();
+    context.peer("numpy", peer.version);
     const gathered = Math.min(median(times.numpy), median(times.batched));
-    yield {
-      name: "decision, times as fast as NumPy",
-      value: gathered / median(times.halfstep),
-      unit: "x",
-      bar: { atLeast: 5 },
-      detail:
-        `${size}; sums over the 20 successors on both sides\nhalfstep ${spread(times.halfstep)}; NumPy ${peer.version} candidate by candidate ` +
-        `${spread(times.numpy)}, all candidates at once ${spread(times.batched)}; lower bounds differ by ${error.toExponential(1)}`,
-    };
-    yield {
-      name: "the same, NumPy with dense matrices",
-      value: median(times.matrices) / median(times.halfstep),
-      unit: "x",
-      detail: `sums over all 100 states instead, as products with matrices of 80% zeros; NumPy ${spread(times.matrices)}, one thread`,
-    };
+    yield figure(
+      {
+        ...decision,
+        value: gathered / median(times.halfstep),
+        detail:
+          `${size}; sums over the 20 successors on both sides\nhalfstep ${spread(times.halfstep)}; NumPy ${peer.version} candidate by candidate ` +
+          `${spread(times.numpy)}, all candidates at once ${spread(times.batched)}; lower bounds differ by ${error.toExponential(1)}`,
+      },
+      { milliseconds: median(times.halfstep), numpyMilliseconds: gathered },
+    );
+    yield figure(
+      {
+        id: "dense",
+        name: "the same, NumPy with dense matrices",
+        value: median(times.matrices) / median(times.halfstep),
+        unit: "x",
+        detail: `sums over all 100 states instead, as products with matrices of 80% zeros; NumPy ${spread(times.matrices)}, one thread`,
+      },
+      { numpyMilliseconds: median(times.matrices) },
+    );
   } else {
     const { halfstep } = await takeTurns({ halfstep: ours }, { rounds, warmUps: 2 });
-    yield {
-      name: "decision, times as fast as NumPy",
-      value: null,
-      detail: `${size}\nThere is no Python environment at ${python}: bench/peers/setup.sh makes it. halfstep ${spread(halfstep)}`,
-    };
+    yield figure(
+      {
+        ...decision,
+        value: null,
+        detail: `${size}\nThere is no Python environment at ${python}: bench/peers/setup.sh makes it. halfstep ${spread(halfstep)}`,
+      },
+      { milliseconds: median(halfstep), numpyMilliseconds: null },
+    );
   }
 
   for (const bounds of ["paper", "tight"] as const) {
@@ -142,13 +159,14 @@ async function* figures({ python, rounds, seed }: Options): AsyncGenerator<Figur
     });
     const trial = await Trial.start(experiment, "stepmix", seed);
     trial.run(Infinity);
-    yield {
+    yield figure({
+      id: `episodes-${bounds}`,
       name: `20,000 episodes, bounds ${bounds}`,
       value: trial.seconds,
       unit: " s",
       bar: { atMost: 5 },
       detail: `StepMix, S=5, A=5, H=3, bonus scale ${experiment.problem.bonusScale}, true values of all policies included`,
-    };
+    });
   }
 }
 

@@ -1,24 +1,24 @@
-/** Every gradient rule against central finite differences: `npm run bench -- gradients`. */
-import { writeFile } from "node:fs/promises";
-import { Command } from "commander";
-import { machine, printMachine } from "../src/cli/machine.ts";
+/** Every gradient rule against central finite differences. */
 import { gradientTable } from "../test/support/gradient-error.ts";
+import type { Bench } from "./bench.ts";
+import { idOf } from "./result.ts";
+import { numbers, words } from "./table.ts";
 
-export function gradientsCommand(): Command {
-  return new Command("gradients")
-    .description("each operator's gradient against finite differences")
-    .option("--json <file>", "write the table to a file too")
-    .action(async ({ json }: { json?: string }) => {
-      const where = machine();
-      printMachine(where, 1);
-      const rows = await gradientTable();
-      console.log("operator             cases  largest error  in the case");
-      for (const { operator, cases, error, worst } of rows) {
-        console.log(
-          `${operator.padEnd(20)} ${String(cases).padStart(5)}  ${error.toExponential(1).padStart(13)}  ${worst}`,
-        );
-      }
-      if (json)
-        await writeFile(json, `${JSON.stringify({ bench: "gradients", machine: where, seed: 1, rows }, null, 2)}\n`);
-    });
-}
+export const gradients: Bench = {
+  name: "gradients",
+  summary: "each operator's gradient against finite differences",
+  time: "20 s",
+  async *run() {
+    for (const row of await gradientTable()) yield { id: idOf(row.operator), ...row };
+  },
+  tables: {
+    all: {
+      columns: [
+        words("operator", "operator"),
+        numbers("cases", "cases", "0"),
+        numbers("largest error", "error", "1e"),
+        words("in the case", "worst"),
+      ],
+    },
+  },
+};

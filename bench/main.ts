@@ -1,38 +1,81 @@
-/** Every figure that the documentation quotes: `npm run bench -- engine`, `npm run bench -- --help`. */
-import { writeFile } from "node:fs/promises";
+/** `npm run bench` lists what can be measured; `npm run bench -- NAME` measures it, and with --record keeps the result. */
 import { Command } from "commander";
-import { benchIlfCommand } from "../src/cli/bench/ilf.ts";
+import { versions } from "../src/cli/json.ts";
 import { machine, printMachine } from "../src/cli/machine.ts";
-import { engineCommand } from "./engine.ts";
-import { explorationCommand } from "./exploration.ts";
-import { gradientsCommand } from "./gradients.ts";
-import { type Figure, holds, printFigure } from "./report.ts";
-import { trainerCommand } from "./trainer.ts";
-import { workerCommand } from "./worker.ts";
+import { numberBetween } from "../src/cli/numbers.ts";
+import type { Bench, CommonOptions, Context } from "./bench.ts";
+import { benches } from "./benches.ts";
+import { isFigure, printFigure } from "./report.ts";
+import { type Row, writeResult } from "./result.ts";
+import { markdownTable } from "./table.ts";
 
-/** Runs a bench: prints each figure as it comes, and writes all of them to `json` if asked. */
-export async function report(
-  bench: string,
-  figures: AsyncIterable<Figure>,
-  { seed, json }: { seed: number; json?: string },
-): Promise<void> {
-  const where = machine();
-  printMachine(where, seed);
-  const all: (Figure & { holds?: boolean })[] = [];
-  for await (const figure of figures) {
-    printFigure(figure);
-    const met = holds(figure);
-    all.push({ ...figure, ...(met === undefined ? {} : { holds: met }) });
-  }
-  if (json) await writeFile(json, `${JSON.stringify({ bench, machine: where, seed, figures: all }, null, 2)}\n`);
+interface Options extends CommonOptions {
+  record?: boolean;
+  note?: string;
 }
 
-await new Command("bench")
-  .description("halfstep's figures, printed with machine, versions and seed")
-  .addCommand(engineCommand(report))
-  .addCommand(explorationCommand(report))
-  .addCommand(gradientsCommand())
-  .addCommand(trainerCommand(report))
-  .addCommand(workerCommand(report))
-  .addCommand(benchIlfCommand())
-  .parseAsync();
+function commandOf(bench: Bench): Command {
+  const command = new Command(bench.name).description(`${bench.summary}; takes about ${bench.time}`);
+  bench.options?.(command);
+  return command
+    .option("--seed <n>", "of weights, inputs, or the first image", numberBetween(0, 2 ** 31, { whole: true }), 0)
+    .option("--record", `keep the result in bench/results/${bench.name}.json, which the documentation quotes`)
+    .option("--note <text>", "with --record: what a reader should know about this run")
+    .action(() => measure(bench, { ...command.opts<Options>(), args: command.args }));
+}
+
+async function measure(bench: Bench, options: Options): Promise<void> {
+  const { node: _node, onnxruntime: _onnxruntime, ...where } = machine();
+  const peers: Record<string, string> = {};
+  const commands: string[] = [];
+  const rows: Row[] = [];
+  await printMachine(machine(), options.seed);
+  const context: Context = {
+    peer(name, version) {
+      peers[name] = version;
+    },
+    ran(command) {
+      commands.push(command);
+    },
+  };
+  for await (const row of bench.run(options, context)) {
+    rows.push(row);
+    if (isFigure(row)) printFigure(row);
+  }
+  const [table] = Object.values(bench.tables);
+  if (table && !rows.every(isFigure)) console.log(markdownTable(table, rows));
+  if (!options.record) return;
+  const file = await writeResult({
+    bench: bench.name,
+    commands:
+      commands.length > 0 ? commands : [["npm run bench --", ...process.argv.slice(2).filter(isOfTheBench)].join(" ")],
+    date: new Date().toISOString().slice(0, 10),
+    machine: where,
+    versions: { ...versions(), ...peers },
+    seed: options.seed,
+    ...(options.note === undefined ? {} : { note: options.note }),
+    rows,
+  });
+  console.log(`\n${file}: npm run docs:tables puts it into the documentation.`);
+}
+
+/** --record and its note are about the file. */
+const isOfTheBench = (word: string, i: number, words: readonly string[]) =>
+  word !== "--record" && word !== "--note" && words[i - 1] !== "--note";
+
+function listOf(all: readonly Bench[]): string {
+  const width = (key: "name" | "time") => Math.max(...all.map((bench) => bench[key].length));
+  const line = ({ name, time, summary }: Pick<Bench, "name" | "time" | "summary">) =>
+    `  ${name.padEnd(width("name"))}  ${time.padStart(Math.max(4, width("time")))}  ${summary}`;
+  return [
+    "npm run bench -- NAME [options]     --help shows the options; --record keeps the result in bench/results/",
+    "",
+    line({ name: "name", time: "time", summary: "what is measured (times are about those of two cores)" }),
+    ...all.map(line),
+  ].join("\n");
+}
+
+const program = new Command("bench").description("halfstep's figures, with machine, versions and seed");
+for (const bench of benches) program.addCommand(commandOf(bench));
+if (process.argv.length > 2) await program.parseAsync();
+else console.log(listOf(benches));

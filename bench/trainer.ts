@@ -2,7 +2,6 @@
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
-import { Command } from "commander";
 import { median } from "../src/cli/bench/averages.ts";
 import { timed } from "../src/cli/bench/turns.ts";
 import { numberBetween } from "../src/cli/numbers.ts";
@@ -20,37 +19,59 @@ import { Parameters } from "../src/training/parameters.ts";
 import { Trainer } from "../src/training/trainer.ts";
 import { startValues } from "../training/initial-values.ts";
 import { transformerConfig } from "../training/model.ts";
+import type { Bench } from "./bench.ts";
 import { spread } from "./measure.ts";
-import type { Figure } from "./report.ts";
+import { type Figure, figure } from "./report.ts";
+import { numbers, words } from "./table.ts";
 
 interface Options {
   seed: number;
   rounds: number;
-  batch: number;
+  batch: number[];
   tokens: number;
   threads: number;
-  json?: string;
 }
 
-type Report = (bench: string, figures: AsyncIterable<Figure>, options: Options) => Promise<void>;
+/** What one batch size needs. */
+type Sized = Omit<Options, "batch"> & { batch: number };
 
 /** Operators that are products; everything else (norms, GELU, sums, the update of the weights) is overhead here. */
 const products = new Set(["Gemm", "MatMul", "FusedMatMul", "Conv", "MultiHeadAttention"]);
 
-export function trainerCommand(report: Report): Command {
-  const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
-  return new Command("trainer")
-    .description("a training step of the embedded transformer beside its matrix products alone")
-    .option("--rounds <n>", "steps that are timed", whole(1, 10000), 12)
-    .option("--batch <n>", "pictures in a step", whole(1, 4096), 64)
-    .option("--tokens <n>", "text tokens", whole(1, 4096), 10)
-    .option("--threads <n>", "threads", whole(1, 256), Math.min(2, availableParallelism()))
-    .option("--seed <n>", "seed of weights and inputs", whole(0, 2 ** 31), 0)
-    .option("--json <file>", "write the figures there too")
-    .action((options: Options) => report("trainer", figures(options), options));
-}
+const whole = (least: number, most: number) => numberBetween(least, most, { whole: true });
+const batchSize = whole(1, 4096);
 
-async function* figures(options: Options): AsyncGenerator<Figure> {
+export const trainer: Bench<Options> = {
+  name: "trainer",
+  summary: "a training step of the embedded transformer beside its matrix products alone",
+  time: "2 min",
+  options: (command) =>
+    command
+      .option("--rounds <n>", "steps that are timed", whole(1, 10000), 12)
+      .option("--batch <sizes...>", "images in a step", (text: string, before?: number[]) => [
+        ...(before ?? []),
+        batchSize(text),
+      ])
+      .option("--tokens <n>", "text tokens", whole(1, 4096), 10)
+      .option("--threads <n>", "threads", whole(1, 256), Math.min(2, availableParallelism())),
+  async *run({ batch: sizes = [64, 128], ...options }) {
+    for (const batch of sizes) yield* figures({ ...options, batch });
+  },
+  tables: {
+    all: {
+      columns: [
+        numbers("batch", "batch", "0"),
+        numbers("a step", "milliseconds", "0", " ms"),
+        numbers("matrix products", "productMilliseconds", "0", " ms"),
+        numbers("share (bar: 0.6)", "value", "2"),
+        numbers("images a second", "picturesPerSecond", "0"),
+        words("then", "others"),
+      ],
+    },
+  },
+};
+
+async function* figures(options: Sized): AsyncGenerator<Figure> {
   const { batch, rounds } = options;
   const { trainer, feeds } = await createTrainer(options, {});
   const steps: number[] = [];
@@ -61,26 +82,26 @@ async function* figures(options: Options): AsyncGenerator<Figure> {
   await trainer.release();
   const kernels = await kernelTimes(options);
   const inProducts = [...kernels].reduce((sum, [name, ms]) => sum + (products.has(name) ? ms : 0), 0);
-  const others = [...kernels].filter(([name]) => !products.has(name)).sort(([, a], [, b]) => b - a);
-  yield {
-    name: "products in a training step",
-    value: inProducts / median(steps),
-    bar: { atLeast: 0.6 },
-    detail:
-      `step ${spread(steps)}, batch ${batch}; products ${inProducts.toFixed(0)} ms; then ` +
-      others
-        .slice(0, 5)
-        .map(([name, ms]) => `${name} ${ms.toFixed(0)} ms`)
-        .join(", "),
-  };
-  yield {
-    name: "pictures a second",
-    value: (1000 * batch) / median(steps),
-    detail: "forward, backward and update",
-  };
+  const others = [...kernels]
+    .filter(([name]) => !products.has(name))
+    .sort(([, a], [, b]) => b - a)
+    .slice(0, 5)
+    .map(([name, ms]) => `${name} ${ms.toFixed(0)} ms`)
+    .join(", ");
+  const milliseconds = median(steps);
+  yield figure(
+    {
+      id: `batch-${batch}`,
+      name: `products in a step of ${batch} images`,
+      value: inProducts / milliseconds,
+      bar: { atLeast: 0.6 },
+      detail: `step ${spread(steps)}; products ${inProducts.toFixed(0)} ms; then ${others}`,
+    },
+    { batch, milliseconds, productMilliseconds: inProducts, picturesPerSecond: (1000 * batch) / milliseconds, others },
+  );
 }
 
-async function createTrainer({ batch, tokens, threads, seed }: Options, session: SessionOptions) {
+async function createTrainer({ batch, tokens, threads, seed }: Sized, session: SessionOptions) {
   const model = pixart.model(pixart.parseConfig(transformerConfig), { batch, tokens, height: 8, width: 8 });
   const weights = parameterWeights("transformer/");
   const { sample } = buildModel(model, weights.source);
@@ -106,7 +127,7 @@ async function createTrainer({ batch, tokens, threads, seed }: Options, session:
 }
 
 /** Milliseconds a step of each kind of operator, from ONNX Runtime's own trace. */
-async function kernelTimes(options: Options): Promise<Map<string, number>> {
+async function kernelTimes(options: Sized): Promise<Map<string, number>> {
   const scratch = await mkdtemp(join(tmpdir(), "halfstep-trainer-"));
   try {
     const { trainer, feeds } = await createTrainer(options, { profile: join(scratch, "trace") });

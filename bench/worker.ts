@@ -1,14 +1,9 @@
 /** Whether a pipeline leaves the thread that calls it free: with a worker, and without. */
 import { monitorEventLoopDelay, performance } from "node:perf_hooks";
-import { Command } from "commander";
 import { TextToImagePipeline } from "../src/index.ts";
-import type { Figure } from "./report.ts";
-
-type Report = (
-  bench: string,
-  figures: AsyncIterable<Figure>,
-  options: { seed: number; json?: string },
-) => Promise<void>;
+import type { Bench } from "./bench.ts";
+import { type Figure, figure } from "./report.ts";
+import { numbers, words } from "./table.ts";
 
 interface Delays {
   p99: number;
@@ -35,11 +30,18 @@ async function delays(work: () => Promise<unknown>): Promise<Delays> {
   };
 }
 
+const say = ({ most, seconds, busy }: Delays) =>
+  `at most ${most.toFixed(1)} ms in ${seconds.toFixed(1)} s; busy for ${(100 * busy).toFixed(1)}% of it`;
+
 async function* figures(model: string, seed: number): AsyncGenerator<Figure> {
   const idle = await delays(() => new Promise((resolve) => setTimeout(resolve, 3000)));
-  const say = ({ most, seconds, busy }: Delays) =>
-    `at most ${most.toFixed(1)} ms in ${seconds.toFixed(1)} s; busy for ${(100 * busy).toFixed(1)} % of it`;
-  yield { name: "event loop, p99, idle", value: idle.p99, unit: " ms", detail: `without work, ${say(idle)}` };
+  yield figure({
+    id: "idle",
+    name: "event loop, p99, idle",
+    value: idle.p99,
+    unit: " ms",
+    detail: `without work, ${say(idle)}`,
+  });
   for (const worker of [true, false]) {
     const pipe = await (worker
       ? TextToImagePipeline.fromPretrained(model, { worker })
@@ -48,23 +50,33 @@ async function* figures(model: string, seed: number): AsyncGenerator<Figure> {
       for (let i = 0; i < 5; i++) await pipe("a red apple", { seed: seed + i, count: 2 });
     });
     await pipe.release();
-    yield {
+    yield figure({
+      id: worker ? "worker" : "no-worker",
       name: `event loop, p99, ${worker ? "worker" : "no worker"}`,
       value: made.p99,
       unit: " ms",
-      ...(worker ? { bar: { atMost: 20 } } : {}),
-      detail: `10 pictures of 20 steps, two at a time, ${say(made)}`,
-    };
+      bar: worker ? { atMost: 20 } : null,
+      detail: `10 images of 20 steps, two at a time, ${say(made)}`,
+    });
   }
 }
 
-export function workerCommand(report: Report): Command {
-  return new Command("worker")
-    .description("how late timers come while pictures are made, with a worker and without")
-    .option("--model <name>", "embedded model, folder or Hub id", "fluent-emoji")
-    .option("--seed <n>", "of the first picture", Number, 1)
-    .option("--json <file>", "write the figures there too")
-    .action((options: { model: string; seed: number; json?: string }) =>
-      report("worker", figures(options.model, options.seed), options),
-    );
-}
+export const worker: Bench<{ model: string; seed: number }> = {
+  name: "worker",
+  summary: "how late timers come while images are made, with a worker and without",
+  time: "20 s",
+  options: (command) => command.option("--model <name>", "embedded model, folder or Hub id", "fluent-emoji"),
+  run: ({ model, seed }) => figures(model, seed),
+  tables: {
+    all: {
+      columns: [
+        words("event loop", "name", {
+          idle: "idle process",
+          worker: "with `worker: true`",
+          "no-worker": "without a worker",
+        }),
+        numbers("timers late by (p99)", "value", "1", " ms"),
+      ],
+    },
+  },
+};

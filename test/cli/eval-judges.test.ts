@@ -14,12 +14,11 @@ import { weightShapes } from "../../src/models/architecture.ts";
 import { fidInception } from "../../src/models/fid-inception.ts";
 import { TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
-import { drawn } from "../support/drawn.ts";
+import { drawn, drawWeights } from "../support/drawn.ts";
 import { fixture } from "../support/golden.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { openJudge, writeTinyJudge } from "../support/tiny-judge.ts";
 import { writeTinyPipeline } from "../support/tiny-pipeline.ts";
-import { drawWeights } from "../support/video-pipelines.ts";
 
 const signal = new AbortController().signal;
 const session = { threads: 1 };

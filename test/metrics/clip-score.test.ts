@@ -8,9 +8,9 @@ import type { Picture } from "../../src/media/picture.ts";
 import { ClipJudge, clipScore } from "../../src/metrics/clip-score.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { floatTensor } from "../../src/tensor.ts";
+import { drawWeights } from "../support/drawn.ts";
 import { fixture } from "../support/golden.ts";
 import { temporaryFolder } from "../support/models.ts";
-import { drawWeights } from "../support/video-pipelines.ts";
 
 // What transformers gives with the same weights: make.py in the fixture's folder.
 const source = fixture("clip-score").path;

@@ -4,27 +4,19 @@ import { describe, expect, it } from "vitest";
 import type { RawConfig } from "../../src/checkpoints/diffusers-folder.ts";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
 import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
-import { type Geometry, weightShapes } from "../../src/models/architecture.ts";
-import { networksOf } from "../../src/models/registry.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { verifyFolder } from "../../src/verify/verify-folder.ts";
-import { drawn } from "../support/drawn.ts";
+import { drawWeights } from "../support/drawn.ts";
 import { fixture, fixtures, tensors } from "../support/golden.ts";
 import { temporaryFolder } from "../support/models.ts";
-
-/** Sizes change no weight's shape in these. */
-const anySize: Geometry = { batch: 1, height: 8, width: 8, tokens: 5, frames: 3 };
 
 /** A folder with the fixture's configuration and reference, and the weights that both sides draw. */
 async function withWeights(name: string): Promise<NodeFolder> {
   const raw = (await fixture(`models-0.42/${name}`).json("config.json")) as RawConfig;
-  const shapes = Object.values(networksOf(raw)).flatMap((architecture) => [
-    ...weightShapes(architecture.model(architecture.parseConfig(raw), anySize)),
-  ]);
   const path = await temporaryFolder();
   await writeFile(join(path, "config.json"), JSON.stringify(raw));
   await writeSafetensors(join(path, "io.safetensors"), await tensors(fixture(`models-0.42/${name}`)));
-  await writeSafetensors(join(path, "model.safetensors"), drawn(new Map(shapes)));
+  await writeSafetensors(join(path, "model.safetensors"), drawWeights(raw));
   return new NodeFolder(path, name);
 }
 

@@ -16,8 +16,9 @@ import { guideFrames, joinChannels } from "../../src/sampling/guidance.ts";
 import { floatTensor, type Tensor } from "../../src/tensor.ts";
 import { verifyFolder } from "../../src/verify/verify-folder.ts";
 import { buildTokenizer } from "../../training/tokenizer.ts";
+import { drawWeights } from "../support/drawn.ts";
 import { fixture, tensors } from "../support/golden.ts";
-import { drawWeights, recordedVideo, type VideoPipelineName, writeVideoPipeline } from "../support/video-pipelines.ts";
+import { recordedVideo, type VideoPipelineName, writeVideoPipeline } from "../support/video-pipelines.ts";
 
 const threads = 1;
 const folders = {} as Record<VideoPipelineName, NodeFolder>;

@@ -4,10 +4,8 @@ import { join } from "node:path";
 import type { RawConfig } from "../../src/checkpoints/diffusers-folder.ts";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
 import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
-import { weightShapes } from "../../src/models/architecture.ts";
-import { networksOf } from "../../src/models/registry.ts";
 import type { Tensor } from "../../src/tensor.ts";
-import { drawn } from "./drawn.ts";
+import { drawWeights } from "./drawn.ts";
 import { fixture, tensors } from "./golden.ts";
 import { temporaryFolder } from "./models.ts";
 
@@ -45,13 +43,4 @@ export async function recordedVideo(name: VideoPipelineName) {
   const folder = fixture(`pipelines/${name}`);
   const call = (await folder.json("call.json")) as Record<string, number> & Record<string, string>;
   return { call, io: await tensors(folder) };
-}
-
-/** The weights of all networks of a configuration, drawn. */
-export function drawWeights(raw: RawConfig): Map<string, Tensor> {
-  const geometry = { batch: 1, frames: 1, height: 8, width: 8, tokens: 4 };
-  const shapes = Object.values(networksOf(raw)).flatMap((architecture) => [
-    ...weightShapes(architecture.model(architecture.parseConfig(raw), geometry)),
-  ]);
-  return drawn(new Map(shapes));
 }
