@@ -77,7 +77,7 @@ function regretBench(
         ratio: (row["regretMean"] as number) / least,
         violations: row["violations"]!,
         violatingSeeds: row["violatingSeeds"]!,
-        seeds: runs[i]!.seeds,
+        seeds: row["seeds"]!,
         better: row["firstImprovedEpisode"] ?? null,
         finalValue: row["finalValueMean"]!,
       }));

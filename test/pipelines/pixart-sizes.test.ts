@@ -8,9 +8,9 @@ import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
 import { type TextToImage, TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { verifyFolder } from "../../src/verify/verify-folder.ts";
+import { drawWeights } from "../support/drawn.ts";
 import { fixture } from "../support/golden.ts";
 import { temporaryFolder } from "../support/models.ts";
-import { drawWeights } from "../support/video-pipelines.ts";
 
 interface Picture {
   width: number;
