@@ -4,25 +4,26 @@ import { type CachedModel, folderBytes, listCachedModels, removeCachedModel } fr
 import { ArgumentError } from "../errors.ts";
 import { embeddedModels } from "../platform/embedded-node.ts";
 import { printResult } from "./json.ts";
-import { shortNumber } from "./options.ts";
+import { addOptions, outputOptions, shortNumber } from "./options.ts";
 import { print } from "./terminal.ts";
 
 export function modelsCommand(): Command {
   return new Command("models")
     .description("the models on this machine: those of the package, and those downloaded from the Hub")
     .addCommand(
-      new Command("list")
-        .description("names, sizes and revisions (what `halfstep models` does)")
-        .option("--json", "print it as JSON")
-        .action(list),
+      addOptions(
+        new Command("list").description("names, sizes and revisions (what `halfstep models` does)"),
+        outputOptions("it", { force: false }),
+      ).action(list),
       { isDefault: true },
     )
     .addCommand(
-      new Command("remove")
-        .description("remove downloaded models, all of their revisions")
-        .argument("<name...>", "owner/name")
-        .option("--json", "print what was removed as JSON")
-        .action(remove),
+      addOptions(
+        new Command("remove")
+          .description("remove downloaded models, all of their revisions")
+          .argument("<name...>", "owner/name"),
+        outputOptions("what was removed", { force: false }),
+      ).action(remove),
     );
 }
 

@@ -131,7 +131,7 @@ export interface OutputOptions {
 /** `OutputOptions`, without --force where nothing could be replaced. */
 export const outputOptions = (what: string, { force = true } = {}): Option[] => [
   ...(force ? [new Option("-f, --force", "replace what has the same name")] : []),
-  new Option("-q, --quiet", "say nothing but errors (and what --json prints)"),
+  new Option("-q, --quiet", "no progress and notes; where files are the result, nothing but errors"),
   new Option("--json", `print ${what} as JSON (docs/json.md)`),
 ];
 

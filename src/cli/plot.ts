@@ -3,13 +3,22 @@ import type { TopLevelSpec } from "vega-lite";
 import { loadSharp } from "../media/sharp-node.ts";
 import { writeWhole } from "./whole-file.ts";
 
-/** Writes `file`.svg and `file`.png and gives their names. The libraries are loaded here: little else needs them. */
+/**
+ * What plots need; little else needs it. A command that will draw one loads it before the work. Throws ToolError where sharp's binary is
+ * missing.
+ */
+export async function loadPlots() {
+  const [sharp, { compile }, { parse, View }] = [
+    await loadSharp("A plot as PNG"),
+    await import("vega-lite"),
+    await import("vega"),
+  ];
+  return { compile, parse, View, sharp };
+}
+
+/** Writes `file`.svg and `file`.png and gives their names. */
 export async function writePlot(file: string, specification: TopLevelSpec): Promise<string[]> {
-  const [{ compile }, { parse, View }, sharp] = await Promise.all([
-    import("vega-lite"),
-    import("vega"),
-    loadSharp("A plot as PNG"),
-  ]);
+  const { compile, parse, View, sharp } = await loadPlots();
   const svg = await new View(parse(compile(specification).spec), { renderer: "none" }).toSVG();
   await writeWhole(`${file}.svg`, svg);
   await writeWhole(

@@ -24,7 +24,7 @@ import {
   threadsOption,
   variantOption,
 } from "./options.ts";
-import { writePlot } from "./plot.ts";
+import { loadPlots, writePlot } from "./plot.ts";
 import { interruptible, ProgressBar, printUnlessQuiet, showStatus } from "./terminal.ts";
 
 interface Options extends SourceOptions, OutputOptions {
@@ -69,6 +69,7 @@ async function run(model: string, options: Options, signal: AbortSignal): Promis
   const { steps, full, speedup, seed } = options;
   if (full > steps) throw new ArgumentError(`--full is ${full}, more than the ${steps} steps.`);
   const out = await freeFolder(options);
+  await loadPlots();
   showStatus(`loading ${model}`);
   const { changes, shares } = await measure(model, options, signal);
   const proposal = propose(changes, shares, full, speedup);

@@ -8,7 +8,7 @@ import type { Provider } from "../runtime/runtime.ts";
 import { type Verification, verifyFolder } from "../verify/verify-folder.ts";
 import { printResult } from "./json.ts";
 import { numberBetween } from "./numbers.ts";
-import { providerOption, threadsOption, variantOption } from "./options.ts";
+import { addOptions, outputOptions, providerOption, threadsOption, variantOption } from "./options.ts";
 import { Interrupted, print } from "./terminal.ts";
 
 interface VerifyCommandOptions {
@@ -21,7 +21,7 @@ interface VerifyCommandOptions {
 }
 
 export function verifyCommand(): Command {
-  return new Command("verify")
+  const command = new Command("verify")
     .description(
       "compare a checkpoint folder with the reference tensors in its io.safetensors, or check what can be checked without",
     )
@@ -34,9 +34,8 @@ export function verifyCommand(): Command {
     .option("--blocks", "show states in between too, to find where two implementations part")
     .addOption(variantOption())
     .addOption(providerOption())
-    .addOption(threadsOption())
-    .option("--json", "print one JSON object a folder")
-    .action(verify);
+    .addOption(threadsOption());
+  return addOptions(command, outputOptions("one object a folder", { force: false })).action(verify);
 }
 
 async function verify(folders: string[], options: VerifyCommandOptions): Promise<void> {

@@ -201,10 +201,30 @@ export class Component<Config> {
 export async function openPipeline(folder: Folder, supported: readonly string[]): Promise<ModelIndex> {
   const index = await readModelIndex(folder);
   if (!supported.includes(index.className)) {
-    throw new ConfigError(`${folder.name}: it is a ${index.className}; this pipeline runs ${supported.join(", ")}.`);
+    throw new ConfigError(`${folder.name}: ${otherPipeline(index.className, supported)}`);
   }
   checkIndex(folder, index);
   return index;
+}
+
+/** Diffusers' classes by what opens them here. */
+const openedBy = new Map([
+  ["PixArtAlphaPipeline", "TextToImagePipeline, or halfstep generate"],
+  ["PixArtSigmaPipeline", "TextToImagePipeline, or halfstep generate"],
+  ["DiTPipeline", "ClassToImagePipeline, or halfstep generate --class"],
+  ["AnimateDiffPipeline", "TextToVideoPipeline, or halfstep animate"],
+  ["StableDiffusionPipeline", "TextToVideoPipeline with a motion adapter, or halfstep animate --adapter"],
+  ["StableVideoDiffusionPipeline", "ImageToVideoPipeline, or halfstep animate --image"],
+]);
+
+/** What to say of a pipeline of a class that is not one of `supported`. */
+function otherPipeline(className: string, supported: readonly string[]): string {
+  const article = /^[AEIOU]/i.test(className) ? "an" : "a";
+  const opener = openedBy.get(className);
+  return (
+    `it is ${article} ${className.slice(0, 100)}, and this call is for ${supported.join(" or ")}. ` +
+    (opener === undefined ? "Nothing here opens that class." : `It is opened by ${opener}.`)
+  );
 }
 
 /** How closely prompts are followed unless a call says otherwise: `_guidance_scale` of model_index.json, or `usual`. */

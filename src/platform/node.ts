@@ -11,6 +11,7 @@ import { embeddedModel } from "./embedded-node.ts";
 import type { Platform, ResolveOptions } from "./platform.ts";
 
 async function resolveModel(name: string, options: ResolveOptions = {}): Promise<NodeFolder> {
+  checkNoAddress(name);
   const embedded = embeddedModel(name);
   const local = embedded === undefined ? await localModel(name) : new NodeFolder(embedded, name);
   if (local) {
@@ -20,6 +21,19 @@ async function resolveModel(name: string, options: ResolveOptions = {}): Promise
   if (/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(name)) return fromHub(name, options);
   throw new ArgumentError(
     `There is no model "${name}": it is not an embedded model (fluent-emoji), no folder on disk, and no Hub id (owner/name).`,
+  );
+}
+
+/** A browser opens addresses; here a model is a folder, or comes from the Hub, whose own pages name it. */
+function checkNoAddress(name: string): void {
+  if (!/^[a-z][a-z0-9+.-]+:\/\//i.test(name)) return;
+  const id = /^https?:\/\/(?:www\.)?(?:huggingface\.co|hf\.co)\/([\w-][\w.-]*\/[\w-][\w.-]*)/i.exec(name)?.[1];
+  const instead =
+    id === undefined
+      ? "Download the model into a folder and give that. For a mirror of the Hub, set HF_ENDPOINT to its address and give owner/name."
+      : `Give ${id}.`;
+  throw new ArgumentError(
+    `"${name.slice(0, 200)}" is an address; a model is a folder in diffusers' layout, or a name on the Hub (owner/name). ${instead}`,
   );
 }
 

@@ -29,6 +29,13 @@ describe("--help", () => {
     }
   });
 
+  it("has --quiet wherever something is measured, made or told of", () => {
+    for (const [name, command] of leaves) {
+      const has = command.options.some(({ short, long }) => short === "-q" && long === "--quiet");
+      expect(has, name).toBe(!["help", "completion"].includes(name));
+    }
+  });
+
   it("names the environment's variables, and so do the docs", async () => {
     const { stdout } = await halfstepHere("--help");
     const docs = await readFile(join(root, "docs/command-line.md"), "utf8");

@@ -48,3 +48,22 @@ it("a file is named for what it is by every command", async () => {
     expect(stderr).toMatch(/is a file, and a model is a folder .* the weights of one component: give the folder/);
   }
 });
+
+it.each([
+  ["https://huggingface.co/PixArt-alpha/PixArt-XL-2-512x512/tree/main", "Give PixArt-alpha/PixArt-XL-2-512x512."],
+  ["https://hf.co/a/b", "Give a/b."],
+  ["http://127.0.0.1:8080/model", "set HF_ENDPOINT to its address and give owner/name."],
+  ["s3://bucket/model", "Download the model into a folder"],
+])("an address (%s) is no model, and what to give instead is said", async (model, instead) => {
+  for (const args of [
+    ["generate", "a cat", "--model", model],
+    ["info", model],
+  ]) {
+    const { code, stderr } = await halfstepHere(...args);
+    expect(code).toBe(1);
+    expect(stderr).toContain(
+      `"${model}" is an address; a model is a folder in diffusers' layout, or a name on the Hub`,
+    );
+    expect(stderr).toContain(instead);
+  }
+});

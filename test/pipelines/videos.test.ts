@@ -370,11 +370,13 @@ describe("folders that are not what they should be", () => {
   it("each pipeline refuses the other's", async () => {
     const options = { threads };
     await expect(TextToVideoPipeline.fromFolder(folders.svd, nodeRuntime, options)).rejects.toThrow(
-      "it is a StableVideoDiffusionPipeline; this pipeline runs AnimateDiffPipeline",
+      "it is a StableVideoDiffusionPipeline, and this call is for AnimateDiffPipeline or StableDiffusionPipeline. " +
+        "It is opened by ImageToVideoPipeline, or halfstep animate --image.",
     );
-    await expect(ImageToVideoPipeline.fromFolder(folders.animatediff, nodeRuntime, options)).rejects.toThrow(
-      ConfigError,
-    );
+    const refused = ImageToVideoPipeline.fromFolder(folders.animatediff, nodeRuntime, options);
+    await expect(refused).rejects.toThrow(ConfigError);
+    await expect(refused).rejects.toThrow("it is an AnimateDiffPipeline, and this call is for StableVideoDiffusion");
+    await expect(refused).rejects.toThrow("opened by TextToVideoPipeline, or halfstep animate.");
   });
 
   it("without weights: no pipeline", async () => {

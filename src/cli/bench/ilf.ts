@@ -3,7 +3,7 @@ import { platform } from "#platform";
 import { ArgumentError } from "../../errors.ts";
 import { checkFile, writeWhole } from "../../media/output-node.ts";
 import { contactSheet } from "../../media/picture.ts";
-import { encodePicture, pictureFormat } from "../../media/picture-node.ts";
+import { checkEncoder, encodePicture, pictureFormat } from "../../media/picture-node.ts";
 import { captionsFor } from "../../metrics/evaluate.ts";
 import { Judge } from "../../metrics/judge.ts";
 import { type TextToImage, TextToImagePipeline } from "../../pipelines/text-to-image.ts";
@@ -79,8 +79,9 @@ async function run(options: Options): Promise<void> {
 async function checkSheet(file: string | undefined): Promise<void> {
   if (file === undefined) return;
   await about("--sheet", async () => {
-    pictureFormat(file);
+    const format = pictureFormat(file);
     await checkFile(file);
+    await checkEncoder(format);
   });
 }
 

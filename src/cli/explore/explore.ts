@@ -8,6 +8,7 @@ import { StepMix, type StepMixDecision } from "../../exploration/learners/stepmi
 import { actionsToJson, type Problem, type ProblemJson } from "../../exploration/mdp/problem.ts";
 import { checkObject } from "../../exploration/mdp/reading.ts";
 import { printResult } from "../json.ts";
+import { addOptions, outputOptions } from "../options.ts";
 import { ofFile, readJson } from "../read-json.ts";
 import { print } from "../terminal.ts";
 import { runCommand } from "./run.ts";
@@ -27,7 +28,7 @@ interface DecideOptions {
 }
 
 function decideCommand(): Command {
-  return new Command("decide")
+  const command = new Command("decide")
     .description("one decision from saved counts")
     .requiredOption(
       "--state <file>",
@@ -36,9 +37,8 @@ function decideCommand(): Command {
     .addOption(
       new Option("--algorithm <name>", "how to mix").choices(["stepmix", "epsmix"]).default("stepmix" as const),
     )
-    .option("--allow-unsafe-baseline", "go on although the counts show that the baseline is below the threshold")
-    .option("--json", "print the decision as JSON")
-    .action(decide);
+    .option("--allow-unsafe-baseline", "go on although the counts show that the baseline is below the threshold");
+  return addOptions(command, outputOptions("the decision", { force: false })).action(decide);
 }
 
 /** A learner with the counts of a file, which may hold a saved learner. */

@@ -17,6 +17,8 @@ import type { TrialResult } from "../../exploration/trial.ts";
 import { FolderLock } from "../folder-lock.ts";
 import { printResult } from "../json.ts";
 import { countBetween, numberBetween } from "../numbers.ts";
+import { addOptions, outputOptions } from "../options.ts";
+import { loadPlots } from "../plot.ts";
 import { ofFile, readJson } from "../read-json.ts";
 import { interruptible, print, showStatus } from "../terminal.ts";
 import { unfinished, writeWhole } from "../whole-file.ts";
@@ -41,7 +43,7 @@ interface RunOptions extends Omit<ExperimentSettings, "env" | "baseline" | "allo
 const most = { episodes: 100_000_000, seeds: 10_000, batch: 1_000_000, workers: 256 };
 
 export function runCommand(): Command {
-  return new Command("run")
+  const command = new Command("run")
     .description("an experiment: algorithms against each other in a known environment")
     .requiredOption("--env <name|file>", `${environmentNames.join(", ")} (options as name:states=4,horizon=8), or JSON`)
     .option("--algorithms <list>", `of ${algorithmNames.join(",")}`, algorithmList, ["stepmix", "epsmix", "bpi-ucbvi"])
@@ -86,9 +88,8 @@ export function runCommand(): Command {
     .option(
       "--out <folder>",
       "where checkpoints, episodes.jsonl, summary.json and plots go; a killed run goes on there",
-    )
-    .option("--json", "print summary.json, on one line")
-    .action(run);
+    );
+  return addOptions(command, outputOptions("summary.json, on one line,", { force: false })).action(run);
 }
 
 function algorithmList(text: string): AlgorithmName[] {
@@ -104,7 +105,10 @@ function algorithmList(text: string): AlgorithmName[] {
 }
 
 async function run(options: RunOptions): Promise<void> {
-  if (options.out !== undefined) await checkFolder(options.out);
+  if (options.out !== undefined) {
+    await checkFolder(options.out);
+    await loadPlots();
+  }
   showStatus("setting up the experiment ...");
   const settings = await settingsOf(options);
   const experiment = await (existsSync(options.env) ? ofFile(options.env, () => setUp(settings)) : setUp(settings));
