@@ -4,7 +4,7 @@ import { type Component, MOST_TWICE } from "../components/components.ts";
 import { SessionCache } from "../components/session-cache.ts";
 import { Feedback } from "../ilf/checkpoint.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
-import { FEEDBACK_PREFIX, type IlfSteps, predictedOf, StepsInParts, WholeSteps, wholeSteps } from "../ilf/steps.ts";
+import { FEEDBACK_PREFIX, type IlfSteps, StepsInParts, WholeSteps, wholeSteps } from "../ilf/steps.ts";
 import { type Geometry, weightBytes } from "../models/architecture.ts";
 import type { StagedSession } from "../models/staged-session.ts";
 
@@ -78,7 +78,7 @@ export class FeedbackComponent {
     return new StepsInParts({
       parts,
       ...places,
-      feedback: async (feeds) => predictedOf(await module[0]!.run(feeds)),
+      feedback: (feeds) => module[0]!.run(feeds),
     });
   }
 

@@ -5,6 +5,9 @@ import { combine } from "./arrays.ts";
 
 export type Streams = Readonly<Record<string, FloatTensor>>;
 
+export const mapStreams = (streams: Streams, f: (tensor: FloatTensor) => FloatTensor): Streams =>
+  Object.fromEntries(Object.entries(streams).map(([name, tensor]) => [name, f(tensor)]));
+
 /** `names` are those of features that are float32. */
 export const pickStreams = (features: Feeds, names: readonly string[]): Streams =>
   Object.fromEntries(names.map((name) => [name, features[name] as FloatTensor]));
@@ -15,3 +18,17 @@ export const combineStreams = (a: Streams, b: Streams, f: (a: number, b: number)
 
 export const plusStreams = (a: Streams, b: Streams): Streams => combineStreams(a, b, (x, y) => x + y);
 export const minusStreams = (a: Streams, b: Streams): Streams => combineStreams(a, b, (x, y) => x - y);
+
+/** mean |from - to| / mean |from|, over all elements of all streams. */
+export function relativeChange(from: Streams, to: Streams): number {
+  let [changed, size, count] = [0, 0, 0];
+  for (const [name, { data }] of Object.entries(from)) {
+    const other = to[name]!.data;
+    for (let i = 0; i < data.length; i++) {
+      changed += Math.abs(data[i]! - other[i]!);
+      size += Math.abs(data[i]!);
+    }
+    count += data.length;
+  }
+  return changed / count / Math.max(size / count, 1e-12);
+}

@@ -1,5 +1,5 @@
 /** A denoiser whose steps are full or inner (arXiv 2501.13107): the feedback module, then what it leaves of the backbone. */
-import { combine, meanAbsolute, meanAbsoluteDifference } from "../caching/arrays.ts";
+import { combineStreams, mapStreams, relativeChange, type Streams } from "../caching/streams.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
@@ -8,24 +8,24 @@ import type { Carried, IlfSteps } from "./steps.ts";
 /** What the steps of one run carry along. */
 export class Trail {
   #carried: Carried | null = null;
-  #lastFull: { index: number; features: FloatTensor } | null = null;
+  #lastFull: { index: number; features: Streams } | null = null;
 
   /** Null before the first step. */
   get carried(): Carried | null {
     return this.#carried;
   }
 
-  full({ index }: StepContext, features: FloatTensor, embedding: FloatTensor): void {
+  full({ index }: StepContext, features: Streams, embedding: Streams): void {
     const last = this.#lastFull;
     const trend = last
-      ? combine(features, last.features, (now, then) => (now - then) / (index - last.index))
-      : floatTensor(features.shape);
+      ? combineStreams(features, last.features, (now, then) => (now - then) / (index - last.index))
+      : mapStreams(features, ({ shape }) => floatTensor(shape));
     this.#lastFull = { index, features };
     this.#carried = { features, embedding, trend };
   }
 
   /** The prediction takes the features' place; their trend stays that of the full steps. */
-  inner(predicted: FloatTensor, embedding: FloatTensor): void {
+  inner(predicted: Streams, embedding: Streams): void {
     this.#carried = { ...this.#carried!, features: predicted, embedding };
   }
 }
@@ -69,6 +69,3 @@ export class IlfDenoiser implements Denoiser {
     return sample;
   }
 }
-
-const relativeChange = (from: FloatTensor, to: FloatTensor) =>
-  meanAbsoluteDifference(from, to) / Math.max(meanAbsolute(from), 1e-12);

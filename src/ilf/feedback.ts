@@ -13,14 +13,18 @@
  *
  * with a matrix M and linear maps gate and scale of the time's sinusoids, all of which start at zero. With `ownBlocks` the last
  * blocks of an inner step are the module's too, and only the output layer is the backbone's.
+ *
+ * Where several features run through the blocks (image and text), h, g and h' are one of each, F sees all of them, and each
+ * has a scale, trendScale, M and gate of its own.
  */
 import { add, concat, mul, reshape, sub } from "../graph/operators.ts";
-import { input, type Value } from "../graph/value.ts";
+import { input, staticDim, type Value } from "../graph/value.ts";
 import { alias, type Features, type Stage, type StagedModel } from "../models/architecture.ts";
 import { linear, sinusoidalEmbedding } from "../models/layers.ts";
-import { blocksOf, segmentModel } from "../models/split-model.ts";
+import { blocksOf, segmentModel, streamsInto } from "../models/split-model.ts";
 import { Weights } from "../models/weights.ts";
 import { type FeedbackBlocks, type FeedbackConfig, feedbackCuts } from "./config.ts";
+import { ofStream, type StreamPart } from "./stream-names.ts";
 
 /** The backbone's stages that a module starts as copies of. Throws ArgumentError for blocks that are not there. */
 function copiedStages(backbone: StagedModel, blocks: FeedbackBlocks): { block: Stage; own: readonly Stage[] } {
@@ -41,35 +45,40 @@ export function copiedWeight(backbone: StagedModel, blocks: FeedbackBlocks, name
 const ownBlock = (index: number) => `own_blocks.${index}`;
 
 /**
- * The feedback module of a backbone as a model. Inputs, beside what a block reads: `carried` [batch, patches, width], the
- * features after block `feedBlock` at the last step; `embedding` and `carriedEmbedding`, the patch embeddings of this step
- * and of that one; `trend`, the change of the features between the last two full steps. Output: `hiddenStates`, which the
- * backbone goes on from. With blocks of its own that is what the output layer reads, and `features` is what the next inner
- * step carries on from; without, both are the same.
+ * The feedback module of a backbone as a model. Inputs, beside what a block reads, for each stream (`ofStream`): `carried`
+ * [batch, patches, width], the features after block `feedBlock` at the last step; `embedding` and `carriedEmbedding`, what
+ * enters the blocks at this step and at that one; `trend`, the change of the features between the last two full steps.
+ * Outputs: the streams, which the backbone goes on from. With blocks of its own that is what the output layer reads, and
+ * `features` is what the next inner step carries on from; without, both are the same.
  */
 export function feedbackModel(backbone: StagedModel, config: FeedbackConfig): StagedModel {
-  const { first } = blocksOf(backbone);
+  const { first, streams } = blocksOf(backbone);
   const blocks = segmentModel(backbone, [first])[1]!;
+  const { cuts, resume } = feedbackCuts(backbone, config);
   const { block, own } = copiedStages(backbone, config);
-  const stream = blocks.inputs["hiddenStates"]!;
-  const extra = [
+  const conditions = conditionsOf([block, ...own], streams);
+  const parts: StreamPart[] = [
     "carried",
-    ...(config.embeddingChange ? ["embedding", "carriedEmbedding"] : []),
-    ...(config.trend ? ["trend"] : []),
+    ...(config.embeddingChange ? (["embedding", "carriedEmbedding"] as const) : []),
+    ...(config.trend ? (["trend"] as const) : []),
   ];
-  const conditions = conditionsOf([block, ...own]);
-  const width = stream.shape.at(-1) as number;
+  const extra = streams.flatMap((stream) =>
+    parts.map((part) => [ofStream(part, stream), blocks.inputs[stream]!.shape] as const),
+  );
   const time: Features = config.mixing ? { timestep: backbone.inputs["timestep"]! } : {};
+  // What block F does not write, or nobody reads any more, is carried on as it is.
+  const read = streamsInto(segmentModel(backbone, cuts)[resume]!);
+  const predicted = new Set(read.filter((stream) => block.writes.includes(stream)));
   const stages: Stage[] = [
     {
       name: "feedback",
       role: "enter",
       axis: "whole",
-      reads: [...extra, ...Object.keys(time), ...conditionsOf([block])],
-      writes: ["hiddenStates"],
-      build: (features, w) => ({ hiddenStates: feedback(features, w, block, config, width) }),
+      reads: [...extra.map(([name]) => name), ...Object.keys(time), ...conditionsOf([block], streams)],
+      writes: streams,
+      build: (features, w) => feedback(features, w, { block, streams, predicted, config }),
     },
-    ...(own.length > 0 ? [alias("hiddenStates", "features", "enter")] : []),
+    ...(own.length > 0 ? streams.map((stream) => alias(stream, ofStream("features", stream), "enter")) : []),
     ...own.map(
       (stage, i): Stage => ({
         ...stage,
@@ -82,41 +91,65 @@ export function feedbackModel(backbone: StagedModel, config: FeedbackConfig): St
     className: `feedback of ${backbone.className}`,
     ...(backbone.settings === undefined ? {} : { settings: backbone.settings }),
     inputs: {
-      ...Object.fromEntries(extra.map((name) => [name, input(name, stream.shape)])),
+      ...Object.fromEntries(extra.map(([name, shape]) => [name, input(name, shape)])),
       ...Object.fromEntries(conditions.map((name) => [name, blocks.inputs[name]!])),
       ...time,
     },
-    outputs: own.length > 0 ? ["hiddenStates", "features"] : ["hiddenStates"],
+    outputs: own.length > 0 ? [...streams, ...streams.map((stream) => ofStream("features", stream))] : streams,
     stages,
   };
 }
 
-const conditionsOf = (stages: readonly Stage[]) => [
-  ...new Set(stages.flatMap(({ reads }) => reads).filter((name) => name !== "hiddenStates")),
+const conditionsOf = (stages: readonly Stage[], streams: readonly string[]) => [
+  ...new Set(stages.flatMap(({ reads }) => reads).filter((name) => !streams.includes(name))),
 ];
 
 /** A block asks for its weights under its own name; in the module they have another. */
 const renamed = (w: Weights, { name }: Stage, to: string) =>
   new Weights((asked, shape) => w.tensor(asked.replace(name, to), shape));
 
-function feedback(features: Features, w: Weights, block: Stage, config: FeedbackConfig, width: number): Value {
-  const { carried, embedding, carriedEmbedding, trend, timestep } = features;
+interface FeedbackParts {
+  readonly block: Stage;
+  readonly streams: readonly string[];
+  /** The streams that are more than carried on. */
+  readonly predicted: ReadonlySet<string>;
+  readonly config: FeedbackConfig;
+}
+
+/** h' of every stream. The weights of others than the first are under their names. */
+function feedback(features: Features, w: Weights, { block, streams, predicted, config }: FeedbackParts): Features {
+  const starts = streams.map((stream, i) => {
+    const own = i === 0 ? w : w.at(stream);
+    return { stream, ...startOf(stream, features, own, config, predicted.has(stream)) };
+  });
+  const given = Object.fromEntries(starts.map(({ stream, g }) => [stream, g]));
+  const made = block.build({ ...features, ...given }, renamed(w, block, "block"));
+  return Object.fromEntries(
+    starts.map(({ stream, g, scale }) => [stream, scale ? add(g, mul(sub(made[stream]!, g), scale)) : g]),
+  );
+}
+
+/** g of a stream, and the scale that what block F makes of it is added with. */
+function startOf(stream: string, features: Features, w: Weights, config: FeedbackConfig, isPredicted: boolean) {
+  const [carried, embedding, carriedEmbedding, trend] = (
+    ["carried", "embedding", "carriedEmbedding", "trend"] as const
+  ).map((part) => features[ofStream(part, stream)]);
+  const width = staticDim(carried!, -1, "feedback");
   const change = config.embeddingChange ? sub(embedding!, carriedEmbedding!) : null;
   let g = change ? add(carried!, change) : carried!;
-  let scale: Value;
+  let scale: Value | null = null;
   if (config.mixing) {
     const known = concat([...(change ? [change, embedding!] : []), ...(config.trend ? [trend!] : []), carried!], -1);
-    const time = sinusoidalEmbedding(mul(timestep!, 1 / TIME_UNIT), SINUSOIDS);
-    const inner = known.shape.at(-1) as number;
+    const time = sinusoidalEmbedding(mul(features["timestep"]!, 1 / TIME_UNIT), SINUSOIDS);
+    const inner = staticDim(known, -1, "feedback");
     const gate = reshape(linear(time, w.at("gate"), inner), [-1, 1, inner]);
     g = add(g, linear(mul(known, add(gate, 1)), w.at("mix"), width, { bias: false }));
-    scale = reshape(linear(time, w.at("scale"), width), [-1, 1, width]);
+    if (isPredicted) scale = reshape(linear(time, w.at("scale"), width), [-1, 1, width]);
   } else {
     if (config.trend) g = add(g, mul(trend!, w.tensor("trend_scale", [width])));
-    scale = w.tensor("scale", [width]);
+    if (isPredicted) scale = w.tensor("scale", [width]);
   }
-  const predicted = block.build({ ...features, hiddenStates: g }, renamed(w, block, "block"))["hiddenStates"]!;
-  return add(g, mul(sub(predicted, g), scale));
+  return { g, scale };
 }
 
 /**

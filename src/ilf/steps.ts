@@ -1,19 +1,22 @@
 /** The two kinds of steps of Inner Loop Feedback, and the two ways of compiling them. */
-import { alias, type Features, type Stage, type StagedModel } from "../models/architecture.ts";
-import { segmentModel } from "../models/split-model.ts";
+
+import { pickStreams, type Streams } from "../caching/streams.ts";
+import { alias, type Stage, type StagedModel } from "../models/architecture.ts";
+import { segmentModel, streamsOf } from "../models/split-model.ts";
 import type { StagedSession } from "../models/staged-session.ts";
 import { type Feeds, runSegments } from "../sampling/denoiser.ts";
 import type { FloatTensor, Tensor } from "../tensor.ts";
 import { type FeedbackConfig, feedbackCuts } from "./config.ts";
 import { feedbackModel } from "./feedback.ts";
+import { allOf, named, ofStream, predictedOf, type StreamPart } from "./stream-names.ts";
 
 /** What a step leaves for the next. */
 export interface Carried {
   /** After block `feedBlock`; in an inner step, the feedback module's prediction of it. */
-  readonly features: FloatTensor;
-  readonly embedding: FloatTensor;
+  readonly features: Streams;
+  readonly embedding: Streams;
   /** Change of the features between the last two full steps, a step; zeros after the first. */
-  readonly trend: FloatTensor;
+  readonly trend: Streams;
 }
 
 /** A step's output, and of what it leaves all but the trend. */
@@ -22,7 +25,7 @@ export type IlfStepResult = Omit<Carried, "trend"> & { readonly sample: FloatTen
 export interface IlfSteps {
   full(feeds: Feeds): Promise<IlfStepResult>;
   /** Null where `accept` will not have the predicted features; what was computed until then is lost. */
-  inner(feeds: Feeds, carried: Carried, accept: (predicted: FloatTensor) => boolean): Promise<IlfStepResult | null>;
+  inner(feeds: Feeds, carried: Carried, accept: (predicted: Streams) => boolean): Promise<IlfStepResult | null>;
 }
 
 /** A backbone in the parts that `feedbackCuts` makes of it, and the feedback module. Full and inner steps share them. */
@@ -32,21 +35,7 @@ export interface IlfSessions {
   readonly resume: number;
   readonly after: number;
   /** What an inner step goes on from: the feedback module's outputs, or the carried features for plain caching. */
-  readonly feedback: (features: Feeds) => Promise<Predicted>;
-}
-
-/** A feedback module's outputs. */
-export interface Predicted {
-  /** Of block `resumeBlock`: what the next inner step carries on from. */
-  readonly features: FloatTensor;
-  /** What the backbone's part `after` reads: these features, or what the module's own blocks made of them. */
-  readonly hiddenStates: FloatTensor;
-}
-
-/** The outputs of `feedbackModel`, which names them once where they are the same. */
-export function predictedOf(outputs: Feeds): Predicted {
-  const { hiddenStates, features = hiddenStates } = outputs as Record<string, FloatTensor>;
-  return { features: features!, hiddenStates: hiddenStates! };
+  readonly feedback: (features: Feeds) => Promise<Feeds>;
 }
 
 /** Steps of a backbone in parts: no weight is in memory twice, for three to five calls of the runtime a step. */
@@ -62,16 +51,22 @@ export class StepsInParts implements IlfSteps {
     const entered = await runSegments(parts.slice(0, 1), feeds);
     const before = await runSegments(parts.slice(1, feed + 1), entered);
     const after = await runSegments(parts.slice(feed + 1), before);
-    return stepResult({ ...after, features: before["hiddenStates"]!, embedding: entered["hiddenStates"]! });
+    const streams = streamsOf(parts[0]!.model);
+    return {
+      sample: after["sample"] as FloatTensor,
+      features: pickStreams(before, streams),
+      embedding: pickStreams(entered, streams),
+    };
   }
 
-  async inner(feeds: Feeds, carried: Carried, accept: (predicted: FloatTensor) => boolean) {
+  async inner(feeds: Feeds, carried: Carried, accept: (predicted: Streams) => boolean) {
     const { parts, after, feedback } = this.#sessions;
     const entered = await runSegments(parts.slice(0, 1), feeds);
-    const { features, hiddenStates } = await feedback(feedbackFeeds(entered, carried));
+    const { features, streams } = predictedOf((await feedback(feedbackFeeds(entered, carried))) as Streams);
     if (!accept(features)) return null;
-    const left = await runSegments(parts.slice(after), { ...entered, hiddenStates });
-    return stepResult({ ...left, features, embedding: entered["hiddenStates"]! });
+    const { sample } = await runSegments(parts.slice(after), { ...entered, ...streams });
+    const embedding = pickStreams(entered, streamsOf(parts[0]!.model));
+    return { sample: sample as FloatTensor, features, embedding };
   }
 }
 
@@ -89,32 +84,32 @@ export class WholeSteps implements IlfSteps {
     return stepResult(await this.#full.run(feeds));
   }
 
-  async inner(feeds: Feeds, carried: Carried, accept: (predicted: FloatTensor) => boolean) {
-    const { features, embedding, trend } = carried;
-    const run = await this.#inner.run({ ...feeds, carried: features, carriedEmbedding: embedding, trend });
-    const result = stepResult(run);
+  async inner(feeds: Feeds, carried: Carried, accept: (predicted: Streams) => boolean) {
+    const result = stepResult(await this.#inner.run({ ...feeds, ...carriedFeeds(carried) }));
     return accept(result.features) ? result : null;
   }
 }
 
-const stepResult = (named: Feeds) => {
-  const { sample, features, embedding } = named as Record<string, FloatTensor>;
-  return { sample: sample!, features: features!, embedding: embedding! };
-};
+const stepResult = (outputs: Feeds): IlfStepResult => ({
+  sample: outputs["sample"] as FloatTensor,
+  features: allOf("features", outputs) as Streams,
+  embedding: allOf("embedding", outputs) as Streams,
+});
+
+const carriedFeeds = ({ features, embedding, trend }: Carried): Record<string, Tensor> => ({
+  ...named("carried", features),
+  ...named("carriedEmbedding", embedding),
+  ...named("trend", trend),
+});
 
 /** What the feedback module reads at a step, from that step's entry and what the last one left. */
-export function feedbackFeeds(entered: Feeds, { features, embedding, trend }: Carried): Record<string, Tensor> {
-  return {
-    ...entered,
-    carried: features,
-    embedding: entered["hiddenStates"]!,
-    carriedEmbedding: embedding,
-    trend,
-  };
+export function feedbackFeeds(entered: Feeds, carried: Carried): Record<string, Tensor> {
+  const embedding = pickStreams(entered, Object.keys(carried.embedding));
+  return { ...entered, ...named("embedding", embedding), ...carriedFeeds(carried) };
 }
 
 /** Plain caching: the carried features as they are. It is what feedback with a scale of zero and nothing added gives. */
-export const carriedOn = async (feeds: Feeds): Promise<Predicted> => predictedOf({ hiddenStates: feeds["carried"]! });
+export const carriedOn = async (feeds: Feeds): Promise<Feeds> => allOf("carried", feeds);
 
 /** The feedback module's weights beside the backbone's. */
 export const FEEDBACK_PREFIX = "feedback.";
@@ -136,24 +131,22 @@ export function wholeSteps(
   const feedback = module.stages.map(
     (stage): Stage => ({ ...stage, build: (features, w) => stage.build(features, w.at(FEEDBACK_PREFIX.slice(0, -1))) }),
   );
-  const carried: Features = Object.fromEntries(
-    ["carried", "carriedEmbedding", "trend"].flatMap((name) => {
-      const value = module.inputs[name];
-      return value ? [[name, value]] : [];
-    }),
-  );
-  const outputs = ["sample", "features", "embedding"];
-  const keepEmbedding = alias("hiddenStates", "embedding", "enter");
-  const keepFeatures = alias("hiddenStates", "features", "block");
+  const streams = streamsOf(backbone);
+  const all = (part: StreamPart) => streams.map((stream) => ofStream(part, stream));
+  const fromBefore = new Set((["carried", "carriedEmbedding", "trend"] as const).flatMap(all));
+  const carried = Object.fromEntries(Object.entries(module.inputs).filter(([name]) => fromBefore.has(name)));
+  const outputs = ["sample", ...all("features"), ...all("embedding")];
+  const keepEmbedding = streams.map((stream) => alias(stream, ofStream("embedding", stream), "enter"));
+  const keepFeatures = streams.map((stream) => alias(stream, ofStream("features", stream), "block"));
   return {
     full: {
       ...backbone,
       outputs,
       stages: [
         ...stagesOf(entry),
-        keepEmbedding,
+        ...keepEmbedding,
         ...stagesOf(parts.slice(1, feed + 1)),
-        keepFeatures,
+        ...keepFeatures,
         ...stagesOf(parts.slice(feed + 1)),
       ],
     },
@@ -164,9 +157,9 @@ export function wholeSteps(
       // A module with blocks of its own names its features itself, before them.
       stages: [
         ...stagesOf(entry),
-        keepEmbedding,
+        ...keepEmbedding,
         ...feedback,
-        ...(module.outputs.includes("features") ? [] : [keepFeatures]),
+        ...(module.outputs.includes(ofStream("features", streams[0])) ? [] : keepFeatures),
         ...stagesOf(tail),
       ],
     },

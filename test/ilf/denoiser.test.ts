@@ -13,7 +13,6 @@ import {
   carriedOn,
   FEEDBACK_PREFIX,
   type IlfSessions,
-  predictedOf,
   StepsInParts,
   WholeSteps,
   wholeSteps,
@@ -53,7 +52,7 @@ const compilations = {
     return new StepsInParts({
       parts: await compileParts(model, weights, cuts),
       ...places,
-      feedback: async (feeds) => predictedOf(await feedback.run(feeds)),
+      feedback: (feeds) => feedback.run(feeds),
     });
   },
   "as one call": async (model: StagedModel, settings: FeedbackConfig, weights: WeightFiles, own: WeightFiles) => {
@@ -189,14 +188,13 @@ describe("a limit on drift", () => {
     const ones = [1, 1, 1, 1];
     const weights = await writeToy({ embed: ones, blocks: [ones, ones], out: ones });
     const { cuts, ...places } = feedbackCuts(model, config(1, 1));
-    const feedback = async ({ carried }: Feeds) => {
-      const { data } = carried as FloatTensor;
-      return predictedOf({
-        hiddenStates: floatTensor(
-          carried!.shape,
-          data.map((value) => 1.1 * value),
-        ),
-      });
+    const feedback = async ({ "carried.hiddenStates": carried }: Feeds) => {
+      const { shape, data } = carried as FloatTensor;
+      const hiddenStates = floatTensor(
+        shape,
+        data.map((value) => 1.1 * value),
+      );
+      return { hiddenStates };
     };
     const sessions = { parts: await compileParts(model, weights, cuts), ...places, feedback };
     const denoiser = new IlfDenoiser(new StepsInParts(sessions), scheduled({ every: 5 }), mostDrift);
@@ -254,7 +252,7 @@ describe.each(kinds)("a tiny %s of four blocks", (kind) => {
         new Map(),
         { threads: 1 },
       );
-      const zero = await open(async (feeds) => predictedOf(await session.run(feeds)), schedule);
+      const zero = await open((feeds) => session.run(feeds), schedule);
       const cache = await open(carriedOn, schedule);
       for (const { feeds, step } of trajectory(kind, schedule.length)) {
         expect((await zero.run(feeds, step)).data).toEqual((await cache.run(feeds, step)).data);

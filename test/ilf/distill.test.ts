@@ -57,13 +57,13 @@ function toyRecord(
   const half = (row: number) => t[row]! / 2;
   const record: StepRecord = {
     feeds: {
-      carried: plus(before, (row) => t[row]!, feedBlock),
-      carriedEmbedding: before,
-      embedding: now,
+      "carried.hiddenStates": plus(before, (row) => t[row]!, feedBlock),
+      "carriedEmbedding.hiddenStates": before,
+      "embedding.hiddenStates": now,
       timestep: times(...t.map((value) => value / 2)),
     },
     target: plus(now, half, 2, (i) => out[i]!),
-    targetFeatures: plus(now, half, resumeBlock),
+    targetFeatures: { hiddenStates: plus(now, half, resumeBlock) },
   };
   return { record, t };
 }
@@ -137,7 +137,8 @@ describe("a toy whose ideal feedback is known", () => {
         (row, patch, i) => features.data[(row * 3 + patch) * toyWidth + i]! * toyWeights.out[i]!,
       );
       const timestep = times(...Array.from({ length: 8 }, random));
-      return { feeds: { carried: carried!, trend: trend!, timestep }, target, targetFeatures: features };
+      const feeds = { "carried.hiddenStates": carried!, "trend.hiddenStates": trend!, timestep };
+      return { feeds, target, targetFeatures: { hiddenStates: features } };
     };
     expect(await train(distillation, 400, next)).toBeLessThan(1e-6);
     for (const value of distillation.trainer.parameters.tensors()["feedback/trend_scale"]!.data) {

@@ -90,7 +90,12 @@ describe("aimed targets", () => {
         guided ? latent(row).map((without, i) => without + guidance * (latent(row + 2)[i]! - without)) : latent(row);
       return { dtype: "float32", shape, data: Float32Array.from([...each(0), ...each(1)]) };
     };
-    const records = inner.map((index) => ({ index, feeds: {}, target: rows(outputs[index]!), targetFeatures: noise }));
+    const records = inner.map((index) => ({
+      index,
+      feeds: {},
+      target: rows(outputs[index]!),
+      targetFeatures: { hiddenStates: noise },
+    }));
     const aims = aimed(records, { coarse, fine, responses: responsesOf(open("euler"), STEPS), share: 0.6 });
     const led = outputs.slice();
     for (const [i, index] of inner.entries()) {

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { ArgumentError } from "../../src/errors.ts";
 import { type FeedbackConfig, feedbackCuts } from "../../src/ilf/config.ts";
 import { IlfDenoiser } from "../../src/ilf/denoiser.ts";
-import { type IlfSessions, predictedOf, StepsInParts } from "../../src/ilf/steps.ts";
+import { type IlfSessions, StepsInParts } from "../../src/ilf/steps.ts";
 import { RecordBuffer, type RecordedStep, RecordingDenoiser, type StepRecord } from "../../src/ilf/training/records.ts";
 import { blocksOf } from "../../src/models/split-model.ts";
 import { type Action, scheduled } from "../../src/sampling/step-policy.ts";
@@ -17,13 +17,14 @@ import { compileModel, compileParts } from "../support/toy-model.ts";
 const schedule: Action[] = ["full", "inner", "inner", "full", "inner"];
 
 /** Stands for a trained module: something that is neither the carried features nor the backbone's. */
-const feedback: IlfSessions["feedback"] = async ({ carried, embedding }) =>
-  predictedOf({
-    hiddenStates: floatTensor(
-      carried!.shape,
-      (carried as FloatTensor).data.map((value, i) => 0.9 * value + 0.1 * (embedding as FloatTensor).data[i]!),
-    ),
-  });
+const feedback: IlfSessions["feedback"] = async (feeds) => {
+  const { "carried.hiddenStates": carried, "embedding.hiddenStates": embedding } = feeds as Record<string, FloatTensor>;
+  const hiddenStates = floatTensor(
+    carried!.shape,
+    carried!.data.map((value, i) => 0.9 * value + 0.1 * embedding!.data[i]!),
+  );
+  return { hiddenStates };
+};
 
 describe.each(kinds)("a recorded run of a tiny %s", (kind) => {
   it.each<Pick<FeedbackConfig, "feedBlock" | "resumeBlock">>([
@@ -56,12 +57,12 @@ describe.each(kinds)("a recorded run of a tiny %s", (kind) => {
       expect(records).toHaveLength(3);
       for (const [i, { target, targetFeatures }] of records.entries()) {
         close(target, expected[i]!.sample);
-        close(targetFeatures, expected[i]!.features);
+        close(targetFeatures["hiddenStates"]!, expected[i]!.features);
       }
       // The second inner step in a row goes on from the module's prediction, not from the features of the full step.
       const [first, second] = records as [RecordedStep, RecordedStep, ...RecordedStep[]];
-      expect(second.feeds["carried"]!.data).toEqual((await feedback(first.feeds)).features.data);
-      expect(second.feeds["carriedEmbedding"]).toBe(first.feeds["embedding"]);
+      expect(second.feeds["carried.hiddenStates"]!.data).toEqual((await feedback(first.feeds))["hiddenStates"]!.data);
+      expect(second.feeds["carriedEmbedding.hiddenStates"]).toBe(first.feeds["embedding.hiddenStates"]);
     }
   });
 });
@@ -89,7 +90,7 @@ function marked(record: number, pictures: number, guided: boolean): StepRecord {
       unread: floats([100], 1),
     },
     target: floats([2, 2, 2], -1),
-    targetFeatures: floats([3, 2], 1),
+    targetFeatures: { hiddenStates: floats([3, 2], 1) },
   };
 }
 
@@ -120,7 +121,7 @@ describe("a buffer of records", () => {
         expect(all(feeds["carried"]!, 6)).toEqual(new Array(6).fill(mark));
         expect(all(feeds["timestep"]!, 1)).toEqual([mark]);
         expect(all(target, 8)).toEqual(new Array(8).fill(mark === 0 ? -0 : -mark));
-        expect(all(targetFeatures, 6)).toEqual(new Array(6).fill(mark));
+        expect(all(targetFeatures["hiddenStates"]!, 6)).toEqual(new Array(6).fill(mark));
         // The half with the condition is the same picture's.
         expect(mark).toBe(row < count ? marks[row]! : marks[row - count]! + 1);
         if (row < count) seen.add(mark);
@@ -173,7 +174,7 @@ function bytesOf(records: readonly StepRecord[]): number {
   const arrays = records.flatMap(({ feeds, target, targetFeatures }) => [
     ...reads.map((name) => feeds[name]!.data),
     target.data,
-    targetFeatures.data,
+    targetFeatures["hiddenStates"]!.data,
   ]);
   return [...new Set(arrays)].reduce((sum, { byteLength }) => sum + byteLength, 0);
 }

@@ -1,10 +1,12 @@
 /** Time alone: full and inner steps of a published network's size, with random weights. */
+import { mapStreams } from "../../caching/streams.ts";
 import { readConfig } from "../../checkpoints/diffusers-folder.ts";
 import { openWeights } from "../../checkpoints/weights.ts";
 import { constant, type Value } from "../../graph/value.ts";
 import { type FeedbackConfig, feedbackCuts } from "../../ilf/config.ts";
 import { copiedWeight, feedbackModel } from "../../ilf/feedback.ts";
-import { predictedOf, StepsInParts } from "../../ilf/steps.ts";
+import { StepsInParts } from "../../ilf/steps.ts";
+import { allOf, named } from "../../ilf/stream-names.ts";
 import { Distillation, rowsOf } from "../../ilf/training/distiller.ts";
 import { buildModel, describeModel, type StagedModel } from "../../models/architecture.ts";
 import { architectureOf } from "../../models/registry.ts";
@@ -50,12 +52,13 @@ export async function benchTraining(name: string, { rounds, seed, threads, json 
     session: { spin: false, ...(threads ? { threads } : {}) },
   });
   const { cuts, after } = feedbackCuts(model, config);
-  const inputs = [feedbackModel(model, config), ...segmentModel(model, cuts).slice(after)].map((part) => part.inputs);
-  const known = Object.assign({}, ...inputs) as StagedModel["inputs"];
+  const parts = [feedbackModel(model, config), ...segmentModel(model, cuts).slice(after)];
+  const known = Object.assign({}, ...parts.map((part) => part.inputs)) as StagedModel["inputs"];
   const reads = Object.fromEntries(distillation.reads.map((feature) => [feature, known[feature]!]));
-  const features = known["hiddenStates"] ?? known["carried"]!;
-  const feeds = randomFeeds({ ...model, inputs: { ...reads, features, sample: outputOf(model) } }, seed);
-  const { features: targetFeatures, sample: target, ...rest } = feeds as Record<string, FloatTensor>;
+  const carried = allOf("carried", known);
+  const inputs = { ...reads, ...named("targetFeatures", carried), sample: outputOf(model) };
+  const { sample: target, ...feeds } = randomFeeds({ ...model, inputs }, seed) as Record<string, FloatTensor>;
+  const targetFeatures = allOf("targetFeatures", feeds);
   const times: number[] = [];
   // The last two blocks forth and back, with gradients of states and weights.
   const share = (4 * (1 + BLOCKS_AFTER)) / model.stages.length;
@@ -63,7 +66,7 @@ export async function benchTraining(name: string, { rounds, seed, threads, json 
   tellEstimate((rounds + 1) * each, `${rounds} updates, and one to warm up`);
   for (let round = -1; round < rounds; round++) {
     const start = performance.now();
-    await distillation.step({ feeds: rest, target: target!, targetFeatures: targetFeatures! }, 1e-6);
+    await distillation.step({ feeds, target: target!, targetFeatures }, 1e-6);
     if (round >= 0) times.push(performance.now() - start);
   }
   const parameters = distillation.trainer.parameters.size;
@@ -122,7 +125,7 @@ export async function benchGeometry(name: string, options: GeometryOptions): Pro
   const inParts = new StepsInParts({
     parts,
     ...places,
-    feedback: async (features) => predictedOf(await feedback.run(features)),
+    feedback: (features) => feedback.run(features),
   });
 
   // The whole network, the same in parts, and an inner step, which is about a tenth of it.
@@ -140,7 +143,7 @@ export async function benchGeometry(name: string, options: GeometryOptions): Pro
     start = performance.now();
     const { features, embedding } = await inParts.full(feeds);
     record("full", start);
-    const carried = { features, embedding, trend: floatTensor(features.shape) };
+    const carried = { features, embedding, trend: mapStreams(features, ({ shape }) => floatTensor(shape)) };
     start = performance.now();
     await inParts.inner(feeds, carried, () => true);
     record("inner", start);

@@ -10,16 +10,16 @@ import { add, allAxes, mul, reduceMean, slice, sqrt, sub } from "../../graph/ope
 import { input, staticDim, type Value } from "../../graph/value.ts";
 import { meanAll } from "../../graph/vjp.ts";
 import { buildModel, describeModel, type Features, type StagedModel, weightShapes } from "../../models/architecture.ts";
-import { segmentModel } from "../../models/split-model.ts";
+import { latentOf, segmentModel, streamsInto } from "../../models/split-model.ts";
 import { checkpointWeights, parameterWeights, weightLocations } from "../../models/weights.ts";
 import type { Runtime, Session, SessionOptions } from "../../runtime/runtime.ts";
-import { type FloatTensor, floatTensor, type Tensor } from "../../tensor.ts";
+import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../../tensor.ts";
 import type { AdamWOptions } from "../../training/adamw.ts";
 import { Parameters } from "../../training/parameters.ts";
 import { type StepReport, Trainer } from "../../training/trainer.ts";
 import { type FeedbackConfig, feedbackCuts } from "../config.ts";
 import { copiedWeight, feedbackModel } from "../feedback.ts";
-import { type Predicted, predictedOf } from "../steps.ts";
+import { named, ofStream, predictedOf } from "../stream-names.ts";
 import type { StepRecord } from "./records.ts";
 
 /**
@@ -74,13 +74,14 @@ export class Distillation {
     options: DistillOptions,
   ): Promise<Distillation> {
     const { config, batch, guidanceScale, loss: kind = "root", featureLoss = 0 } = options;
-    const { cuts, after } = feedbackCuts(backbone, config);
+    const { cuts, resume, after } = feedbackCuts(backbone, config);
     const module = feedbackModel(backbone, config);
-    const parts = segmentModel(backbone, cuts).slice(after);
+    const segmented = segmentModel(backbone, cuts);
+    const parts = segmented.slice(after);
     const own = parameterWeights(PREFIX);
-    const { hiddenStates, features: predicted = hiddenStates! } = buildModel(module, own.source);
+    const { features: predicted, streams } = predictedOf(buildModel(module, own.source));
     const frozen = checkpointWeights(weights, describeModel(backbone));
-    let features: Features = { ...module.inputs, hiddenStates: hiddenStates! };
+    let features: Features = { ...module.inputs, ...streams };
     for (const part of parts) {
       const inputs = Object.fromEntries(
         Object.keys(part.inputs).map((name) => [name, features[name] ?? part.inputs[name]!]),
@@ -88,11 +89,10 @@ export class Distillation {
       features = { ...features, ...inputs, ...buildModel({ ...part, inputs }, frozen) };
     }
     const target = input("target", features["sample"]!.shape);
-    const channels = staticDim(backbone.inputs["hiddenStates"]!, 1, "distillation");
+    const channels = staticDim(backbone.inputs[latentOf(backbone)]!, 1, "distillation");
     const errors = errorsOf(sub(features["sample"]!, target), channels, batch, guidanceScale);
     const output = meanAll(kind === "root" ? sqrt(add(errors, TINY)) : errors);
-    const targetFeatures = input("targetFeatures", predicted.shape);
-    const feature = featureLoss > 0 ? meanAll(squared(sub(predicted, targetFeatures))) : null;
+    const feature = featureLoss > 0 ? featureError(predicted, streamsInto(segmented[resume]!)) : null;
     const loss = feature ? add(output, mul(feature, featureLoss)) : output;
 
     const shapes = new Map([...weightShapes(module)].map(([name, shape]) => [PREFIX + name, shape]));
@@ -116,22 +116,22 @@ export class Distillation {
     return new Distillation(
       trainer,
       predict,
-      reads.filter((name) => name !== "hiddenStates"),
+      reads.filter((name) => !Object.hasOwn(streams, name)),
       rowsOf(batch, guidanceScale),
     );
   }
 
   /** The module's outputs with the weights of now (their average), for trajectories. */
-  async predict(feeds: Readonly<Record<string, Tensor>>): Promise<Predicted> {
+  predict(feeds: Readonly<Record<string, Tensor>>): Promise<Record<string, Tensor>> {
     const { parameters, optimizer } = this.trainer;
-    return predictedOf(await this.#predict.run({ ...parameters.tensors(optimizer.ema), ...feeds }));
+    return this.#predict.run({ ...parameters.tensors(optimizer.ema), ...feeds });
   }
 
   /** Throws NumericError when the loss is not a number. */
   step({ feeds, target, targetFeatures }: StepRecord, learningRate: number): Promise<StepReport> {
     const rows = target.shape[0]!;
     if (rows !== this.#rows) throw new ArgumentError(`${rows} rows are not a batch of ${this.#rows}`);
-    return this.trainer.step({ ...feeds, target, targetFeatures }, learningRate);
+    return this.trainer.step({ ...feeds, target, ...named("targetFeatures", targetFeatures) }, learningRate);
   }
 
   /** The module's weights under their names in a file: the average over training. */
@@ -164,6 +164,19 @@ function errorsOf(allChannels: Value, channels: number, batch: number, guidanceS
   const guided = add(without, mul(sub(withCondition, without), guidanceScale));
   const ofPictures = mul(add(...halves(ofRows)), 0.5);
   return add(mul(ofPictures, 0.25), mul(meanOfEach(squared(guided)), 1 / guidanceScale ** 2));
+}
+
+/** Mean squared error of what is predicted of these streams, over all of their elements. */
+function featureError(predicted: Features, streams: readonly string[]): Value {
+  const errors = streams.map((stream) => {
+    const value = predicted[stream]!;
+    const each = sizeOf(value.shape.slice(1) as number[]);
+    return { each, error: meanAll(squared(sub(value, input(ofStream("targetFeatures", stream), value.shape)))) };
+  });
+  const all = errors.reduce((sum, { each }) => sum + each, 0);
+  return errors
+    .map(({ each, error }) => (each === all ? error : mul(error, each / all)))
+    .reduce((sum, error) => add(sum, error));
 }
 
 const squared = (x: Value): Value => mul(x, x);

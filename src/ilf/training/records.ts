@@ -2,13 +2,16 @@
  * What distillation learns from: the steps of a sampler's runs, as the feedback module meets them. At every inner step
  * the frozen backbone says what a full step would have given.
  */
+import { mapStreams, pickStreams, type Streams } from "../../caching/streams.ts";
 import { ArgumentError } from "../../errors.ts";
+import { streamsInto, streamsOf } from "../../models/split-model.ts";
 import { type Denoiser, type Feeds, runSegments } from "../../sampling/denoiser.ts";
 import { stack } from "../../sampling/guidance.ts";
 import type { Action, StepContext, StepPolicy } from "../../sampling/step-policy.ts";
 import { type FloatTensor, sizeOf, type Tensor } from "../../tensor.ts";
 import { Trail } from "../denoiser.ts";
 import { feedbackFeeds, type IlfSessions } from "../steps.ts";
+import { predictedOf } from "../stream-names.ts";
 
 /** An inner step of some pictures at once: first half of the rows without, second half with the condition. */
 export interface StepRecord {
@@ -16,7 +19,7 @@ export interface StepRecord {
   readonly feeds: Readonly<Record<string, Tensor>>;
   /** The backbone's output, and its features where inner steps come back in. */
   readonly target: FloatTensor;
-  readonly targetFeatures: FloatTensor;
+  readonly targetFeatures: Streams;
 }
 
 export interface RecordedStep extends StepRecord {
@@ -52,13 +55,14 @@ export class RecordingDenoiser implements Denoiser {
     const action = carried ? chosen : "full";
     this.actions.push(action);
     const entered = await runSegments(parts.slice(0, 1), feeds);
-    const embedding = entered["hiddenStates"] as FloatTensor;
-    // A full step, whatever the action. streams[i] is the row of patches that leaves part i.
+    const names = streamsOf(parts[0]!.model);
+    const embedding = pickStreams(entered, names);
+    // A full step, whatever the action. streams[i] is what leaves part i.
     const streams = [embedding];
     let features: Record<string, Tensor> = entered;
     for (const part of parts.slice(1)) {
       features = await runSegments([part], features);
-      streams.push(features["hiddenStates"] as FloatTensor);
+      streams.push(pickStreams(features, names));
     }
     const target = features["sample"] as FloatTensor;
     if (!carried || action === "full") {
@@ -66,11 +70,12 @@ export class RecordingDenoiser implements Denoiser {
       return target;
     }
     const read = feedbackFeeds(entered, carried);
-    this.records.push({ feeds: read, target, targetFeatures: streams[resume - 1]!, index: step.index });
-    const predicted = await feedback(read);
+    const targetFeatures = pickStreams(streams[resume - 1]!, streamsInto(parts[resume]!.model));
+    this.records.push({ feeds: read, target, targetFeatures, index: step.index });
+    const predicted = predictedOf((await feedback(read)) as Streams);
     this.#trail.inner(predicted.features, embedding);
     if (!this.#onOwnOutput()) return target;
-    const { sample } = await runSegments(parts.slice(after), { ...entered, hiddenStates: predicted.hiddenStates });
+    const { sample } = await runSegments(parts.slice(after), { ...entered, ...predicted.streams });
     return sample as FloatTensor;
   }
 }
@@ -80,7 +85,7 @@ export function inBothHalves({ feeds, target, targetFeatures }: StepRecord): Ste
   return {
     feeds: Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, stack(tensor, tensor)])),
     target: stack(target, target),
-    targetFeatures: stack(targetFeatures, targetFeatures),
+    targetFeatures: mapStreams(targetFeatures, (features) => stack(features, features)),
   };
 }
 
@@ -121,7 +126,7 @@ export class RecordBuffer {
   }
 
   #count({ feeds, target, targetFeatures }: StepRecord, change: 1 | -1): void {
-    for (const { data } of [...Object.values(feeds), target, targetFeatures]) {
+    for (const { data } of [...Object.values(feeds), target, ...Object.values(targetFeatures)]) {
       const before = this.#uses.get(data) ?? 0;
       const after = before + change;
       if (after === 0) this.#uses.delete(data);
@@ -160,7 +165,12 @@ export class RecordBuffer {
     return {
       feeds: Object.fromEntries(this.#reads.map((name) => [name, gather(({ feeds }) => feeds[name]!)])),
       target: gather(({ target }) => target) as FloatTensor,
-      targetFeatures: gather(({ targetFeatures }) => targetFeatures) as FloatTensor,
+      targetFeatures: Object.fromEntries(
+        Object.keys(drawn[0]!.record.targetFeatures).map((stream) => [
+          stream,
+          gather(({ targetFeatures }) => targetFeatures[stream]!) as FloatTensor,
+        ]),
+      ),
     };
   }
 }
