@@ -35,12 +35,17 @@ export class GenerateReport {
     this.#firstStep ??= performance.now();
   }
 
-  async add(subject: Subject, { images, seeds, warnings, ...steps }: Painted): Promise<void> {
-    this.#steps = steps;
+  /** Each of them is told once, and is in the result. */
+  warn(warnings: readonly string[]): void {
     for (const warning of warnings) {
       if (!this.#warnings.has(warning)) note(`Note: ${warning}`);
       this.#warnings.add(warning);
     }
+  }
+
+  async add(subject: Subject, { images, seeds, warnings, ...steps }: Painted): Promise<void> {
+    this.#steps = steps;
+    this.warn(warnings);
     for (const [i, image] of images.entries()) {
       const seed = seeds[i]!;
       const file = await this.#files.add(image, this.#texts([subject], [seed]));

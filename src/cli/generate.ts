@@ -105,6 +105,9 @@ async function run({ prompts, options, files, accelerate, signal }: Job): Promis
   report.settings = { ...solver, guidanceScale, guidanceInterval };
   try {
     const parts = partsOf(painter, options);
+    // Before a picture that may take hours.
+    const most = Math.max(...parts.map(({ count }) => count));
+    report.warn(painter.sizeWarnings({ ...defined({ width, height }), count: most }));
     for (const [i, { subject, seed, count }] of parts.entries()) {
       const painted = await painter.paint(subject, {
         ...samplerOf({ ...options, steps: options.steps ?? painter.steps, seed }),

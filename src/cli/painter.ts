@@ -40,6 +40,8 @@ export interface Painter {
   readonly schedulerConfig: RawConfig;
   /** Side of a picture, unless another size is asked for. */
   readonly side: number;
+  /** What a user should know about a size before it is drawn. Throws ArgumentError for one that cannot be. */
+  sizeWarnings(size: SizeOptions & { count: number }): string[];
   paint(subject: Subject, settings: PainterSettings): Promise<Painted>;
   release(): Promise<void>;
 }
@@ -82,6 +84,7 @@ async function forPrompts(folder: Folder, options: LoadingOptions, prompts: read
     guidanceInterval: pipe.guidanceInterval,
     schedulerConfig: pipe.schedulerConfig,
     side: pipe.transformer.config.sampleSize * spatialFactor(pipe.vae.config),
+    sizeWarnings: (size) => pipe.sizeWarnings(size),
     paint: (subject, settings) => pipe((subject as { prompt: string }).prompt, settings),
     release: () => pipe.release(),
   };
@@ -102,6 +105,7 @@ async function forClasses(folder: Folder, options: LoadingOptions, classes: read
     guidanceInterval: pipe.guidanceInterval,
     schedulerConfig: pipe.schedulerConfig,
     side: sampleSize * spatialFactor(pipe.vae.config),
+    sizeWarnings: () => [],
     paint: async (subject, { count, ...settings }) => {
       const { class: label } = subject as { class: number };
       const made = await pipe(new Array<number>(count).fill(label), settings);

@@ -58,6 +58,7 @@ import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { captionText } from "../tokenizers/captions/caption-text.ts";
 import { cleanCaption } from "../tokenizers/captions/clean-caption.ts";
 import { openInWorker } from "../worker/client.ts";
+import { checkDecoded } from "./picture-memory.ts";
 import { pictureSizes, type Sizes, sizeNotes } from "./picture-size.ts";
 import { promptList } from "./prompt-list.ts";
 import { resizeAndCrop } from "./resolution-bins.ts";
@@ -284,6 +285,16 @@ export class TextToImagePipeline {
     return { images, seeds, warnings, ...reportOf(acceleration.method, denoiser) };
   }
 
+  /**
+   * What the warnings of a result will say of a size, before it is drawn. Throws ArgumentError for a size that cannot be, or that takes more
+   * memory than there is.
+   */
+  sizeWarnings(
+    options: Pick<TextToImageOptions, "width" | "height" | "useResolutionBinning" | "count"> = {},
+  ): string[] {
+    return sizeNotes(this.#sizes(options.count ?? 1, options));
+  }
+
   /** A denoiser for one run of the sampler on latents of this size. */
   openDenoiser(
     { height, width, tokens }: { height: number; width: number; tokens: number },
@@ -367,7 +378,10 @@ export class TextToImagePipeline {
   #sizes(pictures: number, options: TextToImageOptions): Sizes {
     const { sampleSize, patchSize } = this.transformer.config;
     const factor = spatialFactor(this.vae.config);
-    return pictureSizes({ pipeline: this.className, sampleSize, patchSize, factor }, pictures, options);
+    const sizes = pictureSizes({ pipeline: this.className, sampleSize, patchSize, factor }, pictures, options);
+    const decoded = { count: pictures, size: sizes.drawn, unit: factor * patchSize, memory: platform.memory() };
+    checkDecoded(this.vae.config, decoded);
+    return sizes;
   }
 }
 

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { existsSync } from "node:fs";
+import { totalmem } from "node:os";
 import { dirname } from "node:path";
 import { downloadModel, type HubOptions } from "../checkpoints/hub.ts";
 import { checkLocal, localModel } from "../checkpoints/local-model-node.ts";
@@ -64,6 +65,7 @@ function hubOptions({ revision, variant, signal, onNotice }: ResolveOptions): Hu
 
 export const platform: Platform = {
   runtime: nodeRuntime,
+  memory: () => Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY),
   callScope: () => callScope(new AsyncLocalStorage<Running>()),
   settings: () => null,
   applySettings: () => undefined,

@@ -28,6 +28,8 @@ export const resolveOptions: OptionTable<ResolveOptions> = {
 
 export interface Platform {
   readonly runtime: Runtime;
+  /** Bytes of memory that this machine has, or that this process may have; null where that is not known. */
+  memory(): number | null;
   callScope(): CallScope;
   /** What `applySettings` of the same platform takes in a worker: settings that hold for a whole page or process. */
   settings(): unknown;

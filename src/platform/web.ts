@@ -31,6 +31,7 @@ async function resolveModel(name: string, { revision = "main", signal, onDownloa
 
 export const platform: Platform = {
   runtime: webRuntime,
+  memory: () => null,
   callScope: () => callScope(new Synchronous()),
   settings: currentWebSettings,
   applySettings: (settings) => configureWebRuntime(settings as WebRuntimeSettings),

@@ -1,0 +1,70 @@
+/** Whether pictures of a size can be decoded at all: asked before hours go into latents that cannot be. */
+import { ArgumentError, ShapeError } from "../errors.ts";
+import { buildModel } from "../models/architecture.ts";
+import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
+import { describeBytes } from "../streamlined/bytes.ts";
+import { costSource } from "../streamlined/cost.ts";
+import type { PictureSize } from "./resolution-bins.ts";
+
+/**
+ * Bytes that decoding takes at least. The last block begins at full size with the channels of the block before and ends with its own, of
+ * which there is a map each at one time; the pictures come on top. Everything else is smaller, or is there before or after.
+ */
+export function decodedBytes({ blockOutChannels }: AutoencoderKLConfig, count: number, { width, height }: PictureSize) {
+  const [own, before = own!] = blockOutChannels;
+  return 4 * (own! + before + 3) * count * width * height;
+}
+
+export interface DecodedSize {
+  readonly count: number;
+  readonly size: PictureSize;
+  /** Sides are multiples of it. */
+  readonly unit: number;
+  /** Of this machine, in bytes; null where that is not known. */
+  readonly memory: number | null;
+}
+
+/** Pixels of a picture that are never too many, so that a graph need not be made to know it. */
+const ALWAYS_DECODED = 2 ** 20;
+
+/** Throws ArgumentError for pictures that cannot be decoded, with the largest of that shape that can. */
+export function checkDecoded(config: AutoencoderKLConfig, { count, size, unit, memory }: DecodedSize): void {
+  const problem = (of: PictureSize): string | null => {
+    const bytes = decodedBytes(config, count, of);
+    if (memory !== null && bytes > memory) {
+      return `take at least ${bytes} bytes of memory (${describeBytes(bytes)}) to decode; this machine has ${memory} (${describeBytes(memory)})`;
+    }
+    return of.width * of.height > ALWAYS_DECODED ? refused(config, of) : null;
+  };
+  const found = problem(size);
+  if (found === null) return;
+  const scaled = (share: number): PictureSize => {
+    const side = (pixels: number) => Math.max(unit, Math.floor((pixels * share) / unit) * unit);
+    return { width: side(size.width), height: side(size.height) };
+  };
+  let [works, fails] = [0, 1];
+  for (let i = 0; i < 12; i++) {
+    const middle = (works + fails) / 2;
+    if (problem(scaled(middle)) === null) works = middle;
+    else fails = middle;
+  }
+  const { width, height } = scaled(works);
+  const fewer = count > 1 ? "Ask for fewer pictures at a time, or" : "Ask";
+  throw new ArgumentError(
+    `${count > 1 ? `${count} pictures of ` : ""}${size.width} x ${size.height} pixels ${found}. ${fewer} for at most ${width} x ${height} pixels.`,
+  );
+}
+
+/** What no session can have, such as a norm over too many values: found in the graph, which needs no weights. */
+function refused(config: AutoencoderKLConfig, { width, height }: PictureSize): string | null {
+  const factor = spatialFactor(config);
+  const latent = { batch: 1, height: height / factor, width: width / factor };
+  try {
+    buildModel(autoencoderKL.decoder.model(config, latent), costSource().source);
+    return null;
+  } catch (error) {
+    if (error instanceof ShapeError)
+      return `are more than the autoencoder can decode (${error.message.replace(/\.$/, "")})`;
+    throw error;
+  }
+}
