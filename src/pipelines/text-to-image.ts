@@ -30,6 +30,7 @@ import {
   readLoadingOptions,
 } from "../components/components.ts";
 import { decodeLatents } from "../components/decode.ts";
+import { checkDecoded } from "../components/decoded-size.ts";
 import { type Expected, expected } from "../components/expected-class.ts";
 import { encodePrompts, type PromptEmbeddings, PromptTokenizer, pickPrompts } from "../components/prompts.ts";
 import { clippingNotes, readSchedulerConfig, type Solver, solverOf, stepsCheck } from "../components/solver.ts";
@@ -58,7 +59,6 @@ import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { captionText } from "../tokenizers/captions/caption-text.ts";
 import { cleanCaption } from "../tokenizers/captions/clean-caption.ts";
 import { openInWorker } from "../worker/client.ts";
-import { checkDecoded } from "./picture-memory.ts";
 import { pictureSizes, type Sizes, sizeNotes } from "./picture-size.ts";
 import { promptList } from "./prompt-list.ts";
 import { resizeAndCrop } from "./resolution-bins.ts";

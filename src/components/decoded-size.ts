@@ -4,7 +4,11 @@ import { buildModel } from "../models/architecture.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
 import { describeBytes } from "../streamlined/bytes.ts";
 import { costSource } from "../streamlined/cost.ts";
-import type { PictureSize } from "./resolution-bins.ts";
+
+interface PictureSize {
+  readonly width: number;
+  readonly height: number;
+}
 
 /**
  * Bytes that decoding takes at least. The last block begins at full size with the channels of the block before and ends with its own, of

@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { checkDecoded, decodedBytes } from "../../src/components/decoded-size.ts";
 import { ArgumentError } from "../../src/errors.ts";
 import { autoencoderKL } from "../../src/models/autoencoder-kl.ts";
-import { checkDecoded, decodedBytes } from "../../src/pipelines/picture-memory.ts";
 import { halfstepHere } from "../support/cli-in-process.ts";
 import { temporaryFolder } from "../support/models.ts";
 
