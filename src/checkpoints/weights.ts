@@ -1,77 +1,12 @@
 import { CheckpointError } from "../errors.ts";
-import type { FloatTensor, Tensor } from "../tensor.ts";
+import type { FloatTensor } from "../tensor.ts";
 import { describe, expectObject, type Folder, insidePath, quote } from "./files.ts";
-import { memoryDType, readTensor, SafetensorsFile, type TensorEntry } from "./safetensors.ts";
+import { OpenedFolder } from "./opened-folder.ts";
+import { memoryDType, SafetensorsFile } from "./safetensors.ts";
+import { type WeightEntry, WeightFiles } from "./weight-files.ts";
 import { chooseWeights, requireVariant, usualNames, whyNoWeights } from "./weight-names.ts";
 
-/** The tensors of one model, whether in one file or in several shards. */
-export class WeightFiles {
-  /** By tensor name. An entry's `file` is a key of `files`. */
-  readonly entries: ReadonlyMap<string, TensorEntry>;
-  /** By the name of their source: the path inside the checkpoint's folder. */
-  readonly files: ReadonlyMap<string, SafetensorsFile>;
-
-  constructor(entries: ReadonlyMap<string, TensorEntry>, files: ReadonlyMap<string, SafetensorsFile>) {
-    this.entries = entries;
-    this.files = files;
-  }
-
-  static of(file: SafetensorsFile): WeightFiles {
-    return new WeightFiles(file.entries, new Map([[file.source.name, file]]));
-  }
-
-  /** What error messages call these weights. */
-  get name(): string {
-    return [...this.files.keys()].join(", ");
-  }
-
-  /** Number of elements of all tensors together. */
-  get parameters(): number {
-    return [...this.entries.values()].reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
-  }
-
-  /** Bytes on disk of all tensors together. */
-  get bytes(): number {
-    return [...this.entries.values()].reduce((sum, { length }) => sum + length, 0);
-  }
-
-  /** A tensor, halves widened to float32. Throws CheckpointError if there is none of that name. */
-  async read(name: string): Promise<Tensor> {
-    return readTensor(this.fileOf(name).source, this.entries.get(name)!);
-  }
-
-  /**
-   * The same tensors under other names; an entry keeps the one that its file has. Where two come to have the same name,
-   * the one that had it already counts.
-   */
-  renamed(rename: (name: string) => string): WeightFiles {
-    const entries = new Map<string, TensorEntry>();
-    for (const [name, entry] of this.entries) {
-      const to = rename(name);
-      if (to === name || !this.entries.has(to)) entries.set(to, entry);
-    }
-    return new WeightFiles(entries, this.files);
-  }
-
-  /** These tensors and others'; a file of the others whose name is taken is called `label/name`. */
-  joined(others: WeightFiles, label: string): WeightFiles {
-    const key = (file: string) => (this.files.has(file) ? `${label}/${file}` : file);
-    const entries = [...others.entries].map(([name, entry]) => [name, { ...entry, file: key(entry.file) }] as const);
-    const files = [...others.files].map(([file, opened]) => [key(file), opened] as const);
-    return new WeightFiles(new Map([...this.entries, ...entries]), new Map([...this.files, ...files]));
-  }
-
-  /** Where on this machine's disk the tensor's file is; undefined if it is elsewhere. */
-  nativePath(name: string): string | undefined {
-    return this.fileOf(name).source.nativePath;
-  }
-
-  private fileOf(name: string): SafetensorsFile {
-    const entry = this.entries.get(name);
-    if (!entry) throw new CheckpointError(`${this.name}: has no tensor ${quote(name)}.`);
-    return this.files.get(entry.file)!;
-  }
-}
+export { type LowRank, type WeightEntry, WeightFiles } from "./weight-files.ts";
 
 /**
  * Opens the weights in a component's folder: `diffusion_pytorch_model` or `model`, whole or in shards, of a variant
@@ -79,6 +14,7 @@ export class WeightFiles {
  * are none, or if they are malformed.
  */
 export async function openWeights(folder: Folder, variant?: string): Promise<WeightFiles> {
+  if (folder instanceof OpenedFolder) return folder.weights();
   const names = (await folder.list()) ?? (await firstOf(folder, usualNames(variant)));
   const choice = chooseWeights(names, variant, folder.name);
   if (!choice) throw new CheckpointError(`${folder.name}: ${whyNoWeights(names)}`);
@@ -106,7 +42,7 @@ async function openShards(folder: Folder, index: string): Promise<WeightFiles> {
   const { weight_map: weightMap } = expectObject(await folder.json(index), where);
   const placed = Object.entries(expectObject(weightMap, `${where}: weight_map`));
   const shards = new Map<string, SafetensorsFile>();
-  const entries = new Map<string, TensorEntry>();
+  const entries = new Map<string, WeightEntry>();
   for (const [name, path] of placed) {
     if (typeof path !== "string") {
       throw new CheckpointError(`${where}: weight_map has ${describe(path)} for ${quote(name)}, expected a file name.`);

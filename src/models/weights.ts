@@ -3,11 +3,12 @@
  * somebody else's concern: a checkpoint's file, a trainer's parameters, or nowhere yet (a list of what is needed).
  */
 import type { ByteSource } from "../checkpoints/files.ts";
-import type { WeightFiles } from "../checkpoints/weights.ts";
+import type { LowRank, WeightEntry, WeightFiles } from "../checkpoints/weights.ts";
 import { CheckpointError } from "../errors.ts";
-import { cast, slice } from "../graph/operators.ts";
+import { add, cast, matmul, mul, reshape, slice, transpose } from "../graph/operators.ts";
 import { describe, input, makeNode, type Value, type ValueType, weight } from "../graph/value.ts";
 import type { WeightLocation, WeightLocations } from "../runtime/runtime.ts";
+import { sizeOf } from "../tensor.ts";
 
 /** Gives the float32 value of a tensor that must have this shape. */
 export type WeightSource = (name: string, shape: readonly number[]) => Value;
@@ -53,17 +54,47 @@ export function checkpointWeights(files: WeightFiles, owner: string): WeightSour
         `${entry.file}: tensor "${name}" has shape ${describe(entry.shape)}, but ${owner} needs ${describe(shape)}.`,
       );
     }
-    const dtype = types[entry.dtype];
-    if (!dtype) {
-      throw new CheckpointError(
-        `${entry.file}: tensor "${name}" is stored as ${entry.dtype}; weights are F32, F16 or BF16.`,
-      );
-    }
-    const { offset, length } = entry;
-    const file = names.get(entry.file)!;
-    // Halves are widened when the session is made; arithmetic is in float32 throughout.
-    return cast(weight(name, shape, dtype, { file, offset, length }), "float32");
+    return entryValue(name, entry, names);
   };
+}
+
+function entryValue(name: string, entry: WeightEntry, files: ReadonlyMap<string, string>): Value {
+  const { shape, transposed, added = [] } = entry;
+  // Halves are widened when the session is made; arithmetic is in float32 throughout.
+  const stored = storedValue(name, entry, transposed ? [shape[1]!, shape[0]!] : shape, files);
+  // All of these are constants to ONNX Runtime, which works them out once, when the session is made.
+  const own = transposed ? transpose(stored, [1, 0]) : stored;
+  return added.reduce((sum, lowRank, i) => add(sum, lowRankValue(`${name} + ${i}`, lowRank, shape, files)), own);
+}
+
+function storedValue(
+  name: string,
+  { dtype, file, offset, length }: WeightEntry,
+  shape: readonly number[],
+  files: ReadonlyMap<string, string>,
+): Value {
+  const type = types[dtype];
+  if (type) return cast(weight(name, shape, type, { file: files.get(file)!, offset, length }), "float32");
+  throw new CheckpointError(`${file}: tensor "${name}" is stored as ${dtype}; weights are F32, F16 or BF16.`);
+}
+
+/** scale up down, or with a core up mid down, of the shape of the weight that it is added to. */
+function lowRankValue(
+  name: string,
+  { scale, up, mid, down }: LowRank,
+  shape: readonly number[],
+  files: ReadonlyMap<string, string>,
+): Value {
+  const [outputs, inputs] = shape as [number, number];
+  const rank = down.shape[0]!;
+  const scaled = mul(reshape(entryValue(`${name} up`, up, files), [outputs, rank]), scale);
+  const right = entryValue(`${name} down`, down, files);
+  if (!mid) return reshape(matmul(scaled, reshape(right, [rank, -1])), shape);
+  const kernel = sizeOf(shape) / (outputs * inputs);
+  const core = reshape(entryValue(`${name} mid`, mid, files), [rank, rank * kernel]);
+  const left = transpose(reshape(matmul(scaled, core), [outputs, rank, kernel]), [0, 2, 1]);
+  const product = matmul(reshape(left, [outputs * kernel, rank]), reshape(right, [rank, inputs]));
+  return reshape(transpose(reshape(product, [outputs, kernel, inputs]), [0, 2, 1]), shape);
 }
 
 /**
@@ -112,7 +143,16 @@ function wholeFile(source: ByteSource): Promise<Uint8Array> {
 /** Some rows of a weight. Where the weight is in a file, they are a weight of their own in it, and nothing is copied. */
 export function rows(value: Value, start: number, end: number): Value {
   const { op, data, inputs } = value.node;
-  if (op === "Cast") return cast(rows(inputs[0]!, start, end), value.dtype);
+  const inner = (i: number) => rows(inputs[i]!, start, end);
+  if (op === "Cast") return cast(inner(0), value.dtype);
+  if (!isActivation(value)) {
+    // What is added to a weight is cut before it is worked out.
+    if (op === "Add") return add(inner(0), inner(1));
+    if (op === "MatMul") return matmul(inner(0), inputs[1]!);
+    if (op === "Mul" && inputs[1]!.shape.length === 0) return mul(inner(0), inputs[1]!);
+    const from = op === "Reshape" ? inputs[0]!.shape[0] : undefined;
+    if (from !== undefined && from === value.shape[0]) return reshape(inner(0), value.shape.with(0, end - start));
+  }
   if (op !== "Weight" || !data || !("file" in data)) return slice(value, 0, start, end);
   const bytes = data.length / (value.shape[0] as number);
   const part = { file: data.file, offset: data.offset + start * bytes, length: (end - start) * bytes };
@@ -124,6 +164,10 @@ export function rows(value: Value, start: number, end: number): Value {
     { data: part },
   )[0]!;
 }
+
+/** Whether a value depends on anything but weights. */
+const isActivation = (value: Value): boolean =>
+  value.node.op === "Input" || value.node.inputs.some((input) => input !== null && isActivation(input));
 
 /** Weights that are fed at every run, as a trainer does; collects what the model asks for, under prefixed names. */
 export function parameterWeights(prefix = ""): { source: WeightSource; parameters: Map<string, Value> } {

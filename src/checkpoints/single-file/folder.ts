@@ -1,0 +1,96 @@
+import { CheckpointError } from "../../errors.ts";
+import { type ByteSource, Folder, insidePath, memorySource } from "../files.ts";
+import { quote } from "../json.ts";
+import { OpenedFolder } from "../opened-folder.ts";
+import { SafetensorsFile } from "../safetensors.ts";
+import { WeightFiles } from "../weight-files.ts";
+import { type Checkpoint, readCheckpoint } from "./checkpoint.ts";
+import { clipVocabulary } from "./clip-vocabulary.ts";
+
+/** A checkpoint in one file as the folder that diffusers would make of it. Nothing is written: weights are used where they lie. */
+export class SingleFileFolder extends Folder {
+  readonly name: string;
+  readonly checkpoint: Checkpoint;
+  /** Every file but weights; null for those of CLIP's vocabulary. */
+  readonly #files: ReadonlyMap<string, string | null>;
+
+  constructor(name: string, checkpoint: Checkpoint) {
+    super();
+    this.name = name;
+    this.checkpoint = checkpoint;
+    const text = (json: unknown) => `${JSON.stringify(json, null, 2)}\n`;
+    this.#files = new Map<string, string | null>([
+      ...[...checkpoint.texts].map(([path, json]): [string, string] => [path, text(json)]),
+      ...[...checkpoint.components].map(([component, { config }]): [string, string] => [
+        `${component}/config.json`,
+        text(config),
+      ]),
+      ...checkpoint.tokenizers.flatMap((folder): [string, null][] => [
+        [`${folder}/merges.txt`, null],
+        [`${folder}/vocab.json`, null],
+      ]),
+    ]);
+  }
+
+  /** Paths of all files but weights. */
+  get paths(): string[] {
+    return [...this.#files.keys()];
+  }
+
+  override async has(path: string): Promise<boolean> {
+    return this.#files.has(insidePath(path, this.name));
+  }
+
+  override async list(path = ""): Promise<string[]> {
+    const prefix = path === "" ? "" : `${insidePath(path, this.name)}/`;
+    const inside = this.paths.filter((file) => file.startsWith(prefix));
+    return [...new Set(inside.map((file) => file.slice(prefix.length).split("/")[0]!))];
+  }
+
+  override async source(path: string): Promise<ByteSource> {
+    const file = this.#files.get(insidePath(path, this.name));
+    if (file === undefined) throw new CheckpointError(`${this.name}: has no ${quote(path)}.`);
+    const text = file ?? (await clipVocabulary())[path.endsWith("vocab.json") ? "vocab" : "merges"];
+    return memorySource(`${this.name}: ${path}`, new TextEncoder().encode(text));
+  }
+
+  override sub(path: string): Folder {
+    const component = this.checkpoint.components.get(path);
+    return component ? new ComponentFolder(super.sub(path), component.weights) : super.sub(path);
+  }
+}
+
+class ComponentFolder extends OpenedFolder {
+  readonly name: string;
+  readonly #files: Folder;
+  readonly #weights: WeightFiles;
+
+  constructor(files: Folder, weights: WeightFiles) {
+    super();
+    this.name = files.name;
+    this.#files = files;
+    this.#weights = weights;
+  }
+
+  override has(path: string): Promise<boolean> {
+    return this.#files.has(path);
+  }
+
+  override source(path: string): Promise<ByteSource> {
+    return this.#files.source(path);
+  }
+
+  override list(path?: string): Promise<string[] | undefined> {
+    return this.#files.list(path);
+  }
+
+  async weights(): Promise<WeightFiles> {
+    return this.#weights;
+  }
+}
+
+/** Opens a checkpoint in one safetensors file. Throws CheckpointError if it is malformed or no whole checkpoint of one family. */
+export async function openSingleFile(source: ByteSource): Promise<SingleFileFolder> {
+  const file = await SafetensorsFile.open(source);
+  return new SingleFileFolder(source.name, readCheckpoint(WeightFiles.of(file), file.metadata));
+}

@@ -1,0 +1,157 @@
+import { CheckpointError } from "../errors.ts";
+import type { FloatTensor, Tensor } from "../tensor.ts";
+import { quote } from "./files.ts";
+import { readTensor, type SafetensorsFile, type TensorEntry } from "./safetensors.ts";
+
+/** A tensor of a model: what lies in a file, or what is made of it when it is used. */
+export interface WeightEntry extends TensorEntry {
+  /** The file has the matrix with rows and columns the other way round; `shape` is the model's. */
+  readonly transposed?: true;
+  /** What is added to the stored tensor, in this order. */
+  readonly added?: readonly LowRank[];
+}
+
+/**
+ * scale * up * down, of the shape of the tensor that it is added to (LoRA, Hu et al. 2021, arXiv 2106.09685): `up` [out, rank,
+ * 1...], `down` [rank, in, kernel...]. With `mid` [rank, rank, kernel...] the kernel is there, and `down` is [rank, in, 1...].
+ */
+export interface LowRank {
+  readonly scale: number;
+  readonly up: WeightEntry;
+  readonly mid?: WeightEntry;
+  readonly down: WeightEntry;
+}
+
+/** The tensors of one model, whether in one file or in several shards. */
+export class WeightFiles {
+  /** By tensor name. An entry's `file` is a key of `files`. */
+  readonly entries: ReadonlyMap<string, WeightEntry>;
+  /** By the name of their source: the path inside the checkpoint's folder. */
+  readonly files: ReadonlyMap<string, SafetensorsFile>;
+
+  constructor(entries: ReadonlyMap<string, WeightEntry>, files: ReadonlyMap<string, SafetensorsFile>) {
+    this.entries = entries;
+    this.files = files;
+  }
+
+  static of(file: SafetensorsFile): WeightFiles {
+    return new WeightFiles(file.entries, new Map([[file.source.name, file]]));
+  }
+
+  /** What error messages call these weights. */
+  get name(): string {
+    return [...this.files.keys()].join(", ");
+  }
+
+  /** Number of elements of all tensors together. */
+  get parameters(): number {
+    return [...this.entries.values()].reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  }
+
+  /** Bytes on disk of all tensors together. */
+  get bytes(): number {
+    return [...this.entries.values()].reduce((sum, { length }) => sum + length, 0);
+  }
+
+  /** A tensor, halves widened to float32. Throws CheckpointError if there is none of that name. */
+  async read(name: string): Promise<Tensor> {
+    this.fileOf(name);
+    return this.#made(this.entries.get(name)!);
+  }
+
+  /**
+   * The same tensors under other names; an entry keeps the one that its file has. Where two come to have the same name,
+   * the one that had it already counts.
+   */
+  renamed(rename: (name: string) => string): WeightFiles {
+    const entries = new Map<string, WeightEntry>();
+    for (const [name, entry] of this.entries) {
+      const to = rename(name);
+      if (to === name || !this.entries.has(to)) entries.set(to, entry);
+    }
+    return new WeightFiles(entries, this.files);
+  }
+
+  /** These tensors and others'; a file of the others whose name is taken is called `label/name`. */
+  joined(others: WeightFiles, label: string): WeightFiles {
+    const key = (file: string) => (this.files.has(file) ? `${label}/${file}` : file);
+    const entries = [...others.entries].map(([name, entry]) => [name, inFile(entry, key)] as const);
+    const files = [...others.files].map(([file, opened]) => [key(file), opened] as const);
+    return new WeightFiles(new Map([...this.entries, ...entries]), new Map([...this.files, ...files]));
+  }
+
+  /** Where on this machine's disk the tensor's file is; undefined if it is elsewhere. */
+  nativePath(name: string): string | undefined {
+    return this.fileOf(name).source.nativePath;
+  }
+
+  async #made(entry: WeightEntry): Promise<Tensor> {
+    const { transposed, added, shape } = entry;
+    const stored = await readTensor(this.files.get(entry.file)!.source, entry);
+    if (!transposed && !added) return stored;
+    let data = (stored as FloatTensor).data;
+    if (transposed) data = transpose(data, shape[1]!, shape[0]!);
+    if (added) {
+      data = data.slice();
+      for (const lowRank of added) await this.#add(data, lowRank, shape);
+    }
+    return { dtype: "float32", shape, data };
+  }
+
+  /** data += scale up down, or for convolutions with a core up mid down. */
+  async #add(data: Float32Array, { scale, up, mid, down }: LowRank, shape: readonly number[]): Promise<void> {
+    const [u, d] = [(await this.#made(up)) as FloatTensor, (await this.#made(down)) as FloatTensor];
+    const [outputs, rank] = [shape[0]!, up.shape[1]!];
+    const inner = data.length / outputs;
+    const right = mid ? throughCore((await this.#made(mid)) as FloatTensor, d) : d.data;
+    for (let o = 0; o < outputs; o++) {
+      for (let r = 0; r < rank; r++) {
+        const factor = scale * u.data[o * rank + r]!;
+        for (let i = 0; i < inner; i++) data[o * inner + i]! += factor * right[r * inner + i]!;
+      }
+    }
+  }
+
+  private fileOf(name: string): SafetensorsFile {
+    const entry = this.entries.get(name);
+    if (!entry) throw new CheckpointError(`${this.name}: has no tensor ${quote(name)}.`);
+    return this.files.get(entry.file)!;
+  }
+}
+
+/** An entry, and those that are added to it, with their files called otherwise. */
+function inFile<E extends WeightEntry>(entry: E, key: (file: string) => string): E {
+  const added = entry.added?.map(({ up, mid, down, ...rest }) => ({
+    ...rest,
+    up: inFile(up, key),
+    ...(mid ? { mid: inFile(mid, key) } : {}),
+    down: inFile(down, key),
+  }));
+  return { ...entry, file: key(entry.file), ...(added ? { added } : {}) };
+}
+
+function transpose(data: Float32Array, rows: number, columns: number): Float32Array {
+  const result = new Float32Array(data.length);
+  for (let r = 0; r < rows; r++) {
+    for (let c = 0; c < columns; c++) result[c * rows + r] = data[r * columns + c]!;
+  }
+  return result;
+}
+
+/** mid [out, rank, kernel...] down [rank, in, 1...] -> [out, in, kernel...] */
+function throughCore({ data: core, shape }: FloatTensor, { data: down, shape: [, inputs] }: FloatTensor): Float32Array {
+  const [outputs, rank] = [shape[0]!, shape[1]!];
+  const kernel = core.length / (outputs * rank);
+  const result = new Float32Array(outputs * inputs! * kernel);
+  for (let o = 0; o < outputs; o++) {
+    for (let r = 0; r < rank; r++) {
+      for (let i = 0; i < inputs!; i++) {
+        const factor = down[r * inputs! + i]!;
+        for (let k = 0; k < kernel; k++) {
+          result[(o * inputs! + i) * kernel + k]! += factor * core[(o * rank + r) * kernel + k]!;
+        }
+      }
+    }
+  }
+  return result;
+}
