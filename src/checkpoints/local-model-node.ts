@@ -2,19 +2,22 @@ import { stat } from "node:fs/promises";
 import { extname } from "node:path";
 import { ArgumentError, CheckpointError } from "../errors.ts";
 import { isPipeline, readModelIndex } from "./diffusers-folder.ts";
+import type { Folder } from "./files.ts";
 import { fileSource, NodeFolder } from "./node.ts";
 import { SafetensorsFile } from "./safetensors.ts";
-import { describeSingleFile } from "./single-file.ts";
+import { describeSingleFile } from "./single-file/describe.ts";
+import { isOriginalLayout } from "./single-file/families.ts";
+import { openSingleFile } from "./single-file/folder.ts";
 import { checkVariant } from "./weights.ts";
 
 /**
- * The model's folder on this machine; undefined if nothing is there by that name and it could be one of the Hub. What can
+ * The model's folder on this machine, or its file as one; undefined if nothing is there by that name and it could be one of the Hub. What can
  * only be meant as a path, and is a file or is not there, is an error that says so.
  */
-export async function localModel(name: string): Promise<NodeFolder | undefined> {
+export async function localModel(name: string): Promise<Folder | undefined> {
   const found = await stat(name).catch(() => undefined);
   if (found?.isDirectory()) return new NodeFolder(name);
-  if (found) throw new CheckpointError(`${name}: ${await describeFile(name)}`);
+  if (found) return openFile(name);
   if (!isPath(name)) return undefined;
   const home = name.startsWith("~") ? " The shell replaces ~ only where it is not quoted." : "";
   throw new ArgumentError(`There is no folder "${name}" (looked in ${process.cwd()}).${home}`);
@@ -36,19 +39,22 @@ function isPath(name: string): boolean {
 
 const isKnown = (extension: string) => Object.hasOwn(fileTypes, extension);
 
-async function describeFile(path: string): Promise<string> {
+/** A checkpoint in one file. Throws CheckpointError for every other file. */
+async function openFile(path: string): Promise<Folder> {
   const extension = extname(path).toLowerCase();
-  if (isKnown(extension)) return `is a ${fileTypes[extension]}.`;
-  if (extension === ".safetensors") {
-    const { entries } = await SafetensorsFile.open(await fileSource(path));
-    return describeSingleFile(path, entries.keys());
+  if (isKnown(extension)) throw new CheckpointError(`${path}: is a ${fileTypes[extension]}.`);
+  if (extension !== ".safetensors") {
+    throw new CheckpointError(`${path}: is a file, and a model is a folder in diffusers' layout.`);
   }
-  return "is a file, and a model is a folder in diffusers' layout.";
+  const source = await fileSource(path);
+  const { entries } = await SafetensorsFile.open(source);
+  if (isOriginalLayout(entries.keys())) return openSingleFile(source);
+  throw new CheckpointError(`${path}: ${describeSingleFile(path, entries.keys())}`);
 }
 
 /** What `variant` and `revision` ask of a folder on this machine. Throws ArgumentError and CheckpointError. */
 export async function checkLocal(
-  folder: NodeFolder,
+  folder: Folder,
   { variant, revision }: { variant?: string | undefined; revision?: string | undefined },
 ): Promise<void> {
   if (revision !== undefined) {

@@ -115,6 +115,11 @@ export function isPickle(name: string): boolean {
   return pickle.test(name) && !noWeights.test(name);
 }
 
+/** Whether a file is weights in any format, or the index of shards, by its name. */
+export function isWeights(name: string): boolean {
+  return pickle.test(name) || otherWeights.test(name);
+}
+
 /** What is wrong with a folder of these files that has no weights to be read, and what to do; one sentence or two. */
 export function whyNoWeights(names: readonly string[]): string {
   const pickles = names.filter(isPickle);

@@ -38,6 +38,10 @@ const lines = new Map<string, readonly string[]>([
   ["models", ["halfstep models", "halfstep models remove owner/name"]],
   ["models list", ["halfstep models", "halfstep models list --json"]],
   ["models remove", ["halfstep models remove owner/name"]],
+  [
+    "convert",
+    ["halfstep convert model.safetensors --out FOLDER", "halfstep convert model.safetensors --out FOLDER --dtype fp16"],
+  ],
   ["init", ["halfstep init dit-xl-2 --out dit", "halfstep init sd-1.5 --out unet --dtype fp16"]],
   [
     "distill",

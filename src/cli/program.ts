@@ -6,6 +6,7 @@ import { animateCommand } from "./animate.ts";
 import { benchIlfCommand } from "./bench/ilf.ts";
 import { benchStreamlinedCommand } from "./bench/streamlined.ts";
 import { completionCommand } from "./completion.ts";
+import { convertCommand } from "./convert.ts";
 import { distillCommand } from "./distill.ts";
 import { evalCommand } from "./eval.ts";
 import { exploreCommand } from "./explore/explore.ts";
@@ -32,6 +33,7 @@ export function halfstepProgram(): Command {
     .addCommand(infoCommand())
     .addCommand(modelsCommand())
     .addCommand(verifyCommand())
+    .addCommand(convertCommand())
     .addCommand(initCommand())
     .addCommand(distillCommand())
     .addCommand(rehashProfileCommand())

@@ -2,6 +2,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { existsSync } from "node:fs";
 import { totalmem } from "node:os";
 import { dirname } from "node:path";
+import type { Folder } from "../checkpoints/files.ts";
 import { downloadModel, type HubOptions } from "../checkpoints/hub.ts";
 import { checkLocal, localModel } from "../checkpoints/local-model-node.ts";
 import { NodeFolder } from "../checkpoints/node.ts";
@@ -11,7 +12,7 @@ import { callScope, type Running } from "./call-scope.ts";
 import { embeddedModel } from "./embedded-node.ts";
 import type { Platform, ResolveOptions } from "./platform.ts";
 
-async function resolveModel(name: string, options: ResolveOptions = {}): Promise<NodeFolder> {
+async function resolveModel(name: string, options: ResolveOptions = {}): Promise<Folder> {
   checkNoAddress(name);
   const embedded = embeddedModel(name);
   const local = embedded === undefined ? await localModel(name) : new NodeFolder(embedded, name);

@@ -1,3 +1,4 @@
+import { openSingleFile } from "../checkpoints/single-file/folder.ts";
 import { CachingFolder } from "../checkpoints/web-cache.ts";
 import { ArgumentError } from "../errors.ts";
 import { configureWebRuntime, currentWebSettings, type WebRuntimeSettings, webRuntime } from "../runtime/web.ts";
@@ -9,7 +10,7 @@ const hubId = /^\w[\w.-]*\/\w[\w.-]*$/;
 const HUB = "https://huggingface.co";
 
 /**
- * "owner/name" is on the Hub. Everything else with a slash is an address: whole, from the root of the server ("/models/x")
+ * "owner/name" is on the Hub, an address that ends in .safetensors a checkpoint in one file. Everything else with a slash is an address: whole, from the root of the server ("/models/x")
  * or seen from the page ("./models/x", "models/x/").
  */
 async function resolveModel(name: string, { revision = "main", signal, onDownload, onNotice }: ResolveOptions = {}) {
@@ -21,6 +22,8 @@ async function resolveModel(name: string, { revision = "main", signal, onDownloa
   if (hubId.test(name)) {
     return new CachingFolder(`${HUB}/${name}/resolve/${encodeURIComponent(revision)}`, options);
   }
+  const file = /^(.*)\/([^/?#]+\.safetensors)$/.exec(name);
+  if (file) return openSingleFile(await new CachingFolder(file[1]!, options).source(file[2]!));
   if (name.includes("/")) return new CachingFolder(name, options);
   throw new ArgumentError(
     `A browser cannot look for a model by the name "${name}" alone. Models that come with the package are in ` +

@@ -98,14 +98,16 @@ export const vaePrefixes = ["first_stage_model.", "vae."];
 const others: readonly [pattern: RegExp, is: string][] = [
   [/^edm_(mean|std)$/, "a Playground 2.5 checkpoint, whose schedule (EDM) is not that of Stable Diffusion XL"],
   [/^conditioner\.embedders\.0\.model\./, "a refiner of Stable Diffusion XL, which draws nothing by itself"],
-  [/\.(time_stack|time_mixer)\./, "a Stable Video Diffusion checkpoint"],
 ];
 
-/** A file has a UNet in the original layout: it is a whole checkpoint, or means to be. */
-export const isOriginalLayout = (names: Iterable<string>): boolean => {
-  for (const name of names) if (name.startsWith(`${unetPrefix}input_blocks.`)) return true;
-  return false;
-};
+/** Whether a file with tensors of these names has a UNet of pictures in the original layout: a whole checkpoint, or meant as one. */
+export function isOriginalLayout(names: Iterable<string>): boolean {
+  const all = [...names];
+  // Those of videos have the same blocks and more.
+  return all.some((name) => name.startsWith(`${unetPrefix}input_blocks.`)) && !all.some((name) => video.test(name));
+}
+
+const video = /\.(time_stack|time_mixer)\./;
 
 /**
  * The family of a file with tensors of these names. Throws CheckpointError, which begins with `where`, for a file of none, of

@@ -1,4 +1,4 @@
-/** Checkpoints in one file, as other programs use them: told by the names of their tensors, and how to convert them. */
+/** Checkpoints in one file that are not read: told by the names of their tensors, and how to convert them. */
 
 interface SingleFile {
   readonly is: string;
@@ -21,22 +21,6 @@ const kinds: readonly SingleFile[] = [
     reader: "StableVideoDiffusionPipeline",
   },
   {
-    is: "a Stable Diffusion XL checkpoint",
-    has: [unet, /^conditioner\.embedders\./],
-    reader: "StableDiffusionXLPipeline",
-  },
-  {
-    is: "a Stable Diffusion 2 checkpoint",
-    has: [unet, /^cond_stage_model\.model\./],
-    reader: "StableDiffusionPipeline",
-  },
-  {
-    is: "a Stable Diffusion 1 checkpoint",
-    has: [unet, /^cond_stage_model\.transformer\./],
-    reader: "StableDiffusionPipeline",
-  },
-  { is: "a UNet of Stable Diffusion", has: [unet], reader: "UNet2DConditionModel" },
-  {
     is: "an autoencoder of Stable Diffusion",
     has: [/^(first_stage_model\.)?decoder\.up\.\d+\.block\./],
     reader: "AutoencoderKL",
@@ -52,7 +36,7 @@ export function describeSingleFile(path: string, names: Iterable<string>): strin
   const kind = kinds.find(({ has }) => has.every((pattern) => all.some((name) => pattern.test(name))));
   if (kind?.reader) {
     return (
-      `is ${kind.is} in one file. Only diffusers' layout, a folder, is read yet. Convert it once in Python: ` +
+      `is ${kind.is} in one file. In one file only Stable Diffusion 1, 2 and XL are read. Convert it once in Python: ` +
       `diffusers.${kind.reader}.from_single_file(${JSON.stringify(path)}).save_pretrained("FOLDER"), then give FOLDER.`
     );
   }

@@ -1,0 +1,118 @@
+import { mkdir, mkdtemp, readdir, rename, rm, rmdir, stat, writeFile } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { ArgumentError } from "../errors.ts";
+import type { Tensor } from "../tensor.ts";
+import { isPipeline, readModelIndex } from "./diffusers-folder.ts";
+import type { Folder } from "./files.ts";
+import { OpenedFolder } from "./opened-folder.ts";
+import { memoryDType } from "./safetensors.ts";
+import { writeSafetensors } from "./safetensors-node.ts";
+import type { FloatStorage, LazyTensor } from "./safetensors-writer.ts";
+import { isWeights } from "./weight-names.ts";
+import { openWeights, type WeightFiles } from "./weights.ts";
+
+export interface WriteFolderOptions {
+  /** How floating-point weights are stored; each as it is unless given, what is neither F32, F16 nor BF16 as F32. */
+  dtype?: FloatStorage;
+  variant?: string;
+  /** Called before each file is written. */
+  onFile?: (path: string) => void;
+  signal?: AbortSignal;
+}
+
+/**
+ * Writes a model as a folder in diffusers' layout, whatever it was opened from. The folder is made beside its place under
+ * another name and put there when it is whole. One tensor is in memory at a time. Throws ArgumentError if there is
+ * something in the folder already, and CheckpointError for a model that is not as it should be.
+ */
+export async function writeFolder(
+  out: string,
+  folder: Folder,
+  options: WriteFolderOptions = {},
+): Promise<{ bytes: number }> {
+  const path = resolve(out);
+  await mkdir(dirname(path), { recursive: true });
+  await checkFree(path);
+  const temporary = await mkdtemp(join(dirname(path), `.${basename(path)}.`));
+  try {
+    const bytes = await writeParts(temporary, folder, options);
+    await checkFree(path);
+    await rmdir(path).catch(() => undefined);
+    await rename(temporary, path);
+    return { bytes };
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+async function checkFree(path: string): Promise<void> {
+  const there = await readdir(path).catch((cause: NodeJS.ErrnoException) => (cause.code === "ENOENT" ? [] : [path]));
+  if (there.length > 0)
+    throw new ArgumentError(`${path} is there already; a converted model needs a folder of its own.`);
+}
+
+async function writeParts(to: string, folder: Folder, options: WriteFolderOptions): Promise<number> {
+  let bytes = await copyFiles(to, folder, "", options);
+  const components = (await isPipeline(folder)) ? (await readModelIndex(folder)).components : new Map();
+  for (const name of components.size > 0 ? components.keys() : [""]) {
+    const part = folder.sub(name);
+    const hasWeights = part instanceof OpenedFolder || ((await part.list()) ?? []).some(isWeights);
+    if (!hasWeights) continue;
+    const weights = await openWeights(part, options.variant);
+    const stem = /^text_encoder|^image_encoder/.test(name) ? "model" : "diffusion_pytorch_model";
+    await mkdir(join(to, name), { recursive: true });
+    options.onFile?.(join(name, `${stem}.safetensors`));
+    bytes += await writeWeights(join(to, name, `${stem}.safetensors`), weights, options);
+  }
+  return bytes;
+}
+
+/** How deep folders are looked into: component, and what it may have. */
+const MOST_DEPTH = 4;
+
+/** Every file but weights. */
+async function copyFiles(
+  to: string,
+  folder: Folder,
+  at: string,
+  options: WriteFolderOptions,
+  depth = 0,
+): Promise<number> {
+  let bytes = 0;
+  for (const name of (await folder.list(at)) ?? []) {
+    options.signal?.throwIfAborted();
+    const path = at === "" ? name : `${at}/${name}`;
+    if (!(await folder.has(path))) {
+      if (depth < MOST_DEPTH) bytes += await copyFiles(to, folder, path, options, depth + 1);
+    } else if (!isWeights(name)) {
+      options.onFile?.(path);
+      const source = await folder.source(path);
+      await mkdir(dirname(join(to, path)), { recursive: true });
+      await writeFile(join(to, path), await source.read(0, source.size), { flag: "wx" });
+      bytes += source.size;
+    }
+  }
+  return bytes;
+}
+
+async function writeWeights(
+  path: string,
+  weights: WeightFiles,
+  { dtype, signal }: WriteFolderOptions,
+): Promise<number> {
+  const tensors = new Map<string, LazyTensor>();
+  for (const [name, entry] of weights.entries) {
+    const load = (): Promise<Tensor> => {
+      signal?.throwIfAborted();
+      return weights.read(name);
+    };
+    tensors.set(name, { dtype: memoryDType[entry.dtype], shape: entry.shape, load });
+  }
+  const own = (name: string): FloatStorage => {
+    const stored = weights.entries.get(name)!.dtype;
+    return stored === "F16" || stored === "BF16" ? stored : "F32";
+  };
+  await writeSafetensors(path, tensors, { dtype: dtype ?? own });
+  return (await stat(path)).size;
+}
