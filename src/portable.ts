@@ -8,17 +8,15 @@ export {
   accelerations,
 } from "./acceleration/acceleration.ts";
 export type { FeedbackComponent } from "./acceleration/feedback-steps.ts";
+export type { NetworkSize, Streamlined } from "./acceleration/streamlined.ts";
 export {
   guidanceStepsChoices,
-  type NetworkSize,
   type RehashOptions,
   type ReuseOptions,
-  type Streamlined,
   type StreamlinedOptions,
   type VideoAccelerate,
-  type VideoActions,
   videoAccelerations,
-} from "./acceleration/streamlined.ts";
+} from "./acceleration/video-options.ts";
 export { EasyCache, type EasyCacheOptions } from "./caching/easy-cache.ts";
 export { FirstBlockCache, type FirstBlockCacheOptions } from "./caching/first-block-cache.ts";
 export { TaylorSeer, type TaylorSeerOptions } from "./caching/taylor-seer.ts";
@@ -125,7 +123,8 @@ export {
   type ImageToVideoResult,
   type SampleImageVideoOptions,
 } from "./pipelines/image-to-video.ts";
-export type { SamplingOptions } from "./pipelines/settings.ts";
+export type { PictureLoopOptions, PictureOptions, PictureResult } from "./pipelines/pictures.ts";
+export type { LoopOptions, SamplingOptions } from "./pipelines/settings.ts";
 export {
   type SampleLatentsOptions,
   type TextToImage,
@@ -144,6 +143,7 @@ export {
   type TextToVideoResult,
   type TextToVideoSource,
 } from "./pipelines/text-to-video.ts";
+export type { VideoActions, VideoOptions, VideoResult } from "./pipelines/videos.ts";
 export type { ResolveOptions } from "./platform/platform.ts";
 export {
   type Provider,

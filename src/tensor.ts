@@ -31,6 +31,14 @@ export function floatTensor(
   return checked({ dtype: "float32", shape, data });
 }
 
+/** A network's float32 output of this name. Throws ShapeError if there is none, or one of another type. */
+export function floatOutput(outputs: Readonly<Record<string, Tensor>>, name: string): FloatTensor {
+  const output = Object.hasOwn(outputs, name) ? outputs[name] : undefined;
+  if (output?.dtype === "float32") return output as FloatTensor;
+  const found = output ? `is ${output.dtype}` : `is missing; there are ${Object.keys(outputs).join(", ")}`;
+  throw new ShapeError(`output "${name}" should be float32, but ${found}`);
+}
+
 /** An int64 tensor from numbers, as timesteps, labels and token ids are. */
 export function int64Tensor(shape: readonly number[], values: ArrayLike<number | bigint>): Tensor<"int64"> {
   return checked({ dtype: "int64", shape, data: BigInt64Array.from(Array.from(values), BigInt) });

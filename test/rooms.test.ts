@@ -31,7 +31,7 @@ const rooms: Readonly<Record<string, string>> = {
   caching: "models sampling tensor",
   ilf: "caching checkpoints errors graph models runtime sampling tensor",
   "ilf/training": "caching checkpoints errors graph ilf models runtime sampling schedulers tensor training",
-  streamlined: "errors graph models runtime sampling tensor",
+  streamlined: "checks errors graph models runtime sampling tensor",
   worker: "callable errors media options platform",
   components:
     "checkpoints checks errors media models options platform runtime sampling schedulers streamlined tensor tokenizers worker",
@@ -39,7 +39,7 @@ const rooms: Readonly<Record<string, string>> = {
     "caching checkpoints checks components errors graph ilf models options runtime sampling streamlined tensor",
   pipelines:
     "acceleration callable checkpoints checks components errors ilf ilf/training media models options platform runtime " +
-    "sampling schedulers tensor tokenizers training worker",
+    "sampling schedulers streamlined tensor tokenizers training worker",
   "worker/host": "errors pipelines platform sampling worker",
   metrics: "checkpoints checks components errors media models options runtime sampling tensor",
   verify: "checkpoints checks components errors graph models options pipelines runtime sampling schedulers tensor",

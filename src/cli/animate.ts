@@ -2,7 +2,7 @@ import { dirname } from "node:path";
 import { Command, Option } from "commander";
 import { platform } from "#platform";
 import { version } from "../../package.json";
-import { guidanceStepsChoices, type VideoAccelerate, videoAccelerations } from "../acceleration/streamlined.ts";
+import { guidanceStepsChoices, type VideoAccelerate, videoAccelerations } from "../acceleration/video-options.ts";
 import { readModelIndex } from "../checkpoints/diffusers-folder.ts";
 import { forNetworks } from "../components/components.ts";
 import { ArgumentError } from "../errors.ts";

@@ -1,12 +1,6 @@
 /** Class to pictures with DiT (Peebles & Xie 2023), after diffusers' DiTPipeline. */
 import { platform } from "#platform";
-import {
-  type Acceleration,
-  type AccelerationReport,
-  checkAcceleration,
-  openDenoiser,
-  reportOf,
-} from "../acceleration/acceleration.ts";
+import { type Acceleration, checkAcceleration, openDenoiser, reportOf } from "../acceleration/acceleration.ts";
 import { type FeedbackComponent, openFeedback } from "../acceleration/feedback-steps.ts";
 import { callable } from "../callable.ts";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
@@ -14,74 +8,41 @@ import type { Folder } from "../checkpoints/files.ts";
 import { listOf, whole } from "../checks.ts";
 import {
   Component,
-  forNetworks,
   type InWorker,
   type LoadingOptions,
-  openPipeline,
   ownGuidanceInterval,
   type PipelineOptions,
-  pipelineOptions,
-  readLoadingOptions,
 } from "../components/components.ts";
 import { decodeLatents } from "../components/decode.ts";
 import { expected } from "../components/expected-class.ts";
-import { readSchedulerConfig, type Solver, solverOf, stepsCheck } from "../components/solver.ts";
+import { readSchedulerConfig, solverOf } from "../components/solver.ts";
 import { ArgumentError } from "../errors.ts";
-import { toPictures } from "../media/picture.ts";
-import { RawImage } from "../media/raw-image.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
 import { type DiTConfig, dit } from "../models/dit.ts";
-import { type OptionTable, readOptions } from "../options/options.ts";
-import { Turns } from "../platform/run-queue.ts";
-import { withProvider, workingProvider } from "../runtime/provider.ts";
+import { RunQueue } from "../platform/run-queue.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import {
-  EVERY_STEP,
-  type GuidanceInterval,
-  guidanceIntervalCheck,
-  guidanceScaleCheck,
-  guidedDenoise,
-} from "../sampling/guidance.ts";
-import { type SamplerStep, sample } from "../sampling/sampler.ts";
-import { MOST_PICTURES, seededNoise, seedsOf } from "../sampling/seeds.ts";
+import { type GuidanceInterval, guidedDenoise } from "../sampling/guidance.ts";
+import { sample } from "../sampling/sampler.ts";
+import { MOST_PICTURES, seedsOf } from "../sampling/seeds.ts";
 import { type FloatTensor, int64Tensor } from "../tensor.ts";
-import { openInWorker } from "../worker/client.ts";
-import { checkPixels, type SamplingOptions, samplingOptions } from "./settings.ts";
+import { fromPretrained, openFolder } from "./opening.ts";
+import {
+  type PictureLoopOptions,
+  type PictureOptions,
+  type PictureResult,
+  pictureOptions,
+  toImages,
+} from "./pictures.ts";
+import { checkPixels, noiseFor } from "./settings.ts";
 
-export interface ClassToImageOptions extends SamplingOptions {
-  /** Solver steps, 50 unless given. */
-  steps?: number;
-  /** How far to go from what the null class gives; at most 1 does without it. 4 unless given. */
-  guidanceScale?: number;
-  /** Between which shares of the steps, [0, 1] for all. The model's own unless given. */
-  guidanceInterval?: GuidanceInterval;
-}
+export type ClassToImageOptions = PictureOptions;
+export const classToImageOptions = pictureOptions;
+export type ClassToImageResult = PictureResult;
 
-export const classToImageOptions: OptionTable<ClassToImageOptions> = {
-  ...samplingOptions,
-  steps: stepsCheck,
-  guidanceScale: guidanceScaleCheck,
-  guidanceInterval: guidanceIntervalCheck,
-};
-
-export interface ClassToImageResult extends AccelerationReport {
-  images: RawImage[];
-  /** Of each picture. */
-  seeds: number[];
-}
-
-export interface SampleClassLatentsOptions extends Solver {
-  guidanceScale: number;
-  /** [0, 1], all steps, unless given. */
-  guidanceInterval?: GuidanceInterval;
-  noise: FloatTensor;
+/** What the loop needs. `noise`: [batch, channels, height, width]. */
+export interface SampleClassLatentsOptions extends PictureLoopOptions {
   classes: readonly number[];
-  /** All steps in full unless given. */
-  denoiser?: Denoiser;
-  drawNoise?: () => FloatTensor;
-  signal?: AbortSignal;
-  onStep?: (step: SamplerStep) => void | Promise<void>;
 }
 
 /** With `worker`: what of a pipeline is not in the worker's memory. Every ClassToImage is one too. */
@@ -98,6 +59,8 @@ export type ClassToImage = ClassToImagePipeline &
 /** DiTPipeline's null class, also where the table is larger; a smaller table has its last row for that. */
 const NULL_CLASS = 1000;
 
+const kind = { name: "ClassToImagePipeline", options: classToImageOptions };
+
 export class ClassToImagePipeline {
   readonly name: string;
   readonly transformer: Component<DiTConfig>;
@@ -110,7 +73,7 @@ export class ClassToImagePipeline {
   /** Names of the classes, where the checkpoint has them. */
   readonly labels: Readonly<Record<string, string>>;
 
-  readonly #turns: Turns;
+  readonly #queue: RunQueue;
 
   private constructor(
     parts: Pick<
@@ -119,7 +82,7 @@ export class ClassToImagePipeline {
     >,
   ) {
     this.name = parts.name;
-    this.#turns = new Turns(parts.name);
+    this.#queue = new RunQueue(parts.name);
     this.transformer = parts.transformer;
     this.vae = parts.vae;
     this.feedback = parts.feedback;
@@ -131,24 +94,15 @@ export class ClassToImagePipeline {
   /** `model`: a folder in diffusers' layout, or a Hub id. */
   static fromPretrained(model: string, options: LoadingOptions & InWorker): Promise<ClassToImageInWorker>;
   static fromPretrained(model: string, options?: LoadingOptions): Promise<ClassToImage>;
-  static async fromPretrained(
-    model: string,
-    given: LoadingOptions & Partial<InWorker> = {},
-  ): Promise<ClassToImageInWorker> {
-    const pipeline = "ClassToImagePipeline";
-    const { worker, ...options } = readLoadingOptions(given, pipeline);
-    if (worker) return openInWorker({ pipeline, model, worker, loading: options, options: classToImageOptions });
-    await workingProvider(platform.runtime, options.provider);
-    const folder = await platform.resolveModel(model, options);
-    return ClassToImagePipeline.fromFolder(folder, platform.runtime, forNetworks(options));
+  static fromPretrained(model: string, given: LoadingOptions & Partial<InWorker> = {}): Promise<ClassToImageInWorker> {
+    return fromPretrained(model, given, kind, (folder, options) =>
+      ClassToImagePipeline.fromFolder(folder, platform.runtime, options),
+    );
   }
 
+  /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
   static async fromFolder(folder: Folder, runtime: Runtime, given: PipelineOptions = {}): Promise<ClassToImage> {
-    const options = await withProvider(
-      readOptions(given, pipelineOptions, { of: "ClassToImagePipeline.fromFolder" }),
-      runtime,
-    );
-    const index = await openPipeline(folder, ["DiTPipeline"]);
+    const { options, index } = await openFolder(folder, runtime, given, { name: kind.name, classes: ["DiTPipeline"] });
     const labels = index.options["id2label"];
     const transformer = await Component.open(folder.sub("transformer"), expected(dit), runtime, options);
     const pipeline = new ClassToImagePipeline({
@@ -160,9 +114,7 @@ export class ClassToImagePipeline {
       guidanceInterval: ownGuidanceInterval(folder, index),
       labels: typeof labels === "object" && labels !== null ? (labels as Record<string, string>) : {},
     });
-    return callable(pipeline, (classes: readonly number[], settings?: ClassToImageOptions) =>
-      pipeline.generate(classes, settings),
-    );
+    return callable(pipeline);
   }
 
   /** The number of a class by its name, or by one of several that it has. Throws ArgumentError if none or several match. */
@@ -189,8 +141,8 @@ export class ClassToImagePipeline {
    * it is aborted.
    */
   async generate(classes: readonly number[], options: ClassToImageOptions = {}): Promise<ClassToImageResult> {
-    const read = readOptions(options, classToImageOptions, { of: "ClassToImagePipeline.generate", self: this });
-    return this.#turns.take(() => this.#generate(classes, this.#turns.guarded(read)), read.signal);
+    const of = { of: "ClassToImagePipeline.generate", self: this };
+    return this.#queue.call(options, classToImageOptions, of, (read) => this.#generate(classes, read));
   }
 
   async #generate(classes: readonly number[], options: ClassToImageOptions): Promise<ClassToImageResult> {
@@ -202,29 +154,27 @@ export class ClassToImagePipeline {
     const side = sampleSize * spatialFactor(this.vae.config);
     checkPixels(classes.length, side, side);
     const seeds = seedsOf(classes.length, options, "classes");
-    const noise = seededNoise(seeds);
-    const draw = () => noise([1, inChannels, sampleSize, sampleSize]);
     const acceleration = checkAcceleration(options.accelerate, this.feedback);
+
     const denoiser = await this.openDenoiser({ height: sampleSize, width: sampleSize }, acceleration);
     const latents = await this.sampleLatents({
       ...solver,
+      ...noiseFor(seeds, [1, inChannels, sampleSize, sampleSize]),
       denoiser,
       guidanceScale,
       guidanceInterval,
-      noise: draw(),
-      drawNoise: draw,
       classes,
-      ...(signal ? { signal } : {}),
-      ...(onStep ? { onStep } : {}),
+      signal,
+      onStep,
     });
-    const images = toPictures(await this.decode(latents)).map((picture) => new RawImage(picture));
+    const images = toImages(await this.decode(latents));
     signal?.throwIfAborted();
     return { images, seeds, ...reportOf(acceleration.method, denoiser) };
   }
 
   /** A denoiser for one run of the sampler on latents of this size. */
   openDenoiser(size: { height: number; width: number }, acceleration: Acceleration): Promise<Denoiser> {
-    this.#turns.checkOpen();
+    this.#queue.checkOpen();
     return openDenoiser(this.transformer, { batch: "batch", ...size }, acceleration, this.feedback);
   }
 
@@ -233,32 +183,33 @@ export class ClassToImagePipeline {
    * negative prompt does in text-to-image (DiTPipeline has it second), since distillation tells the halves apart.
    */
   async sampleLatents(options: SampleClassLatentsOptions): Promise<FloatTensor> {
-    const { noise, classes, guidanceScale, guidanceInterval = EVERY_STEP, ...loop } = options;
-    const [batch, channels, height, width] = noise.shape as [number, number, number, number];
+    const { classes, guidanceScale, guidanceInterval, ...loop } = options;
+    const [batch, channels, height, width] = loop.noise.shape as [number, number, number, number];
     const conditionsOf = (labels: readonly number[]) => ({ classLabels: int64Tensor([labels.length], labels) });
     const nullClass = Math.min(NULL_CLASS, this.transformer.config.numClasses);
-    const denoiser = options.denoiser ?? (await this.openDenoiser({ height, width }, { method: "none" }));
+    const nothing = new Array<number>(batch).fill(nullClass);
     return sample({
       ...loop,
-      noise,
       denoise: guidedDenoise({
-        ...{ denoiser, channels, guidanceScale, guidanceInterval },
+        denoiser: loop.denoiser ?? (await this.openDenoiser({ height, width }, { method: "none" })),
+        channels,
+        guidanceScale,
+        guidanceInterval,
         conditions: conditionsOf(classes),
-        bothConditions:
-          guidanceScale > 1 ? conditionsOf([...new Array<number>(batch).fill(nullClass), ...classes]) : null,
+        bothConditions: guidanceScale > 1 ? conditionsOf([...nothing, ...classes]) : null,
       }),
     });
   }
 
   /** Latents to decoded values [batch, 3, height, width], not clamped. */
   async decode(latents: FloatTensor): Promise<FloatTensor> {
-    this.#turns.checkOpen();
+    this.#queue.checkOpen();
     return decodeLatents(this.vae, latents);
   }
 
   /** Frees memory and threads when the calls before it are done; later calls are refused with StateError. */
   release(): Promise<void> {
-    return this.#turns.close(async () => {
+    return this.#queue.close(async () => {
       await Promise.all([this.transformer.release(), this.vae.release(), this.feedback?.release()]);
     });
   }

@@ -2,11 +2,13 @@
 
 import { type Accelerate, accelerateCheck } from "../acceleration/acceleration.ts";
 import { type Check, callback, listOf, oneOrList, signal, text, whole } from "../checks.ts";
-import { type SolverOptions, solverOptions } from "../components/solver.ts";
+import { type Solver, type SolverOptions, solverOptions } from "../components/solver.ts";
 import { ArgumentError } from "../errors.ts";
 import type { OptionTable } from "../options/options.ts";
+import type { Denoiser } from "../sampling/denoiser.ts";
 import type { SamplerStep } from "../sampling/sampler.ts";
-import { MOST_PICTURES, type Seeds, seedCheck } from "../sampling/seeds.ts";
+import { MOST_PICTURES, type Seeds, seedCheck, seededNoise } from "../sampling/seeds.ts";
+import type { FloatTensor } from "../tensor.ts";
 
 export interface SamplingOptions extends Omit<SolverOptions, "steps">, Seeds {
   /** Do steps in part: a method, or it with settings. ILF where the model has a feedback module, none elsewhere. */
@@ -14,6 +16,24 @@ export interface SamplingOptions extends Omit<SolverOptions, "steps">, Seeds {
   /** Stops before the next step; what is thrown is the signal's reason. */
   signal?: AbortSignal;
   onStep?: (step: SamplerStep) => void | Promise<void>;
+}
+
+/** What the sampling loop of every pipeline is told, once prompts and pictures are embedded. */
+export interface LoopOptions extends Solver {
+  /** Standard normal noise, of the latent's shape. */
+  noise: FloatTensor;
+  /** Fresh noise, for solvers that add some at every step. */
+  drawNoise?: () => FloatTensor;
+  /** All steps in full unless given. */
+  denoiser?: Denoiser;
+  signal?: AbortSignal;
+  onStep?: (step: SamplerStep) => void | Promise<void>;
+}
+
+/** The noise of latents of this shape (that of one picture, a batch of 1), each row drawn from its own seed. */
+export function noiseFor(seeds: readonly number[], shape: readonly number[]): Pick<LoopOptions, "noise" | "drawNoise"> {
+  const draw = seededNoise(seeds);
+  return { noise: draw(shape), drawNoise: () => draw(shape) };
 }
 
 /** Frames of a video. */

@@ -3,13 +3,7 @@
  * prompt embeddings from T5, guidance between the negative prompt and the prompt, a solver, the autoencoder's decoder.
  */
 import { platform } from "#platform";
-import {
-  type Acceleration,
-  type AccelerationReport,
-  checkAcceleration,
-  openDenoiser,
-  reportOf,
-} from "../acceleration/acceleration.ts";
+import { type Acceleration, checkAcceleration, openDenoiser, reportOf } from "../acceleration/acceleration.ts";
 import { type FeedbackComponent, openFeedback } from "../acceleration/feedback-steps.ts";
 import { callable } from "../callable.ts";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
@@ -17,69 +11,50 @@ import type { Folder } from "../checkpoints/files.ts";
 import { flag, whole } from "../checks.ts";
 import {
   Component,
-  forNetworks,
   type InWorker,
   type LoadingOptions,
-  openPipeline,
   ownFlag,
   ownGuidance,
   ownGuidanceInterval,
   ownSequenceLength,
   type PipelineOptions,
-  pipelineOptions,
-  readLoadingOptions,
 } from "../components/components.ts";
 import { decodeLatents } from "../components/decode.ts";
 import { checkDecoded } from "../components/decoded-size.ts";
 import { type Expected, expected } from "../components/expected-class.ts";
+import { STREAM_ABOVE, warningsOf } from "../components/prompt-encoder.ts";
 import { encodePrompts, type PromptEmbeddings, PromptTokenizer, pickPrompts } from "../components/prompts.ts";
-import { clippingNotes, readSchedulerConfig, type Solver, solverOf, stepsCheck } from "../components/solver.ts";
+import { clippingNotes, readSchedulerConfig, solverOf } from "../components/solver.ts";
 import { ConfigError } from "../errors.ts";
-import { toPictures } from "../media/picture.ts";
-import { RawImage } from "../media/raw-image.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
 import { type PixArtConfig, pixart } from "../models/pixart.ts";
 import { type T5Config, t5 } from "../models/t5.ts";
-import { type OptionTable, readOptions } from "../options/options.ts";
-import { Turns } from "../platform/run-queue.ts";
-import { withProvider, workingProvider } from "../runtime/provider.ts";
+import type { OptionTable } from "../options/options.ts";
+import { RunQueue } from "../platform/run-queue.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import {
-  EVERY_STEP,
-  type GuidanceInterval,
-  guidanceIntervalCheck,
-  guidanceScaleCheck,
-  guidedDenoise,
-  stack,
-} from "../sampling/guidance.ts";
-import { type SamplerStep, sample } from "../sampling/sampler.ts";
-import { seededNoise, seedsOf } from "../sampling/seeds.ts";
+import { type GuidanceInterval, guidedDenoise, stack } from "../sampling/guidance.ts";
+import { sample } from "../sampling/sampler.ts";
+import { seedsOf } from "../sampling/seeds.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { captionText } from "../tokenizers/captions/caption-text.ts";
 import { cleanCaption } from "../tokenizers/captions/clean-caption.ts";
-import { openInWorker } from "../worker/client.ts";
+import { fromPretrained, openFolder } from "./opening.ts";
 import { pictureSizes, type Sizes, sizeNotes } from "./picture-size.ts";
+import {
+  type PictureLoopOptions,
+  type PictureOptions,
+  type PictureResult,
+  pictureOptions,
+  toImages,
+} from "./pictures.ts";
 import { promptList } from "./prompt-list.ts";
 import { resizeAndCrop } from "./resolution-bins.ts";
-import {
-  countCheck,
-  promptCheck,
-  promptListCheck,
-  type SamplingOptions,
-  samplingOptions,
-  sideCheck,
-} from "./settings.ts";
+import { countCheck, noiseFor, promptCheck, promptListCheck, sideCheck } from "./settings.ts";
 
-export interface TextToImageOptions extends SamplingOptions {
+export interface TextToImageOptions extends PictureOptions {
   /** One for all prompts, or one for each. */
   negativePrompt?: string | readonly string[];
-  /** Solver steps, 20 unless given. */
-  steps?: number;
-  /** How far to go from what the negative prompt gives; at most 1 does without it, in half the time. The model's own unless given. */
-  guidanceScale?: number;
-  /** Between which shares of the steps, [0, 1] for all. The model's own unless given. */
-  guidanceInterval?: GuidanceInterval;
   /** How many pictures of each prompt, made together. */
   count?: number;
   /** In pixels; what the model was made for unless given. */
@@ -100,11 +75,8 @@ export interface TextToImageOptions extends SamplingOptions {
 const MOST_TOKENS = 4096;
 
 export const textToImageOptions: OptionTable<TextToImageOptions> = {
-  ...samplingOptions,
+  ...pictureOptions,
   negativePrompt: promptCheck,
-  steps: stepsCheck,
-  guidanceScale: guidanceScaleCheck,
-  guidanceInterval: guidanceIntervalCheck,
   count: countCheck,
   width: sideCheck,
   height: sideCheck,
@@ -113,31 +85,17 @@ export const textToImageOptions: OptionTable<TextToImageOptions> = {
   useResolutionBinning: flag,
 };
 
-export interface TextToImageResult extends AccelerationReport {
-  /** All pictures of the first prompt, then those of the second. */
-  images: RawImage[];
-  /** Of each picture. */
-  seeds: number[];
+export interface TextToImageResult extends PictureResult {
   /** What a user should know: a prompt that was cut, words that the model never saw. */
   warnings: string[];
 }
 
-/** What the loop needs, once prompts are embedded; tensors as in diffusers' calls. */
-export interface SampleLatentsOptions extends Solver {
-  guidanceScale: number;
-  /** [0, 1], all steps, unless given. */
-  guidanceInterval?: GuidanceInterval;
-  /** Standard normal noise [batch, channels, height, width]. */
-  noise: FloatTensor;
+/** What the loop needs, once prompts are embedded; tensors as in diffusers' calls. `noise`: [batch, channels, height, width]. */
+export interface SampleLatentsOptions extends PictureLoopOptions {
   /** One row a picture. */
   prompt: PromptEmbeddings;
   /** Counts at a guidance scale above 1 only. */
   negative: PromptEmbeddings | null;
-  /** All steps in full unless given. */
-  denoiser?: Denoiser;
-  drawNoise?: () => FloatTensor;
-  signal?: AbortSignal;
-  onStep?: (step: SamplerStep) => void | Promise<void>;
 }
 
 /** With `worker`: what of a pipeline is not in the worker's memory. Every TextToImage is one too. */
@@ -152,8 +110,7 @@ export type TextToImage = TextToImagePipeline &
   ((prompt: string | readonly string[], options?: TextToImageOptions) => Promise<TextToImageResult>);
 
 export const textToImageClasses = ["PixArtSigmaPipeline", "PixArtAlphaPipeline"] as const;
-/** T5-XXL is eight times as large as the transformer it serves, and runs once a prompt: it goes through in parts. */
-const STREAM_ABOVE = 512 * 2 ** 20;
+const kind = { name: "TextToImagePipeline", options: textToImageOptions };
 
 export class TextToImagePipeline {
   readonly name: string;
@@ -175,11 +132,11 @@ export class TextToImagePipeline {
   /** Whether prompts are cleaned: `_clean_caption` of model_index.json, or true. */
   readonly cleanCaption: boolean;
 
-  readonly #turns: Turns;
+  readonly #queue: RunQueue;
 
   private constructor(parts: Pick<TextToImagePipeline, PartName>) {
     this.name = parts.name;
-    this.#turns = new Turns(parts.name);
+    this.#queue = new RunQueue(parts.name);
     this.className = parts.className;
     this.transformer = parts.transformer;
     this.vae = parts.vae;
@@ -196,25 +153,18 @@ export class TextToImagePipeline {
   /** `model`: the name of an embedded model ("fluent-emoji"), a folder in diffusers' layout, or a Hub id. */
   static fromPretrained(model: string, options: LoadingOptions & InWorker): Promise<TextToImageInWorker>;
   static fromPretrained(model: string, options?: LoadingOptions): Promise<TextToImage>;
-  static async fromPretrained(
-    model: string,
-    given: LoadingOptions & Partial<InWorker> = {},
-  ): Promise<TextToImageInWorker> {
-    const pipeline = "TextToImagePipeline";
-    const { worker, ...options } = readLoadingOptions(given, pipeline);
-    if (worker) return openInWorker({ pipeline, model, worker, loading: options, options: textToImageOptions });
-    await workingProvider(platform.runtime, options.provider);
-    const folder = await platform.resolveModel(model, options);
-    return TextToImagePipeline.fromFolder(folder, platform.runtime, forNetworks(options));
+  static fromPretrained(model: string, given: LoadingOptions & Partial<InWorker> = {}): Promise<TextToImageInWorker> {
+    return fromPretrained(model, given, kind, (folder, options) =>
+      TextToImagePipeline.fromFolder(folder, platform.runtime, options),
+    );
   }
 
   /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
   static async fromFolder(folder: Folder, runtime: Runtime, given: PipelineOptions = {}): Promise<TextToImage> {
-    const options = await withProvider(
-      readOptions(given, pipelineOptions, { of: "TextToImagePipeline.fromFolder" }),
-      runtime,
-    );
-    const index = await openPipeline(folder, textToImageClasses);
+    const { options, index } = await openFolder(folder, runtime, given, {
+      name: kind.name,
+      classes: textToImageClasses,
+    });
     const { className, components } = index;
     const open = <C>(name: string, expected: Expected<C>, limits = {}) =>
       Component.open(folder.sub(name), expected, runtime, options, limits);
@@ -235,9 +185,7 @@ export class TextToImagePipeline {
       maxSequenceLength: ownSequenceLength(folder, index, className === "PixArtAlphaPipeline" ? 120 : 300),
       cleanCaption: ownFlag(folder, index, "_clean_caption", true),
     });
-    return callable(pipeline, (prompt: string | readonly string[], settings?: TextToImageOptions) =>
-      pipeline.generate(prompt, settings),
-    );
+    return callable(pipeline);
   }
 
   /**
@@ -246,40 +194,37 @@ export class TextToImagePipeline {
    * reason when it is aborted.
    */
   async generate(prompt: string | readonly string[], options: TextToImageOptions = {}): Promise<TextToImageResult> {
-    const read = readOptions(options, textToImageOptions, { of: "TextToImagePipeline.generate", self: this });
-    return this.#turns.take(() => this.#generate(prompt, this.#turns.guarded(read)), read.signal);
+    const of = { of: "TextToImagePipeline.generate", self: this };
+    return this.#queue.call(options, textToImageOptions, of, (read) => this.#generate(prompt, read));
   }
 
   async #generate(prompt: string | readonly string[], options: TextToImageOptions): Promise<TextToImageResult> {
-    const { guidanceScale = this.guidanceScale, count = 1, signal, onStep } = options;
-    const { guidanceInterval = this.guidanceInterval } = options;
+    const { guidanceScale = this.guidanceScale, guidanceInterval = this.guidanceInterval, count = 1 } = options;
+    const { negativePrompt = "", signal, onStep } = options;
     signal?.throwIfAborted();
-    const guided = guidanceScale > 1;
-    const list = promptList(prompt, options.negativePrompt ?? "", { count, guided });
+    const list = promptList(prompt, negativePrompt, { count, guided: guidanceScale > 1 });
     const pictures = list.prompts.length;
     const acceleration = checkAcceleration(options.accelerate, this.feedback);
     const size = this.#sizes(pictures, options);
+    const { height, width } = size.latent;
     const solver = solverOf(this.schedulerConfig, options, 20);
     const seeds = seedsOf(pictures, options);
-    const noise = seededNoise(seeds);
-    const draw = () => noise([1, this.transformer.config.inChannels, size.latent.height, size.latent.width]);
+
     const { embeddings, warnings } = await this.embed(list.texts, options);
     const tokens = embeddings.encoderHiddenStates.shape[1]!;
-    const denoiser = await this.openDenoiser({ ...size.latent, tokens }, acceleration);
+    const denoiser = await this.openDenoiser({ height, width, tokens }, acceleration);
     const latents = await this.sampleLatents({
       ...solver,
+      ...noiseFor(seeds, [1, this.transformer.config.inChannels, height, width]),
       denoiser,
       guidanceScale,
       guidanceInterval,
-      noise: draw(),
-      drawNoise: draw,
       prompt: pickPrompts(embeddings, list.prompts),
       negative: list.negatives && pickPrompts(embeddings, list.negatives),
-      ...(signal ? { signal } : {}),
-      ...(onStep ? { onStep } : {}),
+      signal,
+      onStep,
     });
-    const decoded = resizeAndCrop(await this.decode(latents), size);
-    const images = toPictures(decoded).map((picture) => new RawImage(picture));
+    const images = toImages(resizeAndCrop(await this.decode(latents), size));
     signal?.throwIfAborted();
     warnings.push(...sizeNotes(size), ...clippingNotes(this.schedulerConfig, options.scheduler, solver.scheduler));
     return { images, seeds, warnings, ...reportOf(acceleration.method, denoiser) };
@@ -300,7 +245,7 @@ export class TextToImagePipeline {
     { height, width, tokens }: { height: number; width: number; tokens: number },
     acceleration: Acceleration,
   ): Promise<Denoiser> {
-    this.#turns.checkOpen();
+    this.#queue.checkOpen();
     return openDenoiser(this.transformer, { batch: "batch", height, width, tokens }, acceleration, this.feedback);
   }
 
@@ -313,7 +258,7 @@ export class TextToImagePipeline {
       signal,
     }: Pick<TextToImageOptions, "maxSequenceLength" | "cleanCaption" | "signal"> = {},
   ) {
-    this.#turns.checkOpen();
+    this.#queue.checkOpen();
     promptListCheck(prompts, "The prompts");
     if (maxSequenceLength !== undefined) textToImageOptions.maxSequenceLength(maxSequenceLength, "maxSequenceLength");
     const { tokenizer, textEncoder } = this;
@@ -323,49 +268,43 @@ export class TextToImagePipeline {
     const length = maxSequenceLength ?? this.maxSequenceLength;
     const text = clean ? cleanCaption : captionText;
     const tokenized = prompts.map((prompt) => tokenizer.encode(text(prompt), length));
-    const warnings = tokenized.flatMap(({ truncated, unknown }) => [
-      ...(truncated ? [`The prompt is longer than ${length} tokens; this was left out: "${truncated}".`] : []),
-      ...(unknown.length > 0 ? [`Words that the model does not know: ${unknown.join(", ")}.`] : []),
-    ]);
-    return { embeddings: await encodePrompts(tokenized, textEncoder, signal), warnings };
+    return { embeddings: await encodePrompts(tokenized, textEncoder, signal), warnings: warningsOf(tokenized, length) };
   }
 
   /** The sampling loop with guidance: noise to latents (scaled as the denoiser has them). */
   async sampleLatents(options: SampleLatentsOptions): Promise<FloatTensor> {
-    const { prompt, guidanceScale, guidanceInterval = EVERY_STEP, negative: given, ...loop } = options;
-    const { noise } = loop;
-    const negative = guidanceScale > 1 ? given : null;
+    const { prompt, guidanceScale, guidanceInterval, negative, ...loop } = options;
     const { config } = this.transformer;
-    const [, channels, height, width] = noise.shape as [number, number, number, number];
+    const [, channels, height, width] = loop.noise.shape as [number, number, number, number];
     const tokens = prompt.encoderHiddenStates.shape[1]!;
-    const denoiser = options.denoiser ?? (await this.openDenoiser({ height, width, tokens }, { method: "none" }));
-    const conditionsOf = ({ encoderHiddenStates, encoderAttentionMask }: PromptEmbeddings) => ({
-      encoderHiddenStates,
-      encoderAttentionMask,
-      ...(config.useAdditionalConditions
-        ? sizeConditions(encoderHiddenStates.shape[0]!, height, width, spatialFactor(this.vae.config))
-        : {}),
+    const conditionsOf = (embeddings: PromptEmbeddings) => ({
+      ...embeddings,
+      ...(config.useAdditionalConditions &&
+        sizeConditions(embeddings.encoderHiddenStates.shape[0]!, height, width, spatialFactor(this.vae.config))),
     });
     return sample({
       ...loop,
       denoise: guidedDenoise({
-        ...{ denoiser, channels, guidanceScale, guidanceInterval },
+        denoiser: loop.denoiser ?? (await this.openDenoiser({ height, width, tokens }, { method: "none" })),
+        channels,
+        guidanceScale,
+        guidanceInterval,
         conditions: conditionsOf(prompt),
         // The negative prompt first, as diffusers has it.
-        bothConditions: negative ? conditionsOf(stackPrompts(negative, prompt)) : null,
+        bothConditions: guidanceScale > 1 && negative ? conditionsOf(stackPrompts(negative, prompt)) : null,
       }),
     });
   }
 
   /** Latents to decoded values [batch, 3, height, width], not clamped. */
   async decode(latents: FloatTensor): Promise<FloatTensor> {
-    this.#turns.checkOpen();
+    this.#queue.checkOpen();
     return decodeLatents(this.vae, latents);
   }
 
   /** Frees memory and threads when the calls before it are done; later calls are refused with StateError. */
   release(): Promise<void> {
-    return this.#turns.close(async () => {
+    return this.#queue.close(async () => {
       await Promise.all([
         this.transformer.release(),
         this.vae.release(),

@@ -1,12 +1,13 @@
 /** Calls of a pipeline, one at a time, until it is released. */
 import { platform } from "#platform";
 import { StateError } from "../errors.ts";
+import { type OptionsOf, type OptionTable, readOptions } from "../options/options.ts";
 
 /**
- * One at a time, in the order in which they were asked for. Two runs of one pipeline would share its threads and gain
- * nothing, and the second could let go of compiled parts that the first still needs.
+ * Runs one at a time, in the order in which they were asked for. Two at once would share the pipeline's threads and gain nothing,
+ * and the second could release compiled parts that the first still needs.
  */
-export class Turns {
+export class RunQueue {
   readonly #name: string;
   readonly #scope = platform.callScope();
   #last: Promise<unknown> = Promise.resolve();
@@ -19,39 +20,53 @@ export class Turns {
   }
 
   /**
-   * Runs `work` when it is its turn, and gives what it gives. Rejects with the signal's reason as soon as that is aborted,
-   * wherever the work is; the next in line begins when the work has stopped. Rejects with StateError after `close`, and in a callback
-   * of this pipeline, which would wait for a turn that waits for the callback.
+   * Checks the options of a call against its table, then runs it in its turn. Throws ArgumentError for the options, and what `run`
+   * throws.
    */
-  async take<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    this.#refuse();
-    signal?.throwIfAborted();
-    const turn = this.#last.then(() => {
-      signal?.throwIfAborted();
-      return work();
-    });
-    // A failure rejects only its own caller.
-    this.#last = turn.catch(() => undefined);
-    return signal ? orAborted(turn, signal) : turn;
+  async call<Options extends { signal?: AbortSignal }, T>(
+    given: unknown,
+    table: OptionTable<Options>,
+    of: OptionsOf,
+    start: (options: Options) => Promise<T>,
+  ): Promise<T> {
+    const options = readOptions(given, table, of);
+    return this.run(() => start(this.guarded(options)), options.signal);
   }
 
-  /** Takes a turn behind all others, after which there are none. A second call waits for the first. */
-  async close(work: () => Promise<void>): Promise<void> {
+  /**
+   * Calls `start` when all runs before it are done, and gives what it gives. Rejects with the signal's reason as soon as that is
+   * aborted, whatever the run is doing; the next one begins when this one has stopped. Rejects with StateError after `close`, and in
+   * a callback of this pipeline: that run would wait for one that waits for the callback.
+   */
+  async run<T>(start: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    this.#refuse();
+    signal?.throwIfAborted();
+    const result = this.#last.then(() => {
+      signal?.throwIfAborted();
+      return start();
+    });
+    // A failure rejects only its own caller.
+    this.#last = result.catch(() => undefined);
+    return signal ? orAborted(result, signal) : result;
+  }
+
+  /** Calls `release` behind all other runs, and refuses later ones. A second call waits for the first. */
+  async close(release: () => Promise<void>): Promise<void> {
     if (this.#closed) return this.#closed;
     this.#refuse();
     this.#closed = this.#last.then(() => {
       this.#over = true;
-      return work();
+      return release();
     });
     return this.#closed;
   }
 
-  /** Throws StateError once the pipeline is released: for what can be called beside turns. */
+  /** Throws StateError once the pipeline is released: for what can be called outside of the queue. */
   checkOpen(): void {
     if (this.#over) throw this.#released();
   }
 
-  /** Options whose functions, which a turn calls, are known to run within it. */
+  /** Options whose functions, which a run calls, are known to be called within it. */
   guarded<Options extends object>(options: Options): Options {
     const guard = (value: unknown) =>
       typeof value === "function" ? (...args: unknown[]) => this.#scope.run(() => value(...args)) : value;
@@ -73,10 +88,10 @@ export class Turns {
   }
 }
 
-function orAborted<T>(turn: Promise<T>, signal: AbortSignal): Promise<T> {
+function orAborted<T>(result: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const abort = () => reject(signal.reason);
     signal.addEventListener("abort", abort, { once: true });
-    turn.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+    result.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
   });
 }

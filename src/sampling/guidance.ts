@@ -39,26 +39,34 @@ export function isGuided({ index, steps }: StepContext, [start, stop]: GuidanceI
 
 export interface GuidedDenoise {
   denoiser: Denoiser;
-  /** Of the latent: a variance that the network predicts too is dropped. */
-  channels: number;
-  guidanceScale: number;
-  guidanceInterval: GuidanceInterval;
+  /** What the network calls the latent: "hiddenStates" (a transformer) unless given, or "sample" (a UNet). */
+  input?: "hiddenStates" | "sample";
+  /** Of the latent: a variance that the network predicts too is dropped. As many as it gives unless given. */
+  channels?: number;
+  /** One for all, or one for each frame of [batch, frames, channels, height, width]. */
+  guidanceScale: number | readonly number[];
+  /** All steps unless given. */
+  guidanceInterval?: GuidanceInterval;
   /** What the network reads beside latents and timestep, one row a picture. */
   conditions: Feeds;
   /** The same for guidance: rows without the condition, then those with it. Null without guidance. */
   bothConditions: Feeds | null;
+  /** What the network is given for these rows of latents, if not the latents alone: with the channels of a picture. */
+  prepare?(latents: FloatTensor): FloatTensor;
 }
 
 /** What the sampling loop calls: one run of the denoiser a step, with twice the rows where there is guidance. */
 export function guidedDenoise(options: GuidedDenoise): SampleOptions["denoise"] {
-  const { denoiser, channels, guidanceScale, guidanceInterval, conditions, bothConditions } = options;
+  const { denoiser, input = "hiddenStates", channels, guidanceScale, guidanceInterval = EVERY_STEP } = options;
+  const { conditions, bothConditions } = options;
   return async (latents, step) => {
     const both = bothConditions && isGuided(step, guidanceInterval) ? bothConditions : null;
-    const hiddenStates = both ? stack(latents, latents) : latents;
-    const rows = hiddenStates.shape[0]!;
+    const given = both ? stack(latents, latents) : latents;
+    const rows = given.shape[0]!;
     const timestep = floatTensor([rows], new Float32Array(rows).fill(step.timestep));
-    const output = await denoiser.run({ hiddenStates, timestep, ...(both ?? conditions) }, step);
-    const prediction = firstChannels(output, channels);
+    const latent = options.prepare?.(given) ?? given;
+    const output = await denoiser.run({ [input]: latent, timestep, ...(both ?? conditions) }, step);
+    const prediction = channels === undefined ? output : firstChannels(output, channels);
     return both ? guideHalves(prediction, guidanceScale) : prediction;
   };
 }
@@ -71,9 +79,10 @@ export function guide(unconditional: Float32Array, conditional: Float32Array, sc
 }
 
 /** Guidance of a batch that has what is predicted without the condition in its first half, and with it in its second. */
-export function guideHalves(both: FloatTensor, scale: number): FloatTensor {
+export function guideHalves(both: FloatTensor, scale: number | readonly number[]): FloatTensor {
   const batch = both.shape[0]! / 2;
   const [unconditional, conditional] = [rows(both, 0, batch), rows(both, batch, 2 * batch)];
+  if (typeof scale !== "number") return guideFrames(unconditional, conditional, scale);
   return floatTensor(conditional.shape, guide(unconditional.data, conditional.data, scale));
 }
 

@@ -1,4 +1,5 @@
 /** Amounts of memory, as people write them. */
+import { type Check, text, textOr, whole } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 
 const units: Readonly<Record<string, number>> = {
@@ -24,4 +25,14 @@ export function parseBytes(text: string): number {
 /** Rounded up, so that what is printed is enough: 2.35 GB, 640 MB. */
 export function describeBytes(bytes: number): string {
   return bytes >= 1e9 ? `${(Math.ceil(bytes / 1e7) / 100).toFixed(2)} GB` : `${Math.ceil(bytes / 1e6)} MB`;
+}
+
+/** An amount of memory as a caller gives it: bytes, or "6GB". */
+export const memoryCheck: Check = textOr(text, whole(1, Number.MAX_SAFE_INTEGER));
+
+/** The bytes of such an amount; Infinity where none is given. Throws ArgumentError. */
+export function memoryBytes(memory: number | string | undefined): number {
+  if (memory === undefined) return Number.POSITIVE_INFINITY;
+  memoryCheck(memory, "memory");
+  return typeof memory === "string" ? parseBytes(memory) : memory;
 }

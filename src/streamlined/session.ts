@@ -65,8 +65,18 @@ export class StreamlinedSession {
     plan: Plan,
     { rehash = null, ...options }: SessionOptions & { rehash?: Rehash | null } = {},
   ): Promise<StreamlinedSession> {
-    const layout = applyPlan(flowOf(model), plan, rehash);
-    const { flow, groups } = layout;
+    return StreamlinedSession.open(runtime, applyPlan(flowOf(model), plan, rehash), source, locations, options);
+  }
+
+  /** The same of a plan that is worked out already. */
+  static async open(
+    runtime: Runtime,
+    layout: Layout,
+    source: WeightSource,
+    locations: WeightLocations,
+    options: SessionOptions = {},
+  ): Promise<StreamlinedSession> {
+    const { flow, groups, plan } = layout;
     const settings: SessionOptions = { takesTurns: groups.length > 1, block: false, ...options };
     const compile = (group: PlannedGroup) =>
       runtime.compile(sliceGraph(group, flow.sizes, source, group.rows), locations, {

@@ -6,7 +6,7 @@ import { ArgumentError, ToolError } from "../errors.ts";
 import type { Picture } from "../media/picture.ts";
 import { RawImage } from "../media/raw-image.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
-import { Turns } from "../platform/run-queue.ts";
+import { RunQueue } from "../platform/run-queue.ts";
 import type { WorkerChoice } from "./choice.ts";
 import { type FromWorker, fromWire, type Method, type OpenInput, type Port, type ToWorker } from "./messages.ts";
 
@@ -141,7 +141,7 @@ export async function openInWorker<Options extends object, Pipeline>({
   try {
     const input: OpenInput = { pipeline, model: platform.modelAddress(model), settings: platform.settings() };
     const properties = (await connection.call("open", input, loading)) as { name: string };
-    const turns = new Turns(properties.name);
+    const queue = new RunQueue(properties.name);
     const remote = {
       ...properties,
       async generate(input: unknown, given?: Options): Promise<unknown> {
@@ -155,17 +155,17 @@ export async function openInWorker<Options extends object, Pipeline>({
           );
         }
         const { signal } = read;
-        return turns.take(async () => {
-          const result = await connection.call("generate", input, turns.guarded(read));
+        return queue.run(async () => {
+          const result = await connection.call("generate", input, queue.guarded(read));
           return revived(result);
         }, signal);
       },
       release: () =>
-        turns.close(async () => {
+        queue.close(async () => {
           await connection.call("release", null).finally(() => connection.close());
         }),
     };
-    return callable(remote, (input: unknown, given?: Options) => remote.generate(input, given)) as Pipeline;
+    return callable(remote) as Pipeline;
   } catch (error) {
     await connection.close();
     throw error;

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { StateError } from "../../src/errors.ts";
 import { type TextToImage, TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
 import { callScope, Synchronous } from "../../src/platform/call-scope.ts";
-import { Turns } from "../../src/platform/run-queue.ts";
+import { RunQueue } from "../../src/platform/run-queue.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { writeTinyPipeline } from "../support/tiny-pipeline.ts";
@@ -16,9 +16,9 @@ function later<T = void>() {
   return { promise, settle };
 }
 
-describe("Turns", () => {
+describe("RunQueue", () => {
   it("runs one after the other, and goes on after one that fails", async () => {
-    const turns = new Turns("x");
+    const queue = new RunQueue("x");
     const seen: string[] = [];
     const first = later();
     const work = (name: string, wait?: Promise<void>) => async () => {
@@ -28,7 +28,7 @@ describe("Turns", () => {
       if (name === "b") throw new Error("b failed");
       return name;
     };
-    const [a, b, c] = [turns.take(work("a", first.promise)), turns.take(work("b")), turns.take(work("c"))];
+    const [a, b, c] = [queue.run(work("a", first.promise)), queue.run(work("b")), queue.run(work("c"))];
     b.catch(() => undefined);
     await Promise.resolve();
     first.settle();
@@ -39,30 +39,30 @@ describe("Turns", () => {
   });
 
   it("closes behind what is waiting, once, and refuses what comes later", async () => {
-    const turns = new Turns("x");
+    const queue = new RunQueue("x");
     const first = later();
     const seen: string[] = [];
-    const a = turns.take(() => first.promise.then(() => void seen.push("a")));
-    const b = turns.take(async () => void seen.push("b"));
-    const close = () => turns.close(async () => void seen.push("closed"));
+    const a = queue.run(() => first.promise.then(() => void seen.push("a")));
+    const b = queue.run(async () => void seen.push("b"));
+    const close = () => queue.close(async () => void seen.push("closed"));
     const both = Promise.all([close(), close()]);
-    await expect(turns.take(async () => seen.push("late"))).rejects.toThrow(StateError);
+    await expect(queue.run(async () => seen.push("late"))).rejects.toThrow(StateError);
     // Those before it may still use what is to be let go.
-    expect(() => turns.checkOpen()).not.toThrow();
+    expect(() => queue.checkOpen()).not.toThrow();
     first.settle();
     await Promise.all([a, b, both]);
     expect(seen).toEqual(["a", "b", "closed"]);
-    expect(() => turns.checkOpen()).toThrow("x: it has been released");
+    expect(() => queue.checkOpen()).toThrow("x: it has been released");
   });
 
   it("rejects at once when the signal is aborted, and begins the next only when the work has stopped", async () => {
-    const turns = new Turns("x");
+    const queue = new RunQueue("x");
     const [running, waiting] = [new AbortController(), new AbortController()];
     const stopped = later();
     const seen: string[] = [];
-    const a = turns.take(() => stopped.promise.then(() => void seen.push("a stopped")), running.signal);
-    const b = turns.take(async () => void seen.push("b"), waiting.signal);
-    const c = turns.take(async () => void seen.push("c"));
+    const a = queue.run(() => stopped.promise.then(() => void seen.push("a stopped")), running.signal);
+    const b = queue.run(async () => void seen.push("b"), waiting.signal);
+    const c = queue.run(async () => void seen.push("c"));
     waiting.abort(new Error("not b"));
     await expect(b).rejects.toThrow("not b");
     running.abort(new Error("not a"));
@@ -71,29 +71,29 @@ describe("Turns", () => {
     stopped.settle();
     await c;
     expect(seen).toEqual(["a stopped", "c"]);
-    await expect(turns.take(async () => 1, AbortSignal.abort(new Error("before")))).rejects.toThrow("before");
+    await expect(queue.run(async () => 1, AbortSignal.abort(new Error("before")))).rejects.toThrow("before");
   });
 
   it("refuses a call out of a callback of its own, also after an await, but not once the callback is over", async () => {
-    const turns = new Turns("x");
-    const { onStep } = turns.guarded({
+    const queue = new RunQueue("x");
+    const { onStep } = queue.guarded({
       onStep: async (later: boolean) => {
         if (later) await new Promise((resolve) => setTimeout(resolve, 1));
-        return turns.take(async () => "never");
+        return queue.run(async () => "never");
       },
     });
-    await expect(turns.take(() => onStep(false))).rejects.toThrow(StateError);
-    await expect(turns.take(() => onStep(true))).rejects.toThrow("within a callback");
+    await expect(queue.run(() => onStep(false))).rejects.toThrow(StateError);
+    await expect(queue.run(() => onStep(true))).rejects.toThrow("within a callback");
     // A timer that outlives the callback may ask for a turn.
     const fromTimer = later<Promise<number>>();
-    const { onDecode } = turns.guarded({
-      onDecode: () => void setTimeout(() => fromTimer.settle(turns.take(async () => 3)), 1),
+    const { onDecode } = queue.guarded({
+      onDecode: () => void setTimeout(() => fromTimer.settle(queue.run(async () => 3)), 1),
     });
-    await turns.take(async () => onDecode());
+    await queue.run(async () => onDecode());
     expect(await fromTimer.promise).toBe(3);
-    const other = new Turns("y");
-    const { call } = turns.guarded({ call: () => other.take(async () => "another pipeline") });
-    expect(await turns.take(() => call())).toBe("another pipeline");
+    const other = new RunQueue("y");
+    const { call } = queue.guarded({ call: () => other.run(async () => "another pipeline") });
+    expect(await queue.run(() => call())).toBe("another pipeline");
   });
 });
 

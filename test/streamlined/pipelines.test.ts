@@ -1,5 +1,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { decodingIn, Streamlined, type StreamlinedOptions } from "../../src/acceleration/streamlined.ts";
+import { decodingIn } from "../../src/acceleration/decoding-size.ts";
+import { Streamlined } from "../../src/acceleration/streamlined.ts";
+import type { StreamlinedOptions } from "../../src/acceleration/video-options.ts";
 import { ArgumentError, BudgetError } from "../../src/errors.ts";
 import type { Animation } from "../../src/media/animation.ts";
 import { unetMotion } from "../../src/models/unet-motion.ts";

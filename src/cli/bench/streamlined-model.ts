@@ -1,6 +1,6 @@
 /** Videos with Step Rehash beside what else could be done in its time: fewer steps, and the noise of the last full step again. */
 import { platform } from "#platform";
-import type { VideoAccelerate } from "../../acceleration/streamlined.ts";
+import type { VideoAccelerate } from "../../acceleration/video-options.ts";
 import type { Picture } from "../../media/picture.ts";
 import { captionsFor } from "../../metrics/evaluate.ts";
 import { frechetDistanceOf } from "../../metrics/frechet.ts";

@@ -1,0 +1,66 @@
+/** How much of a video goes through the autoencoder's decoder at a time, for a memory budget. */
+import type { Component } from "../components/components.ts";
+import { BudgetError } from "../errors.ts";
+import { topologicalOrder, type Value } from "../graph/value.ts";
+import { buildModel } from "../models/architecture.ts";
+import { describeBytes } from "../streamlined/bytes.ts";
+import { activationBytes, costSource } from "../streamlined/cost.ts";
+import { OVERHEAD, WEIGHT_SHARE } from "../streamlined/planner.ts";
+import { sizeOf } from "../tensor.ts";
+
+/** What goes through a decoder at a time, in elements of the latent. */
+export interface DecodingSize {
+  readonly frames: number;
+  readonly tile?: { readonly height: number; readonly width: number; readonly overlap: number };
+}
+
+/** Halvings of a tile below which its blended edges are most of it. */
+const SMALLEST_TILE = 16;
+
+/**
+ * As many frames as fit into a budget in bytes, and tiles of one frame if not even one fits. Throws BudgetError, with the smallest
+ * budget that works, where the smallest tile does not fit.
+ */
+export function decodingIn(
+  decoder: Component<unknown>,
+  { frames, height, width }: { frames: number; height: number; width: number },
+  budget = Number.POSITIVE_INFINITY,
+): DecodingSize {
+  if (budget === Number.POSITIVE_INFINITY) return { frames };
+  const peak = decoderPeak(decoder);
+  for (let count = frames; count >= 1; count--) if (peak(count, height, width) <= budget) return { frames: count };
+  let [high, wide] = [height, width];
+  while (Math.max(high, wide) > SMALLEST_TILE) {
+    if (high >= wide) high = Math.ceil(high / 2);
+    else wide = Math.ceil(wide / 2);
+    const overlap = Math.floor(Math.min(high, wide) / 4);
+    if (peak(1, high, wide) <= budget) return { frames: 1, tile: { height: high, width: wide, overlap } };
+  }
+  const smallest = peak(1, high, wide);
+  throw new BudgetError(
+    `The autoencoder's decoder cannot run in ${describeBytes(budget)}; the smallest budget for it is ` +
+      `${describeBytes(smallest)}, in tiles.`,
+    smallest,
+  );
+}
+
+/**
+ * One session: its weights, and the values that are alive in it, which grow with the pixels of all frames. So they are counted
+ * in a small one.
+ */
+function decoderPeak(decoder: Component<unknown>): (frames: number, height: number, width: number) => number {
+  const model = decoder.model({ batch: 1, frames: 1, height: SMALLEST_TILE, width: SMALLEST_TILE });
+  const { source, parameters } = costSource();
+  const outputs = buildModel(model, source);
+  const bytes = (values: Iterable<Value>) =>
+    [...values].reduce((sum, { shape }) => sum + 4 * sizeOf(shape as number[]), 0);
+  // A norm's scale of ones, as large as a picture, is made when the session loads and stays.
+  const ones = topologicalOrder(Object.values(outputs)).filter(({ op }) => op === "Expand");
+  const perTile = activationBytes(outputs) + bytes(Object.values(outputs));
+  const perSession = bytes(ones.flatMap((node) => node.outputs));
+  const weights = WEIGHT_SHARE * bytes(parameters.values());
+  return (frames, height, width) => {
+    const tiles = (height * width) / SMALLEST_TILE ** 2;
+    return OVERHEAD + weights + tiles * (frames * perTile + perSession);
+  };
+}

@@ -1,0 +1,46 @@
+/** What the pipelines for pictures have in common: their options, and what a call gives. */
+import type { AccelerationReport } from "../acceleration/acceleration.ts";
+import { stepsCheck } from "../components/solver.ts";
+import { toPictures } from "../media/picture.ts";
+import { RawImage } from "../media/raw-image.ts";
+import type { OptionTable } from "../options/options.ts";
+import { type GuidanceInterval, guidanceIntervalCheck, guidanceScaleCheck } from "../sampling/guidance.ts";
+import type { FloatTensor } from "../tensor.ts";
+import { type LoopOptions, type SamplingOptions, samplingOptions } from "./settings.ts";
+
+export interface PictureOptions extends SamplingOptions {
+  /** Inference steps; 20 unless given, of a class-to-image model 50. */
+  steps?: number;
+  /**
+   * How far to go from what the model gives for the negative prompt, or for no class; at most 1 does without it, in half the time. The
+   * model's own unless given (of a class-to-image model 4).
+   */
+  guidanceScale?: number;
+  /** Between which shares of the steps, [0, 1] for all. The model's own unless given. */
+  guidanceInterval?: GuidanceInterval;
+}
+
+export const pictureOptions: OptionTable<PictureOptions> = {
+  ...samplingOptions,
+  steps: stepsCheck,
+  guidanceScale: guidanceScaleCheck,
+  guidanceInterval: guidanceIntervalCheck,
+};
+
+export interface PictureResult extends AccelerationReport {
+  /** All pictures of the first prompt, then those of the second; or one for each class. */
+  images: RawImage[];
+  /** Of each picture. */
+  seeds: number[];
+}
+
+/** What the loop needs, once prompts are embedded. `noise`: [batch, channels, height, width]. */
+export interface PictureLoopOptions extends LoopOptions {
+  guidanceScale: number;
+  /** [0, 1], all steps, unless given. */
+  guidanceInterval?: GuidanceInterval;
+}
+
+/** Decoded values [batch, 3, height, width] as 8-bit pixels. */
+export const toImages = (decoded: FloatTensor): RawImage[] =>
+  toPictures(decoded).map((picture) => new RawImage(picture));
