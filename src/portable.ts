@@ -7,7 +7,7 @@ export {
   type AccelerationReport,
   accelerations,
 } from "./acceleration/acceleration.ts";
-export type { FeedbackComponent } from "./acceleration/feedback-steps.ts";
+export type { FeedbackComponent } from "./acceleration/feedback-component.ts";
 export type { NetworkSize, Streamlined } from "./acceleration/streamlined.ts";
 export {
   guidanceStepsChoices,

@@ -10,6 +10,7 @@ import { latentOf } from "../models/split-model.ts";
 import type { StagedSession } from "../models/staged-session.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import { firstChannels } from "../sampling/guidance.ts";
+import { type DividedNetwork, type Method, thresholdOption } from "../sampling/method.ts";
 import type { Action, StepContext } from "../sampling/step-policy.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { addToFirstChannels, meanAbsolute, meanAbsoluteDifference, minus } from "./arrays.ts";
@@ -71,3 +72,17 @@ export class EasyCache implements Denoiser {
 
 /** The output without the variance that some networks have after it. */
 const predictionOf = (output: FloatTensor, input: FloatTensor) => firstChannels(output, input.shape[1]!);
+
+export const easyCache: Method<"easycache", "transformer", DividedNetwork, Pick<EasyCacheOptions, "threshold">> = {
+  name: "easycache",
+  summary: "while the output's predicted change is small, it is the input plus the last full step's difference",
+  source: "arXiv 2507.02860",
+  networks: ["transformer"],
+  options: { threshold: thresholdOption("0.2") },
+  cuts: () => [],
+  async open({ segments }, options) {
+    const [session] = await segments([]);
+    return () => new EasyCache(session!, options);
+  },
+  atEqualTime: [{ by: "threshold" }],
+};

@@ -4,10 +4,12 @@
  * are followed here; at a change of exactly the threshold it is ParaAttention's, which runs the blocks. Where the text runs
  * through the blocks beside the image, the change is that of the image alone, as in both.
  */
-import { streamsInto, streamsOf } from "../models/split-model.ts";
+import type { StagedModel } from "../models/architecture.ts";
+import { blocksOf, streamsInto, streamsOf } from "../models/split-model.ts";
 import type { StagedSession } from "../models/staged-session.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import { runSegments } from "../sampling/denoiser.ts";
+import { type DividedNetwork, type Method, thresholdOption } from "../sampling/method.ts";
 import type { Action } from "../sampling/step-policy.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { meanAbsolute, meanAbsoluteDifference, minus } from "./arrays.ts";
@@ -57,4 +59,23 @@ export class FirstBlockCache implements Denoiser {
     }
     return (await leave.run(features))["sample"] as FloatTensor;
   }
+}
+
+export const firstBlockCache: Method<"first-block", "transformer", DividedNetwork, FirstBlockCacheOptions> = {
+  name: "first-block",
+  summary: "while what the first block adds has changed little, the others add what they did at the last full step",
+  source: "ParaAttention; FirstBlockCache in diffusers",
+  networks: ["transformer"],
+  options: { threshold: thresholdOption("0.05") },
+  cuts: ({ model }) => cutsOf(model),
+  async open({ model, segments }, options) {
+    const parts = await segments(cutsOf(model));
+    return () => new FirstBlockCache(parts as [StagedSession, StagedSession, StagedSession, StagedSession], options);
+  },
+  atEqualTime: [{ by: "threshold" }],
+};
+
+function cutsOf(model: StagedModel): number[] {
+  const { first, end } = blocksOf(model);
+  return [first, first + 1, end];
 }

@@ -7,10 +7,19 @@
  * step's own. Here what all blocks add to the stream is forecast at once: one array to keep, and nothing of the blocks
  * left to compute.
  */
-import { streamsInto } from "../models/split-model.ts";
+import type { StagedModel } from "../models/architecture.ts";
+import { blocksOf, streamsInto } from "../models/split-model.ts";
 import type { StagedSession } from "../models/staged-session.ts";
 import { type Denoiser, type Feeds, runSegments } from "../sampling/denoiser.ts";
-import { type Action, type StepContext, type StepPolicy, scheduled } from "../sampling/step-policy.ts";
+import { countOption, type DividedNetwork, type Method, scheduleOption } from "../sampling/method.ts";
+import {
+  type Action,
+  policyOf,
+  type StepChoice,
+  type StepContext,
+  type StepPolicy,
+  scheduled,
+} from "../sampling/step-policy.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { combine } from "./arrays.ts";
 import { minusStreams, pickStreams, plusStreams, type Streams } from "./streams.ts";
@@ -92,4 +101,41 @@ export function taylor(derivatives: readonly FloatTensor[], distance: number): F
     const weight = factor;
     return combine(sum, derivative, (a, b) => a + weight * b);
   });
+}
+
+/** Far more than there are steps to tell them from. */
+const MOST_DERIVATIVES = 16;
+
+export interface TaylorSeerSettings {
+  /** Which steps are full: the first two and every fourth after them unless given. */
+  schedule?: StepChoice;
+  /** Highest derivative, 4 unless given. */
+  order?: number;
+}
+
+export const taylorSeer: Method<"taylorseer", "transformer", DividedNetwork, TaylorSeerSettings> = {
+  name: "taylorseer",
+  summary: "the sum of what the blocks add is forecast from its finite differences over full steps",
+  source: "arXiv 2503.06923",
+  networks: ["transformer"],
+  options: {
+    schedule: scheduleOption("4:2"),
+    order: countOption(0, MOST_DERIVATIVES, { help: "highest derivative", usual: "4" }),
+  },
+  cuts: ({ model }) => cutsOf(model),
+  async open({ model, segments }, { schedule, order }) {
+    const parts = (await segments(cutsOf(model))) as [StagedSession, StagedSession, StagedSession];
+    const options = { ...(order === undefined ? {} : { order }), ...(schedule ? { policy: policyOf(schedule) } : {}) };
+    return () => new TaylorSeer(parts, options);
+  },
+  atEqualTime: [
+    { by: "full steps" },
+    // With so few steps in all, lower orders than the published one are nearer to full steps.
+    { by: "full steps", name: "taylorseer, order 1", options: { order: 1 } },
+  ],
+};
+
+function cutsOf(model: StagedModel): number[] {
+  const { first, end } = blocksOf(model);
+  return [first, end];
 }

@@ -1,8 +1,8 @@
 /** What `generate` is told. */
-import type { AccelerationMethod } from "../acceleration/acceleration.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
 import type { LoadingOptions, OutputOptions, SamplerOptions, SizeOptions } from "./options.ts";
 
+/** Beside these there are `--accelerate` and its options, which `methodOf` reads. */
 export interface GenerateOptions extends LoadingOptions, SamplerOptions, SizeOptions, OutputOptions {
   cleanCaption: boolean;
   resolutionBinning: boolean;
@@ -13,9 +13,6 @@ export interface GenerateOptions extends LoadingOptions, SamplerOptions, SizeOpt
   guidanceInterval?: GuidanceInterval;
   count: number;
   sheet: boolean;
-  accelerate?: AccelerationMethod;
-  schedule?: string;
-  threshold?: number;
 }
 
 /** Settings that only pictures of prompts have. What is on by itself is left to the model. */

@@ -1,10 +1,11 @@
 import { Command, Option } from "commander";
-import { type Accelerate, accelerations } from "../acceleration/acceleration.ts";
+import type { Accelerate } from "../acceleration/acceleration.ts";
+import { methodsFor } from "../acceleration/methods.ts";
 import { ArgumentError } from "../errors.ts";
-import { parseSchedule } from "../sampling/step-policy.ts";
 import { type GenerateOptions, ofPrompt } from "./generate-options.ts";
 import { GenerateReport } from "./generate-report.ts";
-import { countBetween, numberBetween } from "./numbers.ts";
+import { methodHelp, methodOf, methodOptions } from "./method-options.ts";
+import { countBetween } from "./numbers.ts";
 import {
   addOptions,
   defined,
@@ -21,6 +22,9 @@ import { openPainter, type Painter } from "./painter.ts";
 import { PictureFiles } from "./picture-files.ts";
 import { readPrompts } from "./prompts.ts";
 import { interruptible, ProgressBar, showStatus } from "./terminal.ts";
+
+/** Of the networks that draw pictures. */
+const methods = methodsFor("transformer");
 
 export function generateCommand(): Command {
   const command = new Command("generate")
@@ -42,17 +46,8 @@ export function generateCommand(): Command {
       "--no-resolution-binning",
       "draw at the size asked for, not at the nearest trained size that is then fitted to it",
     )
-    .optionsGroup("Speed:")
-    .addOption(
-      new Option("--accelerate <method>", "do steps in part (ilf where the model has a feedback module)").choices(
-        accelerations,
-      ),
-    )
-    .option(
-      "--schedule <steps>",
-      'ilf, cache, taylorseer: full steps; "2" every second, "2:3:1" and 3 first and 1 last',
-    )
-    .option("--threshold <change>", "ilf, first-block, easycache: change that is let pass", numberBetween(0, 1e6))
+    .optionsGroup("Speed:");
+  addOptions(command, methodOptions(methods, "ilf where the model has a feedback module"))
     .optionsGroup("Output:")
     .option(
       "-o, --out <file>",
@@ -60,12 +55,13 @@ export function generateCommand(): Command {
       "out.png",
     )
     .option("--no-sheet", "no contact sheet of several pictures (out-sheet.png)");
+  command.addHelpText("after", methodHelp(methods));
   return addOptions(command, outputOptions("what was made")).action(generate);
 }
 
 async function generate(given: string[], options: GenerateOptions): Promise<void> {
   const prompts = await promptsOf(given, options);
-  const accelerate = accelerationOf(options);
+  const accelerate = methodOf(options, methods) as Accelerate | undefined;
   const files = await PictureFiles.open(options.out, options.count * (options.class ?? prompts).length, options);
   await interruptible(
     () => files.kept,
@@ -145,16 +141,4 @@ function partsOf({ subjects, side }: Painter, { count, width = side, height = si
       count: Math.min(together, count - part * together),
     })),
   );
-}
-
-function accelerationOf({ accelerate, schedule, threshold }: GenerateOptions): Accelerate | undefined {
-  if (schedule === undefined && threshold === undefined) return accelerate;
-  if (!accelerate) {
-    throw new ArgumentError("--schedule and --threshold are settings of a method: say which with --accelerate.");
-  }
-  return {
-    method: accelerate,
-    ...(schedule === undefined ? {} : { schedule: parseSchedule(schedule) }),
-    ...defined({ threshold }),
-  };
 }

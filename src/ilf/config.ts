@@ -1,4 +1,6 @@
 /** What a trained feedback module is made for: `ilf/config.json` beside a model. */
+
+import { type BlockCuts, blockCuts, type SkippedBlocks } from "../caching/block-cuts.ts";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
 import type { StagedModel } from "../models/architecture.ts";
@@ -71,34 +73,16 @@ export function rawFeedbackConfig(config: FeedbackConfig): RawConfig {
   };
 }
 
-export interface FeedbackCuts {
-  /** The stages at which a new part begins. */
-  cuts: number[];
-  /** The part after which the features are taken. */
-  feed: number;
-  /** The part where they come back in. */
-  resume: number;
-  /** The first part that an inner step runs after the module: that one, or the last if the module has blocks of its own. */
-  after: number;
+export interface FeedbackCuts extends BlockCuts {
+  /** The first part that an inner step runs after the module: `resume`, or the last if the module has blocks of its own. */
+  readonly after: number;
 }
 
 /** What of a module's configuration says which blocks run. */
-export type FeedbackBlocks = Pick<FeedbackConfig, "feedBlock" | "resumeBlock"> &
-  Partial<Pick<FeedbackConfig, "ownBlocks">>;
+export type FeedbackBlocks = SkippedBlocks & Partial<Pick<FeedbackConfig, "ownBlocks">>;
 
 /** Where a backbone is cut. Throws ArgumentError for block numbers that it does not have. */
-export function feedbackCuts(
-  backbone: StagedModel,
-  { feedBlock, resumeBlock, ownBlocks = false }: FeedbackBlocks,
-): FeedbackCuts {
-  const { first, end } = blocksOf(backbone);
-  const blocks = end - first;
-  for (const [name, block] of Object.entries({ feedBlock, resumeBlock })) {
-    if (Number.isInteger(block) && block >= 1 && block <= blocks) continue;
-    throw new ArgumentError(`${name} must be a whole number from 1 to ${blocks}, the model's blocks, not ${block}.`);
-  }
-  const own = ownBlocks ? [end] : [];
-  const cuts = [...new Set([first, first + feedBlock, first + resumeBlock, ...own])].sort((a, b) => a - b);
-  const resume = cuts.indexOf(first + resumeBlock) + 1;
-  return { cuts, feed: cuts.indexOf(first + feedBlock), resume, after: ownBlocks ? cuts.length : resume };
+export function feedbackCuts(backbone: StagedModel, { ownBlocks = false, ...blocks }: FeedbackBlocks): FeedbackCuts {
+  const { cuts, feed, resume } = blockCuts(backbone, blocks, ownBlocks ? [blocksOf(backbone).end] : []);
+  return { cuts, feed, resume, after: ownBlocks ? cuts.length : resume };
 }

@@ -34,7 +34,7 @@ export interface IlfSessions {
   readonly feed: number;
   readonly resume: number;
   readonly after: number;
-  /** What an inner step goes on from: the feedback module's outputs, or the carried features for plain caching. */
+  /** What an inner step goes on from: the feedback module's outputs. */
   readonly feedback: (features: Feeds) => Promise<Feeds>;
 }
 
@@ -107,9 +107,6 @@ export function feedbackFeeds(entered: Feeds, carried: Carried): Record<string, 
   const embedding = pickStreams(entered, Object.keys(carried.embedding));
   return { ...entered, ...named("embedding", embedding), ...carriedFeeds(carried) };
 }
-
-/** Plain caching: the carried features as they are. It is what feedback with a scale of zero and nothing added gives. */
-export const carriedOn = async (feeds: Feeds): Promise<Feeds> => allOf("carried", feeds);
 
 /** The feedback module's weights beside the backbone's. */
 export const FEEDBACK_PREFIX = "feedback.";

@@ -4,7 +4,7 @@
  */
 import { platform } from "#platform";
 import { type Acceleration, checkAcceleration, openDenoiser, reportOf } from "../acceleration/acceleration.ts";
-import { type FeedbackComponent, openFeedback } from "../acceleration/feedback-steps.ts";
+import { type FeedbackComponent, openFeedback } from "../acceleration/feedback-component.ts";
 import { callable } from "../callable.ts";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";

@@ -1,6 +1,8 @@
 /** Full and inner steps: against numbers worked out by hand, plain caching written out, and the whole network. */
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import { blockCuts } from "../../src/caching/block-cuts.ts";
+import { PlainCache } from "../../src/caching/plain-cache.ts";
 import { fileSource } from "../../src/checkpoints/node.ts";
 import { SafetensorsFile } from "../../src/checkpoints/safetensors.ts";
 import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
@@ -9,14 +11,7 @@ import { constant } from "../../src/graph/value.ts";
 import { type FeedbackConfig, feedbackCuts } from "../../src/ilf/config.ts";
 import { IlfDenoiser } from "../../src/ilf/denoiser.ts";
 import { feedbackModel } from "../../src/ilf/feedback.ts";
-import {
-  carriedOn,
-  FEEDBACK_PREFIX,
-  type IlfSessions,
-  StepsInParts,
-  WholeSteps,
-  wholeSteps,
-} from "../../src/ilf/steps.ts";
+import { FEEDBACK_PREFIX, type IlfSessions, StepsInParts, WholeSteps, wholeSteps } from "../../src/ilf/steps.ts";
 import { describeModel, type StagedModel, weightShapes } from "../../src/models/architecture.ts";
 import { blocksOf, segmentModel } from "../../src/models/split-model.ts";
 import { StagedSession } from "../../src/models/staged-session.ts";
@@ -238,6 +233,12 @@ describe.each(kinds)("a tiny %s of four blocks", (kind) => {
       return new IlfDenoiser(new StepsInParts({ parts, ...places, feedback }), scheduled(policy));
     }
 
+    async function openCache(policy: Schedule) {
+      const { model, weights } = tiny;
+      const { cuts, ...places } = blockCuts(model(), { feedBlock, resumeBlock });
+      return new PlainCache(await compileParts(model(), weights, cuts), places, scheduled(policy));
+    }
+
     it("is plain caching at scale zero, to the last bit", async () => {
       const { model } = tiny;
       const module = feedbackModel(model(), config(feedBlock, resumeBlock));
@@ -253,7 +254,7 @@ describe.each(kinds)("a tiny %s of four blocks", (kind) => {
         { threads: 1 },
       );
       const zero = await open((feeds) => session.run(feeds), schedule);
-      const cache = await open(carriedOn, schedule);
+      const cache = await openCache(schedule);
       for (const { feeds, step } of trajectory(kind, schedule.length)) {
         expect((await zero.run(feeds, step)).data).toEqual((await cache.run(feeds, step)).data);
       }
@@ -266,7 +267,7 @@ describe.each(kinds)("a tiny %s of four blocks", (kind) => {
       const [head] = await compileParts(model(), weights, [first + feedBlock]);
       const [enter, tail] = await compileParts(model(), weights, [first + resumeBlock]);
       const whole = await compileModel(model(), weights);
-      const cache = await open(carriedOn, schedule);
+      const cache = await openCache(schedule);
       let kept: Feeds = {};
       for (const { feeds, step } of trajectory(kind, schedule.length)) {
         const actual = await cache.run(feeds, step);

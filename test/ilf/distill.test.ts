@@ -4,13 +4,13 @@ import { describe, expect, it } from "vitest";
 import { ArgumentError } from "../../src/errors.ts";
 import { type FeedbackConfig, feedbackCuts } from "../../src/ilf/config.ts";
 import { feedbackModel } from "../../src/ilf/feedback.ts";
-import { carriedOn } from "../../src/ilf/steps.ts";
+import { allOf } from "../../src/ilf/stream-names.ts";
 import { Distillation, type DistillOptions, rowsOf } from "../../src/ilf/training/distiller.ts";
 import { RecordBuffer, RecordingDenoiser, type StepRecord } from "../../src/ilf/training/records.ts";
 import { weightShapes } from "../../src/models/architecture.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { scheduled } from "../../src/sampling/step-policy.ts";
-import { floatTensor } from "../../src/tensor.ts";
+import { floatTensor, type Tensor } from "../../src/tensor.ts";
 import { warmupCosine } from "../../src/training/adamw.ts";
 import { seededRandom } from "../../training/random.ts";
 import { type Kind, kinds, tinyTransformer, trajectory } from "../support/tiny-transformer.ts";
@@ -220,7 +220,11 @@ async function tinyDistillation(kind: Kind, config: FeedbackConfig) {
     ...{ optimizer: { clipNorm: 1e9 }, session: { threads: 1 } },
   });
   const parts = await compileParts(model(), weights, cuts);
-  const sessions = { parts, ...places, feedback: carriedOn };
+  const sessions = {
+    parts,
+    ...places,
+    feedback: async (feeds: Readonly<Record<string, Tensor>>) => allOf("carried", feeds),
+  };
   const recorder = new RecordingDenoiser(sessions, scheduled(config.schedule), () => false);
   for (const { feeds, step } of trajectory(kind, 6, 4)) await recorder.run(feeds, step);
   const buffer = new RecordBuffer(1e9, distillation.reads);

@@ -3,7 +3,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import { type Accelerate, accelerations, openDenoiser } from "../../src/acceleration/acceleration.ts";
-import { openFeedback } from "../../src/acceleration/feedback-steps.ts";
+import { openFeedback } from "../../src/acceleration/feedback-component.ts";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
 import type { Component } from "../../src/components/components.ts";
 import { ArgumentError, CheckpointError, ConfigError } from "../../src/errors.ts";

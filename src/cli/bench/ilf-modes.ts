@@ -1,6 +1,8 @@
 /** The contestants of `bench ilf`: ILF, and what else could be done in ILF's time. */
-import type { Acceleration, accelerations } from "../../acceleration/acceleration.ts";
+import type { Acceleration } from "../../acceleration/acceleration.ts";
+import { methodsFor } from "../../acceleration/methods.ts";
 import type { TextToImage, TextToImageOptions } from "../../pipelines/text-to-image.ts";
+import type { EqualTime } from "../../sampling/method.ts";
 import type { Action, Schedule } from "../../sampling/step-policy.ts";
 import { trimmedMean } from "./averages.ts";
 import { takeTurns, timed } from "./turns.ts";
@@ -25,8 +27,8 @@ interface Cost {
 export const PROMPTS = 48;
 
 /**
- * ILF, plain caching on its schedule, and the others with what they take set so that a picture takes as long as one with
- * ILF does: the threshold of first-block and easycache, the number of full steps of taylorseer and of plain sampling.
+ * ILF, and what the table of methods has to compare it with, set so that a picture takes as long as one with ILF does; then plain
+ * sampling in fewer steps, and in 50.
  */
 export async function modesAtEqualTime(
   open: OpenPipeline,
@@ -41,7 +43,9 @@ export async function modesAtEqualTime(
   const modes: Mode[] = [
     { name: `${steps} full steps`, steps, acceleration: { method: "none" } },
     { name: "ILF", steps, acceleration: ilf },
-    { name: "cache", steps, acceleration: { ...ilf, method: "cache" } },
+    ...contests
+      .filter(({ by }) => by === "schedule")
+      .map(({ name, acceleration }) => ({ name, steps, acceleration: { ...ilf, ...acceleration } })),
   ];
   for (const [i, rival] of rivals.entries()) {
     onProgress(i, rivals.length);
@@ -73,27 +77,38 @@ interface Settings {
   readonly signal: AbortSignal;
 }
 
-const cached =
-  (method: "first-block" | "easycache"): Rival =>
+interface Contest {
+  readonly by: EqualTime<unknown>["by"];
+  /** Of the row. */
+  readonly name: string;
+  readonly acceleration: Acceleration;
+}
+
+const contests: readonly Contest[] = methodsFor("transformer").flatMap(({ name: method, atEqualTime = [] }) =>
+  atEqualTime.map(({ by, name = method, options = {} }) => ({ by, name, acceleration: { method, ...options } })),
+);
+
+const byThreshold =
+  ({ name, acceleration }: Contest): Rival =>
   async (pipe, prompts, settings) => {
-    const cost = await costOf(pipe, prompts, settings, { method, threshold: 0 }, { method, threshold: 1e6 });
+    const at = (threshold: number): Acceleration => ({ ...acceleration, threshold });
+    const cost = await costOf(pipe, prompts, settings, at(0), at(1e6));
     return async (milliseconds) => {
-      const threshold = await thresholdFor(pipe, prompts, settings, method, cost, milliseconds);
-      return { name: method, steps: settings.steps, acceleration: { method, threshold } };
+      const threshold = await thresholdFor(pipe, prompts, settings, at, cost, milliseconds);
+      return { name, steps: settings.steps, acceleration: at(threshold) };
     };
   };
 
-const taylorSeer =
-  (name: string, options: Pick<Acceleration, "order"> = {}): Rival =>
+const byFullSteps =
+  ({ name, acceleration }: Contest): Rival =>
   async (pipe, prompts, settings) => {
     const { steps } = settings;
-    const seer = { method: "taylorseer" as const, ...options };
-    const few: Acceleration = { ...seer, schedule: { every: steps + 1, warmUp: 3 } };
-    const cost = await costOf(pipe, prompts, settings, { ...seer, schedule: { every: 1 } }, few);
+    const few: Acceleration = { ...acceleration, schedule: { every: steps + 1, warmUp: 3 } };
+    const cost = await costOf(pipe, prompts, settings, { ...acceleration, schedule: { every: 1 } }, few);
     return async (milliseconds) => {
       const { fixed, full, inner } = cost;
       const fullSteps = clamp(Math.round((milliseconds - fixed - steps * inner) / (full - inner)), 3, steps);
-      return { name, steps, acceleration: { ...seer, schedule: spread(fullSteps, steps) } };
+      return { name, steps, acceleration: { ...acceleration, schedule: spread(fullSteps, steps) } };
     };
   };
 
@@ -106,13 +121,13 @@ const fewerSteps: Rival = async (pipe, prompts, settings) => {
 };
 
 const rivals: readonly Rival[] = [
-  cached("first-block"),
-  cached("easycache"),
-  taylorSeer("taylorseer"),
-  // With so few steps in all, lower orders than the published one are nearer to full steps.
-  taylorSeer("taylorseer, order 1", { order: 1 }),
+  ...contests.filter(({ by }) => by === "threshold").map(byThreshold),
+  ...contests.filter(({ by }) => by === "full steps").map(byFullSteps),
   fewerSteps,
 ];
+
+/** Full steps, ILF and 50 full steps beside the others. */
+export const MODES = 3 + contests.filter(({ by }) => by === "schedule").length + rivals.length;
 
 /** How much longer a mode takes than ILF, one after the other. */
 async function besides(
@@ -192,7 +207,7 @@ async function thresholdFor(
   pipe: TextToImage,
   prompts: readonly string[],
   settings: Settings,
-  method: (typeof accelerations)[number],
+  at: (threshold: number) => Acceleration,
   { fixed, full, inner }: Cost,
   budget: number,
 ): Promise<number> {
@@ -201,7 +216,7 @@ async function thresholdFor(
     const threshold = Math.sqrt(low * high);
     const times: number[] = [];
     for (const [seed, prompt] of prompts.entries()) {
-      const { fullSteps, innerSteps } = await pipe(prompt, { ...settings, seed, accelerate: { method, threshold } });
+      const { fullSteps, innerSteps } = await pipe(prompt, { ...settings, seed, accelerate: at(threshold) });
       times.push(fixed + fullSteps * full + innerSteps * inner);
     }
     if (trimmedMean(times) > budget) low = threshold;

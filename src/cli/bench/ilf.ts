@@ -25,7 +25,7 @@ import {
 } from "../options.ts";
 import { interruptible, note, ProgressBar, print } from "../terminal.ts";
 import { benchGeometry, benchTraining, geometries } from "./ilf-geometry.ts";
-import { type Mode, modesAtEqualTime, PROMPTS } from "./ilf-modes.ts";
+import { MODES, type Mode, modesAtEqualTime, PROMPTS } from "./ilf-modes.ts";
 import { type Measured, type Row, score } from "./ilf-scores.ts";
 import { timed } from "./turns.ts";
 
@@ -158,7 +158,7 @@ async function estimate(
   // The first picture compiles.
   await draw();
   const seconds = (SHARE_OF_FULL * (await draw())) / 1000;
-  const modes = 9 + also;
+  const modes = MODES + also;
   const pictures = PICTURES_TO_SET * Math.min(PROMPTS, prompts.length) + modes * prompts.length;
   tellEstimate(seconds * pictures, `${prompts.length} pictures in each of ${modes} modes, once the rivals are set`);
 }

@@ -1,0 +1,106 @@
+/** The table of methods to do steps in part: a new one is a file that exports an entry, and a line here. */
+import { easyCache } from "../caching/easy-cache.ts";
+import { firstBlockCache } from "../caching/first-block-cache.ts";
+import { plainCache } from "../caching/plain-cache.ts";
+import { taylorSeer } from "../caching/taylor-seer.ts";
+import { type Check, oneOf, textOr } from "../checks.ts";
+import { ArgumentError } from "../errors.ts";
+import { type OptionTable, settings } from "../options/options.ts";
+import {
+  type Method,
+  type MethodOption,
+  type NetworkKind,
+  networkKinds,
+  type WholeNetwork,
+} from "../sampling/method.ts";
+import { ilf } from "./ilf.ts";
+
+const none: Method<"none", NetworkKind, WholeNetwork, Record<never, never>> = {
+  name: "none",
+  summary: "every step in full",
+  source: "",
+  networks: networkKinds,
+  options: {},
+  cuts: () => [],
+  open: ({ whole }) => whole(),
+};
+
+export const methods = [none, ilf, plainCache, firstBlockCache, easyCache, taylorSeer] as const;
+
+type AnyMethod = (typeof methods)[number];
+
+/** The entries for a kind of network. */
+export type MethodFor<Kind extends NetworkKind> = AnyMethod extends infer M
+  ? M extends { readonly networks: readonly (infer Kinds)[] }
+    ? Kind extends Kinds
+      ? M
+      : never
+    : never
+  : never;
+
+export const methodsFor = <Kind extends NetworkKind>(kind: Kind): readonly MethodFor<Kind>[] =>
+  methods.filter(({ networks }) => (networks as readonly NetworkKind[]).includes(kind)) as MethodFor<Kind>[];
+
+type OptionsOf<M> = M extends Method<string, NetworkKind, never, infer Options> ? Options : never;
+type All<Union> = (Union extends unknown ? (member: Union) => void : never) extends (all: infer Each) => void
+  ? Each
+  : never;
+
+/** Everything that some method for a kind of network can be told. */
+export type MethodSettings<Kind extends NetworkKind> = { method: MethodFor<Kind>["name"] } & All<
+  OptionsOf<MethodFor<Kind>>
+>;
+
+/** What tools read of an entry, whatever its network and options. */
+export interface MethodEntry {
+  readonly name: string;
+  readonly summary: string;
+  readonly source: string;
+  readonly networks: readonly NetworkKind[];
+  readonly trained?: true;
+  readonly baseline?: true;
+  readonly options: Readonly<Record<string, MethodOption<unknown>>>;
+}
+
+/** Names that are offered: all but those which are only there to compare others with. */
+export const namesOf = (entries: readonly MethodEntry[]): readonly string[] =>
+  entries.filter(({ baseline }) => !baseline).map(({ name }) => name);
+
+/** By name, each option of some methods, and the methods that have it. */
+export function optionsOf(
+  entries: readonly MethodEntry[],
+): Map<string, { option: MethodOption<unknown>; of: string[] }> {
+  const found = new Map<string, { option: MethodOption<unknown>; of: string[] }>();
+  for (const { name: method, options } of entries) {
+    for (const [name, option] of Object.entries(options)) {
+      const known = found.get(name);
+      if (known) known.of.push(method);
+      else found.set(name, { option, of: [method] });
+    }
+  }
+  return found;
+}
+
+/** The check of an option that is a method's name, or an object with it and settings of its own. */
+export function methodCheck(entries: readonly MethodEntry[]): Check {
+  const known = new Map(entries.map((entry) => [entry.name, entry]));
+  const all = optionsOf(entries);
+  const table = {
+    method: oneOf([...known.keys()]),
+    ...Object.fromEntries([...all].map(([name, { option }]) => [name, option.check])),
+  } as OptionTable<Record<string, unknown>>;
+  return textOr(oneOf(namesOf(entries)), (value, name) => {
+    settings(table)(value, name);
+    const { method, ...given } = value as Record<string, unknown>;
+    table["method"]!(method, `${name}.method`);
+    const own = known.get(method as string)!.options;
+    for (const key of Object.keys(given)) {
+      if (given[key] === undefined || Object.hasOwn(own, key)) continue;
+      const names = Object.keys(own);
+      throw new ArgumentError(
+        `${name}.${key} is an option of ${all.get(key)!.of.join(" and ")}; ${String(method)} has ` +
+          `${names.length === 0 ? "none" : names.join(", ")}.`,
+      );
+    }
+  });
+}

@@ -1,0 +1,119 @@
+/** What a way to do steps in part says about itself: an entry of the table of methods (`acceleration/methods.ts`). */
+import { type Check, number, oneOf, readDecimal, text, whole } from "../checks.ts";
+import type { StagedModel } from "../models/architecture.ts";
+import type { StagedSession } from "../models/staged-session.ts";
+import type { Denoiser } from "./denoiser.ts";
+import { parseSchedule, type StepChoice, stepChoiceCheck } from "./step-policy.ts";
+
+/** A row of transformer blocks, a UNet for pictures, or a UNet for videos. */
+export const networkKinds = ["transformer", "unet", "video-unet"] as const;
+export type NetworkKind = (typeof networkKinds)[number];
+
+/** One entry of the table. `Network` is what the method needs of a network to be opened on it. */
+export interface Method<Name extends string, Kind extends NetworkKind, Network, Options extends object> {
+  readonly name: Name;
+  /** One sentence for help and docs. */
+  readonly summary: string;
+  /** Where it was published, for docs. */
+  readonly source: string;
+  /** All kinds for a method that reads nothing but the network's input and output. */
+  readonly networks: readonly Kind[];
+  /** Whether only models with a trained feedback module can do it. */
+  readonly trained?: true;
+  /** Whether it is only there to compare others with: not offered by its name alone. */
+  readonly baseline?: true;
+  readonly options: MethodOptions<Options>;
+  /**
+   * Where a step in part can leave the network or come back in: stages by number, or features by name. None for a method that
+   * does not look inside. Throws ArgumentError for options that do not fit this network.
+   */
+  readonly cuts: (network: Network, options: Options) => readonly (number | string)[];
+  /** Compiles what it needs. Gives what opens a denoiser that knows of no step yet. */
+  readonly open: (network: Network, options: Options) => Promise<() => Denoiser>;
+  /** How benches set it so that a picture takes a given time; none of a method that is not compared so. */
+  readonly atEqualTime?: readonly EqualTime<Options>[];
+}
+
+/**
+ * `threshold`: the highest that is slow enough; `full steps`: as many as there is time for, the others in part; `schedule`: ILF's,
+ * whose steps in part cost the same.
+ */
+export interface EqualTime<Options> {
+  readonly by: "threshold" | "full steps" | "schedule";
+  /** What the row is called, where it is not the method's name. */
+  readonly name?: string;
+  readonly options?: Options;
+}
+
+/** An option of a method, wherever it is given: to a pipeline, on a command line. Throws ArgumentError for wrong values. */
+export interface MethodOption<T> {
+  readonly check: Check;
+  /** For help and docs. */
+  readonly help: string;
+  /** What it is unless given, in words. */
+  readonly usual: string;
+  /** What its value is called on a command line, and how it is read there. */
+  readonly value: string;
+  readonly parse: (text: string) => T;
+  /** For completion. */
+  readonly choices?: readonly string[];
+}
+
+export type MethodOptions<Options extends object> = {
+  readonly [Name in keyof Options]-?: MethodOption<NonNullable<Options[Name]>>;
+};
+
+/** What every network is to a method: all steps in full. */
+export interface WholeNetwork {
+  whole(): Promise<() => Denoiser>;
+}
+
+/** A network that can be compiled in parts which begin at given stages. */
+export interface DividedNetwork {
+  readonly model: StagedModel;
+  /** One part more than there are cuts. */
+  segments(cuts: readonly number[]): Promise<readonly StagedSession[]>;
+}
+
+type Words = Pick<MethodOption<unknown>, "help" | "usual">;
+
+export const scheduleOption = (usual: string): MethodOption<StepChoice> => ({
+  check: stepChoiceCheck,
+  help: 'full steps; "2" every second, "2:3:1" and 3 first and 1 last, "fif" these',
+  usual,
+  value: "steps",
+  parse: parseSchedule,
+});
+
+/** How much change a method lets pass. */
+export const thresholdOption = (usual: string): MethodOption<number> =>
+  numberOption(0, Number.MAX_VALUE, { help: "change that is let pass", usual }, "change");
+
+export const numberOption = (least: number, most: number, words: Words, value = "number"): MethodOption<number> => ({
+  ...words,
+  check: number(least, most),
+  value,
+  parse: readDecimal,
+});
+
+export const countOption = (least: number, most: number, words: Words): MethodOption<number> => ({
+  ...words,
+  check: whole(least, most),
+  value: "n",
+  parse: readDecimal,
+});
+
+export const choiceOption = <const T extends string>(choices: readonly T[], words: Words): MethodOption<T> => ({
+  ...words,
+  check: oneOf(choices),
+  value: "which",
+  choices,
+  parse: (given) => given as T,
+});
+
+export const nameOption = (value: string, words: Words): MethodOption<string> => ({
+  ...words,
+  check: text,
+  value,
+  parse: (given) => given,
+});
