@@ -1,6 +1,6 @@
 /** The programs of docs/apps.md, word for word: each is built and run with the packed halfstep. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { rm } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { decode } from "fast-png";
 import { afterEach, expect, inject, it } from "vitest";
@@ -11,12 +11,15 @@ const project = inject("project");
 const bin = (name: string) => join(project, "node_modules/.bin", name);
 const app = (name: string, heading = name) => writeApp(project, name, "docs/apps.md", heading);
 
-/** What the servers' code does, as a program that ends: the width of a picture. */
+/** What the servers' code does, as a program that ends: the width of a picture, drawn in this thread and in a worker's. */
 const draws = `
   import { TextToImagePipeline } from "halfstep";
-  const pipe = await TextToImagePipeline.fromPretrained("fluent-emoji");
-  const { images } = await pipe("a red apple", { steps: 2 });
-  console.log(images[0].width);`;
+  for (const worker of [false, true]) {
+    const pipe = await TextToImagePipeline.fromPretrained("fluent-emoji", worker ? { worker } : {});
+    const { images } = await pipe("a red apple", { steps: 2 });
+    console.log(images[0].width);
+    await pipe.release();
+  }`;
 
 let server: ChildProcess | undefined;
 afterEach(() => {
@@ -64,10 +67,14 @@ it("Next.js, with the settings for a standalone build and without", async () => 
     "app/layout.tsx",
     "export default ({ children }: { children: React.ReactNode }) => <html><body>{children}</body></html>;",
   );
+  // The same without a worker.
+  const route = await readFile(join(folder, "app/draw/route.ts"), "utf8");
+  expect(route).toContain(", { worker: true }");
+  await writeIn(folder, "app/here/route.ts", route.replace(", { worker: true }", ""));
   await rm(join(folder, "next.config.mjs"));
   await run(bin("next"), ["build"], { cwd: folder });
   const port = await start(bin("next"), ["start", "--port", "0"], folder, /localhost:(\d+)/);
-  await expectPicture(`http://127.0.0.1:${port}/draw?prompt=a+red+apple`);
+  for (const path of ["draw", "here"]) await expectPicture(`http://127.0.0.1:${port}/${path}?prompt=a+red+apple`);
 });
 
 it("esbuild, halfstep beside the bundle and in it", async () => {
@@ -76,7 +83,7 @@ it("esbuild, halfstep beside the bundle and in it", async () => {
   const shared = ["main.mjs", "--bundle", "--platform=node", "--format=esm", "--outfile=out.mjs"];
   for (const external of [["halfstep"], ["onnxruntime-node", "sharp"]]) {
     await run(bin("esbuild"), [...shared, ...external.map((name) => `--external:${name}`)], { cwd: folder });
-    expect(await run(process.execPath, ["out.mjs"], { cwd: folder })).toBe("64\n");
+    expect(await run(process.execPath, ["out.mjs"], { cwd: folder })).toBe("64\n64\n");
   }
 });
 
@@ -84,7 +91,7 @@ it("webpack", async () => {
   const folder = await app("webpack", "esbuild, webpack and others, for a server");
   await writeIn(folder, "main.mjs", draws);
   await run(bin("webpack"), ["--config", "webpack.config.mjs"], { cwd: folder });
-  expect(await run(process.execPath, ["out.mjs"], { cwd: folder })).toBe("64\n");
+  expect(await run(process.execPath, ["out.mjs"], { cwd: folder })).toBe("64\n64\n");
 });
 
 it("TypeScript from CommonJS", async () => {

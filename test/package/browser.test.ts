@@ -48,6 +48,26 @@ it("Vite: the page compiles, is built and draws", async () => {
   expect(await opened(join(page, "dist"))).toBeGreaterThan(100);
 });
 
+it("Vite: a page whose chunk ONNX Runtime's imports draws on two threads, also in a worker", async () => {
+  const page = await readFile(join(project, "page/src/main.ts"), "utf8");
+  expect(page).toContain('{ provider: "wasm" }');
+  for (const options of ['{ provider: "wasm", threads: 2 }', '{ provider: "wasm", threads: 2, worker: true }']) {
+    const folder = join(project, "threads");
+    await rm(folder, { recursive: true, force: true });
+    await writeIn(folder, "index.html", '<body><script type="module" src="./main.js"></script></body>');
+    await writeIn(folder, "tools.js", "export const one = 1;");
+    const object = 'import * as tools from "./tools.js";\nglobalThis.tools = tools;\n';
+    await writeIn(folder, "main.js", object + page.replace('{ provider: "wasm" }', options));
+    await writeIn(folder, "vite.config.js", 'export default { worker: { format: "es" } };');
+    await run(bin("vite"), ["build"], { cwd: folder });
+    const assets = join(folder, "dist/assets");
+    const runtime = (await readdir(assets)).filter((name) => /^ort\.wasm\.bundle.*\.js$/.test(name));
+    const texts = await Promise.all(runtime.map((name) => readFile(join(assets, name), "utf8")));
+    expect(texts.some((text) => /^import\{[^}]*\}from"\.\/index-/.test(text))).toBe(true);
+    expect(await opened(join(folder, "dist"))).toBeGreaterThan(100);
+  }
+});
+
 /** With HALFSTEP_WRITE_SIZES=1 it writes them. */
 it("has the sizes of that page in its documentation", async () => {
   const assets = join(page, "dist/assets");
