@@ -58,7 +58,7 @@ it("Express", async () => {
   await expectPicture(`http://127.0.0.1:${port}/draw?prompt=a+red+apple`);
 });
 
-it("Next.js, with the settings for a standalone build and without", async () => {
+it("Next.js without settings, in a worker and without one", async () => {
   const folder = await app("next", "Next.js");
   await writeIn(folder, "package.json", '{ "private": true }');
   await writeIn(folder, "app/page.tsx", 'export default () => <img src="/draw" alt="" />;');
