@@ -11,7 +11,7 @@ import { median } from "./bench/averages.ts";
 import { timed } from "./bench/turns.ts";
 import { duration, note } from "./terminal.ts";
 
-/** Whole networks reach about so much of the speed of a bare product (README, "Fast"). */
+/** Whole networks reach about so much of the speed of a bare product (docs/results.md). */
 const SHARE = 0.7;
 
 /** One product, of the size of a wide layer's. */

@@ -30,7 +30,7 @@ export interface SessionOptions {
   /**
    * One of several sessions that take turns, as the groups of a model do: after each run it gives back the memory of its
    * results (but see `arena`) and stops its threads at once, so that the next one finds both free. Off unless given. See
-   * docs/performance.md.
+   * docs/notebook/engine.md.
    */
   takesTurns?: boolean;
   /**
