@@ -48,7 +48,7 @@ const REORDERED = 48e6;
 const MOST_POSITION_SLICES = 64;
 /**
  * Values of a slice, in bytes: so much stays in the processor's caches and in blocks that the allocator has at hand. Larger
- * slices are slower, smaller ones read weights more often (docs/streamlined.md has the figures).
+ * slices are slower, smaller ones read weights more often (docs/notebook/streamlined.md has the figures).
  */
 const NEAR = 20e6;
 

@@ -22,7 +22,7 @@ import type { GroupProgress, Kept, StreamlinedSession } from "./session.ts";
 
 /**
  * Which of 25 steps are full unless a user says otherwise: the first 7, then every third, 13 in all. The first ones change
- * features most; every second step from the start on gives up most of the method's quality (docs/streamlined.md).
+ * features most; every second step from the start on gives up most of the method's quality (docs/notebook/streamlined.md).
  */
 const DEFAULT_SCHEDULE = parseSchedule("fffffffrrfrrfrrfrrfrrfrrf");
 

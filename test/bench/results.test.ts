@@ -4,10 +4,14 @@ import { join, relative } from "node:path";
 import { describe, expect, it } from "vitest";
 import { benches } from "../../bench/benches.ts";
 import { documents, filledDocument } from "../../bench/documents.ts";
+import { withoutResults } from "../../bench/markdown.ts";
 import { readResult, resultText, root } from "../../bench/result.ts";
 import { markdownTable } from "../../bench/table.ts";
 
 const files = (await documents()).map((file) => relative(root, file));
+
+/** What was tried on the way, with the figures of its day. */
+const isNotebook = (name: string) => /^docs\/(notebook\/|decisions\.md|training\.md)/.test(name);
 
 describe("documents", () => {
   it.each(files)("%s says what the results say (npm run docs:tables)", async (name) => {
@@ -19,7 +23,33 @@ describe("documents", () => {
     const text = await readFile(join(root, name), "utf8");
     expect(text).not.toMatch(/^\s*<!-- results: \S+ \S+\.\S+ /m);
   });
+
+  it.each(files.filter((name) => !isNotebook(name)))("%s quotes no speed or quality by hand", async (name) => {
+    const text = withoutResults(await readFile(join(root, name), "utf8"));
+    const figures = /\b\d+\.\d+x(?![\w.])|\b\d+(\.\d+)? dB\b|\b[\d,.]+ GFLOP\/s/g;
+    expect(text.match(figures) ?? []).toEqual([]);
+    for (const shown of await figuresShown()) {
+      const found = new RegExp(`(?<![\\d.,])${shown.replaceAll(".", "\\.")}(?![\\d%])`).test(text);
+      expect(found, `${shown} is in a table of bench/results/`).toBe(false);
+    }
+  });
 });
+
+/** Cells of all tables with a unit or so many digits that nothing else is likely to be written the same. */
+async function figuresShown(): Promise<Set<string>> {
+  const shown = new Set<string>();
+  for (const { name, tables } of benches) {
+    for (const table of Object.values(tables)) {
+      const cells = markdownTable(table, readResult(name).rows).split("|");
+      for (const cell of cells.map((each) => each.trim())) {
+        const unit = /^[\d,.]*\d\.\d+ ?(x|dB|GB|ms|s)$/.test(cell);
+        const digits = /^[\d,.]+$/.test(cell) && cell.replaceAll(/\D/g, "").replace(/^0+/, "").length >= 4;
+        if (unit || (digits && cell.includes("."))) shown.add(cell);
+      }
+    }
+  }
+  return shown;
+}
 
 describe("bench/results", () => {
   it("has a file for every bench, and no other", async () => {

@@ -9,7 +9,7 @@ const project = inject("project");
 
 /** What the examples of a document take for granted. */
 const givens: Readonly<Record<string, string>> = {
-  "docs/stepmix.md": `
+  "docs/exploration.md": `
     declare const horizon: number, states: number, actions: number, threshold: number, start: number;
     declare const rewards: Float64Array, initial: Float64Array, baseline: Float64Array;
     declare function doIt(state: number, action: number): Promise<{ reward: number; next: number }>;

@@ -93,7 +93,7 @@ function checkTable({ P }: GymnasiumTable, horizon: number) {
 
 function checkOutcome(entry: unknown, states: number, name: string): Outcome {
   const [p, next, reward, done] = checkList(entry, `${name} ([probability, next state, reward, terminated])`, 4);
-  // Python's json writes numpy's booleans as what the snippet in docs/stepmix.md makes of them.
+  // Python's json writes numpy's booleans as what the snippet in docs/exploration.md makes of them.
   if (![true, false, 0, 1].includes(done as boolean)) throw new ArgumentError(`${name}[3] must be true or false.`);
   return [
     checkNumber(p, `${name}[0]`, 0, 1.001),
