@@ -3,7 +3,13 @@ import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { beforeAll, describe, expect, it } from "vitest";
 import { version } from "../../package.json";
+import { reportOf } from "../../src/cli/bench/ilf.ts";
+import { score } from "../../src/cli/bench/ilf-scores.ts";
+import { resultJson } from "../../src/cli/json.ts";
 import { encodePng } from "../../src/media/picture.ts";
+import { RawImage } from "../../src/media/raw-image.ts";
+import { Judge } from "../../src/metrics/judge.ts";
+import { platform } from "../../src/platform/node.ts";
 import { root } from "../support/cli.ts";
 import { halfstepHere } from "../support/cli-in-process.ts";
 import { fixture } from "../support/golden.ts";
@@ -100,6 +106,59 @@ describe("--json keeps to docs/json.schema.json", () => {
     const { code, stderr } = await halfstepHere(...args);
     expect(code).toBe(1);
     expect(stderr).toContain("there is a feedback module already. --force replaces it");
+  });
+
+  it("verify, of folders with reference tensors, without, and with a fault", async () => {
+    const good = [fixture("rng").path, model];
+    expect(await linesOf("verify", ...good)).toMatchObject([{ pass: true }, { pass: true, outputs: [] }]);
+    const { stdout } = await halfstepHere("verify", good[0]!, join(folder, "nothing"), "--json", "--quiet");
+    expect(process.exitCode).toBe(1);
+    process.exitCode = undefined; // it is this process's too
+    for (const line of stdout.trimEnd().split("\n")) expect(validate(JSON.parse(line)), line).toBe(true);
+    expect(stdout).toContain('"error":');
+  });
+
+  it("models", async () => {
+    const { embedded } = await resultOf("models");
+    expect(embedded).toContainEqual(expect.objectContaining({ name: "fluent-emoji" }));
+  });
+
+  it("explore run and decide", async () => {
+    const run = ["explore", "run", "--env", "chain", "--episodes", "3", "--seeds", "2", "--workers", "0"];
+    const result = await resultOf(...run, "--algorithms", "bpi-ucbvi,epsmix");
+    expect(result["algorithms"]).toMatchObject([{ algorithm: "bpi-ucbvi", seeds: 2 }, { algorithm: "epsmix" }]);
+    const state = join(fixture("stepmix").path, "mixture/state.json");
+    for (const algorithm of ["stepmix", "epsmix"]) {
+      const decision = await resultOf("explore", "decide", "--state", state, "--algorithm", algorithm);
+      expect(decision["kind"]).toBe("mixture");
+    }
+  });
+
+  it("rehash-profile and bench streamlined, of a small model of videos", async () => {
+    const video = (await writeVideoPipeline("animatediff")).path;
+    const small = ["--steps", "3", "--frames", "2", "--threads", "1"];
+    const out = join(folder, "profile");
+    const size = ["--width", "24", "--height", "16", "--full", "2", "--speedup", "1"];
+    expect(await resultOf("rehash-profile", video, ...small, ...size, "--out", out)).toMatchObject({ out, steps: 3 });
+    const bench = await resultOf("bench", "streamlined", "-m", video, "--samples", "2", ...small);
+    expect(bench["rows"]).toMatchObject([{ mode: "3 full steps", fullSteps: 3, psnr: 60, ssim: 1 }, {}, {}, {}]);
+  });
+
+  it("eval", async () => {
+    const result = await resultOf("eval", "fluent-emoji", "--samples", "2", "--steps", "1", "--threads", "1");
+    expect(result).toMatchObject({ samples: 2, steps: 1, model: "fluent-emoji" });
+  });
+
+  it("bench ilf, whose rivals take minutes to set: its report of one mode", async () => {
+    const picture = new RawImage({ width: 64, height: 64, data: new Uint8Array(64 * 64 * 3).fill(90) });
+    const mode = { name: "50 full steps", steps: 50, acceleration: { method: "none" as const } };
+    const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, { threads: 1 });
+    const measured = { mode, pictures: [picture, picture], seconds: [1, 3], fullSteps: 50 };
+    const rows = await score([measured], judge, 2).finally(() => judge.release());
+    const line = resultJson("bench ilf", reportOf({ model: "fluent-emoji", steps: 50, seed: 0, samples: 2 }, rows));
+    validate(JSON.parse(line));
+    expect(validate.errors, line).toBeNull();
+    expect(JSON.parse(line).rows).toMatchObject([{ mode: mode.name, fullSteps: 50, psnr: 60, ssim: 1 }]);
   });
 });
 

@@ -18,6 +18,7 @@ import { defaultSchedule, parseSchedule, stretched } from "../../sampling/step-p
 import { type FloatTensor, floatTensor, sizeOf } from "../../tensor.ts";
 import { multiplicationsOf, multiplicationsPerSecond, tellEstimate } from "../estimate.ts";
 import { printResult } from "../json.ts";
+import { machine } from "../machine.ts";
 import { print } from "../terminal.ts";
 import { median } from "./averages.ts";
 import { randomFeeds, randomNetwork } from "./random-network.ts";
@@ -72,7 +73,7 @@ export async function benchTraining(name: string, { rounds, seed, threads, json 
   const parameters = distillation.trainer.parameters.size;
   const result = { geometry: name, parameters, milliseconds: median(times), peakMemory: nodeRuntime.peakMemory() };
   await distillation.release();
-  if (json) await printResult("bench ilf", { seed, ...result });
+  if (json) await printResult("bench ilf", { machine: machine(), seed, ...result });
   else {
     await print(
       `${name}: one update on one picture with guidance takes ${(result.milliseconds / 1000).toFixed(2)} s (median of ` +
@@ -157,7 +158,7 @@ export async function benchGeometry(name: string, options: GeometryOptions): Pro
   const [wholeMs, fullMs, innerMs] = [times.whole, times.full, times.inner].map(median) as [number, number, number];
   const speedup = (steps * wholeMs) / (fullSteps * fullMs + (steps - fullSteps) * innerMs);
   const result = { geometry: name, steps, fullSteps, wholeMs, fullMs, innerMs, speedup, rounds };
-  if (json) await printResult("bench ilf", { seed, ...result });
+  if (json) await printResult("bench ilf", { machine: machine(), seed, ...result });
   else {
     await print(
       `${name}, one picture with guidance: a step of the whole network ${wholeMs.toFixed(0)} ms, a full step in`,

@@ -86,7 +86,7 @@ async function checkSheet(file: string | undefined): Promise<void> {
 }
 
 async function compare(options: Options, signal: AbortSignal): Promise<void> {
-  const { model, samples, seed, steps, threads } = options;
+  const { samples, seed, steps, threads } = options;
   const session = threads ? { threads } : {};
   // Before minutes are spent on setting the others' thresholds.
   const also = (options.also ?? []).map((text) => scheduleFor(text, steps));
@@ -138,9 +138,15 @@ async function compare(options: Options, signal: AbortSignal): Promise<void> {
   const rows = await score(measured, judge, samples);
   await judge.release();
   if (options.sheet) await writeSheet(options.sheet, measured, options.force ?? false);
-  if (options.json) await printResult("bench ilf", { model, machine: machine(), steps, seed, samples, rows });
+  if (options.json) await printResult("bench ilf", reportOf(options, rows));
   else await print(table(rows));
 }
+
+/** What --json prints. */
+export const reportOf = (
+  { model, steps, seed, samples }: Pick<Options, "model" | "steps" | "seed" | "samples">,
+  rows: readonly Row[],
+) => ({ model, machine: machine(), steps, seed, samples, rows });
 
 /** Pictures that setting the rivals takes, for each prompt that they are set by: the thresholds are found by bisection. */
 const PICTURES_TO_SET = 75;
