@@ -8,20 +8,21 @@ import { forNetworks } from "../components/components.ts";
 import { ArgumentError } from "../errors.ts";
 import type { Animation } from "../media/animation.ts";
 import { readPicture } from "../media/picture-node.ts";
+import { defined } from "../options/defined.ts";
 import { ImageToVideoPipeline, imageToVideoClass } from "../pipelines/image-to-video.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
 import { parseSchedule } from "../sampling/step-policy.ts";
-import { parseBytes } from "../streamlined/bytes.ts";
 import { Bars } from "./animate-progress.ts";
 import { printResult } from "./json.ts";
 import { hasSteadyAllocator } from "./memory.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
 import {
   addOptions,
-  defined,
   deviceOptions,
   type LoadingOptions,
   loadingOf,
+  type Memory,
+  memoryOption,
   modelOption,
   type OutputOptions,
   outputOptions,
@@ -44,7 +45,7 @@ interface AnimateOptions extends LoadingOptions, SamplerOptions, SizeOptions, Ou
   fps?: number;
   motion?: number;
   noise?: number;
-  memory?: string;
+  memory?: Memory;
   accelerate: (typeof videoAccelerations)[number];
   schedule?: string;
   cut?: string;
@@ -69,7 +70,7 @@ export function animateCommand(): Command {
   const guidance = "how closely to follow the prompt (the model's own, or 7.5), or the picture at the end (3)";
   addOptions(command, [...samplerOptions(25, guidance), ...sizeOptions()])
     .optionsGroup("Speed and memory:")
-    .option("--memory <amount>", 'what it may take in all: "6GB", "800MB" (as much as it likes)')
+    .addOption(memoryOption())
     .addOption(
       new Option("--accelerate <method>", "do steps in part: Step Rehash")
         .choices([...videoAccelerations])
@@ -111,10 +112,7 @@ async function animate(prompt: string | undefined, options: AnimateOptions): Pro
       "--schedule, --cut and --guidance-steps say how steps are done in part; they go with --accelerate rehash.",
     );
   }
-  if (options.memory !== undefined) {
-    parseBytes(options.memory);
-    if (!(await hasSteadyAllocator())) return;
-  }
+  if (options.memory && !(await hasSteadyAllocator())) return;
   // Before hours are spent on what cannot be written.
   const destination = await VideoFile.open(options.out, options.force ?? false, options.fps);
   await interruptible("nothing was written.", (signal) => run(prompt, options, destination, signal));
@@ -144,7 +142,7 @@ async function run(
     for (const warning of warnings) note(`Note: ${warning}`);
     const text = {
       Software: `halfstep ${version}`,
-      ...(prompt === undefined ? {} : { prompt }),
+      ...defined({ prompt }),
       seed: String(seed),
       settings: JSON.stringify(settings),
     };
@@ -170,7 +168,7 @@ async function fromText(prompt: string, options: AnimateOptions, bars: Bars, sig
   const { model, frames = 16, fps = 8, negative: negativePrompt } = options;
   const pipe = await TextToVideoPipeline.fromPretrained(model, {
     ...loading(options, bars, signal),
-    ...(options.adapter ? { motionAdapter: options.adapter } : {}),
+    motionAdapter: options.adapter,
   });
   try {
     const { guidance: guidanceScale = pipe.guidanceScale } = options;
@@ -208,7 +206,7 @@ async function fromPicture(options: AnimateOptions, bars: Bars, signal: AbortSig
       maxGuidanceScale,
       motionBucketId: motion,
       noiseAugStrength: noise,
-      ...(options.frames ? { frames: options.frames } : {}),
+      frames: options.frames,
     });
     const video: Animation = videos[0]!;
     const settings = {
@@ -245,8 +243,8 @@ async function openForPictures(options: AnimateOptions, bars: Bars, signal: Abor
 /** What was asked of memory and steps, as settings that are kept with the video. */
 function chosen({ memory, accelerate }: AnimateOptions, fullSteps: number, rehashSteps: number) {
   return {
-    ...(memory === undefined ? {} : { memory }),
-    ...(accelerate === "none" ? {} : { accelerate, fullSteps, rehashSteps }),
+    ...defined({ memory: memory?.text }),
+    ...(accelerate !== "none" && { accelerate, fullSteps, rehashSteps }),
   };
 }
 
@@ -260,16 +258,11 @@ function common(options: AnimateOptions, bars: Bars, signal: AbortSignal) {
   const { schedule, cut, guidanceSteps } = options;
   const accelerate: VideoAccelerate =
     method === "rehash"
-      ? {
-          method,
-          ...(schedule ? { schedule: parseSchedule(schedule) } : {}),
-          ...(cut ? { cut } : {}),
-          ...(guidanceSteps ? { guidanceSteps } : {}),
-        }
+      ? { method, schedule: schedule === undefined ? undefined : parseSchedule(schedule), cut, guidanceSteps }
       : method;
   return {
     ...samplerOf(options),
-    ...defined({ width, height, memory }),
+    ...{ width, height, memory: memory?.bytes },
     accelerate,
     onGroup: bars.onGroup,
     signal,

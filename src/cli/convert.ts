@@ -3,12 +3,12 @@ import { readModelIndex } from "../checkpoints/diffusers-folder.ts";
 import { writeFolder } from "../checkpoints/write-folder-node.ts";
 import { ArgumentError } from "../errors.ts";
 import { checkFolder, isFreeFolder } from "../media/output-node.ts";
+import { defined } from "../options/defined.ts";
 import { platform } from "../platform/node.ts";
 import { printResult } from "./json.ts";
 import {
   about,
   addOptions,
-  defined,
   type OutputOptions,
   outputOptions,
   type SourceOptions,

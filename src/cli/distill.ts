@@ -12,6 +12,7 @@ import { FEEDBACK_FILE, Feedback } from "../ilf/checkpoint.ts";
 import { rawFeedbackConfig } from "../ilf/config.ts";
 import type { LossKind } from "../ilf/training/distiller.ts";
 import { checkFolder } from "../media/output-node.ts";
+import { defined } from "../options/defined.ts";
 import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
 import { Distiller, type DistillProgress, type DistillSettings } from "../pipelines/distill.ts";
 import { TextToImagePipeline, textToImageClasses } from "../pipelines/text-to-image.ts";
@@ -22,7 +23,6 @@ import { countBetween, numberBetween } from "./numbers.ts";
 import {
   about,
   addOptions,
-  defined,
   type OutputOptions,
   outputOptions,
   revisionOption,

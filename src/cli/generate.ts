@@ -2,13 +2,13 @@ import { Command, Option } from "commander";
 import type { Accelerate } from "../acceleration/acceleration.ts";
 import { methodsFor } from "../acceleration/methods.ts";
 import { ArgumentError } from "../errors.ts";
+import { defined } from "../options/defined.ts";
 import { type GenerateOptions, ofPrompt } from "./generate-options.ts";
 import { GenerateReport } from "./generate-report.ts";
 import { methodHelp, methodOf, methodOptions } from "./method-options.ts";
 import { countBetween } from "./numbers.ts";
 import {
   addOptions,
-  defined,
   deviceOptions,
   guidanceIntervalOption,
   modelOption,

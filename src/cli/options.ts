@@ -3,9 +3,11 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { readDecimal } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
+import { defined } from "../options/defined.ts";
 import type { Provider } from "../runtime/runtime.ts";
 import { checkGuidanceInterval, type GuidanceInterval } from "../sampling/guidance.ts";
 import { type SchedulerChoice, schedulerChoices } from "../schedulers/registry.ts";
+import { parseBytes } from "../streamlined/bytes.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
 import { note } from "./terminal.ts";
 
@@ -154,12 +156,22 @@ export const modelOption = (model?: string): Option => {
   return model === undefined ? option : option.default(model);
 };
 
-type Defined<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
-
-/** An object without the keys whose value is undefined: pipelines tell an option that is left out from one that is not. */
-export function defined<T extends object>(options: T): Defined<T> {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Defined<T>;
+/** An amount of memory, as it was given and in bytes. */
+export interface Memory {
+  readonly text: string;
+  readonly bytes: number;
 }
+
+export const memoryOption = () =>
+  new Option("--memory <amount>", 'what it may take in all: "6GB", "800MB" (as much as it likes)').argParser(
+    (text): Memory => {
+      try {
+        return { text, bytes: parseBytes(text) };
+      } catch (error) {
+        throw new InvalidArgumentError((error as Error).message);
+      }
+    },
+  );
 
 export const threadsOption = () =>
   new Option("--threads <n>", "CPU threads (all cores)").argParser(countBetween(1, 256));

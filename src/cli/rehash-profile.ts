@@ -7,6 +7,7 @@ import { ArgumentError } from "../errors.ts";
 import { checkFolder, isFreeFolder, namesAfter } from "../media/output-node.ts";
 import { readPicture } from "../media/picture-node.ts";
 import { spatialFactor } from "../models/autoencoder-kl.ts";
+import { defined } from "../options/defined.ts";
 import { ImageToVideoPipeline, imageToVideoClass } from "../pipelines/image-to-video.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
 import { type Change, type Proposal, propose, RehashProfile } from "../streamlined/profile.ts";
@@ -15,7 +16,6 @@ import { countBetween, numberBetween } from "./numbers.ts";
 import {
   about,
   addOptions,
-  defined,
   type OutputOptions,
   outputOptions,
   revisionOption,
@@ -100,9 +100,7 @@ async function measure(model: string, options: Options, signal: AbortSignal) {
     steps,
     signal,
     onFeatures: profile.record,
-    ...(frames ? { frames } : {}),
-    ...(width ? { width } : {}),
-    ...(height ? { height } : {}),
+    ...{ frames, width, height },
   };
   const folder = await platform.resolveModel(model, { ...sourceOf(options), signal });
   const opening = defined({ threads, variant: options.variant });
@@ -126,10 +124,11 @@ async function measure(model: string, options: Options, signal: AbortSignal) {
       await pipe.release();
       return { changes: profile.changes, shares };
     }
-    const adapter = options.adapter && (await platform.resolveModel(options.adapter, { signal }));
+    const adapter =
+      options.adapter === undefined ? undefined : await platform.resolveModel(options.adapter, { signal });
     const pipe = await TextToVideoPipeline.fromFolder(folder, platform.runtime, {
       ...opening,
-      ...(adapter ? { motionAdapter: adapter } : {}),
+      motionAdapter: adapter,
     });
     for (const [i, prompt] of options.prompt.entries()) await pipe(prompt, { ...settings, seed: seed + i, onStep });
     const run = { frames: frames ?? 16, guided: pipe.guidanceScale > 1 };
