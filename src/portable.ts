@@ -98,7 +98,7 @@ export {
   registry,
   supportedClasses,
 } from "./models/registry.ts";
-export { blocksOf } from "./models/split-model.ts";
+export { type Blocks, blocksOf } from "./models/split-model.ts";
 export { loadModel, type StagedOptions, type StagedSession } from "./models/staged-session.ts";
 export { type T5Config, t5 } from "./models/t5.ts";
 export type { ClassEmbedding } from "./models/unet/class-embedding.ts";

@@ -52,4 +52,4 @@ export { type Problem, type ProblemJson, problemFromJson, problemToJson } from "
 export { Random } from "./mdp/random.ts";
 export { playEpisode } from "./simulate.ts";
 export { type AlgorithmSummary, summarise } from "./summary.ts";
-export { type Stretch as TrialStretch, Trial, type TrialJson } from "./trial.ts";
+export { type Stretch as TrialStretch, Trial, type TrialJson, type TrialResult } from "./trial.ts";
