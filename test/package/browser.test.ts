@@ -92,6 +92,22 @@ it("has the sizes of that page in its documentation", async () => {
   }
 });
 
+/**
+ * Most kilobytes of JavaScript after compression, a little above what it is: whoever makes it more says so here. The worker has ONNX
+ * Runtime's own JavaScript in it, for WebAssembly and for WebGPU.
+ */
+const budget = [
+  { file: /^index-.*\.js$/, kilobytes: 165 },
+  { file: /^web-worker-.*\.js$/, kilobytes: 230 },
+];
+
+it.each(budget)("a page fetches at most $kilobytes kB of $file", async ({ file, kilobytes }) => {
+  const assets = join(page, "dist/assets");
+  const [name, ...others] = (await readdir(assets)).filter((each) => file.test(each));
+  expect(others).toEqual([]);
+  expect(gzipSync(await readFile(join(assets, name!))).length / 1e3).toBeLessThan(kilobytes);
+});
+
 it("webpack: the same page is built and draws", async () => {
   const folder = join(project, "webpack-page");
   await writeApp(project, "webpack-page", "docs/browser.md", "With webpack");

@@ -40,7 +40,7 @@ describe("the package", () => {
     for (const file of ["dist/index.js", "dist/cli.js", "dist/web.js", "dist/types/index.d.ts", "LICENSE", "NOTICE"]) {
       expect(contents).toContain(file);
     }
-    const expected = /^(dist|checkpoints)\/|^(package\.json|README\.md|LICENSE|NOTICE)$/;
+    const expected = /^(dist|checkpoints)\/|^(package\.json|README\.md|CHANGELOG\.md|LICENSE|NOTICE)$/;
     expect(contents.filter((path) => !expected.test(path))).toEqual([]);
   });
 

@@ -16,6 +16,7 @@ declare module "vitest" {
 }
 
 const tools = [
+  "@arethetypeswrong/cli@0.18",
   "@types/express@5",
   "@types/node@20",
   "@types/react@19",
@@ -25,6 +26,7 @@ const tools = [
   "jest@30",
   "jsdom@29",
   "next@16",
+  "publint@0.3",
   "react@19",
   "react-dom@19",
   "typescript@7",
