@@ -21,7 +21,7 @@ export const besideRuntime = () => ({
   name: "halfstep-beside-runtime",
   enforce: "pre" as const,
   transform: (code: string, id: string) =>
-    id.endsWith("/runtime/web-threads.ts") ? { code: code.replaceAll("import.meta.url", HERE), map: null } : null,
+    id.endsWith("/runtime/web-files.ts") ? { code: code.replaceAll("import.meta.url", HERE), map: null } : null,
   renderChunk: (code: string) =>
     code.includes(HERE) ? { code: code.replaceAll(HERE, "import.meta.url"), map: null } : null,
 });

@@ -4,26 +4,10 @@
  * ONNX Runtime gets a file that is its alone.
  */
 import type { Env } from "onnxruntime-common";
+import type { Files } from "./web-files.ts";
 
 type WasmPaths = Env.WebAssemblyFlags["wasmPaths"];
 export type WebBuild = "wasm" | "webgpu";
-
-interface Files {
-  readonly mjs: URL;
-  readonly wasm: URL;
-}
-
-// Bundlers know these words, all of them together, and copy the files as they are.
-const copied: Readonly<Record<WebBuild, () => Files>> = {
-  wasm: () => ({
-    mjs: new URL("onnxruntime-web/ort-wasm-simd-threaded.mjs", import.meta.url),
-    wasm: new URL("onnxruntime-web/ort-wasm-simd-threaded.wasm", import.meta.url),
-  }),
-  webgpu: () => ({
-    mjs: new URL("onnxruntime-web/ort-wasm-simd-threaded.asyncify.mjs", import.meta.url),
-    wasm: new URL("onnxruntime-web/ort-wasm-simd-threaded.asyncify.wasm", import.meta.url),
-  }),
-};
 
 const names: Readonly<Record<WebBuild, string>> = {
   wasm: "ort-wasm-simd-threaded",
@@ -56,6 +40,8 @@ export async function threadSettings(
   const numThreads = threadsHere(asked);
   const hasModule = typeof given === "string" || given?.mjs !== undefined;
   if (numThreads === 1 || hasModule) return { numThreads, wasmPaths: given };
+  // A chunk of its own: webpack forgets a file for ONNX Runtime's chunk that the page's own chunk names too.
+  const { copied } = await import("./web-files.ts");
   const place = copied[build]();
   for (const files of [installed(build), place]) {
     if (files && (await isRuntime(files.mjs))) return { numThreads, wasmPaths: { ...files, ...given } };
