@@ -13,6 +13,7 @@ import { scheduled } from "../../src/sampling/step-policy.ts";
 import { floatTensor, type Tensor } from "../../src/tensor.ts";
 import { warmupCosine } from "../../src/training/adamw.ts";
 import { seededRandom } from "../../training/random.ts";
+import { expectGradients } from "../support/distillation.ts";
 import { type Kind, kinds, tinyTransformer, trajectory } from "../support/tiny-transformer.ts";
 import { compileParts, times, toyModel, toyTensor, toyWeights, toyWidth, writeToy } from "../support/toy-model.ts";
 
@@ -245,38 +246,9 @@ describe.each(kinds)("a module for a tiny %s", (kind) => {
     async (feedBlock, resumeBlock, extra) => {
       const config = configOf(feedBlock, resumeBlock, { trend: true, ...extra });
       const { distillation, buffer, model } = await tinyDistillation(kind, config);
-      const { parameters, optimizer } = distillation.trainer;
       const random = seededRandom(7);
-      const batch = buffer.draw(2, true, random);
-      const values = parameters.values;
-      // Away from the start, where the scale of zero lets nothing through to the block.
-      for (const [name, { start, end }] of parameters.slots) {
-        const part = name.split("/")[1]!.split(".")[0]!;
-        if (["scale", "trend_scale"].includes(part)) for (let i = start; i < end; i++) values[i] = 0.5 + random();
-        if (["mix", "gate"].includes(part)) for (let i = start; i < end; i++) values[i] = 0.4 * (random() - 0.5);
-      }
-      // A learning rate of zero leaves the weights as they are; the first moment is a tenth of the gradient.
-      await distillation.step(batch, 0);
-      const gradient = optimizer.m.map((value) => value / (1 - 0.9));
-      const errors: number[] = [];
-      let largest = 0;
-      for (const { start, end } of parameters.slots.values()) {
-        const along = direction(gradient.subarray(start, end), random);
-        const slope = along.reduce((sum, value, i) => sum + value * gradient[start + i]!, 0);
-        const kept = values.slice(start, end);
-        const lossAt = async (distance: number) => {
-          for (const [i, value] of along.entries()) values[start + i] = kept[i]! + distance * value;
-          const { loss } = await distillation.step(batch, 0);
-          values.set(kept, start);
-          return loss;
-        };
-        const central = async (h: number) => ((await lossAt(h)) - (await lossAt(-h))) / (2 * h);
-        const expected = (4 * (await central(0.02)) - (await central(0.04))) / 3;
-        errors.push(Math.abs(slope - expected));
-        largest = Math.max(largest, Math.abs(expected));
-      }
-      expect(errors.length).toBe(weightShapes(feedbackModel(model(), config)).size);
-      expect(Math.max(...errors) / largest).toBeLessThan(1e-3);
+      const checked = await expectGradients(distillation, buffer.draw(2, true, random), random);
+      expect(checked).toBe(weightShapes(feedbackModel(model(), config)).size);
       await distillation.release();
     },
   );
@@ -303,13 +275,3 @@ describe.each(kinds)("a module for a tiny %s", (kind) => {
     await distillation.release();
   });
 });
-
-/** Half along the gradient, half at random, of length 1: what is missing from either shows. */
-function direction(gradient: Float32Array, random: () => number): Float64Array {
-  const norm = (values: Iterable<number>) => Math.hypot(...values) || 1;
-  const noise = Float64Array.from(gradient, () => random() - 0.5);
-  const [ofGradient, ofNoise] = [norm(gradient), norm(noise)];
-  const sum = noise.map((value, i) => value / ofNoise + gradient[i]! / ofGradient);
-  const length = norm(sum);
-  return sum.map((value) => value / length);
-}
