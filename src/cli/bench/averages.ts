@@ -1,13 +1,13 @@
-/** What times come to where single ones are off. */
+/** Averages of times that a few outliers do not change. */
 
-/** Of an even number of values the mean of the two in the middle. */
+/** The middle value; the mean of the middle two if the number of values is even. */
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = sorted.length >> 1;
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
-/** Mean without the tenth that is least and the tenth that is most: times of work that differs from one to the next. */
+/** Mean without the smallest and the largest tenth, for work that takes a different time from one prompt to the next. */
 export function trimmedMean(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const cut = Math.floor(sorted.length / 10);
