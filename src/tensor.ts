@@ -31,12 +31,12 @@ export function floatTensor(
   return checked({ dtype: "float32", shape, data });
 }
 
-/** A network's float32 output of this name. Throws ShapeError if there is none, or one of another type. */
-export function floatOutput(outputs: Readonly<Record<string, Tensor>>, name: string): FloatTensor {
-  const output = Object.hasOwn(outputs, name) ? outputs[name] : undefined;
-  if (output?.dtype === "float32") return output as FloatTensor;
-  const found = output ? `is ${output.dtype}` : `is missing; there are ${Object.keys(outputs).join(", ")}`;
-  throw new ShapeError(`output "${name}" should be float32, but ${found}`);
+/** The float32 tensor of this name among a network's outputs, or other named tensors. Throws ShapeError if it is none, or missing. */
+export function floatOf(tensors: Readonly<Record<string, Tensor>>, name: string): FloatTensor {
+  const tensor = Object.hasOwn(tensors, name) ? tensors[name] : undefined;
+  if (tensor?.dtype === "float32") return tensor as FloatTensor;
+  const found = tensor ? `is ${tensor.dtype}` : `is missing; there are ${Object.keys(tensors).join(", ")}`;
+  throw new ShapeError(`"${name}" should be a float32 tensor, but ${found}.`);
 }
 
 /** An int64 tensor from numbers, as timesteps, labels and token ids are. */

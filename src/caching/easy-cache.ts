@@ -12,7 +12,7 @@ import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import { firstChannels } from "../sampling/guidance.ts";
 import { type DividedNetwork, type Method, thresholdOption } from "../sampling/method.ts";
 import type { Action, StepContext } from "../sampling/step-policy.ts";
-import type { FloatTensor } from "../tensor.ts";
+import { type FloatTensor, floatOf } from "../tensor.ts";
 import { addToFirstChannels, meanAbsolute, meanAbsoluteDifference, minus } from "./arrays.ts";
 
 export interface EasyCacheOptions {
@@ -41,7 +41,7 @@ export class EasyCache implements Denoiser {
   }
 
   async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
-    const input = feeds[latentOf(this.#session.model)] as FloatTensor;
+    const input = floatOf(feeds, latentOf(this.#session.model));
     const last = this.#lastFull;
     if (last && this.#rate !== null) {
       const change = this.#rate * meanAbsoluteDifference(input, this.#input!);
@@ -53,7 +53,7 @@ export class EasyCache implements Denoiser {
       return addToFirstChannels(last.output, minus(input, last.input));
     }
     this.actions.push("full");
-    const output = (await this.#session.run(feeds))["sample"] as FloatTensor;
+    const output = floatOf(await this.#session.run(feeds), "sample");
     const moved = last ? meanAbsoluteDifference(input, last.input) : 0;
     if (last && moved > 0) {
       const changed = meanAbsoluteDifference(predictionOf(output, input), predictionOf(last.output, input));

@@ -11,7 +11,7 @@ import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import { runSegments } from "../sampling/denoiser.ts";
 import { type DividedNetwork, type Method, thresholdOption } from "../sampling/method.ts";
 import type { Action } from "../sampling/step-policy.ts";
-import type { FloatTensor } from "../tensor.ts";
+import { type FloatTensor, floatOf } from "../tensor.ts";
 import { meanAbsolute, meanAbsoluteDifference, minus } from "./arrays.ts";
 import { minusStreams, pickStreams, plusStreams, type Streams } from "./streams.ts";
 
@@ -46,7 +46,7 @@ export class FirstBlockCache implements Denoiser {
     const [enter, first, others, leave] = this.#segments;
     const entered = await runSegments([enter], feeds);
     const features = await runSegments([first], entered);
-    const head = minus(features[this.#own] as FloatTensor, entered[this.#own] as FloatTensor);
+    const head = minus(floatOf(features, this.#own), floatOf(entered, this.#own));
     const full = !this.#head || meanAbsoluteDifference(head, this.#head) >= this.#threshold * meanAbsolute(this.#head);
     this.actions.push(full ? "full" : "inner");
     const before = pickStreams(features, this.#streams);
@@ -57,7 +57,7 @@ export class FirstBlockCache implements Denoiser {
     } else {
       Object.assign(features, plusStreams(before, this.#rest!));
     }
-    return (await leave.run(features))["sample"] as FloatTensor;
+    return floatOf(await leave.run(features), "sample");
   }
 }
 

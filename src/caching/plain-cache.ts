@@ -17,7 +17,7 @@ import {
   type StepPolicy,
   stretched,
 } from "../sampling/step-policy.ts";
-import type { FloatTensor } from "../tensor.ts";
+import { type FloatTensor, floatOf } from "../tensor.ts";
 import { type BlockCuts, blockCuts, type SkippedBlocks, usualBlocks } from "./block-cuts.ts";
 import { pickStreams, type Streams } from "./streams.ts";
 
@@ -43,13 +43,12 @@ export class PlainCache implements Denoiser {
     const entered = await runSegments(parts.slice(0, 1), feeds);
     if (this.#features && chosen !== "full") {
       this.actions.push(chosen);
-      const left = await runSegments(parts.slice(resume), { ...entered, ...this.#features });
-      return left["sample"] as FloatTensor;
+      return floatOf(await runSegments(parts.slice(resume), { ...entered, ...this.#features }), "sample");
     }
     this.actions.push("full");
     const before = await runSegments(parts.slice(1, feed + 1), entered);
     this.#features = pickStreams(before, streamsInto(parts[resume]!.model));
-    return (await runSegments(parts.slice(feed + 1), before))["sample"] as FloatTensor;
+    return floatOf(await runSegments(parts.slice(feed + 1), before), "sample");
   }
 }
 

@@ -1,6 +1,6 @@
 /** The features that run through a model's blocks, as caches hold them: a tensor for each. */
 import type { Feeds } from "../sampling/denoiser.ts";
-import type { FloatTensor } from "../tensor.ts";
+import { type FloatTensor, floatOf } from "../tensor.ts";
 import { combine } from "./arrays.ts";
 
 export type Streams = Readonly<Record<string, FloatTensor>>;
@@ -10,7 +10,7 @@ export const mapStreams = (streams: Streams, f: (tensor: FloatTensor) => FloatTe
 
 /** `names` are those of features that are float32. */
 export const pickStreams = (features: Feeds, names: readonly string[]): Streams =>
-  Object.fromEntries(names.map((name) => [name, features[name] as FloatTensor]));
+  Object.fromEntries(names.map((name) => [name, floatOf(features, name)]));
 
 /** For each stream of `a`, element by element with the same one of `b`. */
 export const combineStreams = (a: Streams, b: Streams, f: (a: number, b: number) => number): Streams =>

@@ -20,7 +20,7 @@ import {
   type StepPolicy,
   scheduled,
 } from "../sampling/step-policy.ts";
-import type { FloatTensor } from "../tensor.ts";
+import { type FloatTensor, floatOf } from "../tensor.ts";
 import { combine } from "./arrays.ts";
 import { minusStreams, pickStreams, plusStreams, type Streams } from "./streams.ts";
 
@@ -70,7 +70,7 @@ export class TaylorSeer implements Denoiser {
     } else {
       Object.assign(features, plusStreams(entered, this.#forecast(step.index - this.#lastFull)));
     }
-    return (await leave.run(features))["sample"] as FloatTensor;
+    return floatOf(await leave.run(features), "sample");
   }
 
   /** Derivative i + 1 is the difference of derivatives i over the steps between (paper, section 3.2). */
@@ -125,8 +125,7 @@ export const taylorSeer: Method<"taylorseer", "transformer", DividedNetwork, Tay
   cuts: ({ model }) => cutsOf(model),
   async open({ model, segments }, { schedule, order }) {
     const parts = (await segments(cutsOf(model))) as [StagedSession, StagedSession, StagedSession];
-    const options = { ...(order === undefined ? {} : { order }), ...(schedule ? { policy: policyOf(schedule) } : {}) };
-    return () => new TaylorSeer(parts, options);
+    return () => new TaylorSeer(parts, { order, policy: schedule && policyOf(schedule) });
   },
   atEqualTime: [
     { by: "full steps" },

@@ -21,7 +21,7 @@ const [ROWS, INNER, COLUMNS] = [512, 1152, 1152];
 export async function multiplicationsPerSecond(threads?: number): Promise<number> {
   const weights = constant(new Float32Array(INNER * COLUMNS), [INNER, COLUMNS], "float32");
   const outputs = { y: matmul(input("x", [ROWS, INNER]), weights) };
-  const session = await nodeRuntime.compile(toOnnx(outputs), new Map(), threads ? { threads } : {});
+  const session = await nodeRuntime.compile(toOnnx(outputs), new Map(), { threads });
   try {
     const feeds = { x: floatTensor([ROWS, INNER]) };
     await session.run(feeds);

@@ -85,10 +85,9 @@ export class OwnJudges {
   /** Of all that was seen. */
   scores(): OwnScores {
     return {
-      ...(this.#embeds ? { clipScore: clipScore(this.#embeds.pictures, this.#embeds.captions) } : {}),
-      ...(this.#seen && this.#real
-        ? { fid: frechetDistanceOf(this.#seen, this.#real), realPictures: this.#real.shape[0]! }
-        : {}),
+      ...(this.#embeds && { clipScore: clipScore(this.#embeds.pictures, this.#embeds.captions) }),
+      ...(this.#seen &&
+        this.#real && { fid: frechetDistanceOf(this.#seen, this.#real), realPictures: this.#real.shape[0]! }),
     };
   }
 

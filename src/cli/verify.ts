@@ -63,10 +63,7 @@ async function verifyOne(path: string, options: VerifyCommandOptions): Promise<V
   return verifyFolder(folder, nodeRuntime, {
     provider,
     beside: (other) => new NodeFolder(join(path, other)),
-    ...(tolerance === undefined ? {} : { tolerance }),
-    ...(blocks ? { blocks } : {}),
-    ...(variant === undefined ? {} : { variant }),
-    ...(threads ? { threads } : {}),
+    ...{ tolerance, blocks, variant, threads },
   });
 }
 

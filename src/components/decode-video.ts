@@ -3,7 +3,7 @@ import type { Geometry } from "../models/architecture.ts";
 import type { AutoencoderKLConfig } from "../models/autoencoder-kl.ts";
 import { checkFinite } from "../sampling/sampler.ts";
 import { inTiles } from "../streamlined/tiles.ts";
-import { type FloatTensor, floatTensor, sizeOf } from "../tensor.ts";
+import { type FloatTensor, floatOf, floatTensor, sizeOf } from "../tensor.ts";
 import type { Component } from "./components.ts";
 
 export interface DecodeOptions {
@@ -63,7 +63,7 @@ export async function decodeFrames(
       signal?.throwIfAborted();
       const [, , high, wide] = part.shape as [number, number, number, number];
       const session = await vae.session({ ...sizes(count), height: high, width: wide });
-      return (await session.run({ latent: part }))["decoded"] as FloatTensor;
+      return floatOf(await session.run({ latent: part }), "decoded");
     });
     // In a picture NaN would be black.
     checkFinite(decoded, `frame ${start + 1} of ${total} from the autoencoder`);

@@ -1,6 +1,6 @@
 import type { AutoencoderKLConfig } from "../models/autoencoder-kl.ts";
 import { checkFinite } from "../sampling/sampler.ts";
-import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { type FloatTensor, floatOf, floatTensor } from "../tensor.ts";
 import type { Component } from "./components.ts";
 
 /** The denoiser's latents [batch, channels, h, w] to decoded values [batch, 3, f h, f w], not clamped. */
@@ -14,8 +14,8 @@ export async function decodeLatents(
     data.map((value) => value / scalingFactor),
   );
   const session = await vae.session({ batch: "batch", height: shape[2]!, width: shape[3]! });
-  const { decoded } = await session.run({ latent });
+  const decoded = floatOf(await session.run({ latent }), "decoded");
   // In a picture NaN would be black.
-  checkFinite(decoded as FloatTensor, "the autoencoder's picture");
-  return decoded as FloatTensor;
+  checkFinite(decoded, "the autoencoder's picture");
+  return decoded;
 }

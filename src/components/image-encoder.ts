@@ -6,7 +6,7 @@ import type { Picture } from "../media/picture.ts";
 import { resizeWithAntialiasing } from "../media/resample.ts";
 import { type CLIPVisionConfig, clipVisionWithProjection } from "../models/clip-vision.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import { type FloatTensor, floatOutput, floatTensor } from "../tensor.ts";
+import { type FloatTensor, floatOf, floatTensor } from "../tensor.ts";
 import { Component, type PipelineOptions } from "./components.ts";
 import { expected } from "./expected-class.ts";
 import { STREAM_ABOVE } from "./prompt-encoder.ts";
@@ -62,7 +62,7 @@ export class ImageEncoder {
   /** [1, 1, projection width], not normalised. */
   async embed(picture: Picture): Promise<FloatTensor> {
     const session = await this.#vision.session({ batch: 1 });
-    const { shape, data } = floatOutput(await session.run({ pixelValues: this.pixelValues(picture) }), "imageEmbeds");
+    const { shape, data } = floatOf(await session.run({ pixelValues: this.pixelValues(picture) }), "imageEmbeds");
     return floatTensor([1, 1, shape[1]!], data);
   }
 

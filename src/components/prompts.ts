@@ -5,7 +5,7 @@ import { ArgumentError, CheckpointError, HalfstepError } from "../errors.ts";
 import type { CLIPTextConfig } from "../models/clip-text.ts";
 import type { T5Config } from "../models/t5.ts";
 import { pickRows } from "../sampling/guidance.ts";
-import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";
+import { type FloatTensor, floatOf, floatTensor, int64Tensor } from "../tensor.ts";
 import { clipTokenizer, hasMerges } from "../tokenizers/clip-tokenizer.ts";
 import { sentencePieceTokenizer, tokenText } from "../tokenizers/sentencepiece.ts";
 import { tokenizerFromJson } from "../tokenizers/tokenizer-json.ts";
@@ -217,8 +217,8 @@ export async function encodePrompts(
     shape,
     tokenized.flatMap((prompt) => prompt.ids),
   );
-  const { lastHiddenState } = await session.run({ inputIds: ids, attentionMask: mask }, {}, signal);
-  return { encoderHiddenStates: lastHiddenState as FloatTensor, encoderAttentionMask: mask };
+  const outputs = await session.run({ inputIds: ids, attentionMask: mask }, {}, signal);
+  return { encoderHiddenStates: floatOf(outputs, "lastHiddenState"), encoderAttentionMask: mask };
 }
 
 /** All ids, row by row. Throws CheckpointError for one that the encoder has no row for: its tokenizer is another model's. */
@@ -239,8 +239,6 @@ export async function encodeClipPrompts(
 ): Promise<FloatTensor> {
   const tokens = tokenized[0]!.ids.length;
   const session = await encoder.session({ batch: "batch", tokens });
-  const { lastHiddenState } = await session.run({
-    inputIds: int64Tensor([tokenized.length, tokens], idsOf(tokenized, encoder)),
-  });
-  return lastHiddenState as FloatTensor;
+  const inputIds = int64Tensor([tokenized.length, tokens], idsOf(tokenized, encoder));
+  return floatOf(await session.run({ inputIds }), "lastHiddenState");
 }

@@ -100,14 +100,13 @@ export function solverOf(own: RawConfig, options: SolverOptions, usualSteps: num
   const { scheduler: choice, eta, timesteps, sigmas } = options;
   const scheduler = pickScheduler(own, choice);
   if (eta !== undefined) checkEta(scheduler, eta);
-  const noise = eta === undefined ? {} : { eta };
   if (timesteps === undefined && sigmas === undefined) {
     const { steps = usualSteps } = options;
     stepsCheck(steps, "steps");
     scheduler.setTimesteps(steps);
-    return { scheduler, steps, ...noise };
+    return { scheduler, steps, eta };
   }
-  const schedule = { ...(timesteps ? { timesteps } : {}), ...(sigmas ? { sigmas } : {}) };
+  const schedule = { timesteps, sigmas };
   scheduler.setTimesteps(schedule);
   const steps = scheduler.timesteps.length;
   if (options.steps !== undefined && options.steps !== steps) {
@@ -115,7 +114,7 @@ export function solverOf(own: RawConfig, options: SolverOptions, usualSteps: num
       `steps is ${options.steps}, but the ${timesteps ? "timesteps" : "sigmas"} are for ${steps}.`,
     );
   }
-  return { scheduler, steps, schedule, ...noise };
+  return { scheduler, steps, schedule, eta };
 }
 
 function checkEta(scheduler: Scheduler, eta: number): void {

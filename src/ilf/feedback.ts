@@ -89,7 +89,7 @@ export function feedbackModel(backbone: StagedModel, config: FeedbackConfig): St
   ];
   return {
     className: `feedback of ${backbone.className}`,
-    ...(backbone.settings === undefined ? {} : { settings: backbone.settings }),
+    settings: backbone.settings,
     inputs: {
       ...Object.fromEntries(extra.map(([name, shape]) => [name, input(name, shape)])),
       ...Object.fromEntries(conditions.map((name) => [name, blocks.inputs[name]!])),

@@ -5,7 +5,7 @@ import { alias, type Stage, type StagedModel } from "../models/architecture.ts";
 import { segmentModel, streamsOf } from "../models/split-model.ts";
 import type { StagedSession } from "../models/staged-session.ts";
 import { type Feeds, runSegments } from "../sampling/denoiser.ts";
-import type { FloatTensor, Tensor } from "../tensor.ts";
+import { type FloatTensor, floatOf, type Tensor } from "../tensor.ts";
 import { type FeedbackConfig, feedbackCuts } from "./config.ts";
 import { feedbackModel } from "./feedback.ts";
 import { allOf, named, ofStream, predictedOf, type StreamPart } from "./stream-names.ts";
@@ -53,7 +53,7 @@ export class StepsInParts implements IlfSteps {
     const after = await runSegments(parts.slice(feed + 1), before);
     const streams = streamsOf(parts[0]!.model);
     return {
-      sample: after["sample"] as FloatTensor,
+      sample: floatOf(after, "sample"),
       features: pickStreams(before, streams),
       embedding: pickStreams(entered, streams),
     };
@@ -64,9 +64,9 @@ export class StepsInParts implements IlfSteps {
     const entered = await runSegments(parts.slice(0, 1), feeds);
     const { features, streams } = predictedOf((await feedback(feedbackFeeds(entered, carried))) as Streams);
     if (!accept(features)) return null;
-    const { sample } = await runSegments(parts.slice(after), { ...entered, ...streams });
+    const left = await runSegments(parts.slice(after), { ...entered, ...streams });
     const embedding = pickStreams(entered, streamsOf(parts[0]!.model));
-    return { sample: sample as FloatTensor, features, embedding };
+    return { sample: floatOf(left, "sample"), features, embedding };
   }
 }
 
@@ -91,7 +91,7 @@ export class WholeSteps implements IlfSteps {
 }
 
 const stepResult = (outputs: Feeds): IlfStepResult => ({
-  sample: outputs["sample"] as FloatTensor,
+  sample: floatOf(outputs, "sample"),
   features: allOf("features", outputs) as Streams,
   embedding: allOf("embedding", outputs) as Streams,
 });

@@ -15,7 +15,7 @@ import { networksOf } from "../models/registry.ts";
 import { readOptions } from "../options/options.ts";
 import { type Runtime, type SessionOptions, sessionOptions } from "../runtime/runtime.ts";
 import { rows } from "../sampling/guidance.ts";
-import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";
+import { type FloatTensor, floatOf, floatTensor, int64Tensor } from "../tensor.ts";
 import { alignmentScore } from "./alignment.ts";
 
 const BATCH = 16;
@@ -81,8 +81,8 @@ export class ClipJudge {
       const some = pictures.slice(start, start + BATCH);
       const pixelValues = floatTensor([some.length, 3, imageSize, imageSize]);
       for (const [i, picture] of some.entries()) pixelValues.data.set(this.pixelValues(picture), i * each);
-      const { imageEmbeds } = await session.run({ pixelValues });
-      embeds.data.set((imageEmbeds as FloatTensor).data, start * projectionWidth);
+      const { data } = floatOf(await session.run({ pixelValues }), "imageEmbeds");
+      embeds.data.set(data, start * projectionWidth);
     }
     return normalised(embeds);
   }
@@ -97,8 +97,8 @@ export class ClipJudge {
       signal?.throwIfAborted();
       const some = captions.slice(start, start + BATCH).map((caption) => this.#tokenizer.encode(caption, tokens));
       const ids = some.flatMap((encoded) => encoded.ids);
-      const { textEmbeds } = await session.run({ inputIds: int64Tensor([some.length, tokens], ids) });
-      embeds.data.set((textEmbeds as FloatTensor).data, start * projectionWidth);
+      const { data } = floatOf(await session.run({ inputIds: int64Tensor([some.length, tokens], ids) }), "textEmbeds");
+      embeds.data.set(data, start * projectionWidth);
     }
     return normalised(embeds);
   }

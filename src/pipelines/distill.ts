@@ -139,7 +139,7 @@ export class Distiller {
           guidanceScale,
           loss,
           featureLoss,
-          ...(start ? { start: start.weights } : {}),
+          start: start?.weights,
           session,
         },
       ),

@@ -27,7 +27,7 @@ import type { Runtime } from "../runtime/runtime.ts";
 import { guidanceScaleCheck, guidedDenoise, joinChannels, repeatRow, stack } from "../sampling/guidance.ts";
 import { checkFinite, sample } from "../sampling/sampler.ts";
 import { seededNoise, seedsOf } from "../sampling/seeds.ts";
-import { type FloatTensor, floatOutput, floatTensor } from "../tensor.ts";
+import { type FloatTensor, floatOf, floatTensor } from "../tensor.ts";
 import { fromPretrained, openFolder } from "./opening.ts";
 import { framesCheck, type LoopOptions } from "./settings.ts";
 import {
@@ -244,7 +244,7 @@ export class ImageToVideoPipeline {
     const [batch, , height, width] = image.shape as [number, number, number, number];
     const noisy = image.data.map((value, i) => 2 * value - 1 + strength * noise.data[i]!);
     const session = await this.encoder.session({ batch, height, width });
-    const mean = floatOutput(await session.run({ image: floatTensor(image.shape, noisy) }), "mean");
+    const mean = floatOf(await session.run({ image: floatTensor(image.shape, noisy) }), "mean");
     checkFinite(mean, "the autoencoder's code of the picture");
     return mean;
   }

@@ -39,7 +39,7 @@ function checkNoAddress(name: string): void {
   );
 }
 
-async function fromHub(name: string, { onDownload, ...options }: ResolveOptions): Promise<NodeFolder> {
+async function fromHub(name: string, options: ResolveOptions): Promise<NodeFolder> {
   // Who has a folder "models" may have meant one in it.
   if (existsSync(dirname(name))) {
     options.onNotice?.(
@@ -47,7 +47,7 @@ async function fromHub(name: string, { onDownload, ...options }: ResolveOptions)
     );
   }
   try {
-    return await downloadModel(name, { ...hubOptions(options), ...(onDownload ? { onProgress: onDownload } : {}) });
+    return await downloadModel(name, hubOptions(options));
   } catch (error) {
     if (!(error instanceof HubError)) throw error;
     throw new HubError(`${error.message} There is no folder "${name}" in ${process.cwd()} either.`, { cause: error });
@@ -55,13 +55,8 @@ async function fromHub(name: string, { onDownload, ...options }: ResolveOptions)
 }
 
 /** Pipelines hand on all of their options. */
-function hubOptions({ revision, variant, signal, onNotice }: ResolveOptions): HubOptions {
-  return {
-    ...(revision === undefined ? {} : { revision }),
-    ...(variant === undefined ? {} : { variant }),
-    ...(signal ? { signal } : {}),
-    ...(onNotice ? { onNotice } : {}),
-  };
+function hubOptions({ revision, variant, signal, onDownload, onNotice }: ResolveOptions): HubOptions {
+  return { revision, variant, signal, onProgress: onDownload, onNotice };
 }
 
 export const platform: Platform = {

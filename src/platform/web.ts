@@ -14,11 +14,7 @@ const HUB = "https://huggingface.co";
  * or seen from the page ("./models/x", "models/x/").
  */
 async function resolveModel(name: string, { revision = "main", signal, onDownload, onNotice }: ResolveOptions = {}) {
-  const options = {
-    ...(signal ? { signal } : {}),
-    ...(onDownload ? { onDownload } : {}),
-    ...(onNotice ? { onNotice } : {}),
-  };
+  const options = { signal, onDownload, onNotice };
   if (hubId.test(name)) {
     return new CachingFolder(`${HUB}/${name}/resolve/${encodeURIComponent(revision)}`, options);
   }

@@ -4,6 +4,7 @@ import { basename, sep } from "node:path";
 import { env as common } from "onnxruntime-common";
 import { ArgumentError, ToolError } from "../errors.ts";
 import type { OnnxModel } from "../graph/onnx.ts";
+import { defined } from "../options/defined.ts";
 import { commonOptions, OrtSession } from "./ort-session.ts";
 import { plainReason, tryProvider, withProvider } from "./provider.ts";
 import type { ProviderName, Runtime, SessionOptions, WeightLocations } from "./runtime.ts";
@@ -108,7 +109,7 @@ async function compileNatively(ort: Native, model: OnnxModel, weights: WeightLoc
     extra: {
       session: {
         ...(shared.extra as { session: object }).session,
-        ...(folder ? { model_external_initializers_file_folder_path: folder } : {}),
+        ...defined({ model_external_initializers_file_folder_path: folder }),
       },
     },
   });

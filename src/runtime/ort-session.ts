@@ -1,6 +1,7 @@
 /** What onnxruntime-node and onnxruntime-web share: our tensors in, our tensors out. */
 import type { InferenceSession, Tensor as OrtTensor, TensorConstructor } from "onnxruntime-common";
 import { ArgumentError, ShapeError } from "../errors.ts";
+import { defined } from "../options/defined.ts";
 import type { DType, Tensor } from "../tensor.ts";
 import type { Session, SessionOptions } from "./runtime.ts";
 
@@ -16,14 +17,14 @@ export function commonOptions({
   profile,
 }: SessionOptions): InferenceSession.SessionOptions {
   return {
-    ...(threads ? { intraOpNumThreads: threads } : {}),
+    ...defined({ intraOpNumThreads: threads }),
     interOpNumThreads: 1,
     executionMode: "sequential",
     enableCpuMemArena: arena,
     enableMemPattern: block,
     graphOptimizationLevel: reorder ? "all" : "extended",
     logSeverityLevel: 3,
-    ...(profile ? { enableProfiling: true, profileFilePrefix: profile } : {}),
+    ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }),
     extra: {
       session: {
         disable_prepacking: prepack ? "0" : "1",

@@ -1,6 +1,6 @@
 /** What the sampling loop calls once a step: a denoiser that may do a step in part, from what earlier steps left. */
 import type { StagedSession } from "../models/staged-session.ts";
-import type { FloatTensor, Tensor } from "../tensor.ts";
+import { type FloatTensor, floatOf, type Tensor } from "../tensor.ts";
 import type { Action, StepContext } from "./step-policy.ts";
 
 export type Feeds = Readonly<Record<string, Tensor>>;
@@ -24,7 +24,7 @@ export class PlainDenoiser implements Denoiser {
 
   async run(feeds: Feeds): Promise<FloatTensor> {
     this.actions.push("full");
-    return (await this.#session.run(feeds))["sample"] as FloatTensor;
+    return floatOf(await this.#session.run(feeds), "sample");
   }
 }
 

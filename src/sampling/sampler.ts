@@ -43,10 +43,7 @@ export async function sample(options: SampleOptions): Promise<FloatTensor> {
     const step = { index, steps: timesteps.length, timestep };
     const prediction = await denoise(scheduler.scaleModelInput(latents, timestep), step);
     signal?.throwIfAborted();
-    latents = scheduler.step(prediction, timestep, latents, {
-      ...(drawNoise ? { noise: drawNoise } : {}),
-      ...(eta === undefined ? {} : { eta }),
-    }).prevSample;
+    latents = scheduler.step(prediction, timestep, latents, { noise: drawNoise, eta }).prevSample;
     checkFinite(latents, `step ${index + 1} of ${timesteps.length} (timestep ${timestep})`);
     await onStep?.({ ...step, latents });
   }

@@ -9,7 +9,7 @@ import type { StagedSession } from "../models/staged-session.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import { rows, stack } from "../sampling/guidance.ts";
 import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";
-import type { FloatTensor } from "../tensor.ts";
+import { type FloatTensor, floatOf } from "../tensor.ts";
 import { type Flow, shapeWith } from "./grouping.ts";
 import type { Rehash } from "./plan.ts";
 import { GuidanceDifference } from "./rehash.ts";
@@ -98,7 +98,7 @@ export class RehashDenoiser implements Denoiser {
   }
 
   async #inPart(feeds: Readonly<Record<string, FloatTensor>>): Promise<FloatTensor> {
-    const run = async (given: Feeds) => (await this.#again.run(given))["sample"] as FloatTensor;
+    const run = async (given: Feeds) => floatOf(await this.#again.run(given), "sample");
     if (!this.#rehash.half) return run(feeds);
     const conditional = await run(
       Object.fromEntries(Object.entries(feeds).map(([name, feed]) => [name, secondHalf(feed)])),

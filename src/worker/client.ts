@@ -178,7 +178,7 @@ function revived(result: unknown): unknown {
   const picture = (plain: Picture) => new RawImage(plain);
   return {
     ...(result as object),
-    ...(images ? { images: images.map(picture) } : {}),
-    ...(videos ? { videos: videos.map((video) => ({ ...video, frames: video.frames.map(picture) })) } : {}),
+    ...(images && { images: images.map(picture) }),
+    ...(videos && { videos: videos.map((video) => ({ ...video, frames: video.frames.map(picture) })) }),
   };
 }

@@ -66,9 +66,9 @@ export function toWire(error: unknown, depth = 4): WireError {
   return {
     name,
     message,
-    ...(stack === undefined ? {} : { stack }),
-    ...(error instanceof BudgetError ? { smallest: error.smallest } : {}),
-    ...(cause !== undefined && depth > 0 ? { cause: toWire(cause, depth - 1) } : {}),
+    stack,
+    smallest: error instanceof BudgetError ? error.smallest : undefined,
+    ...(cause !== undefined && depth > 0 && { cause: toWire(cause, depth - 1) }),
   };
 }
 

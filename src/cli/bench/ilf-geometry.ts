@@ -50,7 +50,7 @@ export async function benchTraining(name: string, { rounds, seed, threads, json 
   const { model, weights, config, anyBatch } = await openNetwork(name, seed, rowsOf(batch, guidanceScale));
   const distillation = await Distillation.create(nodeRuntime, model, weights, {
     ...{ config, anyBatch, batch, guidanceScale },
-    session: { spin: false, ...(threads ? { threads } : {}) },
+    session: { spin: false, threads },
   });
   const { cuts, after } = feedbackCuts(model, config);
   const parts = [feedbackModel(model, config), ...segmentModel(model, cuts).slice(after)];

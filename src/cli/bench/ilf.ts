@@ -96,7 +96,7 @@ async function compare(options: Options, signal: AbortSignal): Promise<void> {
   const prompts = captionsFor(reference, samples).map((caption) => reference.captions[caption]!.text);
   const ilf = {
     method: "ilf" as const,
-    ...(options.schedule === undefined ? {} : { schedule: scheduleFor(options.schedule, steps) }),
+    schedule: options.schedule === undefined ? undefined : scheduleFor(options.schedule, steps),
   };
   const first = await open();
   const guidanceScale = options.guidance ?? first.guidanceScale;

@@ -16,7 +16,7 @@ import { activationBytes, costSource } from "../../streamlined/cost.ts";
 import { flowOf } from "../../streamlined/grouping.ts";
 import { OVERHEAD, planFor, WEIGHT_SHARE } from "../../streamlined/planner.ts";
 import { StreamlinedSession } from "../../streamlined/session.ts";
-import { type FloatTensor, sizeOf } from "../../tensor.ts";
+import { floatOf, sizeOf } from "../../tensor.ts";
 import { compare } from "../../verify/compare.ts";
 import { multiplicationsOf, multiplicationsPerSecond, tellEstimate } from "../estimate.ts";
 import { steadyAllocator } from "../memory.ts";
@@ -178,7 +178,7 @@ export async function measureMode(
   }
   const feeds = randomFeeds(model, seed);
   const loaded = performance.now();
-  const sample = (await session.run(feeds))["sample"] as FloatTensor;
+  const sample = floatOf(await session.run(feeds), "sample");
   const seconds = (performance.now() - loaded) / 1000;
   const peakBytes = nodeRuntime.peakMemory()!;
   await writeFile(out, new Uint8Array(sample.data.buffer, sample.data.byteOffset, sample.data.byteLength));

@@ -8,7 +8,7 @@ import { streamsInto, streamsOf } from "../../models/split-model.ts";
 import { type Denoiser, type Feeds, runSegments } from "../../sampling/denoiser.ts";
 import { stack } from "../../sampling/guidance.ts";
 import type { Action, StepContext, StepPolicy } from "../../sampling/step-policy.ts";
-import { type FloatTensor, sizeOf, type Tensor } from "../../tensor.ts";
+import { type FloatTensor, floatOf, sizeOf, type Tensor } from "../../tensor.ts";
 import { Trail } from "../denoiser.ts";
 import { feedbackFeeds, type IlfSessions } from "../steps.ts";
 import { predictedOf } from "../stream-names.ts";
@@ -64,7 +64,7 @@ export class RecordingDenoiser implements Denoiser {
       features = await runSegments([part], features);
       streams.push(pickStreams(features, names));
     }
-    const target = features["sample"] as FloatTensor;
+    const target = floatOf(features, "sample");
     if (!carried || action === "full") {
       this.#trail.full(step, streams[feed]!, embedding);
       return target;
@@ -75,8 +75,7 @@ export class RecordingDenoiser implements Denoiser {
     const predicted = predictedOf((await feedback(read)) as Streams);
     this.#trail.inner(predicted.features, embedding);
     if (!this.#onOwnOutput()) return target;
-    const { sample } = await runSegments(parts.slice(after), { ...entered, ...predicted.streams });
-    return sample as FloatTensor;
+    return floatOf(await runSegments(parts.slice(after), { ...entered, ...predicted.streams }), "sample");
   }
 }
 
@@ -149,7 +148,7 @@ export class RecordBuffer {
       const pictures = record.target.shape[0]! / (guided ? 2 : 1);
       return { record, row: Math.floor(random() * pictures), pictures };
     });
-    const gather = (tensorOf: (record: StepRecord) => Tensor): Tensor => {
+    const gather = <T extends Tensor>(tensorOf: (record: StepRecord) => T): T => {
       const first = tensorOf(drawn[0]!.record);
       const each = sizeOf(first.shape.slice(1));
       const halves = guided ? 2 : 1;
@@ -160,15 +159,15 @@ export class RecordBuffer {
           data.set((tensorOf(record).data as Float32Array).subarray(from, from + each), (half * count + i) * each);
         }
       }
-      return { ...first, shape: [halves * count, ...first.shape.slice(1)], data } as Tensor;
+      return { ...first, shape: [halves * count, ...first.shape.slice(1)], data } as T;
     };
     return {
       feeds: Object.fromEntries(this.#reads.map((name) => [name, gather(({ feeds }) => feeds[name]!)])),
-      target: gather(({ target }) => target) as FloatTensor,
+      target: gather(({ target }) => target),
       targetFeatures: Object.fromEntries(
         Object.keys(drawn[0]!.record.targetFeatures).map((stream) => [
           stream,
-          gather(({ targetFeatures }) => targetFeatures[stream]!) as FloatTensor,
+          gather(({ targetFeatures }) => targetFeatures[stream]!),
         ]),
       ),
     };
