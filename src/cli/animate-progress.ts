@@ -6,7 +6,7 @@ import { describeBytes } from "../streamlined/bytes.ts";
 import type { GroupProgress } from "../streamlined/session.ts";
 import { ProgressBar } from "./terminal.ts";
 
-/** One bar after the other: what is downloaded, the steps, the frames that are decoded. */
+/** One progress bar after the other: downloads, inference steps, decoded frames. */
 export class Bars {
   readonly #started: number;
   readonly #download = new ProgressBar("downloading {bar} {percentage} %, {eta_formatted} left");
@@ -20,7 +20,7 @@ export class Bars {
   }
 
   readonly onDownload = ({ loaded, total }: { loaded: number; total: number }): void => {
-    // What is there already is told of too, at once.
+    // Files that are already there are reported too, all at once.
     if (loaded < total) this.#download.show(loaded, total);
   };
 
@@ -30,7 +30,7 @@ export class Bars {
     this.#steps.show(index + 1, steps, { now: "" });
   };
 
-  /** Steps that are done by a plan take long enough to say where they are. */
+  /** Steps that run by a plan take so long that the bar says which group they are in. */
   readonly onGroup = ({ index, steps, group, groupIndex, groups }: GroupProgress & StepContext): void => {
     this.#download.stop();
     const memory = describeBytes(platform.runtime.residentMemory() ?? 0);

@@ -113,7 +113,7 @@ async function animate(prompt: string | undefined, options: AnimateOptions): Pro
     );
   }
   if (options.memory && !(await hasSteadyAllocator())) return;
-  // Before hours are spent on what cannot be written.
+  // First of all: hours of work should not end in a file that cannot be written.
   const destination = await VideoFile.open(options.out, options.force ?? false, options.fps);
   await interruptible("nothing was written.", (signal) => run(prompt, options, destination, signal));
 }
@@ -240,7 +240,7 @@ async function openForPictures(options: AnimateOptions, bars: Bars, signal: Abor
   );
 }
 
-/** What was asked of memory and steps, as settings that are kept with the video. */
+/** The options for memory and steps, as settings that are stored with the video. */
 function chosen({ memory, accelerate }: AnimateOptions, fullSteps: number, rehashSteps: number) {
   return {
     ...defined({ memory: memory?.text }),
@@ -252,7 +252,7 @@ function loading(options: AnimateOptions, bars: Bars, signal: AbortSignal) {
   return { ...loadingOf(options), signal, onDownload: bars.onDownload };
 }
 
-/** What both pipelines are asked in the same words. */
+/** Options that both pipelines have. */
 function common(options: AnimateOptions, bars: Bars, signal: AbortSignal) {
   const { width, height, memory, accelerate: method } = options;
   const { schedule, cut, guidanceSteps } = options;

@@ -1,6 +1,6 @@
 /**
- * Completion for shells, as a script that is made of the tree of commands: what is typed is looked up in it, so a key costs no
- * start of Node, and nothing that is typed is evaluated.
+ * Completion for shells, as a script that is generated from the tree of commands. The shell looks words up in it, so
+ * pressing Tab does not start Node, and nothing that the user types is evaluated.
  */
 import { Argument, Command, type Option } from "commander";
 import { print } from "./terminal.ts";

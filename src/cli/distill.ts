@@ -190,7 +190,7 @@ async function train(name: string, options: Options, signal: AbortSignal): Promi
   await pipe.pipeline.release();
 }
 
-/** Hours of training are not to end in a folder that cannot be written, or over a module that is there already. */
+/** Checked first: hours of training must not end in a folder that cannot be written, or replace a module. */
 async function checkModulesFolder(out: string, force: boolean): Promise<void> {
   await about("--out", () => checkFolder(out));
   if (force || !existsSync(join(out, FEEDBACK_FILE))) return;
@@ -233,7 +233,7 @@ function configOf(options: Options, from: Feedback | null, blocks: number): Pick
   };
 }
 
-/** A folder on this machine's disk has room beside the transformer; of others a user must say where to put the module. */
+/** For a model on this disk the module goes beside it; for other models the user must say where to put it. */
 function ownFolder(model: Folder): string {
   const index = model.nativePath("model_index.json");
   if (index) return join(index, "..", "ilf");

@@ -1,4 +1,4 @@
-/** About how long a bench will take, said before it begins. */
+/** Estimates how long a bench will take, before it starts. */
 import { toOnnx } from "../graph/onnx.ts";
 import { matmul } from "../graph/operators.ts";
 import { constant, input } from "../graph/value.ts";
@@ -11,7 +11,7 @@ import { median } from "./bench/averages.ts";
 import { timed } from "./bench/turns.ts";
 import { duration, note } from "./terminal.ts";
 
-/** Whole networks reach about so much of the speed of a bare product (docs/results.md). */
+/** The share of a bare matrix product's speed that whole networks reach (docs/results.md). */
 const SHARE = 0.7;
 
 /** One product, of the size of a wide layer's. */

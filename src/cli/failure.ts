@@ -1,11 +1,11 @@
-/** How a command ends that went wrong: what is said, in one line, and the code. */
+/** How a command that failed ends: one line with the reason, and an exit code. */
 import { type Command, CommanderError } from "commander";
 import { HalfstepError } from "../errors.ts";
 import { nearestName } from "../options/nearest-name.ts";
 import { hints } from "./aliases.ts";
 import { Interrupted, printError } from "./terminal.ts";
 
-/** Says what was wrong and gives the exit code; `words` are those of the command line. */
+/** Prints what was wrong and returns the exit code; `words` are the words of the command line. */
 export function fail(error: unknown, program: Command, words: readonly string[] = process.argv.slice(2)): number {
   if (error instanceof CommanderError) return usageError(error, commandOf(program, words));
   if (wantsDebug()) printError(error instanceof Error ? (error.stack ?? String(error)) : String(error));
@@ -35,7 +35,7 @@ function usageError({ code, message, exitCode }: CommanderError, command: Comman
   return exitCode;
 }
 
-/** The command that the words lead to, as far as they do. */
+/** The innermost command that the words name. */
 function commandOf(program: Command, words: readonly string[]): Command {
   const next = program.commands.find((command) => command.name() === words[0]);
   return next ? commandOf(next, words.slice(1)) : program;

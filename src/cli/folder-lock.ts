@@ -6,13 +6,13 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { ArgumentError } from "../errors.ts";
 
-/** What the lock's file says of who holds it. */
+/** What the lock's file says about its holder. */
 interface Holder {
   readonly pid: number;
   readonly host: string;
   /** When it was taken, ISO 8601. */
   readonly since: string;
-  /** When the process began, by the system's clock, where /proc tells: another process may have its number by now. */
+  /** When the process started, by the system's clock, if /proc says so: by now another process may have its number. */
   readonly began: string | null;
   /** Distinguishes two locks of one process. */
   readonly id: string;
@@ -86,7 +86,7 @@ async function removeIfDead(file: string, folder: string): Promise<void> {
       `${folder} is in use: ${describe(holder)}. Choose another --out, or wait for it; if it is gone, delete ${file}.`,
     );
   }
-  // Of those who notice, renaming succeeds for one; what it moved is looked at again, lest it was a new holder's.
+  // If several processes notice, renaming succeeds for one of them. It checks what it moved: that may be a new holder's lock.
   const grave = `${file}.${process.pid}-${randomUUID()}.part`;
   try {
     await rename(file, grave);
@@ -110,7 +110,7 @@ const describe = ({ pid, host, since }: Partial<Holder>) =>
   pid === undefined ? "its lock does not say by whom" : `process ${pid} on ${host} has it since ${since}`;
 
 function isDead({ pid, host, began }: Partial<Holder>): boolean {
-  // Of other machines' processes nothing is known.
+  // Nothing is known about the processes of other machines.
   if (host !== hostname() || !Number.isSafeInteger(pid) || pid! < 1) return false;
   try {
     process.kill(pid!, 0); // Signal 0 only asks whether the process is there.

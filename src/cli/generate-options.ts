@@ -1,4 +1,4 @@
-/** What `generate` is told. */
+/** The options of `generate`. */
 import type { GuidanceInterval } from "../sampling/guidance.ts";
 import type { LoadingOptions, OutputOptions, SamplerOptions, SizeOptions } from "./options.ts";
 
@@ -15,7 +15,7 @@ export interface GenerateOptions extends LoadingOptions, SamplerOptions, SizeOpt
   sheet: boolean;
 }
 
-/** Settings that only pictures of prompts have. What is on by itself is left to the model. */
+/** Settings that only images of prompts have. Those that are on by default are left to the model. */
 export function ofPrompt({ negative, cleanCaption, resolutionBinning }: GenerateOptions) {
   return {
     negativePrompt: negative,

@@ -1,4 +1,4 @@
-/** What `generate` made: written as it comes, and told at the end. */
+/** The result of `generate`: images are written as they come, and reported at the end. */
 import { version } from "../../package.json";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { type GenerateOptions, ofPrompt } from "./generate-options.ts";
@@ -35,7 +35,7 @@ export class GenerateReport {
     this.#firstStep ??= performance.now();
   }
 
-  /** Each of them is told once, and is in the result. */
+  /** Each warning is printed once, and is in the result. */
   warn(warnings: readonly string[]): void {
     for (const warning of warnings) {
       if (!this.#warnings.has(warning)) note(`Note: ${warning}`);

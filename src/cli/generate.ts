@@ -126,11 +126,11 @@ async function run({ prompts, options, files, accelerate, signal }: Job): Promis
   }
 }
 
-/** Pixels of what is made together: more would be no faster, and take more memory. */
+/** The most pixels that are made together: more would not be faster, but take more memory. */
 const PIXELS_TOGETHER = 2 ** 20;
 const MOST_TOGETHER = 16;
 
-/** Pictures of one subject that are made together; each has the seed that it would have alone. */
+/** Images of one prompt or class that are made together; each has the seed that it would have alone. */
 function partsOf({ subjects, side }: Painter, { count, width = side, height = side, seed }: GenerateOptions) {
   const together = Math.min(MOST_TOGETHER, Math.max(1, Math.floor(PIXELS_TOGETHER / (width * height))));
   const first = seed ?? Math.floor(Math.random() * 2 ** 32);

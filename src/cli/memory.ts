@@ -1,4 +1,4 @@
-/** Memory that is given back when it is free: what a budget of memory can count on. */
+/** An allocator that returns freed memory to the system, which a memory budget relies on. */
 import { spawn } from "node:child_process";
 import { constants } from "node:os";
 
@@ -15,8 +15,8 @@ export const steadyAllocator = {
 };
 
 /**
- * Whether this process has such an allocator. Otherwise runs its command again in one that has, ends as that does, and gives
- * false. On other systems than Linux there is nothing to do.
+ * Whether this process has such an allocator. If not, the command is run again in a process that has, this process ends
+ * with its exit code, and the result is false. There is nothing to do on systems other than Linux.
  */
 export async function hasSteadyAllocator(): Promise<boolean> {
   if (process.platform !== "linux" || process.env["MALLOC_ARENA_MAX"]) return true;

@@ -13,5 +13,5 @@ export function numberBetween(least: number, most: number, { whole = false } = {
   };
 }
 
-/** A count within limits: every one has an upper limit too, so that a slip of the finger is an error and not a hang. */
+/** A count within limits. Every count has an upper limit, so that a typing mistake is an error and not a hang. */
 export const countBetween = (least: number, most: number) => numberBetween(least, most, { whole: true });

@@ -1,4 +1,4 @@
-/** Options that several commands share, and what pipelines are told of them. */
+/** Options that several commands share, and the pipeline options that they become. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { readDecimal } from "../checks.ts";
@@ -26,7 +26,7 @@ export interface LoadingOptions extends SourceOptions {
 
 /** How the sampler runs: of every command that makes pictures or videos. */
 export interface SamplerOptions {
-  /** Where the default is not the model's, it is always given. */
+  /** Always set if its default is not the model's own. */
   steps?: number;
   guidance?: number;
   seed?: number;
@@ -54,7 +54,7 @@ export const variantOption = () =>
 
 export const revisionOption = () => new Option("--revision <name>", "branch, tag or commit on the Hub (main)");
 
-/** Where a model comes from; notes of the Hub, such as that it asks to wait, go to the terminal. */
+/** Where a model comes from. Notes of the Hub, for example that it asks to wait, go to the terminal. */
 export const sourceOf = ({ variant, revision }: SourceOptions) => ({
   ...defined({ variant, revision }),
   onNotice: (notice: string) => note(`Note: ${notice}`),
@@ -109,7 +109,7 @@ export const samplerOf = ({ steps, seed, scheduler, eta, timesteps, sigmas }: Sa
 export const stepCount = ({ steps, timesteps, sigmas }: SamplerOptions, own: number): number =>
   timesteps?.length ?? (sigmas ? sigmas.length - 1 : (steps ?? own));
 
-/** What is told of the solver with a result; `own` is the configuration of the model's. */
+/** The solver's settings, as they are printed with a result; `own` is the configuration of the model's solver. */
 export const solverSettings = (options: SamplerOptions, own: RawConfig, ownSteps = 0) => {
   const { eta, timesteps, sigmas, scheduler } = options;
   return {
@@ -143,7 +143,7 @@ export const sizeOptions = (): Option[] => [
   new Option("--height <pixels>", "height (the model's own)").argParser(countBetween(8, 8192)),
 ];
 
-/** With room for the seeds of pictures after the first. */
+/** The upper limit leaves room for the seeds of further images. */
 const seedOption = (seed?: number): Option => {
   const parse = countBetween(0, Number.MAX_SAFE_INTEGER - 2 ** 20);
   if (seed !== undefined)

@@ -1,4 +1,4 @@
-/** What makes `generate`'s pictures: a pipeline for prompts or one for classes, behind the same few words. */
+/** Makes the images of `generate`, with a pipeline for prompts or one for classes behind one interface. */
 import { platform } from "#platform";
 import type { AccelerationReport } from "../acceleration/acceleration.ts";
 import { type RawConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
@@ -14,7 +14,7 @@ import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { type LoadingOptions, loadingOf, type SizeOptions, sourceOf } from "./options.ts";
 import { downloadBar } from "./terminal.ts";
 
-/** What a picture shows, as it is kept with it. */
+/** The prompt or class of an image, as it is stored with it. */
 export type Subject = { readonly prompt: string } | { readonly class: number; readonly label: string | null };
 
 export interface PainterSettings extends SamplingOptions, SizeOptions {
@@ -33,14 +33,14 @@ export interface Painted extends AccelerationReport {
 
 export interface Painter {
   readonly subjects: readonly Subject[];
-  /** The model's own, for what was not asked for. */
+  /** The model's own settings, for options that were not given. */
   readonly steps: number;
   readonly guidanceScale: number;
   readonly guidanceInterval: GuidanceInterval;
   readonly schedulerConfig: RawConfig;
   /** Side of a picture, unless another size is asked for. */
   readonly side: number;
-  /** What a user should know about a size before it is drawn. Throws ArgumentError for one that cannot be. */
+  /** Warnings about a size, before anything is computed. Throws ArgumentError for a size that is impossible. */
   sizeWarnings(size: SizeOptions & { count: number }): string[];
   paint(subject: Subject, settings: PainterSettings): Promise<Painted>;
   release(): Promise<void>;

@@ -1,4 +1,4 @@
-/** Where `generate` puts its pictures: files that are not over others, with a contact sheet of several, or stdout. */
+/** Where `generate` puts its images: new files, with a contact sheet of several, or stdout. */
 import { ArgumentError } from "../errors.ts";
 import { checkFile, namesAfter, numberedNames, withSuffix, writeWhole } from "../media/output-node.ts";
 import { contactSheet, type Picture } from "../media/picture.ts";
@@ -6,7 +6,7 @@ import { checkEncoder, encodePicture, fitsFormat, type PictureFormat, pictureFor
 import { about } from "./options.ts";
 import { note, writeTo } from "./terminal.ts";
 
-/** What a sheet may have: nobody looks at more on one, and they are kept until the last is there. */
+/** Most images on a sheet: nobody looks at more, and all of them are in memory until the last one is there. */
 const MOST_ON_SHEET = 256;
 const MOST_SHEET_PIXELS = 100_000_000;
 

@@ -1,11 +1,11 @@
 /**
- * What commands say. Results go to stdout, everything else to stderr: what is being done (within a second, whether or not
- * somebody watches), notes, and nothing of both with --quiet.
+ * What commands print. Results go to stdout. Progress and notes go to stderr, the first within a second; --quiet leaves
+ * them out.
  */
 import cliProgress from "cli-progress";
 import { HalfstepError } from "../errors.ts";
 
-/** Ctrl-C; the command ends with 130, as shells have it. */
+/** Ctrl-C. The command ends with code 130, as is usual in shells. */
 export class Interrupted extends HalfstepError {
   override readonly name = "Interrupted";
 }
@@ -40,7 +40,7 @@ export function setQuiet(on: boolean): void {
 
 let status = false;
 
-/** What is going on until the next thing is said: a line that goes away on a terminal, and stays in a file. */
+/** What is going on, until the next message: on a terminal the line is replaced, in a file it stays. */
 export function showStatus(text: string): void {
   if (quiet) return;
   if (!process.stderr.isTTY) {
@@ -69,12 +69,12 @@ export function print(text: string): Promise<void> {
   return writeTo(process.stdout, `${text}\n`);
 }
 
-/** A line of the result for people: with --quiet they want the files alone. */
+/** A line of the result for people; with --quiet only the files count. */
 export async function printUnlessQuiet(text: string): Promise<void> {
   if (!quiet) await print(plain(text));
 }
 
-/** An error, which is always said. */
+/** Prints an error, also with --quiet. */
 export function printError(text: string): void {
   clearStatus();
   process.stderr.write(`${plain(text)}\n`);
@@ -87,17 +87,17 @@ export function writeTo(stream: NodeJS.WriteStream, data: string | Uint8Array): 
   });
 }
 
-/** Names and messages may come from a stranger's file, and are not to steer the terminal. */
+/** Names and messages may come from a file that nobody trusts, so control characters for the terminal are removed. */
 const plain = (text: string) =>
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
   text.replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
 
-/** How often a line is written where nobody watches. */
+/** How often a line is written if stderr is not a terminal. */
 const SECONDS_BETWEEN = 10;
 
 /**
- * How far something is: a bar on a terminal, which keeps the process alive until it is stopped; in a file or a pipe a line at
- * once and one every ten seconds.
+ * Progress: on a terminal a bar, which keeps the process alive until it is stopped; in a file or a pipe one line at the
+ * start and one every ten seconds.
  */
 export class ProgressBar {
   readonly #format: string;
@@ -139,7 +139,7 @@ export class ProgressBar {
     if (this.#lastLine === Number.NEGATIVE_INFINITY) [this.#started, this.#startedWith] = [now, value];
     else if (now - this.#lastLine < SECONDS_BETWEEN) return;
     this.#lastLine = now;
-    // What was there from the start, as of a run that goes on, took none of this time.
+    // What a resumed run had from the start took none of this time.
     const done = value - this.#startedWith;
     const left = done > 0 ? ((now - this.#started) / done) * (total - value) : Number.NaN;
     const values = new Map<string, unknown>(
@@ -166,7 +166,7 @@ export function duration(seconds: number): string {
   return `${Math.floor(minutes / 60)} h${minutes % 60 ? ` ${minutes % 60} min` : ""}`;
 }
 
-/** For the downloads of a model; what is there already is told of too, at once, and needs no bar. */
+/** For downloads of a model. Files that are already there are reported at once, and need no bar. */
 export function downloadBar() {
   const bar = new ProgressBar("downloading {bar} {percentage} %, {eta_formatted} left");
   return {

@@ -1,4 +1,4 @@
-/** Where `animate` puts its video: a file or a folder that is not over another, or stdout. */
+/** Where `animate` puts its video: a new file or folder, or stdout. */
 import { ArgumentError } from "../errors.ts";
 import { type Animation, animationFormat, checkRate } from "../media/animation.ts";
 import { checkDestination, encodeAnimation, writeAnimation } from "../media/animation-node.ts";
@@ -28,7 +28,7 @@ export class VideoFile {
     return new VideoFile(out, overwrite);
   }
 
-  /** Gives the files, of which there are none on stdout. */
+  /** Returns the files; none if the video goes to stdout. */
   async write(video: Animation, text: Readonly<Record<string, string>>, signal: AbortSignal): Promise<string[]> {
     if (!this.toStdout) return writeAnimation(this.#out, video, { text, signal, overwrite: this.#overwrite });
     await writeTo(process.stdout, await encodeAnimation("gif", video, text));

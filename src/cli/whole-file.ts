@@ -5,8 +5,8 @@ import { rename, rm, writeFile } from "node:fs/promises";
 export const unfinished = ".part";
 
 /**
- * Writes a file in whole or not at all: under a name that no other process and no other call has, which then takes the file's
- * place. Whoever reads it finds the old content or the new.
+ * Writes a file whole or not at all. It is written under a unique name and then renamed, so a reader finds either the
+ * old content or the new.
  */
 export async function writeWhole(file: string, data: string | Uint8Array): Promise<void> {
   const temporary = `${file}.${process.pid}-${randomBytes(6).toString("hex")}${unfinished}`;

@@ -1,4 +1,4 @@
-/** Time alone: full and inner steps of a published network's size, with random weights. */
+/** Times full and inner steps of a network of published size, with random weights. */
 import { mapStreams } from "../../caching/streams.ts";
 import { readConfig } from "../../checkpoints/diffusers-folder.ts";
 import { openWeights } from "../../checkpoints/weights.ts";
@@ -29,7 +29,7 @@ export const geometries = Object.keys(networks);
 
 /** Tokens of a caption that both PixArt models are usually given at most. */
 const TOKENS = 120;
-/** Of the backbone, after where inner steps come back in. */
+/** Blocks of the backbone after the point where inner steps come back in. */
 const BLOCKS_AFTER = 2;
 /** One picture with guidance. */
 const ROWS = 2;
@@ -43,7 +43,7 @@ export interface GeometryOptions {
   json?: boolean;
 }
 
-/** One update of a feedback module of this size: how long, and the most memory that the process had by then. */
+/** Measures one update of a feedback module of this size: its time, and the process's peak memory until then. */
 export async function benchTraining(name: string, { rounds, seed, threads, json }: GeometryOptions): Promise<void> {
   const batch = 1;
   const guidanceScale = 4;
@@ -85,7 +85,7 @@ export async function benchTraining(name: string, { rounds, seed, threads, json 
 
 const outputOf = (model: StagedModel): Value => buildModel(model, parameterWeights().source)["sample"]!;
 
-/** A network with random weights, and the module that its time is measured with: all but its last two blocks are cut. */
+/** A network with random weights, and a feedback module for it that replaces all but its last two blocks. */
 async function openNetwork(name: string, seed: number, batch: number, schedule = defaultSchedule) {
   const folder = await randomNetwork(networks[name]!, seed);
   const raw = await readConfig(folder);

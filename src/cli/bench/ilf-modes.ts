@@ -1,4 +1,4 @@
-/** The contestants of `bench ilf`: ILF, and what else could be done in ILF's time. */
+/** The modes that `bench ilf` compares: ILF, and other methods that take the same time. */
 import type { Acceleration } from "../../acceleration/acceleration.ts";
 import { methodsFor } from "../../acceleration/methods.ts";
 import type { TextToImage, TextToImageOptions } from "../../pipelines/text-to-image.ts";
@@ -16,14 +16,17 @@ export interface Mode {
 /** Opens a pipeline of its own for a mode: compiled parts are kept for one way of running at a time. */
 export type OpenPipeline = () => Promise<TextToImage>;
 
-/** What steps cost, in milliseconds: a picture with F full and I inner steps takes fixed + F * full + I * inner. */
+/** Costs in milliseconds: an image with F full and I inner steps takes fixed + F * full + I * inner. */
 interface Cost {
   readonly fixed: number;
   readonly full: number;
   readonly inner: number;
 }
 
-/** How many steps a threshold leaves out differs from prompt to prompt: by twelve, EasyCache could take 6% longer over all. */
+/**
+ * Prompts by which settings are found. The steps that a threshold skips differ from prompt to prompt: with twelve
+ * prompts, EasyCache could take 6% longer over all prompts.
+ */
 export const PROMPTS = 48;
 
 /**
@@ -51,7 +54,7 @@ export async function modesAtEqualTime(
     onProgress(i, rivals.length);
     const pipe = await open();
     const choose = await rival(pipe, some, settings);
-    // What a step costs was measured apart from ILF: measure side by side, correct, and take what came closest.
+    // Costs were measured apart from ILF. So measure side by side, correct the target, and keep the closest setting.
     let target = budget;
     let closest: { mode: Mode; off: number } | null = null;
     for (let i = 0; i < 4 && (closest?.off ?? 1) >= 0.03; i++) {
@@ -68,7 +71,7 @@ export async function modesAtEqualTime(
   return [...modes, { name: "50 full steps", steps: 50, acceleration: { method: "none" } }];
 }
 
-/** Finds the settings with which a picture takes so many milliseconds. */
+/** Finds the settings with which an image takes this many milliseconds. */
 type Choose = (milliseconds: number) => Promise<Mode>;
 type Rival = (pipe: TextToImage, prompts: readonly string[], settings: Settings) => Promise<Choose>;
 interface Settings {
@@ -129,7 +132,7 @@ const rivals: readonly Rival[] = [
 /** Full steps, ILF and 50 full steps beside the others. */
 export const MODES = 3 + contests.filter(({ by }) => by === "schedule").length + rivals.length;
 
-/** How much longer a mode takes than ILF, one after the other. */
+/** How many times as long as ILF a mode takes, measured in turns. */
 async function besides(
   ilfPipe: TextToImage,
   pipe: TextToImage,
@@ -152,7 +155,7 @@ async function besides(
   return trimmedMean(times.rival) / trimmedMean(times.ilf);
 }
 
-/** As many full steps as given, the first three among them, the others spread evenly. */
+/** A schedule with this many full steps: the first three, and the others spread evenly. */
 export function spread(full: number, steps: number): Schedule {
   const warmUp = Math.min(3, full);
   const actions = Array.from({ length: steps }, (_, i): Action => (i < warmUp ? "full" : "inner"));
@@ -161,7 +164,7 @@ export function spread(full: number, steps: number): Schedule {
   return actions;
 }
 
-/** What a picture takes, by the same mean as the rows of the bench. */
+/** The time of an image, averaged as in the rows of the bench. */
 async function typical(
   pipe: TextToImage,
   prompts: readonly string[],

@@ -119,7 +119,7 @@ async function compare(options: Options, signal: AbortSignal): Promise<void> {
     for (const [i, pipe] of pipes.entries()) await pipe(prompts[0]!, settingsOf(modes[i]!, guidanceScale, seed));
     for (const [sample, prompt] of prompts.entries()) {
       bar.show(sample, samples);
-      // Interleaved, and begun with another mode each time, so that a noisy machine hits all alike.
+      // The modes take turns, and another one starts each time, so that a noisy machine affects all of them equally.
       for (let turn = 0; turn < modes.length; turn++) {
         signal.throwIfAborted();
         const i = (sample + turn) % modes.length;
@@ -153,10 +153,10 @@ export const reportOf = (
  * are some 75 where the machine is quiet and times agree at once, and twice as many where it is busy; this is in between.
  */
 const PICTURES_TO_SET = 105;
-/** A mode's pictures take about so much of the time of full steps: most take ILF's, one has 50 steps. */
+/** The time of a mode's images over that of full steps, about: most modes take ILF's time, one has 50 steps. */
 const SHARE_OF_FULL = 0.75;
 
-/** Says about how long it all will take, by two pictures. */
+/** Estimates how long everything will take, from two images. */
 async function estimate(
   pipe: TextToImage,
   prompts: readonly string[],

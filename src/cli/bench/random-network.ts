@@ -10,7 +10,7 @@ import { TorchGenerator } from "../../sampling/noise.ts";
 import { floatTensor, int64Tensor, sizeOf, type Tensor } from "../../tensor.ts";
 import { showStatus } from "../terminal.ts";
 
-/** Kept between runs: it is gigabytes. */
+/** The folder is kept between runs, because it takes gigabytes and minutes to write. */
 export async function randomNetwork(preset: string, seed: number): Promise<NodeFolder> {
   const folder = join(tmpdir(), "halfstep-bench", `${preset}-seed${seed}`);
   if (!existsSync(join(folder, "config.json"))) {

@@ -50,7 +50,7 @@ export interface MemoryRow {
   mode: string;
   /** Largest resident memory of the process, by the operating system. */
   peakBytes: number;
-  /** The planner's word for it; null for one session. */
+  /** The peak that the planner predicted; null for one session. */
   predictedBytes: number | null;
   weightBytes: number;
   /** Of the call. Weights that are read in the course of it count. */
@@ -70,7 +70,9 @@ export interface MemoryBenchOptions {
   json?: boolean;
 }
 
-/** Runs every mode in a child process and gives the rows; a mode that the machine cannot run is told of and left out. */
+/**
+ * Runs every mode in a child process and returns the rows. A mode that the machine cannot run is reported and left out.
+ */
 export async function benchMemory(geometry: string, options: MemoryBenchOptions): Promise<MemoryRow[]> {
   const size = sizes[geometry]!;
   await randomNetwork(size.preset, options.seed);
@@ -105,12 +107,12 @@ export async function benchMemory(geometry: string, options: MemoryBenchOptions)
 }
 
 /**
- * One session's values are in an arena that doubles when it grows and is never full: it took at least so many times what is
- * alive at once.
+ * One session keeps its values in an arena that doubles when it grows and is never full. It took at least this many
+ * times the memory of the values that are alive at once.
  */
 const ARENA = 3.6;
 
-/** Says about how long all modes will take: a call each, and the making of a process and a session. */
+/** Estimates how long all modes will take: for each a process, a session and one call. */
 async function estimate(size: Size, modes: number, { seed, threads }: MemoryBenchOptions): Promise<void> {
   const call = multiplicationsOf(await modelOf(size, seed)) / (await multiplicationsPerSecond(threads));
   tellEstimate(modes * (SECONDS_TO_LOAD + call), `${modes} ways of running it, one after the other`);
@@ -193,7 +195,10 @@ export async function measureMode(
   await print(JSON.stringify(row));
 }
 
-/** Throws ArgumentError for budgets that cannot be read, BudgetError never: a mode that cannot be is told of. */
+/**
+ * Throws ArgumentError for budgets that cannot be read. A budget that is too small is no error here: that mode is
+ * reported and left out.
+ */
 export function checkBudgets(text: string): void {
   for (const budget of text.split(",")) parseBytes(budget);
 }

@@ -1,4 +1,7 @@
-/** Videos with Step Rehash beside what else could be done in its time: fewer steps, and the noise of the last full step again. */
+/**
+ * Compares videos with Step Rehash with others that take the same time: fewer steps, and reusing the noise prediction
+ * of the last full step.
+ */
 import { platform } from "#platform";
 import type { VideoAccelerate } from "../../acceleration/video-options.ts";
 import type { Picture } from "../../media/picture.ts";
@@ -21,7 +24,7 @@ export interface ModelBenchOptions extends SourceOptions {
   steps: number;
   frames: number;
   guidance?: number;
-  /** Step Rehash with each of them; what it is compared with follows from the first. */
+  /** Schedules of Step Rehash, a row each. The modes that it is compared with take the time of the first. */
   schedule?: readonly string[];
   cut?: string;
   seed: number;
@@ -93,7 +96,7 @@ export async function benchModel(options: ModelBenchOptions, signal: AbortSignal
     const bar = new ProgressBar("{bar} {value}/{total} prompts, {eta_formatted} left");
     for (let sample = 0; sample < samples; sample++) {
       bar.show(sample, samples);
-      // Interleaved, and begun with another mode each time, so that a noisy machine hits all alike.
+      // The modes take turns, and another one starts each time, so that a noisy machine affects all of them equally.
       for (let turn = 0; turn < contestants.length; turn++) {
         signal.throwIfAborted();
         const i = (sample + turn) % contestants.length;
@@ -133,7 +136,7 @@ async function timed(
   return { frames: videos[0]!.frames, fullSteps, seconds: (performance.now() - start) / 1000 };
 }
 
-/** Of every frame, and of every frame less the one before. */
+/** Features of every frame, and their change from the frame before. */
 async function featuresOf(judge: Judge, videos: readonly (readonly Picture[])[]) {
   const { features } = await judge.judgePictures(videos.flat());
   const count = videos[0]!.length;
@@ -163,7 +166,7 @@ function rowOf(
     mode,
     fullSteps: mean(made.map(({ fullSteps }) => fullSteps)),
     secondsPerVideo: seconds,
-    // Of each prompt by itself: all modes have their turn within seconds, and a machine may be slow for minutes.
+    // For each prompt by itself: all modes have their turn within seconds, while a machine may be slow for minutes.
     speedup: median(full.map((video, i) => video.seconds / made[i]!.seconds)),
     psnr: mean(pairs.map(([a, b]) => finitePsnr(a, b))),
     ssim: mean(pairs.map(([a, b]) => ssim(a, b))),

@@ -1,4 +1,4 @@
-/** Timing on a machine that does other things too: take turns, take many, take the median. */
+/** Timing on a machine that also does other work: sides take turns, many times, and medians are compared. */
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** Milliseconds of one call. */
@@ -9,8 +9,8 @@ export async function timed(run: () => Promise<unknown>): Promise<number> {
 }
 
 /**
- * Runs every contestant once a round, the order reversed every other round, and gives each one's milliseconds. A
- * contestant says itself how long it took. Between two there is a pause, in which the threads of the one before stop
+ * Runs every contestant once a round, in reversed order every other round, and returns the milliseconds of each. A
+ * contestant reports its own time. Between two of them is a pause, in which the threads of the one before stop
  * spinning.
  */
 export async function takeTurns<Name extends string>(

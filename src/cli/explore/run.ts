@@ -156,7 +156,7 @@ async function settingsOf(options: RunOptions): Promise<ExperimentSettings> {
   };
 }
 
-/** Before anything is worked out: a folder that is there, or that can be made. */
+/** Checked before anything is computed: the folder exists, or can be made. */
 async function checkFolder(out: string): Promise<void> {
   let place = resolve(out);
   if (out.trim() === "") throw new ArgumentError("--out is empty; it is the folder that results go to.");
@@ -206,7 +206,7 @@ async function runIn(folder: string, options: RunOptions, experiment: Experiment
   }
 }
 
-/** What a run that was killed was writing. */
+/** Removes unfinished files of a run that was killed. */
 async function removeUnfinished(...folders: string[]): Promise<void> {
   for (const folder of folders) {
     for (const name of await readdir(folder)) {
@@ -270,7 +270,7 @@ function episodeLines(trials: readonly TrialResult[], mdp: Mdp): string {
     .join("");
 }
 
-/** A folder belongs to one setting: results of two would be mixed up silently. */
+/** A folder belongs to one experiment; otherwise results of two would be mixed up silently. */
 async function checkSettings(file: string, settings: ExperimentSettings): Promise<void> {
   if (!existsSync(file)) {
     await writeWhole(file, `${JSON.stringify(settings, null, 2)}\n`);
