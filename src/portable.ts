@@ -8,9 +8,9 @@ export {
   accelerations,
 } from "./acceleration/acceleration.ts";
 export type { FeedbackComponent } from "./acceleration/feedback-component.ts";
+export { guidanceStepsChoices } from "./acceleration/rehash.ts";
 export type { NetworkSize, Streamlined } from "./acceleration/streamlined.ts";
 export {
-  guidanceStepsChoices,
   type RehashOptions,
   type ReuseOptions,
   type StreamlinedOptions,

@@ -5,19 +5,27 @@ import { ArgumentError } from "../errors.ts";
 import type { Geometry } from "../models/architecture.ts";
 import { type Denoiser, DenoiserByRows, PlainDenoiser } from "../sampling/denoiser.ts";
 import type { FeedbackComponent } from "./feedback-component.ts";
-import { type MethodFor, type MethodSettings, methodCheck, methodsFor, namesOf } from "./methods.ts";
+import {
+  type MethodFor,
+  type MethodSettings,
+  methodCheck,
+  methodsFor,
+  namesOf,
+  type OfferedMethod,
+} from "./methods.ts";
 
 const methods = methodsFor("transformer");
 
 /** A method's name. */
 export type AccelerationMethod = MethodFor<"transformer">["name"];
-export const accelerations = namesOf(methods) as readonly AccelerationMethod[];
+/** Those that are offered; "reuse" is only there to compare others with. */
+export const accelerations = namesOf(methods) as readonly OfferedMethod<"transformer">[];
 
 /** A method with settings; which ones it has says its entry in the table of methods. */
 export type Acceleration = MethodSettings<"transformer">;
 
 /** A method's name, or it with settings. The default is ILF where the model has a feedback module, none elsewhere. */
-export type Accelerate = AccelerationMethod | Acceleration;
+export type Accelerate = OfferedMethod<"transformer"> | Acceleration;
 
 /** What was done, for metadata: `{ accelerate: "ilf", fullSteps: 10, innerSteps: 10 }`. */
 export interface AccelerationReport {

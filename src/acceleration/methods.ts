@@ -14,6 +14,8 @@ import {
   type WholeNetwork,
 } from "../sampling/method.ts";
 import { ilf } from "./ilf.ts";
+import { rehash } from "./rehash.ts";
+import { reuse } from "./reuse.ts";
 
 const none: Method<"none", NetworkKind, WholeNetwork, Record<never, never>> = {
   name: "none",
@@ -25,7 +27,7 @@ const none: Method<"none", NetworkKind, WholeNetwork, Record<never, never>> = {
   open: ({ whole }) => whole(),
 };
 
-export const methods = [none, ilf, plainCache, firstBlockCache, easyCache, taylorSeer] as const;
+export const methods = [none, ilf, plainCache, firstBlockCache, easyCache, taylorSeer, rehash, reuse] as const;
 
 type AnyMethod = (typeof methods)[number];
 
@@ -37,6 +39,16 @@ export type MethodFor<Kind extends NetworkKind> = AnyMethod extends infer M
       : never
     : never
   : never;
+
+/** Names that are offered for a kind of network: all but those which are only there to compare others with. */
+export type OfferedMethod<Kind extends NetworkKind> =
+  MethodFor<Kind> extends infer M
+    ? M extends { readonly baseline: true }
+      ? never
+      : M extends { readonly name: infer Name extends string }
+        ? Name
+        : never
+    : never;
 
 export const methodsFor = <Kind extends NetworkKind>(kind: Kind): readonly MethodFor<Kind>[] =>
   methods.filter(({ networks }) => (networks as readonly NetworkKind[]).includes(kind)) as MethodFor<Kind>[];
@@ -62,7 +74,7 @@ export interface MethodEntry {
   readonly options: Readonly<Record<string, MethodOption<unknown>>>;
 }
 
-/** Names that are offered: all but those which are only there to compare others with. */
+/** As `OfferedMethod`. */
 export const namesOf = (entries: readonly MethodEntry[]): readonly string[] =>
   entries.filter(({ baseline }) => !baseline).map(({ name }) => name);
 

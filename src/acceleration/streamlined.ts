@@ -1,5 +1,4 @@
 /** A network for videos as its pipeline runs it: in one session, by a plan that keeps to a budget, with Step Rehash. */
-import { NoiseReuse } from "../caching/noise-reuse.ts";
 import { checkWeights, type WeightFiles } from "../checkpoints/weights.ts";
 import { type Component, MOST_TWICE } from "../components/components.ts";
 import { SessionCache } from "../components/session-cache.ts";
@@ -17,26 +16,14 @@ import { type Denoiser, PlainDenoiser } from "../sampling/denoiser.ts";
 import type { StepPolicy } from "../sampling/step-policy.ts";
 import { memoryBytes } from "../streamlined/bytes.ts";
 import { activationBytes, costSource } from "../streamlined/cost.ts";
-import { type Flow, flowOf } from "../streamlined/grouping.ts";
+import { flowOf } from "../streamlined/grouping.ts";
 import type { Rehash } from "../streamlined/plan.ts";
 import { type PlannedRun, planFor } from "../streamlined/planner.ts";
-import {
-  allCuts,
-  type Listeners,
-  rehashAt,
-  rehashCuts,
-  rehashPolicy,
-  rehashShare,
-  StreamlinedDenoiser,
-} from "../streamlined/rehash.ts";
+import { allCuts, type Listeners, rehashCuts, rehashShare, StreamlinedDenoiser } from "../streamlined/rehash.ts";
 import { bytesTwice, RehashDenoiser, type RehashModels, rehashModels } from "../streamlined/rehash-steps.ts";
 import { StreamlinedSession } from "../streamlined/session.ts";
-import {
-  checkVideoAcceleration,
-  type RehashOptions,
-  type StreamlinedOptions,
-  type VideoAccelerate,
-} from "./video-options.ts";
+import { type CutNetwork, rehash as stepRehash } from "./rehash.ts";
+import { type ChosenMethod, type StreamlinedOptions, type VideoAccelerate, videoMethodOf } from "./video-options.ts";
 
 /** Of the latent, and of what a network is given beside it. */
 export interface NetworkSize {
@@ -51,29 +38,18 @@ export interface NetworkSize {
 }
 
 /** How a denoiser is to run: settled once, before anything is compiled, and all that is needed to compile and run it. */
-export type DenoiserPlan = {
+export type DenoiserPlan = ChosenMethod & {
   readonly size: NetworkSize;
-  /** Which steps work out the prediction; the others use the last one again. Null if all do. */
-  readonly reuse: StepPolicy | null;
 } & (
-  | { readonly kind: "one session" }
-  | {
-      readonly kind: "rehash sessions";
-      readonly options: RehashOptions;
-      readonly rehash: Rehash;
-      readonly policy: StepPolicy;
-      readonly models: RehashModels;
-    }
-  | {
-      readonly kind: "planned";
-      readonly options: RehashOptions | null;
-      readonly rehash: Rehash | null;
-      /** Null if all steps are full. */
-      readonly policy: StepPolicy | null;
-      /** Groups and slices, where their features lie, and the memory that they are predicted to take. */
-      readonly run: PlannedRun;
-    }
-);
+    | { readonly kind: "one session" }
+    | { readonly kind: "rehash sessions"; readonly rehash: Rehash; readonly models: RehashModels }
+    | {
+        readonly kind: "planned";
+        readonly rehash: Rehash | null;
+        /** Groups and slices, where their features lie, and the memory that they are predicted to take. */
+        readonly run: PlannedRun;
+      }
+  );
 
 /** What a caller asks for, with its budget in bytes. */
 export interface PlanOptions {
@@ -117,23 +93,26 @@ export class Streamlined<Config> {
    * @internal
    */
   plan(size: NetworkSize, { budget, accelerate, allFeatures = false }: PlanOptions): DenoiserPlan {
-    const asked = checkVideoAcceleration(accelerate);
-    const reuse = asked.method === "reuse" ? rehashPolicy(asked.schedule) : null;
-    const options = asked.method === "rehash" && !allFeatures ? asked : null;
-    const policy = options && rehashPolicy(options.schedule);
+    const chosen = videoMethodOf(allFeatures ? "none" : accelerate);
+    const { method, settings } = chosen;
     const { streams, onProcessor, weights } = this.#component;
     const large = weights.bytes > this.#large && onProcessor && !streams;
     const wantsPlan = budget < Number.POSITIVE_INFINITY || allFeatures || large;
-    if (!wantsPlan && !options) return { kind: "one session", size, reuse };
-    const flow = flowOf(this.#component.model(size));
-    const rehash = allFeatures ? allCuts(flow) : options && rehashFor(flow, size, options);
+    if (!wantsPlan && !("part" in method)) return { kind: "one session", size, ...chosen };
+    const network = this.#cutNetwork(size);
+    const part = "part" in method ? method.part(network, settings) : null;
+    const rehash = allFeatures ? allCuts(network.flow) : part;
     if (!wantsPlan && !streams) {
-      const models = rehashModels(flow, rehash!);
-      if (bytesTwice(models) <= this.#mostTwice) {
-        return { kind: "rehash sessions", size, reuse, options: options!, rehash: rehash!, policy: policy!, models };
-      }
+      const models = rehashModels(network.flow, rehash!);
+      if (bytesTwice(models) <= this.#mostTwice)
+        return { kind: "rehash sessions", size, ...chosen, rehash: rehash!, models };
     }
-    return { kind: "planned", size, reuse, options, rehash, policy, run: planFor(flow, { memory: budget, rehash }) };
+    return { kind: "planned", size, ...chosen, rehash, run: planFor(network.flow, { memory: budget, rehash }) };
+  }
+
+  #cutNetwork(size: NetworkSize): CutNetwork {
+    const flow = flowOf(this.#component.model(size));
+    return { flow, guided: size.guided ?? false };
   }
 
   /**
@@ -141,8 +120,18 @@ export class Streamlined<Config> {
    * @internal
    */
   async open(plan: DenoiserPlan, listeners: Listeners = {}): Promise<Denoiser> {
-    const denoiser = await this.#open(plan, listeners);
-    return plan.reuse ? new NoiseReuse(denoiser, plan.reuse) : denoiser;
+    const { size } = plan;
+    const component = this.#component;
+    const network = {
+      get flow() {
+        return flowOf(component.model(size));
+      },
+      guided: size.guided ?? false,
+      whole: () => this.#open(plan, null, listeners),
+      inPart: (policy: StepPolicy) => this.#open(plan, policy, listeners),
+    };
+    const open = await plan.method.open(network, plan.settings);
+    return open();
   }
 
   /** A denoiser for one run of the sampler on latents of this size. Throws ArgumentError and BudgetError. */
@@ -153,32 +142,33 @@ export class Streamlined<Config> {
 
   /** The share of a full step's multiply-adds that a rehash step has, for each cut, the earliest first. */
   shares(size: NetworkSize): Map<string, number> {
-    const flow = flowOf(this.#component.model(size));
-    const at = (cut: string) => rehashFor(flow, size, { method: "rehash", cut });
-    return new Map(rehashCuts(flow).map((cut) => [cut, rehashShare(flow, at(cut))]));
+    const network = this.#cutNetwork(size);
+    const at = (cut: string) => rehashShare(network.flow, stepRehash.part(network, { cut }));
+    return new Map(rehashCuts(network.flow).map((cut) => [cut, at(cut)]));
   }
 
-  async #open(plan: DenoiserPlan, listeners: Listeners): Promise<Denoiser> {
+  /** Without a policy all steps are full. */
+  async #open(plan: DenoiserPlan, policy: StepPolicy | null, listeners: Listeners): Promise<() => Denoiser> {
     const { size } = plan;
     if (plan.kind === "planned") {
-      const steps = plan.options && compiledFor(plan.options, plan.rehash!);
-      const key = JSON.stringify([geometryOf(size), plan.run.plan, steps, listeners.onFeatures !== undefined]);
-      const [session] = await this.#sessions.get(key, async () => [await this.#compile(plan.run)]);
-      return new StreamlinedDenoiser(session!, plan.policy, listeners);
+      const { run, rehash } = plan;
+      const key = JSON.stringify([geometryOf(size), run.plan, rehash && partOf(rehash)]);
+      const [session] = await this.#sessions.get(key, async () => [await this.#compile(run)]);
+      return () => new StreamlinedDenoiser(session!, policy, listeners);
     }
     await this.release();
     if (plan.kind === "one session") {
       const session = await this.#component.session({ ...geometryOf(size), batch: "batch" }, this.#memoryFor(size));
-      return new PlainDenoiser(session);
+      return () => new PlainDenoiser(session);
     }
-    const { models, rehash, policy } = plan;
-    const key = JSON.stringify(["rehash", geometryOf(size), compiledFor(plan.options, rehash)]);
+    const { models, rehash } = plan;
+    const key = JSON.stringify(["rehash", geometryOf(size), partOf(rehash)]);
     const assemble = async () => {
       this.#checkedWeights(models.full);
       return { models: [models.full, models.again] };
     };
     const [full, again] = await this.#component.assembled(key, assemble, this.#memoryFor(size));
-    return new RehashDenoiser(full!, again!, rehash, policy);
+    return () => new RehashDenoiser(full!, again!, rehash, policy!);
   }
 
   #memoryFor(size: NetworkSize): SessionOptions {
@@ -211,14 +201,8 @@ export class Streamlined<Config> {
   }
 }
 
-/** Throws ArgumentError for a cut that there is not. */
-function rehashFor(flow: Flow, { guided = false }: NetworkSize, options: RehashOptions): Rehash {
-  const { cut, fresh, guidanceSteps = "full" } = options;
-  return rehashAt(flow, cut, fresh, guided && guidanceSteps === "full");
-}
-
 /** What of a size a network is compiled for: guidance is no matter of its own. */
 const geometryOf = ({ guided: _, ...geometry }: NetworkSize) => geometry;
 
-/** What of the options another network has to be compiled for. */
-const compiledFor = ({ cut, fresh }: RehashOptions, { half }: Rehash) => [cut, fresh, half];
+/** What of a step in part another network has to be compiled for. */
+const partOf = ({ stages, kept, half }: Rehash) => [[...stages], [...kept], half];

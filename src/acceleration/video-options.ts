@@ -1,51 +1,36 @@
 /** What a caller of a video pipeline says about speed and memory. */
-import { type Check, callback, isObject, oneOf, text, textOr, whole } from "../checks.ts";
-import { type OptionTable, settings } from "../options/options.ts";
-import { type StepChoice, stepChoiceCheck } from "../sampling/step-policy.ts";
+import { callback } from "../checks.ts";
+import type { OptionTable } from "../options/options.ts";
 import { memoryCheck } from "../streamlined/bytes.ts";
 import type { Listeners } from "../streamlined/rehash.ts";
+import {
+  type MethodFor,
+  type MethodSettings,
+  methodCheck,
+  methodsFor,
+  namesOf,
+  type OfferedMethod,
+} from "./methods.ts";
+import type { RehashSettings } from "./rehash.ts";
+import type { ReuseSettings } from "./reuse.ts";
 
-export const guidanceStepsChoices = ["full", "all"] as const;
+const methods = methodsFor("video-unet");
 
 /** Step Rehash, with what it needs to know. */
-export interface RehashOptions {
+export interface RehashOptions extends RehashSettings {
   method: "rehash";
-  /** Which steps are full: of 25 the first seven and every third after them unless given, of others the same share. */
-  schedule?: StepChoice;
-  /** The feature after which a rehash step comes back in: after the first layer of the last block unless given. */
-  cut?: string;
-  /** How many features of the way down a rehash step works out anew, 1 unless given: the first convolution. */
-  fresh?: number;
-  /**
-   * The steps at which guidance works out the network with and without the condition: "full" ones unless given. At the others
-   * the difference of the last full step serves, and they cost half as much.
-   */
-  guidanceSteps?: (typeof guidanceStepsChoices)[number];
 }
 
 /** The noise that the last full step predicted, again: what Step Rehash has to be better than. */
-export interface ReuseOptions {
+export interface ReuseOptions extends ReuseSettings {
   method: "reuse";
-  schedule?: StepChoice;
 }
 
-export const videoAccelerations = ["none", "rehash"] as const;
-/** "none" unless given. */
-export type VideoAccelerate = (typeof videoAccelerations)[number] | RehashOptions | ReuseOptions;
+export const videoAccelerations = namesOf(methods) as readonly OfferedMethod<"video-unet">[];
+/** A method's name, or it with settings of its own. "none" unless given. */
+export type VideoAccelerate = OfferedMethod<"video-unet"> | MethodSettings<"video-unet">;
 
-const rehashTable: OptionTable<RehashOptions> = {
-  method: oneOf(["rehash"]),
-  schedule: stepChoiceCheck,
-  cut: text,
-  fresh: whole(0, 4096),
-  guidanceSteps: oneOf(guidanceStepsChoices),
-};
-const reuseTable: OptionTable<ReuseOptions> = { method: oneOf(["reuse"]), schedule: stepChoiceCheck };
-
-const videoAccelerateCheck: Check = textOr(oneOf(videoAccelerations), (value, name) => {
-  const reuses = isObject(value) && value["method"] === "reuse";
-  (reuses ? settings(reuseTable) : settings(rehashTable))(value, name);
-});
+const videoAccelerateCheck = methodCheck(methods);
 
 export interface StreamlinedOptions extends Listeners {
   /** What the whole process may take, as bytes or "6GB"; as much as it likes unless given. */
@@ -61,10 +46,15 @@ export const streamlinedOptions: OptionTable<StreamlinedOptions> = {
   onFeatures: callback,
 };
 
-/** With the settings of its method, if any. Throws ArgumentError for a method or a setting that there is not. */
-export function checkVideoAcceleration(
-  accelerate: VideoAccelerate = "none",
-): { method: "none" } | RehashOptions | ReuseOptions {
+/** A method of the table, and what it was told. */
+export interface ChosenMethod {
+  readonly method: MethodFor<"video-unet">;
+  readonly settings: Omit<MethodSettings<"video-unet">, "method">;
+}
+
+/** The method's entry, with its settings. Throws ArgumentError for a method or a setting that there is not. */
+export function videoMethodOf(accelerate: VideoAccelerate = "none"): ChosenMethod {
   videoAccelerateCheck(accelerate, "accelerate");
-  return typeof accelerate === "string" ? { method: accelerate } : accelerate;
+  const { method, ...settings } = typeof accelerate === "string" ? { method: accelerate } : accelerate;
+  return { method: methods.find(({ name }) => name === method)!, settings };
 }

@@ -2,7 +2,8 @@ import { dirname } from "node:path";
 import { Command, Option } from "commander";
 import { platform } from "#platform";
 import { version } from "../../package.json";
-import { guidanceStepsChoices, type VideoAccelerate, videoAccelerations } from "../acceleration/video-options.ts";
+import { methodsFor } from "../acceleration/methods.ts";
+import type { VideoAccelerate } from "../acceleration/video-options.ts";
 import { readModelIndex } from "../checkpoints/diffusers-folder.ts";
 import { forNetworks } from "../components/components.ts";
 import { ArgumentError } from "../errors.ts";
@@ -11,10 +12,10 @@ import { readPicture } from "../media/picture-node.ts";
 import { defined } from "../options/defined.ts";
 import { ImageToVideoPipeline, imageToVideoClass } from "../pipelines/image-to-video.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
-import { parseSchedule } from "../sampling/step-policy.ts";
 import { Bars } from "./animate-progress.ts";
 import { printResult } from "./json.ts";
 import { hasSteadyAllocator } from "./memory.ts";
+import { methodHelp, methodOf, methodOptions } from "./method-options.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
 import {
   addOptions,
@@ -36,6 +37,10 @@ import {
 import { interruptible, note, printUnlessQuiet, showStatus } from "./terminal.ts";
 import { VideoFile } from "./video-file.ts";
 
+/** Of the networks that make videos. */
+const methods = methodsFor("video-unet");
+
+/** Beside these there are `--accelerate` and its options, which `methodOf` reads. */
 interface AnimateOptions extends LoadingOptions, SamplerOptions, SizeOptions, OutputOptions {
   out: string;
   adapter?: string;
@@ -46,10 +51,7 @@ interface AnimateOptions extends LoadingOptions, SamplerOptions, SizeOptions, Ou
   motion?: number;
   noise?: number;
   memory?: Memory;
-  accelerate: (typeof videoAccelerations)[number];
-  schedule?: string;
-  cut?: string;
-  guidanceSteps?: (typeof guidanceStepsChoices)[number];
+  accelerate?: string;
 }
 
 export function animateCommand(): Command {
@@ -70,29 +72,15 @@ export function animateCommand(): Command {
   const guidance = "how closely to follow the prompt (the model's own, or 7.5), or the picture at the end (3)";
   addOptions(command, [...samplerOptions(25, guidance), ...sizeOptions()])
     .optionsGroup("Speed and memory:")
-    .addOption(memoryOption())
-    .addOption(
-      new Option("--accelerate <method>", "do steps in part: Step Rehash")
-        .choices([...videoAccelerations])
-        .default("none"),
-    )
-    .option(
-      "--schedule <steps>",
-      'with rehash: full steps; "2" every second, "3:7" every third and the first 7, "frrf" these (3:7 for 25 steps)',
-    )
-    .option("--cut <feature>", "with rehash: where such a step comes back in (rehash-profile proposes one)")
-    .addOption(
-      new Option(
-        "--guidance-steps <which>",
-        "with rehash: work out both halves of guidance at full steps only, or at all (full; the others then cost half)",
-      ).choices([...guidanceStepsChoices]),
-    )
+    .addOption(memoryOption());
+  addOptions(command, methodOptions(methods, "none"))
     .optionsGroup("Output:")
     .option(
       "-o, --out <name>",
       ".gif, .webp or .mp4, or a folder (frames/) for PNG files; out-2.gif where there is an out.gif; - is a GIF on stdout",
       "out.gif",
     );
+  command.addHelpText("after", methodHelp(methods));
   return addOptions(command, outputOptions("what was made")).action(animate);
 }
 
@@ -106,12 +94,8 @@ async function animate(prompt: string | undefined, options: AnimateOptions): Pro
   if (options.image === undefined && (options.motion !== undefined || options.noise !== undefined)) {
     throw new ArgumentError("--motion and --noise go with --image; a video from a prompt has neither.");
   }
-  const { schedule, cut, guidanceSteps } = options;
-  if ([schedule, cut, guidanceSteps].some((value) => value !== undefined) && options.accelerate !== "rehash") {
-    throw new ArgumentError(
-      "--schedule, --cut and --guidance-steps say how steps are done in part; they go with --accelerate rehash.",
-    );
-  }
+  // Before a model is opened.
+  methodOf(options, methods);
   if (options.memory && !(await hasSteadyAllocator())) return;
   // First of all: hours of work should not end in a file that cannot be written.
   const destination = await VideoFile.open(options.out, options.force ?? false, options.fps);
@@ -244,7 +228,7 @@ async function openForPictures(options: AnimateOptions, bars: Bars, signal: Abor
 function chosen({ memory, accelerate }: AnimateOptions, fullSteps: number, rehashSteps: number) {
   return {
     ...defined({ memory: memory?.text }),
-    ...(accelerate !== "none" && { accelerate, fullSteps, rehashSteps }),
+    ...(accelerate !== undefined && accelerate !== "none" && { accelerate, fullSteps, rehashSteps }),
   };
 }
 
@@ -254,16 +238,11 @@ function loading(options: AnimateOptions, bars: Bars, signal: AbortSignal) {
 
 /** Options that both pipelines have. */
 function common(options: AnimateOptions, bars: Bars, signal: AbortSignal) {
-  const { width, height, memory, accelerate: method } = options;
-  const { schedule, cut, guidanceSteps } = options;
-  const accelerate: VideoAccelerate =
-    method === "rehash"
-      ? { method, schedule: schedule === undefined ? undefined : parseSchedule(schedule), cut, guidanceSteps }
-      : method;
+  const { width, height, memory } = options;
+  const accelerate = methodOf(options, methods) as VideoAccelerate | undefined;
   return {
     ...samplerOf(options),
-    ...{ width, height, memory: memory?.bytes },
-    accelerate,
+    ...{ width, height, memory: memory?.bytes, accelerate },
     onGroup: bars.onGroup,
     signal,
     onStep: bars.onStep,

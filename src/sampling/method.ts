@@ -3,7 +3,7 @@ import { type Check, number, oneOf, readDecimal, text, whole } from "../checks.t
 import type { StagedModel } from "../models/architecture.ts";
 import type { StagedSession } from "../models/staged-session.ts";
 import type { Denoiser } from "./denoiser.ts";
-import { parseSchedule, type StepChoice, stepChoiceCheck } from "./step-policy.ts";
+import { checkSchedule, parseSchedule, type Schedule, type StepChoice, stepChoiceCheck } from "./step-policy.ts";
 
 /** A row of transformer blocks, a UNet for pictures, or a UNet for videos. */
 export const networkKinds = ["transformer", "unet", "video-unet"] as const;
@@ -78,7 +78,10 @@ export interface DividedNetwork {
 type Words = Pick<MethodOption<unknown>, "help" | "usual">;
 
 export const scheduleOption = (usual: string): MethodOption<StepChoice> => ({
-  check: stepChoiceCheck,
+  check: (value, name) => {
+    stepChoiceCheck(value, name);
+    if (typeof value !== "function") checkSchedule(value as Schedule);
+  },
   help: 'full steps; "2" every second, "2:3:1" and 3 first and 1 last, "fif" these',
   usual,
   value: "steps",

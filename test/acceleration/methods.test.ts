@@ -8,6 +8,7 @@ import {
   openDenoiser,
 } from "../../src/acceleration/acceleration.ts";
 import { type MethodEntry, methods, methodsFor, optionsOf } from "../../src/acceleration/methods.ts";
+import { videoAccelerations } from "../../src/acceleration/video-options.ts";
 import type { Component } from "../../src/components/components.ts";
 import { ArgumentError } from "../../src/errors.ts";
 import { segmentModel } from "../../src/models/split-model.ts";
@@ -45,9 +46,14 @@ describe("the table of methods", () => {
 
   it("is what pipelines for pictures offer", () => {
     for (const name of accelerations) expect(() => accelerateCheck(name, "accelerate")).not.toThrow();
-    for (const { name } of entries.filter(({ networks }) => !networks.includes("transformer"))) {
+    for (const { name, networks, baseline } of entries) {
+      if (networks.includes("transformer") && !baseline) continue;
       expect(() => accelerateCheck(name, "accelerate")).toThrow(ArgumentError);
     }
+    expect(accelerations).not.toContain("rehash");
+    expect(videoAccelerations).toEqual(["none", "rehash"]);
+    expect(() => accelerateCheck({ method: "reuse" }, "accelerate")).not.toThrow();
+    expect(() => accelerateCheck({ method: "rehash" }, "accelerate")).toThrow("accelerate.method must be one of none,");
   });
 
   it("says whose a setting is that a method does not have", () => {
