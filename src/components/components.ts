@@ -4,7 +4,7 @@ import { type ModelIndex, type RawConfig, readConfig, readModelIndex } from "../
 import type { Folder } from "../checkpoints/files.ts";
 import { openWeights, type WeightFiles } from "../checkpoints/weights.ts";
 import { flag, isObject, must, text } from "../checks.ts";
-import { ConfigError } from "../errors.ts";
+import { ArgumentError, ConfigError } from "../errors.ts";
 import { type Architecture, describeModel, type Geometry, type StagedModel } from "../models/architecture.ts";
 import { checkCounts } from "../models/counts.ts";
 import { segmentModel } from "../models/split-model.ts";
@@ -125,6 +125,13 @@ export class Component<Config> {
   /** Whether the processor computes. */
   get onProcessor(): boolean {
     return ["cpu", "wasm", undefined].includes(this.#options.provider);
+  }
+
+  /** The input of a denoiser that is the noisy latent. Throws ArgumentError for a network that is given no picture. */
+  get latent(): string {
+    const { picture, className } = this.#architecture;
+    if (picture !== undefined) return picture;
+    throw new ArgumentError(`${className} is no denoiser: none of its inputs is a noisy latent.`);
   }
 
   /** The network as a list of stages, of these sizes. */

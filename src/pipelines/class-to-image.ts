@@ -192,6 +192,7 @@ export class ClassToImagePipeline {
       ...loop,
       denoise: guidedDenoise({
         denoiser: loop.denoiser ?? (await this.openDenoiser({ height, width }, { method: "none" })),
+        input: this.transformer.latent,
         channels,
         guidanceScale,
         guidanceInterval,

@@ -270,7 +270,7 @@ export class ImageToVideoPipeline {
       ...loop,
       denoise: guidedDenoise({
         denoiser: loop.denoiser ?? (await this.streamlined.openDenoiser(size)),
-        input: "sample",
+        input: this.unet.latent,
         prepare: (latents) => joinChannels(latents, pictures),
         guidanceScale: Array.from(
           { length: frames },

@@ -286,6 +286,7 @@ export class TextToImagePipeline {
       ...loop,
       denoise: guidedDenoise({
         denoiser: loop.denoiser ?? (await this.openDenoiser({ height, width, tokens }, { method: "none" })),
+        input: this.transformer.latent,
         channels,
         guidanceScale,
         guidanceInterval,

@@ -234,7 +234,7 @@ export class TextToVideoPipeline {
       ...loop,
       denoise: guidedDenoise({
         denoiser: loop.denoiser ?? (await this.streamlined.openDenoiser(size)),
-        input: "sample",
+        input: this.unet.latent,
         guidanceScale,
         conditions: { encoderHiddenStates: prompt },
         // The negative prompt first, as diffusers has it.

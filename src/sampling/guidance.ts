@@ -39,8 +39,8 @@ export function isGuided({ index, steps }: StepContext, [start, stop]: GuidanceI
 
 export interface GuidedDenoise {
   denoiser: Denoiser;
-  /** What the network calls the latent: "hiddenStates" (a transformer) unless given, or "sample" (a UNet). */
-  input?: "hiddenStates" | "sample";
+  /** The network's input that is the noisy latent: "hiddenStates" of a transformer, "sample" of a UNet. */
+  input: string;
   /** Of the latent: a variance that the network predicts too is dropped. As many as it gives unless given. */
   channels?: number;
   /** One for all, or one for each frame of [batch, frames, channels, height, width]. */
@@ -57,7 +57,7 @@ export interface GuidedDenoise {
 
 /** What the sampling loop calls: one run of the denoiser a step, with twice the rows where there is guidance. */
 export function guidedDenoise(options: GuidedDenoise): SampleOptions["denoise"] {
-  const { denoiser, input = "hiddenStates", channels, guidanceScale, guidanceInterval = EVERY_STEP } = options;
+  const { denoiser, input, channels, guidanceScale, guidanceInterval = EVERY_STEP } = options;
   const { conditions, bothConditions } = options;
   return async (latents, step) => {
     const both = bothConditions && isGuided(step, guidanceInterval) ? bothConditions : null;

@@ -79,6 +79,7 @@ it("runs the condition's rows alone where there is no guidance, both halves wher
     },
   };
   const denoise = guidedDenoise({
+    input: "hiddenStates",
     ...{ denoiser, channels: 1, guidanceScale: 3, guidanceInterval: [0.25, 0.75] as const },
     conditions: { condition: floatTensor([2], Float32Array.of(5, 7)) },
     bothConditions: { condition: floatTensor([4], Float32Array.of(1, 1, 5, 7)) },
