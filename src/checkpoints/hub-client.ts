@@ -160,7 +160,7 @@ export class HubClient {
     }
   }
 
-  /** The Hub answers 401 also for repositories that do not exist, so as not to tell which private ones do. */
+  /** The Hub answers 401 also for repositories that do not exist, so that it does not reveal which private ones do. */
   #failure({ status, headers }: Response, what: string): HubError {
     const { id, endpoint, token } = this.#access;
     const where = `${id}: ${what}: HTTP ${status} from ${endpoint}`;

@@ -1,4 +1,4 @@
-/** What the environment says about models from the Hub: one table for help and docs, and the reading of it. */
+/** Environment variables about models from the Hub: one table for help and docs, and how they are read. */
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { ArgumentError } from "../errors.ts";
@@ -9,7 +9,7 @@ export interface EnvironmentVariable {
   readonly meaning: string;
 }
 
-/** Environment variables that halfstep obeys; each has an option of the same meaning, which goes before it. */
+/** Environment variables that halfstep reads. Each has an option with the same meaning, which takes precedence. */
 export const environmentVariables: readonly EnvironmentVariable[] = [
   { name: "HF_TOKEN", meaning: "access token for gated and private models on the Hub (hf_...)" },
   { name: "HF_ENDPOINT", meaning: "address of the Hub or of a mirror (https://huggingface.co)" },

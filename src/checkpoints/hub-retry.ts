@@ -1,4 +1,4 @@
-/** Failures that may pass, and how long they are waited for. */
+/** Temporary failures, and how long to wait for them. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { HubError } from "../errors.ts";
 
@@ -82,7 +82,7 @@ export class Patience {
       } catch (error) {
         signal?.throwIfAborted();
         if (!(error instanceof TransientHubError)) throw error;
-        // Waiting as long as one was asked to is no failure.
+        // Waiting as long as the server asks is no failure.
         if (error.wait !== undefined) this.#wait(error, error.wait);
         else {
           failures = (await progress()) > before ? 1 : failures + 1;
@@ -94,7 +94,7 @@ export class Patience {
     }
   }
 
-  /** Somebody who waits for the first time should know what for; once is enough. */
+  /** Tells the user why they wait, the first time; once is enough. */
   #tellOnce(error: Error): void {
     if (!this.#told) this.#options.onNotice?.(`${error.message} Trying again.`);
     this.#told = true;

@@ -43,13 +43,13 @@ export interface HubOptions extends Selection {
   token?: string;
   /** The environment's HF_ENDPOINT, or https://huggingface.co, unless given. */
   endpoint?: string;
-  /** Use what is in the cache and ask nobody; the environment's HF_HUB_OFFLINE unless given. */
+  /** Use only the cache and connect to nothing; the environment's HF_HUB_OFFLINE unless given. */
   offline?: boolean;
   /** Instead of what a pipeline needs: paths, with `*` for any characters. */
   files?: readonly string[];
   signal?: AbortSignal;
   onProgress?: (progress: DownloadProgress) => void;
-  /** Told in a sentence what a person should know meanwhile: that the Hub asks to wait, and for how long. */
+  /** Called with a sentence for people: for example that the Hub asks to wait, and for how long. */
   onNotice?: (notice: string) => void;
   /** Attempts in a row that may fail for one request, and milliseconds before the first repetition; 5 and 500. */
   retries?: number;

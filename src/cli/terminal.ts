@@ -87,7 +87,7 @@ export function writeTo(stream: NodeJS.WriteStream, data: string | Uint8Array): 
   });
 }
 
-/** Names and messages may come from a file that nobody trusts, so control characters for the terminal are removed. */
+/** Names and messages may come from a file that nobody trusts, so control characters are written as escapes. */
 const plain = (text: string) =>
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
   text.replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);

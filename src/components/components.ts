@@ -29,7 +29,7 @@ export interface PipelineOptions extends SessionOptions {
 
 export const pipelineOptions: OptionTable<PipelineOptions> = { ...sessionOptions, stream: flag, variant: text };
 
-/** What `fromPretrained` takes. */
+/** Options of `fromPretrained`. */
 export type LoadingOptions = PipelineOptions & ResolveOptions;
 export const loadingOptions: OptionTable<LoadingOptions> = { ...pipelineOptions, ...resolveOptions };
 
@@ -54,15 +54,15 @@ export function readLoadingOptions<Options extends LoadingOptions = LoadingOptio
   return options;
 }
 
-/** What of `options` is for the networks, once the model's folder is found. */
+/** The options that are for the networks, once the model's folder is found. */
 export function forNetworks<O extends LoadingOptions>(options: O): Omit<O, Exclude<keyof ResolveOptions, "variant">> {
   const isFor = (name: string) => name === "variant" || !Object.hasOwn(resolveOptions, name);
   return Object.fromEntries(Object.entries(options).filter(([name]) => isFor(name))) as O;
 }
 
 /**
- * Most bytes of weights that are held twice so that a step is one call of the runtime: a call takes a few tenths of a
- * millisecond, which tells in small networks alone.
+ * Most bytes of weights that may be in memory twice, so that a step is one call of the runtime. A call takes a few
+ * tenths of a millisecond, which is noticeable only in small networks.
  */
 export const MOST_TWICE = 64 * 2 ** 20;
 
@@ -224,7 +224,7 @@ const openedBy = new Map([
   ["StableVideoDiffusionPipeline", "ImageToVideoPipeline, or halfstep animate --image"],
 ]);
 
-/** What to say of a pipeline of a class that is not one of `supported`. */
+/** The message for a pipeline whose class is not one of `supported`. */
 function otherPipeline(className: string, supported: readonly string[]): string {
   const article = /^[AEIOU]/i.test(className) ? "an" : "a";
   const opener = openedBy.get(className);
@@ -234,14 +234,14 @@ function otherPipeline(className: string, supported: readonly string[]): string 
   );
 }
 
-/** How closely prompts are followed unless a call says otherwise: `_guidance_scale` of model_index.json, or `usual`. */
+/** The default guidance scale: `_guidance_scale` of model_index.json, or `usual`. */
 export function ownGuidance(folder: Folder, { options }: ModelIndex, usual: number): number {
   const { _guidance_scale: own = usual } = options;
   if (typeof own === "number") return own;
   throw new ConfigError(`${folder.name}/model_index.json: "_guidance_scale" is not a number.`);
 }
 
-/** Most tokens of a prompt unless a call says otherwise: `_max_sequence_length` of model_index.json, or `usual`. */
+/** The default for the most tokens of a prompt: `_max_sequence_length` of model_index.json, or `usual`. */
 export function ownSequenceLength(folder: Folder, { options }: ModelIndex, usual: number): number {
   const { _max_sequence_length: own = usual } = options;
   if (Number.isInteger(own) && (own as number) >= 2 && (own as number) <= 4096) return own as number;
@@ -250,14 +250,14 @@ export function ownSequenceLength(folder: Folder, { options }: ModelIndex, usual
   );
 }
 
-/** A yes or no of model_index.json under a name of our own. */
+/** A flag of model_index.json under one of halfstep's own keys. */
 export function ownFlag(folder: Folder, { options }: ModelIndex, name: string, usual: boolean): boolean {
   const own = options[name] ?? usual;
   if (typeof own === "boolean") return own;
   throw new ConfigError(`${folder.name}/model_index.json: "${name}" is not true or false.`);
 }
 
-/** In which of the steps there is guidance unless a call says otherwise: `_guidance_interval` of model_index.json, or in all. */
+/** The default guidance interval: `_guidance_interval` of model_index.json, or all steps. */
 export function ownGuidanceInterval(folder: Folder, { options }: ModelIndex): GuidanceInterval {
   const { _guidance_interval: own = EVERY_STEP } = options;
   const at = `${folder.name}/model_index.json: "_guidance_interval"`;

@@ -1,4 +1,7 @@
-/** Whether pictures of a size can be decoded at all: asked before hours go into latents that cannot be. */
+/**
+ * Whether images of a size can be decoded at all. Checked first, so that no hours go into latents that cannot be
+ * decoded.
+ */
 import { ArgumentError, ShapeError } from "../errors.ts";
 import { buildModel } from "../models/architecture.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
@@ -59,7 +62,7 @@ export function checkDecoded(config: AutoencoderKLConfig, { count, size, unit, m
   );
 }
 
-/** What no session can have, such as a norm over too many values: found in the graph, which needs no weights. */
+/** What ONNX Runtime cannot run, such as a norm over too many values: found in the graph, without weights. */
 function refused(config: AutoencoderKLConfig, { width, height }: PictureSize): string | null {
   const factor = spatialFactor(config);
   const latent = { batch: 1, height: height / factor, width: width / factor };

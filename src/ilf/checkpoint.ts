@@ -64,8 +64,9 @@ export class Feedback {
 const SAMPLE_BYTES = 1024;
 
 /**
- * Tells backbones apart: SHA-256 over class and settings, and every tensor's name, type, shape and first kilobyte. What
- * is trained further changes all over; reading all of the weights would take longer than a picture.
+ * Identifies a backbone: SHA-256 over class and settings, and every tensor's name, type, shape and first kilobyte.
+ * Further training changes all weights, so a kilobyte is enough; reading everything would take longer than making an
+ * image.
  */
 export async function fingerprint(backbone: StagedModel, weights: WeightFiles): Promise<string> {
   const text = new TextEncoder();

@@ -1,11 +1,14 @@
-/** A denoiser whose steps are full or inner (arXiv 2501.13107): the feedback module, then what it leaves of the backbone. */
+/**
+ * A denoiser whose steps are full or inner (arXiv 2501.13107). An inner step runs the feedback module and then the last
+ * blocks of the backbone.
+ */
 import { combineStreams, mapStreams, relativeChange, type Streams } from "../caching/streams.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import type { Action, StepContext, StepPolicy } from "../sampling/step-policy.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import type { Carried, IlfSteps } from "./steps.ts";
 
-/** What the steps of one run carry along. */
+/** What is carried from step to step within one run. */
 export class Trail {
   #carried: Carried | null = null;
   #lastFull: { index: number; features: Streams } | null = null;

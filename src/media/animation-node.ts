@@ -25,9 +25,9 @@ import { loadSharp } from "./sharp-node.ts";
 const MOST_COMMENT = 20_000;
 
 export interface WriteAnimationOptions {
-  /** What is kept with the pictures where the format has a place for it: prompt, seed, settings. */
+  /** Text that is stored in the file if the format has a place for it: prompt, seed, settings. */
   text?: Readonly<Record<string, string>>;
-  /** Nothing is left behind when it is aborted; what is thrown is its reason. */
+  /** When it is aborted, nothing is left behind and its reason is thrown. */
   signal?: AbortSignal;
   /** The program that makes MP4 files; "ffmpeg", as the system finds it, unless given. */
   ffmpeg?: string;
@@ -74,8 +74,8 @@ export async function writeAnimation(
 }
 
 /**
- * What would keep an animation from being written, before hours are spent on it. Throws ArgumentError for a name or a folder
- * that cannot be, ToolError if what makes the format is missing.
+ * Checks, before hours are spent, whether an animation can be written. Throws ArgumentError for an impossible name or
+ * folder, and ToolError if the tool for the format is missing.
  */
 export async function checkDestination(
   out: string,

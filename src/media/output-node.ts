@@ -1,14 +1,14 @@
-/** Files that are written: refused before the work where they cannot be, and whole or not at all. */
+/** Output files: checked before the work starts, and written whole or not at all. */
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { copyFile, link, mkdtemp, open, readdir, rename, rm, rmdir, stat, writeFile } from "node:fs/promises";
 import { dirname, extname, join } from "node:path";
 import { ArgumentError } from "../errors.ts";
 
-/** More files of one name than anybody looks through. */
+/** Most files of one name: more than anybody looks through. */
 const MOST_NAMES = 100_000;
 
-/** What to try next when a name is taken. */
+/** The names to try when a name is taken. */
 export type NextName = () => string;
 
 /** out.png, out-2.png, out-3.png, ...; of a folder out, out-2, ... */
@@ -163,7 +163,7 @@ async function placeFolder(temporary: string, name: string): Promise<boolean> {
   }
 }
 
-/** What the system refuses, as an ArgumentError in plain words. */
+/** An error of the file system, as an ArgumentError in plain words. */
 async function refusing<T>(path: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();

@@ -1,9 +1,9 @@
-/** What a picture file is told: its type, and what is written into it. */
+/** Options of an image file: its type, and the text that is written into it. */
 
 export type PictureType = "image/png" | "image/jpeg" | "image/webp";
 
 export interface SavePictureOptions {
-  /** What is kept with the picture: prompt, seed, settings. */
+  /** Text that is stored in the file: prompt, seed, settings. */
   text?: Readonly<Record<string, string>>;
   /** Take the next free name (cat-2.png) where there is a file of this name; it is replaced unless this is false. */
   overwrite?: boolean;

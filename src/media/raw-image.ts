@@ -1,4 +1,4 @@
-/** Pictures with what people do with them: draw, show, send, save. */
+/** Images with methods to draw, show, send and save them. */
 import { encodeBlob, savePicture } from "#picture-file";
 import { StateError } from "../errors.ts";
 import { encodePng, type Picture } from "./picture.ts";

@@ -16,9 +16,9 @@ export function alignmentScore(pictures: FloatTensor, captions: FloatTensor): nu
 }
 
 /**
- * For each picture the place of its right caption when all captions are sorted by nearness, from 1. Where several are
- * right (`isRight(picture, caption)`), the nearest of them counts and the others are nobody's rivals. A wrong caption
- * that is exactly as near goes first: a judge or a model that gives one answer to everything earns nothing.
+ * For each image the rank, from 1, of its right caption when all captions are sorted by nearness. If several are right
+ * (`isRight(picture, caption)`), the nearest of them counts and the others are left out. A wrong caption that is
+ * exactly as near ranks first, so that a judge or a model that gives one answer to everything gains nothing.
  */
 export function retrievalRanks(
   pictures: FloatTensor,

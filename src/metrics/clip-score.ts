@@ -1,4 +1,4 @@
-/** CLIP score: whether pictures show what their captions say, as a CLIP of the user's sees both. */
+/** CLIP score: how well images match their captions, by a CLIP model that the user provides. */
 import { type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { Component } from "../components/components.ts";

@@ -15,7 +15,7 @@ import { alignmentScore, retrievalRanks, topAccuracy } from "./alignment.ts";
 import { type FeatureStatistics, featureStatistics, frechetDistance } from "./frechet.ts";
 import type { Judge, JudgedPictures, Reference } from "./judge.ts";
 
-/** What every image is made with; whatever is not given is the model's own. */
+/** The settings that every image is made with. Those that are not given are the model's own. */
 export interface ImageSettings extends SolverOptions {
   guidanceScale?: number;
   guidanceInterval?: GuidanceInterval;
@@ -39,7 +39,7 @@ export interface EvaluateOptions extends ImageSettings {
   /** Pictures that are made together, 8 unless given: no difference in the result, but for rounding. */
   batch?: number;
   onProgress?: (progress: { done: number; total: number }) => void;
-  /** Is given the pictures as they are made, and their captions: for judges of another kind. */
+  /** Called with the images as they are made, and with their captions: for other kinds of judges. */
   onPictures?: (pictures: readonly Picture[], captions: readonly string[]) => void | Promise<void>;
 }
 
@@ -55,7 +55,7 @@ const evaluateOptions: OptionTable<EvaluateOptions> = {
   onPictures: callback,
 };
 
-/** One row of the table: of a model, or of pictures that say how far a model can get. */
+/** One row of the table: of a model, or of images that show how good a model can be at best. */
 export interface Scores {
   samples: number;
   /**
@@ -135,7 +135,7 @@ export function captionsFor({ captions }: Pick<Reference, "captions">, samples: 
   );
 }
 
-/** Compares with what is the same for every row: all captions, and the statistics of all real pictures. */
+/** Scores images against what all rows share: all captions, and the statistics of all real images. */
 async function scorer(judge: Judge, { captions, real }: Reference, samples: number): Promise<Scorer> {
   const texts = await judge.embedCaptions(captions.map(({ text }) => text));
   const data: FeatureStatistics = featureStatistics(real.features);
@@ -155,5 +155,8 @@ async function scorer(judge: Judge, { captions, real }: Reference, samples: numb
   };
 }
 
-/** "a cat" is a face and a whole animal: a picture of either is right for it, and so are the captions of both. */
+/**
+ * "a cat" is the caption of a face and of a whole animal. An image of either is right for it, and so are the captions
+ * of both.
+ */
 const sharePicture = (a: readonly number[], b: readonly number[]) => a.some((picture) => b.includes(picture));

@@ -4,7 +4,7 @@ import { ArgumentError, NumericError, ShapeError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { eigen, symmetricRoot } from "./symmetric.ts";
 
-/** What the distance knows of a set of features. */
+/** What the distance needs to know about a set of features. */
 export interface FeatureStatistics {
   readonly count: number;
   readonly mean: Float64Array;
@@ -49,7 +49,7 @@ export function frechetDistance(a: FeatureStatistics, b: FeatureStatistics): num
   const root = symmetricRoot(first);
   const both = root.mmul(second).mmul(root);
   const overlap = eigen(both).values.reduce((sum, value) => sum + Math.sqrt(Math.max(0, value)), 0);
-  // Rounding can leave a hair less than nothing.
+  // Rounding can make it slightly negative.
   return Math.max(0, means + first.trace() + second.trace() - 2 * overlap);
 }
 

@@ -1,4 +1,6 @@
-/** emoji-align as a judge: pictures and captions as it sees them, and the real pictures that generated ones are held against. */
+/**
+ * emoji-align as a judge: how it sees images and captions, and the real images that generated ones are compared with.
+ */
 
 import { expectObject, type Folder } from "../checkpoints/files.ts";
 import { SafetensorsFile } from "../checkpoints/safetensors.ts";
@@ -14,7 +16,7 @@ import { rows } from "../sampling/guidance.ts";
 import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";
 import { resizeArea } from "./resize.ts";
 
-/** A caption that a model is asked for, and by which its picture is to be found again. */
+/** A caption that a model gets as a prompt, and by which its image must be found again. */
 export interface ReferenceCaption {
   readonly text: string;
   /** The row of the picture that it was taken from. */
@@ -25,7 +27,10 @@ export interface ReferenceCaption {
 
 /** One row a picture. */
 export interface JudgedPictures {
-  /** What the judge sees, before it is compared with captions: the Fréchet distance is one of these. */
+  /**
+   * The judge's features of an image, before they are compared with captions. The Fréchet distance is computed on
+   * these.
+   */
   readonly features: FloatTensor;
   /** Directions in the space of the captions, of length 1. */
   readonly embeds: FloatTensor;
@@ -39,7 +44,7 @@ export interface Reference {
 }
 
 export const judgeClass = "EmojiAlignPipeline";
-/** Embedded together: enough to keep all threads busy. */
+/** Images that are embedded together: enough to keep all threads busy. */
 const BATCH = 32;
 
 export class Judge {

@@ -1,4 +1,4 @@
-/** How near one picture is to another, pixel by pixel and by structure. */
+/** How similar two images are, by pixels (PSNR) and by structure (SSIM). */
 import { ArgumentError, ShapeError } from "../errors.ts";
 import type { Picture } from "../media/picture.ts";
 
@@ -11,7 +11,7 @@ export function psnr(a: Picture, b: Picture): number {
   return 10 * Math.log10((PEAK * PEAK * a.data.length) / squares);
 }
 
-/** For means over pictures, some of which may be equal: at most 60 dB, more than 8 bits can show. */
+/** PSNR for means over images, some of which may be equal: at most 60 dB, which is more than 8 bits can show. */
 export const finitePsnr = (a: Picture, b: Picture): number => Math.min(60, psnr(a, b));
 
 const RADIUS = 5;

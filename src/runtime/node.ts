@@ -24,7 +24,7 @@ function load(): Promise<Native | undefined> {
   loaded ??= disableTelemetry()
     .then(() => import("onnxruntime-node"))
     .then((ort) => {
-      // What it would print is thrown too, in words for people.
+      // ONNX Runtime would print it; it is thrown too, as a readable error.
       ort.env.logLevel = "fatal";
       return ort;
     })

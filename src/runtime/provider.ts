@@ -1,4 +1,4 @@
-/** Where to compute: whether a provider works on this machine, found out before any weights are fetched. */
+/** Checks whether a provider works on this machine, before any weights are fetched. */
 import { ArgumentError, ToolError } from "../errors.ts";
 import { toOnnx } from "../graph/onnx.ts";
 import { add } from "../graph/operators.ts";
@@ -7,8 +7,9 @@ import { floatTensor } from "../tensor.ts";
 import type { Provider, ProviderName, Runtime, Session, SessionOptions } from "./runtime.ts";
 
 /**
- * The provider itself if it works here; of "auto" WebGPU where that works, and else the processor. Throws ArgumentError for one that this
- * runtime does not have, ToolError for one that does not work on this machine, with what to do.
+ * The provider itself if it works here; for "auto" WebGPU if that works, and otherwise the CPU. Throws ArgumentError
+ * for a provider that this runtime does not have, and ToolError, with what to do, for one that does not work on this
+ * machine.
  */
 export async function workingProvider(runtime: Runtime, wanted: Provider = runtime.usual): Promise<ProviderName> {
   const [plain] = runtime.providers;
@@ -28,7 +29,7 @@ export async function withProvider<O extends SessionOptions>(options: O, runtime
   return { ...options, provider: await workingProvider(runtime, options.provider) };
 }
 
-/** What keeps a provider from adding two numbers: what its session threw, null if nothing does. */
+/** Adds two numbers with a provider. The error that its session threw, or null if it works. */
 export async function tryProvider(
   compile: (model: ReturnType<typeof toOnnx>) => Promise<Session>,
 ): Promise<Error | null> {
@@ -43,7 +44,7 @@ export async function tryProvider(
   }
 }
 
-/** The words of an error of ONNX Runtime that are for people: its last line, without the place in its sources. */
+/** The part of an ONNX Runtime error that is useful to people: its last line, without the place in its sources. */
 export function plainReason({ message }: Error): string {
   const last = message
     .trim()

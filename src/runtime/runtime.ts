@@ -5,7 +5,7 @@ import type { OptionTable } from "../options/options.ts";
 import type { Tensor } from "../tensor.ts";
 
 export const providers = ["auto", "cpu", "cuda", "webgpu", "wasm"] as const;
-/** "auto" is WebGPU where it works, and else the processor. */
+/** "auto" is WebGPU if it works, and otherwise the CPU. */
 export type Provider = (typeof providers)[number];
 export type ProviderName = Exclude<Provider, "auto">;
 
@@ -23,8 +23,8 @@ export interface SessionOptions {
    */
   prepack?: boolean;
   /**
-   * Let threads wait for work in a loop (the default), which saves microseconds an operator on a machine of one's own,
-   * or asleep: with other work on the same cores a training step took half the time so.
+   * Let threads wait for work in a loop (the default), which saves microseconds an operator if nothing else runs on the
+   * machine; or let them sleep, with which a training step took half the time beside other work on the same cores.
    */
   spin?: boolean;
   /**
@@ -71,7 +71,7 @@ export type WeightLocation = WeightPath | { readonly bytes: () => Promise<Uint8A
 
 export interface WeightPath {
   readonly path: string;
-  /** Throws if the file is not the one any more that its offsets were read from. */
+  /** Throws if the file has changed since its offsets were read. */
   readonly unchanged?: () => Promise<void>;
 }
 
@@ -92,13 +92,13 @@ export interface Session {
 export interface Runtime {
   readonly name: string;
   readonly version: string;
-  /** Where it is, as messages say it: "in a browser". */
+  /** The place, for messages: "in a browser". */
   readonly where: string;
-  /** What it can compute with; first the processor, which always works. */
+  /** The providers that it has; the first is the CPU, which always works. */
   readonly providers: readonly [ProviderName, ...ProviderName[]];
   /** Unless a caller says otherwise. */
   readonly usual: Provider;
-  /** Why one of `providers` does not work on this machine, and what to do about it; null if it does. */
+  /** Why one of `providers` does not work on this machine, and what to do about it; null if it works. */
   whyNot(provider: ProviderName): Promise<string | null>;
   compile(model: OnnxModel, weights?: WeightLocations, options?: SessionOptions): Promise<Session>;
   /** Largest resident memory of this process so far, in bytes; null where it cannot be known. */

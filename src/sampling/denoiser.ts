@@ -1,4 +1,7 @@
-/** What the sampling loop calls once a step: a denoiser that may do a step in part, from what earlier steps left. */
+/**
+ * What the sampling loop calls once a step: a denoiser, which may do a step in part and reuse what earlier steps
+ * computed.
+ */
 import type { StagedSession } from "../models/staged-session.ts";
 import { type FloatTensor, floatOf, type Tensor } from "../tensor.ts";
 import type { Action, StepContext } from "./step-policy.ts";
@@ -29,8 +32,8 @@ export class PlainDenoiser implements Denoiser {
 }
 
 /**
- * Starts anew with a denoiser of its own where the number of rows changes: where guidance begins or ends within a run, what the
- * steps before left is of other rows.
+ * Starts a new denoiser when the number of rows changes: if guidance begins or ends within a run, what earlier steps
+ * kept belongs to other rows.
  */
 export class DenoiserByRows implements Denoiser {
   readonly #open: () => Denoiser;

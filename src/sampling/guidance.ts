@@ -22,7 +22,7 @@ export const guidanceIntervalCheck: Check = (value, name) => {
   checkGuidanceInterval(value as unknown as GuidanceInterval);
 };
 
-/** Throws ArgumentError for what is no interval within 0 to 1. */
+/** Throws ArgumentError unless it is an interval within 0 to 1. */
 export function checkGuidanceInterval(interval: GuidanceInterval): void {
   const [start, stop] = interval;
   if (interval.length === 2 && start >= 0 && start <= stop && stop <= 1) return;
@@ -31,7 +31,10 @@ export function checkGuidanceInterval(interval: GuidanceInterval): void {
   );
 }
 
-/** As diffusers has it, start and stop are rounded down to whole steps; a share such as 0.29 of 100 is 29 steps all the same. */
+/**
+ * As in diffusers, start and stop are rounded down to whole steps, but 0.29 of 100 steps is 29 in spite of rounding
+ * errors.
+ */
 export function isGuided({ index, steps }: StepContext, [start, stop]: GuidanceInterval): boolean {
   const stepsTo = (share: number) => Math.floor(share * steps + 1e-6);
   return index >= stepsTo(start) && index < stepsTo(stop);
@@ -51,7 +54,10 @@ export interface GuidedDenoise {
   conditions: Feeds;
   /** The same for guidance: rows without the condition, then those with it. Null without guidance. */
   bothConditions: Feeds | null;
-  /** What the network is given for these rows of latents, if not the latents alone: with the channels of a picture. */
+  /**
+   * Makes the network's input from these rows of latents, if it is not the latents alone: for example with the channels
+   * of an image.
+   */
   prepare?(latents: FloatTensor): FloatTensor;
 }
 
@@ -78,7 +84,7 @@ export function guide(unconditional: Float32Array, conditional: Float32Array, sc
   return out;
 }
 
-/** Guidance of a batch that has what is predicted without the condition in its first half, and with it in its second. */
+/** Applies guidance to a batch whose first half was predicted without the condition, and whose second half with it. */
 export function guideHalves(both: FloatTensor, scale: number | readonly number[]): FloatTensor {
   const batch = both.shape[0]! / 2;
   const [unconditional, conditional] = [rows(both, 0, batch), rows(both, batch, 2 * batch)];

@@ -1,4 +1,4 @@
-/** What a way to do steps in part says about itself: an entry of the table of methods (`acceleration/methods.ts`). */
+/** A method to do steps in part, as an entry of the table of methods (`acceleration/methods.ts`). */
 import { type Check, number, oneOf, readDecimal, text, whole } from "../checks.ts";
 import type { StagedModel } from "../models/architecture.ts";
 import type { StagedSession } from "../models/staged-session.ts";
@@ -28,9 +28,9 @@ export interface Method<Name extends string, Kind extends NetworkKind, Network, 
    * does not look inside. Throws ArgumentError for options that do not fit this network.
    */
   readonly cuts: (network: Network, options: Options) => readonly (number | string)[];
-  /** Compiles what it needs. Gives what opens a denoiser that knows of no step yet. */
+  /** Compiles what it needs, and returns a function that opens a denoiser for a new run. */
   readonly open: (network: Network, options: Options) => Promise<() => Denoiser>;
-  /** How benches set it so that a picture takes a given time; none of a method that is not compared so. */
+  /** How benches set it so that an image takes a given time; absent for a method that is not compared in this way. */
   readonly atEqualTime?: readonly EqualTime<Options>[];
 }
 
@@ -50,9 +50,9 @@ export interface MethodOption<T> {
   readonly check: Check;
   /** For help and docs. */
   readonly help: string;
-  /** What it is unless given, in words. */
+  /** The default, in words. */
   readonly usual: string;
-  /** What its value is called on a command line, and how it is read there. */
+  /** The name of its value on a command line, and how it is parsed there. */
   readonly value: string;
   readonly parse: (text: string) => T;
   /** For completion. */
@@ -63,7 +63,7 @@ export type MethodOptions<Options extends object> = {
   readonly [Name in keyof Options]-?: MethodOption<NonNullable<Options[Name]>>;
 };
 
-/** What every network is to a method: all steps in full. */
+/** What a method can do with every network: all steps in full. */
 export interface WholeNetwork {
   whole(): Promise<() => Denoiser>;
 }

@@ -4,9 +4,9 @@ import type { CustomSchedule, Scheduler } from "../schedulers/scheduler.ts";
 import type { FloatTensor } from "../tensor.ts";
 import type { StepContext } from "./step-policy.ts";
 
-/** A step that is done; a solver may take more than were asked for (PNDM). */
+/** A finished step; a solver may take more steps than were asked for (PNDM). */
 export interface SamplerStep extends StepContext {
-  /** The latent after this step; only to be read, and only until the next step. */
+  /** The latent after this step. Read it only, and only until the next step. */
   readonly latents: FloatTensor;
 }
 

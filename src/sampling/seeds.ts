@@ -7,7 +7,7 @@ import { TorchGenerator } from "./noise.ts";
 
 /** Most images or videos of one call. */
 export const MOST_PICTURES = 1024;
-/** Seeds stay whole numbers when a picture's number is added. */
+/** The largest seed: seeds stay whole numbers when the number of an image is added. */
 const LARGEST_SEED = Number.MAX_SAFE_INTEGER - MOST_PICTURES;
 
 export const seedCheck: Check = whole(0, LARGEST_SEED);

@@ -16,7 +16,10 @@ export interface StepContext {
   readonly timestep: number;
 }
 
-/** Decides for each step, in order. The first is done in full whatever it says: there is nothing yet to go on from. */
+/**
+ * Decides for each step, in order. The first step is full whatever the policy says, because there is nothing yet to
+ * reuse.
+ */
 export type StepPolicy = (step: StepContext) => Action;
 
 /** A fixed schedule: every `every`-th step is full, and so are the first `warmUp` and the last `final`. */
@@ -92,8 +95,8 @@ export function scheduled(schedule: Schedule, partial: Exclude<Action, "full"> =
 }
 
 /**
- * The policy that a choice stands for. What the caller's own says is "full" or anything else: how a step is done in part is the
- * method's matter. It throws ArgumentError at a step for which a policy gives no action.
+ * The policy that a choice stands for. Of a caller's policy only "full" or anything else counts: how a step is done in
+ * part is up to the method. It throws ArgumentError at a step for which the policy gives no action.
  */
 export function policyOf(choice: StepChoice, partial: Exclude<Action, "full"> = "inner"): StepPolicy {
   if (typeof choice !== "function") return scheduled(choice, partial);
@@ -117,8 +120,8 @@ const named = new Map<string, Action>([
 ]);
 
 /**
- * A schedule that was made for one number of steps, for any: up to each point of a run of another length, the same share of
- * steps is full as there is in the list. So twice as many steps have every action twice.
+ * Stretches a schedule that was made for one number of steps to any number: up to each point of the run, the same share
+ * of steps is full as in the list. So with twice as many steps every action occurs twice.
  */
 export function stretched(schedule: Schedule, partial: Exclude<Action, "full"> = "inner"): StepPolicy {
   if (!isList(schedule)) return scheduled(schedule, partial);

@@ -1,7 +1,7 @@
 import { ArgumentError, ShapeError } from "../errors.ts";
 import type { DType, FloatTensor, Tensor } from "../tensor.ts";
 
-/** How far one output is from its reference. */
+/** The error of one output against its reference. */
 export interface OutputError {
   /** The tensor's name in the reference file, with the step in brackets where only one step is meant. */
   readonly name: string;

@@ -40,17 +40,18 @@ export interface Verification {
   readonly outputs: readonly OutputError[];
   /** Of a folder without reference tensors: what was checked instead, a sentence each. */
   readonly checks?: readonly string[];
-  /** States in between, if they were asked for; they do not decide. */
+  /** Intermediate states, if they were asked for; they do not decide whether it passes. */
   readonly blocks?: readonly OutputError[];
 }
 
 const referenceFile = "io.safetensors";
 
 /**
- * What a folder without reference tensors can be checked for is checked and said (`checks`): names and shapes of the
- * weights, finite values, one run of each network on small random input. Else compares what it holds with the reference tensors in its `io.safetensors`: a model (config.json and weights), a
- * scheduler (scheduler_config.json and call.json), noise (config.json with seeds) or a pipeline (model_index.json). NaN never passes. Throws
- * CheckpointError for a folder that is none of these, and what the parts throw.
+ * Compares a folder with the reference tensors in its `io.safetensors`: a model (config.json and weights), a scheduler
+ * (scheduler_config.json and call.json), noise (config.json with seeds) or a pipeline (model_index.json). NaN never
+ * passes. Without reference tensors, checks what can be checked (`checks` lists it): names and shapes of the weights,
+ * finite values, and one run of each network on small random input. Throws CheckpointError for a folder that is none of
+ * these, and what the parts throw.
  */
 export async function verifyFolder(folder: Folder, runtime: Runtime, given: VerifyOptions = {}): Promise<Verification> {
   const { tolerance, ...options } = readOptions(given, verifyOptions, { of: "verifyFolder" });
@@ -75,7 +76,7 @@ interface CaseResult {
   checks?: readonly string[];
   outputs: readonly OutputError[];
   blocks?: readonly OutputError[];
-  /** Whether errors are judged as they are, and not over the standard deviation. */
+  /** Whether absolute errors count, not errors over the standard deviation. */
   absolute?: boolean;
   /** Whether errors have added up over the steps of a sampling run. */
   wholeRun?: boolean;

@@ -23,8 +23,9 @@ import { named, ofStream, predictedOf } from "../stream-names.ts";
 import type { StepRecord } from "./records.ts";
 
 /**
- * A picture's mean squared error at a step, or the root of it. Errors of the steps of one run have much in common and add up in
- * the picture, so what counts is their size; a sum of squares is nearly that of the first steps alone, whose errors are the largest.
+ * The mean squared error of an image at a step, or its root. The errors of one run's steps have much in common and add
+ * up in the image, so their size counts. A sum of squares is dominated by the first steps, whose errors are the
+ * largest.
  */
 export type LossKind = "square" | "root";
 
@@ -151,9 +152,9 @@ export const rowsOf = (pictures: number, guidanceScale: number): number =>
   guidanceScale > 1 ? 2 * pictures : pictures;
 
 /**
- * Of each picture [batch]: the mean squared error of its rows, and of their guided combination, which is what the sampler
- * sees and where errors that the two halves share cancel. Only of the latent's `channels`: samplers drop a variance that
- * comes after them.
+ * For each image [batch]: the mean squared error of its rows, and of their guided combination. The sampler sees the
+ * combination, in which errors that both halves share cancel. Only the latent's `channels` count: samplers drop a
+ * predicted variance after them.
  */
 function errorsOf(allChannels: Value, channels: number, batch: number, guidanceScale: number): Value {
   const error = slice(allChannels, 1, 0, channels);
