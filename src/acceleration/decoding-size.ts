@@ -14,7 +14,7 @@ export interface DecodingSize {
   readonly tile?: { readonly height: number; readonly width: number; readonly overlap: number };
 }
 
-/** Halvings of a tile below which its blended edges are most of it. */
+/** In smaller tiles the blended edges would be most of the tile. */
 const SMALLEST_TILE = 16;
 
 /**
@@ -45,8 +45,8 @@ export function decodingIn(
 }
 
 /**
- * One session: its weights, and the values that are alive in it, which grow with the pixels of all frames. So they are counted
- * in a small one.
+ * The memory of one session: its weights, and its values, which grow with the number of pixels of all frames. So the values of a small
+ * picture are counted and multiplied.
  */
 function decoderPeak(decoder: Component<unknown>): (frames: number, height: number, width: number) => number {
   const model = decoder.model({ batch: 1, frames: 1, height: SMALLEST_TILE, width: SMALLEST_TILE });

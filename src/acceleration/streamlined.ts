@@ -25,11 +25,11 @@ import { StreamlinedSession } from "../streamlined/session.ts";
 import { type CutNetwork, rehash as stepRehash } from "./rehash.ts";
 import { type ChosenMethod, type StreamlinedOptions, type VideoAccelerate, videoMethodOf } from "./video-options.ts";
 
-/** Of the latent, and of what a network is given beside it. */
+/** The sizes of a denoiser's inputs: the latent, and the tokens of the condition. */
 export interface NetworkSize {
   /** Of the network: both halves of guidance. */
   batch: number;
-  /** Whether the first half of the batch is the second without its condition. */
+  /** Whether the batch is the same latents twice: without the condition in the first half, with it in the second. */
   guided?: boolean;
   frames: number;
   height: number;
@@ -60,7 +60,7 @@ export interface PlanOptions {
   allFeatures?: boolean;
 }
 
-/** Networks with more bytes of weights run by a plan on the CPU without being asked to: in slices they are faster. */
+/** On the CPU, networks with more bytes of weights always run by a plan: in slices they are faster. */
 const LARGE = 2 ** 28;
 
 /**
@@ -201,7 +201,7 @@ export class Streamlined<Config> {
   }
 }
 
-/** What of a size a network is compiled for: guidance is no matter of its own. */
+/** The sizes that a network is compiled for; guidance makes no difference there. */
 const geometryOf = ({ guided: _, ...geometry }: NetworkSize) => geometry;
 
 /** What of a step in part another network has to be compiled for. */

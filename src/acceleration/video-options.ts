@@ -21,7 +21,7 @@ export interface RehashOptions extends RehashSettings {
   method: "rehash";
 }
 
-/** The noise that the last full step predicted, again: what Step Rehash has to be better than. */
+/** Uses the prediction of the last full step again: the baseline that Step Rehash has to beat. */
 export interface ReuseOptions extends ReuseSettings {
   method: "reuse";
 }
@@ -33,9 +33,9 @@ export type VideoAccelerate = OfferedMethod<"video-unet"> | MethodSettings<"vide
 const videoAccelerateCheck = methodCheck(methods);
 
 export interface StreamlinedOptions extends Listeners {
-  /** What the whole process may take, as bytes or "6GB"; as much as it likes unless given. */
+  /** How much memory the whole process may take, in bytes or as "6GB"; no limit unless given. */
   memory?: number | string;
-  /** With `onFeatures` all steps are full: it is given the features at all places where they could be cut. */
+  /** How to do steps in part. With `onFeatures` all steps are full: it is given the features of all cuts. */
   accelerate?: VideoAccelerate;
 }
 

@@ -1,4 +1,4 @@
-/** The parts of a pipeline's folder. */
+/** The components of a pipeline: its networks, and what its folder says about them. */
 
 import { type ModelIndex, type RawConfig, readConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
@@ -66,7 +66,7 @@ export function forNetworks<O extends LoadingOptions>(options: O): Omit<O, Exclu
  */
 export const MOST_TWICE = 64 * 2 ** 20;
 
-/** A network of a pipeline: its configuration is read, its weights are opened, nothing is compiled yet. */
+/** A network of a pipeline: its configuration and the headers of its weights are read; sessions are compiled when they are asked for. */
 export class Component<Config> {
   readonly config: Config;
   readonly weights: WeightFiles;
@@ -106,7 +106,7 @@ export class Component<Config> {
     return new Component(architecture, config, weights, runtime, { ...options, stream });
   }
 
-  /** Of a configuration and weights that need not lie in one folder. Throws ConfigError. */
+  /** From a configuration and weights that need not be in one folder. Throws ConfigError. */
   static of<Config>(
     architecture: Architecture<Config>,
     raw: RawConfig,
@@ -122,7 +122,7 @@ export class Component<Config> {
     return this.#options.stream ?? false;
   }
 
-  /** Whether the processor computes. */
+  /** Whether it runs on the CPU. */
   get onProcessor(): boolean {
     return ["cpu", "wasm", undefined].includes(this.#options.provider);
   }
@@ -139,7 +139,7 @@ export class Component<Config> {
     return this.#architecture.model(this.config, geometry);
   }
 
-  /** Compiled for these sizes; `options` unless the component's own say otherwise. */
+  /** Compiled for these sizes. Where the component has the same options, its own count. */
   async session(geometry: Geometry, options: SessionOptions = {}): Promise<StagedSession> {
     return (await this.segments(geometry, [], options))[0]!;
   }
@@ -160,7 +160,7 @@ export class Component<Config> {
     });
   }
 
-  /** Models that are made of this network, and of what has the weights `more`, compiled; kept in its own parts' place. */
+  /** Compiles models made of this network and of parts whose weights are `more`. They are cached in place of the network's own sessions. */
   assembled(
     key: string,
     assemble: () => Promise<{ models: readonly StagedModel[]; more?: WeightFiles }>,
@@ -173,7 +173,7 @@ export class Component<Config> {
     });
   }
 
-  /** For what runs beside this network: its runtime, and its options but for those about its parts. */
+  /** Its runtime and session options, for what runs beside this network. */
   withRuntime<T>(use: (runtime: Runtime, options: SessionOptions) => Promise<T>): Promise<T> {
     const { groups: _, stream: __, ...options } = this.#options;
     return use(this.#runtime, options);
@@ -194,7 +194,7 @@ export class Component<Config> {
     return namedWeights(this.#architecture, this.weights);
   }
 
-  /** A pipeline's networks run one after the other, and threads of one that still spin would hold up the next. */
+  /** A pipeline's networks run one after the other; threads that still spin would slow down the next one. */
   #settings(options: SessionOptions): StagedOptions {
     return { takesTurns: true, ...options, ...this.#options };
   }

@@ -14,7 +14,7 @@ import { encodeClipPrompts, encodePrompts, PromptTokenizer, type TokenizedPrompt
 /** Tokens where neither the tokenizer nor the encoder knows a limit. */
 const T5_TOKENS = 300;
 
-/** Bytes above which an encoder goes through in parts: it runs once a video, beside networks that want the memory. */
+/** Encoders with more bytes of weights are streamed: they run once a call, beside networks that need the memory. */
 export const STREAM_ABOVE = 512 * 2 ** 20;
 
 export interface PromptEncoder {

@@ -1,4 +1,4 @@
-/** How a call's steps are solved: the model's own scheduler or another for it, and what the caller chooses of the steps. */
+/** The scheduler of a call, the model's own or another one, and the steps that the caller chose. */
 
 import { type ModelIndex, type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
 import { type Folder, quote } from "../checkpoints/files.ts";
@@ -34,7 +34,7 @@ export function pickScheduler(own: RawConfig, choice?: SchedulerChoice): Schedul
   return createScheduler({ ...own, ...chosen });
 }
 
-/** A note for who picked a scheduler that clips latents only because the model's configuration says nothing of it. */
+/** A warning for a scheduler of the caller's choice that clips latents only because the model's configuration does not mention it. */
 export function clippingNotes(own: RawConfig, choice: SchedulerChoice | undefined, scheduler: Scheduler): string[] {
   if (choice === undefined || scheduler.config["clip_sample"] !== true || Object.hasOwn(own, "clip_sample")) return [];
   return [

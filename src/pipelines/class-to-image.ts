@@ -45,7 +45,7 @@ export interface SampleClassLatentsOptions extends PictureLoopOptions {
   classes: readonly number[];
 }
 
-/** With `worker`: what of a pipeline is not in the worker's memory. Every ClassToImage is one too. */
+/** A pipeline that was opened with `worker`: what can be used without its networks. Every ClassToImage is one too. */
 export type ClassToImageInWorker = Pick<
   ClassToImagePipeline,
   "name" | "guidanceInterval" | "schedulerConfig" | "labels" | "generate" | "release"
@@ -208,7 +208,7 @@ export class ClassToImagePipeline {
     return decodeLatents(this.vae, latents);
   }
 
-  /** Frees memory and threads when the calls before it are done; later calls are refused with StateError. */
+  /** Frees memory and threads once all calls before it are done. Later calls reject with StateError. */
   release(): Promise<void> {
     return this.#queue.close(async () => {
       await Promise.all([this.transformer.release(), this.vae.release(), this.feedback?.release()]);

@@ -48,7 +48,7 @@ export interface ImageToVideoOptions extends VideoOptions {
   maxGuidanceScale?: number;
   /** Frames a second, 7 unless given: the model is told, and the video is shown so. */
   fps?: number;
-  /** How much is to move, 127 unless given; up to 255 in training. */
+  /** How much motion there is to be, 127 unless given; up to 255 in training. */
   motionBucketId?: number;
   /** How much noise is added to the picture, 0.02 unless given: more lets the video go further from it. */
   noiseAugStrength?: number;
@@ -81,7 +81,7 @@ export interface SampleImageVideoOptions extends LoopOptions {
   noiseAugStrength: number;
 }
 
-/** With `worker`: what of a pipeline is not in the worker's memory. Every ImageToVideo is one too. */
+/** A pipeline that was opened with `worker`: what can be used without its networks. Every ImageToVideo is one too. */
 export type ImageToVideoInWorker = Pick<
   ImageToVideoPipeline,
   "name" | "className" | "schedulerConfig" | "generate" | "release"
@@ -110,7 +110,7 @@ export class ImageToVideoPipeline {
   /** Null in a folder without one: only `codeImage`, `sampleLatents` and `decode` work then. */
   readonly imageEncoder: ImageEncoder | null;
   readonly schedulerConfig: RawConfig;
-  /** The denoiser: as it is, or by a plan. */
+  /** Opens the denoiser, by a plan where one is needed. */
   readonly streamlined: Streamlined<UNetSpatioTemporalConfig>;
 
   readonly #queue: RunQueue;
@@ -147,7 +147,7 @@ export class ImageToVideoPipeline {
     return ImageToVideoPipeline.fromParts(folder.name, className, parts, imageEncoder, runtime, options);
   }
 
-  /** Of folders that need not lie together. */
+  /** From folders that need not be in one place. */
   static async fromParts(
     name: string,
     className: string,
@@ -204,7 +204,7 @@ export class ImageToVideoPipeline {
     const { width, height, latent, notes } = this.#size(count * frames, options);
     const solver = solverOf(this.schedulerConfig, options, 25);
     const seeds = seedsOf(count, options, "videos");
-    // What cannot be done is said before anything is.
+    // Errors about sizes and memory come before anything runs.
     const guided = maxGuidanceScale > 1;
     const size = { batch: guided ? 2 * count : count, guided, frames, ...latent, tokens: this.imageEncoder.tokens };
     const plan = planVideo(this, size, decodeChunkSize, options);
@@ -256,13 +256,13 @@ export class ImageToVideoPipeline {
     const { fps, motionBucketId, noiseAugStrength, ...loop } = rest;
     const [, frames, , height, width] = loop.noise.shape as [number, number, number, number, number];
     const guided = maxGuidanceScale > 1;
-    // The model was told one frame a second less than there were.
+    // In training the model was told one frame a second less than the video had.
     const timeIds = [fps - 1, motionBucketId, noiseAugStrength];
     const conditionsOf = (encoderHiddenStates: FloatTensor) => ({
       encoderHiddenStates,
       addedTimeIds: repeatRow(floatTensor([1, 3], Float32Array.from(timeIds)), 0, encoderHiddenStates.shape[0]!),
     });
-    // Without the picture: zeros in its place.
+    // The half without the picture has zeros in its place.
     const withNothing = (tensor: FloatTensor) => stack(floatTensor(tensor.shape), tensor);
     const pictures = guided ? withNothing(imageLatents) : imageLatents;
     const size = { batch: pictures.shape[0]!, frames, height, width, tokens: imageEmbeds.shape[1]! };
@@ -291,7 +291,7 @@ export class ImageToVideoPipeline {
     return decodeFrames(this.decoder, latents, { chunk, sizes: (count) => ({ batch: 1, frames: count }) }, options);
   }
 
-  /** Frees memory and threads when the calls before it are done; later calls are refused with StateError. */
+  /** Frees memory and threads once all calls before it are done. Later calls reject with StateError. */
   release(): Promise<void> {
     return this.#queue.close(async () => {
       const parts = [this.unet, this.streamlined, this.encoder, this.decoder, this.imageEncoder];
@@ -302,7 +302,7 @@ export class ImageToVideoPipeline {
   #size(pictures: number, options: ImageToVideoOptions) {
     const { sampleSize } = this.unet.config;
     const factor = spatialFactor(this.decoder.config);
-    // Stable Video Diffusion's configuration says 96, a square that it was not trained on.
+    // The configuration of Stable Video Diffusion says 96, but it was not trained on squares of that size.
     const published = { width: 1024, height: 576 };
     const known = sampleSize !== undefined && sampleSize !== 96;
     const usual = known ? { width: sampleSize * factor, height: sampleSize * factor } : published;

@@ -98,7 +98,7 @@ export interface SampleLatentsOptions extends PictureLoopOptions {
   negative: PromptEmbeddings | null;
 }
 
-/** With `worker`: what of a pipeline is not in the worker's memory. Every TextToImage is one too. */
+/** A pipeline that was opened with `worker`: what can be used without its networks. Every TextToImage is one too. */
 export type TextToImageInWorker = Pick<
   TextToImagePipeline,
   "name" | "className" | "guidanceScale" | "guidanceInterval" | "schedulerConfig" | "generate" | "release"
@@ -303,7 +303,7 @@ export class TextToImagePipeline {
     return decodeLatents(this.vae, latents);
   }
 
-  /** Frees memory and threads when the calls before it are done; later calls are refused with StateError. */
+  /** Frees memory and threads once all calls before it are done. Later calls reject with StateError. */
   release(): Promise<void> {
     return this.#queue.close(async () => {
       await Promise.all([

@@ -71,7 +71,7 @@ export interface SampleVideoOptions extends LoopOptions {
 
 export type TextToVideoLoading = TextToVideoSource<string> & ResolveOptions;
 
-/** With `worker`: what of a pipeline is not in the worker's memory. Every TextToVideo is one too. */
+/** A pipeline that was opened with `worker`: what can be used without its networks. Every TextToVideo is one too. */
 export type TextToVideoInWorker = Pick<
   TextToVideoPipeline,
   "name" | "className" | "guidanceScale" | "schedulerConfig" | "generate" | "release"
@@ -106,7 +106,7 @@ export class TextToVideoPipeline {
   readonly schedulerConfig: RawConfig;
   /** How closely prompts are followed unless a call says otherwise: the model's own, or AnimateDiff's 7.5. */
   readonly guidanceScale: number;
-  /** The denoiser: as it is, or by a plan. */
+  /** Opens the denoiser, by a plan where one is needed. */
   readonly streamlined: Streamlined<UNetMotionConfig>;
 
   readonly #queue: RunQueue;
@@ -176,12 +176,12 @@ export class TextToVideoPipeline {
     const guided = guidanceScale > 1;
     const list = promptList(prompt, options.negativePrompt ?? "", { count, guided });
     const total = list.prompts.length;
-    // More have no place in the motion modules' tables.
+    // The motion modules have position embeddings for so many frames.
     whole(1, this.unet.config.motionMaxSeqLength)(frames, "frames");
     const { latent, notes } = this.#size(total * frames, options);
     const solver = solverOf(this.schedulerConfig, options, 25);
     const seeds = seedsOf(total, options, "videos");
-    // What cannot be done is said before anything is.
+    // Errors about sizes and memory come before anything runs.
     const { tokens } = this.#promptEncoder;
     const size = { batch: guided ? 2 * total : total, guided, frames, ...latent, tokens };
     const parts = { streamlined: this.streamlined, decoder: this.vae };
@@ -255,7 +255,7 @@ export class TextToVideoPipeline {
     return decodeFrames(this.vae, exchangeFrames(latents), { chunk, sizes: () => ({ batch: "batch" }) }, options);
   }
 
-  /** Frees memory and threads when the calls before it are done; later calls are refused with StateError. */
+  /** Frees memory and threads once all calls before it are done. Later calls reject with StateError. */
   release(): Promise<void> {
     return this.#queue.close(async () => {
       const parts = [this.unet, this.streamlined, this.vae, this.prompts];

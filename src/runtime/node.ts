@@ -17,7 +17,7 @@ let loaded: Promise<Native | undefined> | undefined;
 let inWebAssembly = false;
 
 /**
- * ONNX Runtime decides about telemetry once, when it starts: so it is loaded when first used and not before. It is an optional
+ * ONNX Runtime decides about telemetry once, when it starts, so it is loaded only when it is first used. It is an optional
  * dependency: undefined where it is missing or has no binary for this system.
  */
 function load(): Promise<Native | undefined> {

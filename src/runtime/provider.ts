@@ -24,7 +24,7 @@ export async function workingProvider(runtime: Runtime, wanted: Provider = runti
   throw new ToolError(`provider "${wanted}" does not work here: ${reason} Or take "auto" or "${plain}".`);
 }
 
-/** Options whose provider works: its name, never "auto". */
+/** The options with the name of a provider that works, never "auto". */
 export async function withProvider<O extends SessionOptions>(options: O, runtime: Runtime): Promise<O> {
   return { ...options, provider: await workingProvider(runtime, options.provider) };
 }

@@ -28,24 +28,24 @@ export interface SessionOptions {
    */
   spin?: boolean;
   /**
-   * One of several sessions that take turns, as the groups of a model do: after each run it gives back the memory of its
-   * results (but see `arena`) and stops its threads at once, so that the next one finds both free. Off unless given. See
+   * One of several sessions that run in turn, as the groups of a model do: after each run it gives back the memory of its results
+   * (but see `arena`) and stops its threads at once, so that both are free for the next session. Off unless given. See
    * docs/notebook/engine.md.
    */
   takesTurns?: boolean;
   /**
-   * Hold on to the memory of a run's values for the next run: on unless it takes turns. Sessions that take turns quickly are
-   * faster with it, for what the allocator gives back and takes again has to be cleared each time.
+   * Keep the memory of a run's values for the next run: on unless it takes turns. Sessions that alternate quickly are faster with it,
+   * because memory that is given back and taken again has to be cleared each time.
    */
   arena?: boolean;
   /**
-   * Reorder the weights of convolutions when the session is made (the default), which is a few percent faster where pictures
-   * are large, or use them where they are mapped: a session is then made in a twentieth of the time, for one run.
+   * Reorder the weights of convolutions when the session is made (the default), which makes runs a few percent faster where pictures
+   * are large, or use them where they are mapped: the session is then made in a twentieth of the time, which pays off for a single run.
    */
   reorder?: boolean;
   /**
-   * Put the values of a run in one block, laid out by the run before (the default), or each where it is allocated: no more
-   * memory than the values that are alive, which a memory planner can count on.
+   * Put the values of a run into one block that the run before laid out (the default), or allocate each on its own: then a run takes no
+   * more memory than the values that are alive, which a memory planner can count on.
    */
   block?: boolean;
   /** Writes ONNX Runtime's trace of every operator to this file (Node). */
@@ -80,7 +80,7 @@ export interface Session {
   readonly outputNames: readonly string[];
   /**
    * Runs the graph. An output that has a tensor in `into` is written there, also when that is a view of a larger
-   * buffer; the others are allocated. Throws NumericError never: what comes out is as computed.
+   * buffer; the others are allocated. NaN and infinity are not checked for.
    */
   run(
     feeds: Readonly<Record<string, Tensor>>,

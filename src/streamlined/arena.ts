@@ -1,6 +1,6 @@
 /**
- * Where features lie: one block of memory, with a place for each that is taken by others before and after its life. Known
- * before anything runs, so a plan's memory is a number and not a guess about a garbage collector.
+ * One block of memory for all features. Each has a place in it while it is needed; before and after, others use that place. The layout
+ * is known before anything runs, so a plan's memory is a number and not a guess about a garbage collector.
  */
 
 /** Something that is needed from the time `first` until `last`, both included. */
@@ -16,19 +16,19 @@ export interface ArenaLayout {
   readonly offsets: ReadonlyMap<string, number>;
 }
 
-/** A cache line, which is what vector instructions like. */
+/** A cache line: vector instructions are fastest on whole ones. */
 const ALIGNMENT = 64;
 const aligned = (bytes: number) => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 
 /**
- * Largest first, each at the lowest offset that is free for all of its life (Pisarchyk & Lee 2020, arXiv 2001.03288,
- * "greedy by size"). What lives at the same time never overlaps.
+ * Largest first, each at the lowest offset that is free for as long as it is needed (Pisarchyk & Lee 2020, arXiv 2001.03288,
+ * "greedy by size"). What is needed at the same time never overlaps.
  */
 export function layOut(lifetimes: readonly Lifetime[]): ArenaLayout {
   const offsets = new Map<string, number>();
   const placed: { life: Lifetime; offset: number }[] = [];
   let total = 0;
-  // Equal sizes: the one that is longer there first.
+  // Of two equal sizes, the one that is needed longer comes first.
   const span = ({ first, last }: Lifetime) => last - first;
   for (const life of lifetimes.toSorted((a, b) => b.bytes - a.bytes || span(b) - span(a))) {
     const others = placed.filter((other) => other.life.first <= life.last && other.life.last >= life.first);

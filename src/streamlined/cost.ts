@@ -9,12 +9,12 @@ import { buildSlice, type Flow, type Group } from "./grouping.ts";
 
 /** Outputs that lie where their first input does. */
 const ALIASES = new Set(["Reshape", "Identity"]);
-/** ONNX Runtime writes these over an input of equal size that nobody reads after. */
+/** ONNX Runtime writes their result over an input of equal size that nothing reads later. */
 const IN_PLACE = new Set(["Add", "Sub", "Mul", "Div", "Sqrt", "Sigmoid", "Clip", "Cast"]);
 
 const bytes = ({ shape, dtype }: Value) => sizeOf(shape as number[]) * (dtype === "int64" ? 8 : 4);
 
-/** Beside its inputs and outputs: copies of queries, keys and values by heads; a convolution's in blocks of channels. */
+/** Memory beside inputs and outputs: queries, keys and values copied by heads, a convolution's input and output in blocks of channels. */
 function workspace({ op, inputs, outputs }: Node): number {
   if (op === "MultiHeadAttention") return inputs.slice(0, 3).reduce((sum, value) => sum + bytes(value!), 0);
   if (op === "Conv") return bytes(inputs[0]!) + bytes(outputs[0]!);
@@ -22,8 +22,8 @@ function workspace({ op, inputs, outputs }: Node): number {
 }
 
 /**
- * The most bytes of values at one time, inputs and weights left out: each is there from the node that makes it to the last
- * that reads it. `outputs` have the caller's memory. All shapes must be known.
+ * The most bytes of values in memory at one time, without inputs and weights. A value is in memory from the node that makes it to the
+ * last that reads it. `outputs` are in the caller's memory. All shapes must be known.
  */
 export function activationBytes(outputs: Readonly<Record<string, Value>>): number {
   const order = topologicalOrder(Object.values(outputs));
@@ -35,13 +35,13 @@ export function activationBytes(outputs: Readonly<Record<string, Value>>): numbe
     }
   }
   const steps = order.filter((node) => node.op !== "Input" && !constant.has(node));
-  /** The value whose memory each value has; only what the group allocates is in here. */
+  /** For each value the one whose memory it uses, its own or another's; of values that the group allocates. */
   const home = new Map<Value, Value>();
   const lastRead = new Map<Value, number>();
   const owner = (value: Value | null | undefined) => (value ? home.get(value) : undefined);
   const given = new Set(Object.values(outputs));
   const reads = steps.map(({ inputs }) => inputs.filter((value) => value !== null));
-  // Who shares memory depends on who reads last, and that on who shares: aliases first.
+  // Which values share memory depends on who reads last, and that on which share: so aliases are resolved first.
   const aliasOf = (value: Value): Value =>
     ALIASES.has(value.node.op) && !given.has(value) ? aliasOf(value.node.inputs[0]!) : value;
   for (const [i, inputs] of reads.entries()) for (const value of inputs) lastRead.set(aliasOf(value), i);
@@ -80,9 +80,9 @@ export function activationBytes(outputs: Readonly<Record<string, Value>>): numbe
   return most;
 }
 
-/** A parameter is a weight, in a graph that is built only to be looked at. */
+/** Names of weights in a graph that is built only to count its values. */
 const PARAMETER = "parameter ";
-/** Weights without contents, for graphs that are only looked at. */
+/** Weights without contents, for such graphs. */
 export const costSource = () => parameterWeights(PARAMETER);
 const isParameter = ({ op, name }: Node) => op === "Input" && name!.startsWith(PARAMETER);
 

@@ -1,6 +1,6 @@
 /**
- * Operator Grouping (arXiv 2411.01171): consecutive stages with one axis become one session, through which each slice goes
- * before the next begins. What lies between the stages of a group is never there for more than one slice.
+ * Operator Grouping (arXiv 2411.01171): consecutive stages with one axis become one session. A slice goes through the whole group
+ * before the next begins, so features between the stages of a group are in memory for one slice at a time.
  */
 import { ArgumentError } from "../errors.ts";
 import { type OnnxModel, toOnnx } from "../graph/onnx.ts";
@@ -68,10 +68,10 @@ export function groupsOf(flow: Flow, counts: readonly number[], kept?: ReadonlyS
   });
 }
 
-/** What the stages of a group that is to be cut have in common. */
+/** The axis and its length: what all stages of a group that can be cut must have in common. */
 const kindOf = (flow: Flow, each: FlowStage) => `${each.stage.axis} ${axisLength(flow, each)}`;
 
-/** 1 where a slice would not be one: everything that is written must have the axis. */
+/** How many slices a stage can be cut into at most; 1 where something that it writes does not have the axis. */
 export function axisLength({ sizes }: Flow, { stage, reads, writes }: FlowStage): number {
   if (stage.axis === "whole") return 1;
   const written = [...writes.values()].map((id) => sizes.get(id)![stage.axis]);

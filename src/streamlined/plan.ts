@@ -10,29 +10,29 @@ export interface GroupPlan {
   /** Parts along the group's axis. */
   readonly slices: number;
   /**
-   * All rows of a pass in one run; otherwise one after the other, which makes slices of frames views. They are where a rehash
-   * step does half of them.
+   * Whether all rows of a pass go in one run. Otherwise they go one after the other: slices of frames are views then, and a rehash
+   * step can do half of the rows.
    */
   readonly together: boolean;
-  /** Whether convolutions' weights are reordered when it is compiled: worth it where they are small and pictures large. */
+  /** Whether weights of convolutions are reordered when it is compiled, which pays off where they are small and pictures are large. */
   readonly reorder?: boolean;
 }
 
 export interface Plan {
   readonly groups: readonly GroupPlan[];
-  /** Equal parts of the batch that go through the network one after the other: 2 with guidance are its halves. */
+  /** Equal parts of the batch that go through the network one after the other; with guidance, 2 are its two halves. */
   readonly passes: number;
-  /** Compile each group when its turn comes and let it go after: the weights of one group instead of all. */
+  /** Compile each group just before it runs and release it after: the weights of one group are in memory, not those of all. */
   readonly stream: boolean;
 }
 
-/** Part of a model that is done again at a rehash step, and what it goes on from. */
+/** The part of a model that a rehash step runs, and the kept features that it starts from. */
 export interface Rehash {
   /** The stages that run. */
   readonly stages: ReadonlySet<number>;
   /** Features that the last full step left and those stages read. */
   readonly kept: ReadonlySet<string>;
-  /** Whether they run for the second half of the batch only: with guidance, what has the condition. */
+  /** Whether they run for the second half of the batch only, which with guidance is the one with the condition. */
   readonly half: boolean;
 }
 
@@ -47,7 +47,7 @@ export interface PlannedGroup extends Group {
   readonly scratch: number;
 }
 
-/** A plan of a model, worked out. */
+/** A plan worked out for a model: its groups, and where each feature lies in memory. */
 export interface Layout {
   readonly flow: Flow;
   readonly plan: Plan;
@@ -105,7 +105,7 @@ export function applyPlan(flow: Flow, plan: Plan, rehash: Rehash | null = null):
   };
 }
 
-/** Whether a group's rows cannot all be in one run, since a rehash step is for some of a pass's rows only. */
+/** Whether a group's rows cannot all be in one run, because a rehash step needs only some rows of a pass. */
 export function isHalved({ stages }: Flow, group: Group, passes: number, rehash: Rehash | null): boolean {
   return passes % 2 === 1 && rehash !== null && rehash.half && rehash.stages.has(stages.indexOf(group.stages[0]!));
 }
@@ -130,7 +130,7 @@ function plannedGroup({ sizes, model }: Flow, group: Group, plan: GroupPlan, row
   return { ...group, plan, rows: inRun, parts, again, scratch };
 }
 
-/** No axis at all where the group is never cut. */
+/** Empty for a group that is never cut. */
 const axisOf = ({ axis, length }: Group) => (length > 1 ? axis : "");
 
 /** A feature's sizes in a pass. */

@@ -1,5 +1,5 @@
 /**
- * The memory planner: for a budget in bytes, groups, slices, passes and whether weights stay, by a model of the peak
+ * The memory planner: for a budget in bytes it chooses groups, slices, passes and whether weights stay, by a model of the peak
  * (docs/streamlined.md has the formula and what it was measured against).
  */
 import { BudgetError } from "../errors.ts";
@@ -12,7 +12,7 @@ import { applyPlan, type GroupPlan, isHalved, type Layout, type Plan, type Rehas
 export interface Prediction {
   /** The most at any time. */
   readonly peak: number;
-  /** Everything that is there without the model: Node, ONNX Runtime, the allocator's leftovers. */
+  /** Everything that is in memory without the model: Node, ONNX Runtime, free blocks of the allocator. */
   readonly overhead: number;
   /** Of inputs and outputs, of all features' places, and of what is kept from step to step. */
   readonly features: number;
@@ -38,16 +38,16 @@ export interface PlannerOptions {
 
 /** Node and ONNX Runtime before a model is there, and what the graphs take (docs/streamlined.md). */
 export const OVERHEAD = 180e6;
-/** Of a session's weights: what ONNX Runtime has of them in memory. */
+/** How much memory ONNX Runtime takes for a session's weights, as a share of their size. */
 export const WEIGHT_SHARE = 1.02;
-/** While a session is made, of the largest of its convolutions' weights that are reordered: as read, as made, as kept. */
+/** Copies of the largest convolution weight while a session is made that reorders it: as read, as reordered, as kept. */
 const REORDERING = 2.5;
 /** Groups of larger weights are not reordered if they are compiled at every step: it takes longer than it saves. */
 const REORDERED = 48e6;
-/** Pieces of positions: smaller ones cost more in copies and in products of few rows than they save. */
+/** Smaller slices of positions cost more, in copies and in matrix products of few rows, than they save. */
 const MOST_POSITION_SLICES = 64;
 /**
- * Values of a slice, in bytes: so much stays in the processor's caches and in blocks that the allocator has at hand. Larger
+ * Values of a slice, in bytes, that still stay in the processor's caches and in blocks that the allocator can reuse. Larger
  * slices are slower, smaller ones read weights more often (docs/notebook/streamlined.md has the figures).
  */
 const NEAR = 20e6;
@@ -82,14 +82,14 @@ export function planFor(flow: Flow, { memory, rehash = null, overhead = OVERHEAD
   throw new BudgetError(
     `${flow.model.className} cannot run in ${describeBytes(memory)}; the smallest budget for these sizes is ` +
       `${describeBytes(smallest)}. Allow that much, or ask for fewer frames or a smaller picture.`,
-    // As it is printed, so that what is printed works.
+    // Rounded as in the message, so that the number in the message works.
     printed(smallest),
   );
 }
 
 const printed = (bytes: number) => (bytes >= 1e9 ? Math.ceil(bytes / 1e7) * 1e7 : Math.ceil(bytes / 1e6) * 1e6);
 
-/** What a plan that somebody wrote takes. */
+/** The memory of a plan that was not made by `planFor`. */
 export function predict(flow: Flow, plan: Plan, rehash: Rehash | null = null, overhead = OVERHEAD): Prediction {
   const layout = applyPlan(flow, plan, rehash);
   const costs = layout.groups.map((group) => groupCost(group, flow.sizes, group.rows));
@@ -124,9 +124,9 @@ class Modelled {
   readonly #overhead: number;
   readonly #costs: readonly Costed[];
   readonly #made = new Map<number, PlannedRun>();
-  /** With less there is a group that does not fit. */
+  /** With less room some group does not fit. */
   readonly leastRoom: number;
-  /** With more nothing changes. */
+  /** More room changes nothing. */
   readonly enough: number;
 
   constructor(flow: Flow, mode: Mode, rehash: Rehash | null, overhead: number) {
@@ -207,7 +207,7 @@ function predictionOf({ flow, plan, groups, arena, keptBytes }: Layout, costs: r
   const at = costs.map((cost, i) => {
     const { slices, reorder = !plan.stream } = groups[i]!.plan;
     const values = valuesOf(cost, groups[i]!, slices);
-    // All are made before the first runs if they stay; else each beside the features.
+    // Sessions that stay are all made before there are features; others are made while the features are in memory.
     const making = reorder ? REORDERING * cost.largestWeight - (plan.stream ? 0 : features) : 0;
     return { weights: WEIGHT_SHARE * (plan.stream ? cost.weights : all), activations: Math.max(values, making) };
   });

@@ -13,7 +13,7 @@ export interface Change {
   readonly change: number;
 }
 
-/** Listens to runs in which every step is full; means over all of them. */
+/** Measures runs in which every step is full, and gives the means over all of them. */
 export class RehashProfile {
   readonly #sums = new Map<string, { step: number; cut: string; cosine: number; change: number; count: number }>();
   #before = new Map<string, Float32Array>();
@@ -67,13 +67,13 @@ export function compareFeatures(now: readonly Float32Array[], before: Float32Arr
 export interface Proposal {
   readonly cut: string;
   readonly schedule: readonly Action[];
-  /** How far the features of all rehash steps together are from their own, at most: the sum of the changes in between. */
+  /** An upper bound of how far all rehash steps together are from full ones: the sum of the changes in between. */
   readonly cost: number;
 }
 
 /**
- * The schedule with `full` full steps, the first among them, whose rehash steps are the least far from what they go on
- * from. `changes[t]`: from step t - 1 to t; that of step 0 does not count. Exact, by dynamic programming.
+ * The schedule with `full` full steps, the first among them, whose rehash steps are nearest to the features that they start from.
+ * `changes[t]`: from step t - 1 to t; that of step 0 does not count. Exact, by dynamic programming.
  */
 export function bestSchedule(changes: readonly number[], full: number): Omit<Proposal, "cut"> {
   const steps = changes.length;
@@ -121,7 +121,7 @@ export function bestSchedule(changes: readonly number[], full: number): Omit<Pro
   return { schedule, cost: least[steps]! };
 }
 
-/** How much faster than full steps alone a schedule is, by its products. */
+/** How much faster than full steps alone a schedule is, counted in multiply-adds. */
 export const speedup = (schedule: readonly Action[], share: number) =>
   schedule.length / schedule.reduce((sum, action) => sum + (action === "full" ? 1 : share), 0);
 

@@ -26,7 +26,7 @@ import type { GroupProgress, Kept, StreamlinedSession } from "./session.ts";
  */
 const DEFAULT_SCHEDULE = parseSchedule("fffffffrrfrrfrrfrrfrrfrrf");
 
-/** Which steps are full, in their own number of steps or, without a schedule, in any. */
+/** Which steps are full: those of a schedule, or of the default one, stretched to the number of steps. */
 export const rehashPolicy = (schedule: StepChoice | undefined): StepPolicy =>
   schedule ? policyOf(schedule, "rehash") : stretched(DEFAULT_SCHEDULE, "rehash");
 
@@ -38,8 +38,8 @@ const makersOf = (flow: Flow) =>
   new Map(flow.stages.flatMap(({ writes }, i) => [...writes.values()].map((id) => [id, i] as const)));
 
 /**
- * Features that steps can come back in after, first the one after which the most remains: the ends of the way up's layers,
- * each with the level of its layer.
+ * Features after which a rehash step can start: the ends of the layers of the way up, each with the level of its layer. The first
+ * leaves the most to do.
  */
 function cutsOf(flow: Flow): Map<string, number> {
   const maker = makersOf(flow);
@@ -53,10 +53,10 @@ function cutsOf(flow: Flow): Map<string, number> {
   return new Map(ends);
 }
 
-/** Names of features that steps can come back in after, first the one after which the most remains. */
+/** Names of the features after which a rehash step can start. The first leaves the most to do. */
 export const rehashCuts = (flow: Flow): string[] => [...cutsOf(flow).keys()];
 
-/** After the first layer of the last block: what remains there is small, and it still attends and mixes frames. */
+/** After the first layer of the last block: little remains to do, and it still attends to the text and mixes frames. */
 export function defaultCut(flow: Flow): string {
   const cuts = [...cutsOf(flow)];
   const lastLevel = cuts.at(-1)?.[1];
@@ -66,10 +66,10 @@ export function defaultCut(flow: Flow): string {
 }
 
 /**
- * What a step does that comes back in after `cut`. Of the features of the way down that are read after it, the first
- * `fresh` are worked out anew, from the latent of this step on; 1, the first convolution alone, unless given. The others
- * are those of the last full step. `half`: for the half of the batch with guidance's condition alone, as pipelines do; the
- * other follows by `GuidanceDifference`. Throws ArgumentError for a cut that there is not.
+ * What a rehash step does that starts after `cut`. Of the features of the way down that are read after the cut, the first `fresh` are
+ * computed from this step's latent (1 unless given: the first convolution alone), the others are kept from the last full step.
+ * `half`: only for the half of the batch with the condition, as pipelines do with guidance; `GuidanceDifference` gives the other half.
+ * Throws ArgumentError for a cut that the model does not have.
  */
 export function rehashAt(flow: Flow, cut: string = defaultCut(flow), fresh = 1, half = false): Rehash {
   const cuts = rehashCuts(flow);
@@ -111,9 +111,9 @@ export function rehashShare(flow: Flow, { stages, half }: Rehash): number {
 }
 
 /**
- * What guidance goes by, from the last full step: the network's output with the condition less that without. It changes less
- * from step to step than either (FasterCache, Lv et al. 2024, arXiv 2410.19355), so a rehash step works out
- * the output with the condition and takes this from it for the other.
+ * The network's output with the condition minus the one without, from the last full step. It changes less from step to step than either
+ * output (FasterCache, Lv et al. 2024, arXiv 2410.19355), so a rehash step computes the output with the condition and subtracts this to
+ * get the one without.
  */
 export class GuidanceDifference {
   #difference: Float32Array | null = null;
@@ -133,9 +133,9 @@ export class GuidanceDifference {
 }
 
 export interface Listeners {
-  /** Told before each group of layers runs, where they run by a plan. */
+  /** Called before each group of layers runs, if the network runs by a plan. */
   onGroup?: (progress: GroupProgress & StepContext) => void;
-  /** Given what a step left; only to be read, and only until the next step. */
+  /** Called with the features that a step left; they may only be read, and only until the next step. */
   onFeatures?: (step: StepContext, kept: Kept) => void;
 }
 
@@ -146,7 +146,7 @@ export const allCuts = (flow: Flow): Rehash => ({
   half: false,
 });
 
-/** Runs a model by a plan, each step as a policy has it. Without one all steps are full. */
+/** Runs a model by a plan. The policy says which steps are full; without one all are. */
 export class StreamlinedDenoiser implements Denoiser {
   readonly actions: Action[] = [];
   readonly #session: StreamlinedSession;

@@ -1,4 +1,4 @@
-/** Runs a model by a plan: group by group, each in slices, every feature in its place of one block of memory. */
+/** Runs a model by a plan: group by group, each in slices, with all features in one block of memory. */
 import { ArgumentError, HalfstepError } from "../errors.ts";
 import type { StagedModel } from "../models/architecture.ts";
 import { OUT } from "../models/grouping.ts";
@@ -10,10 +10,10 @@ import { batchOf, bytesOf, flowOf, sliceGraph } from "./grouping.ts";
 import { applyPlan, type Layout, type Plan, type PlannedGroup, type Rehash, SCRATCH, withRows } from "./plan.ts";
 import { gather, isView, type Part, type Placement, placementOf, scatter, viewOf } from "./slicing.ts";
 
-/** What a full step leaves for rehash steps, for each pass: feature -> values. It belongs to one run of the sampler. */
+/** What a full step leaves for rehash steps, for each pass: feature -> values. Each run of the sampler has its own. */
 export type Kept = readonly ReadonlyMap<string, Float32Array>[];
 
-/** Told before a group runs. */
+/** What a listener is told before a group runs. */
 export interface GroupProgress {
   readonly group: string;
   /** Counts from 0, over all passes of this call. */
@@ -25,8 +25,8 @@ export interface RunOptions {
   /** Where a full step puts what rehash steps need. */
   keep?: Kept;
   /**
-   * Do only what a rehash step does, from what `keep` holds. If that is for half of the batch, the first half of what it gives
-   * is zero.
+   * Run only what a rehash step runs, from the features in `keep`. If that is half of the batch, the first half of the output is
+   * zero.
    */
   again?: boolean;
   onGroup?: (progress: GroupProgress) => void;
@@ -116,7 +116,7 @@ export class StreamlinedSession {
     const outputs = new Map(
       [...flow.outputs].map(([name, id]) => [id, { name, tensor: floatTensor(Object.values(flow.sizes.get(id)!)) }]),
     );
-    // Rows before this one are left out.
+    // A rehash step for half of the batch begins at this row.
     const from = again && this.layout.half ? batchOf(flow) / 2 : 0;
     const first = Math.floor(from / rows);
     let done = 0;
@@ -145,7 +145,7 @@ export class StreamlinedSession {
     return Object.fromEntries([...outputs.values()].map(({ name, tensor }) => [name, tensor]));
   }
 
-  /** In the rows of a pass from `from` on. */
+  /** For the rows of a pass from `from` on. */
   async #runGroup(group: PlannedGroup, places: Places, from: number): Promise<void> {
     const resident = this.#sessions.get(group);
     const session = resident ?? (await this.#compile(group));
@@ -160,7 +160,7 @@ export class StreamlinedSession {
   async #runPart(session: Session, group: PlannedGroup, part: Part, places: Places): Promise<void> {
     const { flow, rows, groups } = this.layout;
     let used = 0;
-    /** The part itself where it lies together, or room for a copy of it. */
+    /** A view of the part where it is contiguous, otherwise room for a copy of it. */
     const tensorOf = (id: string, placement: Placement): FloatTensor => {
       if (isView(placement)) return floatTensor(placement.shape, viewOf(places(id), placement));
       const size = placement.runs * placement.run;

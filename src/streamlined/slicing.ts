@@ -1,6 +1,6 @@
 /**
- * Feature Slicer (Zhan et al. 2024, arXiv 2411.01171): a part of a feature along the axis on which a stage's work is
- * independent. Parts that lie together are views; others are copied run by run, at the speed of memory.
+ * Feature Slicer (Zhan et al. 2024, arXiv 2411.01171): a part of a feature along the axis on which a stage's work is independent.
+ * Contiguous parts are views; others are copied piece by piece, at the speed of memory.
  */
 import { ArgumentError } from "../errors.ts";
 
@@ -33,7 +33,7 @@ export interface Placement {
 
 const product = (values: readonly number[]) => values.reduce((a, b) => a * b, 1);
 
-/** A feature that lacks the batch or the axis belongs to every part whole. Throws ArgumentError for parts that do not lie evenly. */
+/** Every part has all of a feature that lacks the batch or the axis. Throws ArgumentError where the batch is not the first dimension. */
 export function placementOf(sizes: Sizes, { rows, axis, range }: Part): Placement {
   const [names, dims] = [Object.keys(sizes), Object.values(sizes)];
   const batch = names.indexOf("batch");

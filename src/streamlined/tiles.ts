@@ -24,7 +24,7 @@ export function tileAxis(length: number, tile: number, overlap: number): TileAxi
   return { length, tile, starts };
 }
 
-/** For each tile and each place in it, times `factor` enlarged: what it counts. At every place of the whole they sum to 1. */
+/** The weight of each element of each tile, which is enlarged `factor` times. At every place the weights of all tiles sum to 1. */
 export function tileWeights({ length, tile, starts }: TileAxis, factor = 1): Float64Array[] {
   const [size, all] = [tile * factor, length * factor];
   const total = new Float64Array(all);
@@ -48,7 +48,7 @@ export function tileWeights({ length, tile, starts }: TileAxis, factor = 1): Flo
 
 /**
  * Runs `decode` on tiles of `latent` [batch, channels, height, width] and blends what they give, [batch, channels, factor
- * height, factor width]. One tile that covers all is that very result.
+ * height, factor width]. If one tile covers everything, the result is exactly what `decode` gives for it.
  */
 export async function inTiles(
   latent: FloatTensor,
