@@ -1,6 +1,7 @@
 /** Parts of a model that run by themselves: what a step that is done in part needs. */
 import { ArgumentError } from "../errors.ts";
-import type { Stage, StagedModel } from "./architecture.ts";
+import { describe } from "../graph/value.ts";
+import type { Features, Stage, StagedModel } from "./architecture.ts";
 import { asInputs, buildStages, neededAfter, pick } from "./features.ts";
 import { parameterWeights, Weights } from "./weights.ts";
 
@@ -20,10 +21,12 @@ export function segmentModel(model: StagedModel, cuts: readonly number[]): Stage
   // Values with no contents are enough to learn the features' shapes.
   const weights = new Weights(parameterWeights().source);
   let features = model.inputs;
+  const check = streamsCheck(model);
   return bounds.slice(1).map((end, i) => {
     const stages = model.stages.slice(bounds[i], end);
     const entering = asInputs(features);
     features = buildStages(stages, entering, weights);
+    check(end, features);
     const written = new Set(stages.flatMap(({ writes }) => writes));
     // A stream that the next part does not read is one that the next step may.
     const crossing = new Set([...needed[end]!, ...(end < model.stages.length ? (model.streams ?? []) : [])]);
@@ -34,6 +37,25 @@ export function segmentModel(model: StagedModel, cuts: readonly number[]): Stage
       stages,
     };
   });
+}
+
+/** Refuses streams that are not there where a part ends, or of another shape than before: what is carried on would not fit. */
+function streamsCheck({ stages, streams = [], className }: StagedModel): (end: number, features: Features) => void {
+  const roles = stages.map(({ role }) => role);
+  const [first, last] = [roles.indexOf("block"), roles.lastIndexOf("block") + 1];
+  const shapes = new Map<string, string>();
+  return (end, features) => {
+    if (first < 0 || end < first || end > last) return;
+    for (const name of streams) {
+      const where = `${className}: before stage "${stages[end]?.name}" the feature "${name}", which runs through its blocks,`;
+      if (!features[name]) throw new ArgumentError(`${where} is not there.`);
+      const shape = describe(features[name].shape);
+      const before = shapes.get(name) ?? shape;
+      if (shape !== before)
+        throw new ArgumentError(`${where} is ${shape}, but ${before} earlier; blocks keep its shape.`);
+      shapes.set(name, shape);
+    }
+  };
 }
 
 /** What some stages read that none of them wrote before. */

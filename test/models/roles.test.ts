@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { flowOf } from "../../src/streamlined/grouping.ts";
 import { defaultCut, rehashCuts } from "../../src/streamlined/rehash.ts";
+import { modelCase, models } from "../support/models.ts";
 import { tinyTransformer } from "../support/tiny-transformer.ts";
 import { unetCase, unets } from "../support/unets.ts";
 
@@ -47,5 +48,13 @@ describe.each(["dit", "pixart"] as const)("a tiny %s", (kind) => {
     const { model } = await tinyTransformer(kind);
     const stages = model().stages.map(({ name, role }) => ({ isBlock: name.startsWith("transformer_blocks."), role }));
     for (const { isBlock, role } of stages) expect(role === "block").toBe(isBlock);
+  });
+});
+
+describe.each([...models, ...unets])("%s", (name) => {
+  it("enters, has blocks and leaves, in this order", async () => {
+    const { architecture, config, geometry } = unets.includes(name) ? await unetCase(name) : await modelCase(name);
+    const roles = architecture.model(config, geometry).stages.map(({ role }) => role);
+    expect(roles.filter((role, i) => role !== roles[i - 1])).toEqual(["enter", "block", "leave"]);
   });
 });

@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ArgumentError } from "../../src/errors.ts";
+import { concat } from "../../src/graph/operators.ts";
 import type { Stage } from "../../src/models/architecture.ts";
 import { blocksOf, segmentModel } from "../../src/models/split-model.ts";
 import { runSegments } from "../../src/sampling/denoiser.ts";
@@ -88,5 +89,27 @@ describe("blocksOf", () => {
     const { streams: _, ...named } = rest;
     expect(() => blocksOf({ ...named, stages })).toThrow(ArgumentError);
     expect(() => blocksOf({ ...named, stages })).toThrow("Toy has no features that run through its blocks");
+  });
+});
+
+describe("what runs through the blocks", () => {
+  const { stages, ...rest } = toyModel(2);
+  const [enter, one, two, leave] = stages as [Stage, Stage, Stage, Stage];
+
+  it("must be there before the first", () => {
+    const model = { ...rest, streams: ["hiddenStates", "words"], stages };
+    expect(() => segmentModel(model, [1])).toThrow(ArgumentError);
+    expect(() => segmentModel(model, [1])).toThrow('before stage "transformer_blocks.0" the feature "words"');
+  });
+
+  it("must have one shape before and after each, whether or not the blocks can do with another", () => {
+    const twice: Stage = {
+      ...two,
+      build: ({ hiddenStates }) => ({ hiddenStates: concat([hiddenStates!, hiddenStates!], 1) }),
+    };
+    const model = { ...rest, stages: [enter, one, twice, leave] };
+    expect(segmentModel(model, [1, 2])).toHaveLength(3);
+    expect(() => segmentModel(model, [1, 3])).toThrow(ArgumentError);
+    expect(() => segmentModel(model, [1, 3])).toThrow("is [batch, 6, 4], but [batch, 3, 4] earlier");
   });
 });

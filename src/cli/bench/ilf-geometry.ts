@@ -10,7 +10,7 @@ import { allOf, named } from "../../ilf/stream-names.ts";
 import { Distillation, rowsOf } from "../../ilf/training/distiller.ts";
 import { buildModel, describeModel, type StagedModel } from "../../models/architecture.ts";
 import { architectureOf } from "../../models/registry.ts";
-import { segmentModel } from "../../models/split-model.ts";
+import { blocksOf, segmentModel } from "../../models/split-model.ts";
 import { StagedSession } from "../../models/staged-session.ts";
 import { checkpointWeights, parameterWeights, weightLocations } from "../../models/weights.ts";
 import { nodeRuntime } from "../../runtime/node.ts";
@@ -91,14 +91,16 @@ async function openNetwork(name: string, seed: number, batch: number, schedule =
   const raw = await readConfig(folder);
   const architecture = architectureOf(raw);
   const parsed = architecture.parseConfig(raw);
-  const blocks = raw["num_layers"] as number;
+  const model = architecture.model(parsed, { batch, tokens: TOKENS });
+  const { first, end } = blocksOf(model);
+  const resumeBlock = end - first - BLOCKS_AFTER;
   const config: FeedbackConfig = {
-    ...{ feedBlock: blocks - BLOCKS_AFTER, resumeBlock: blocks - BLOCKS_AFTER, ownBlocks: true },
+    ...{ feedBlock: resumeBlock, resumeBlock, ownBlocks: true },
     ...{ embeddingChange: true, trend: true, mixing: true },
     ...{ schedule: parseSchedule(schedule), backbone: "" },
   };
   return {
-    model: architecture.model(parsed, { batch, tokens: TOKENS }),
+    model,
     anyBatch: architecture.model(parsed, { batch: "batch", tokens: TOKENS }),
     weights: await openWeights(folder),
     config,
