@@ -13,6 +13,8 @@ export interface Bench<Options extends object = object> {
   options?(command: Command): Command;
   /** Gives rows as they are measured. */
   run(options: Options & CommonOptions, context: Context): AsyncIterable<Row>;
+  /** Arguments of halfstep, of each of its runs, if it is a command of halfstep. */
+  readonly runs?: readonly (readonly string[])[];
   /** The tables that the documentation may have of it. The first is printed after a run. */
   readonly tables: Readonly<Record<string, Table>>;
 }

@@ -18,6 +18,7 @@ export interface CommandBench extends Omit<Bench, "run" | "options"> {
 export function commandBench({ runs, rows, ...bench }: CommandBench): Bench {
   return {
     ...bench,
+    runs,
     options: (command) => command.argument("[options...]", "after --: options of the commands that it runs"),
     async *run({ seed, args }, context) {
       for (const [i, run] of runs.entries())
