@@ -14,7 +14,7 @@ export { type LowRank, type WeightEntry, WeightFiles } from "./weight-files.ts";
  * are none, or if they are malformed.
  */
 export async function openWeights(folder: Folder, variant?: string): Promise<WeightFiles> {
-  if (folder instanceof OpenedFolder) return folder.weights();
+  if (folder instanceof OpenedFolder) return folder.weights(variant);
   const names = (await folder.list()) ?? (await firstOf(folder, usualNames(variant)));
   const choice = chooseWeights(names, variant, folder.name);
   if (!choice) throw new CheckpointError(`${folder.name}: ${whyNoWeights(names)}`);

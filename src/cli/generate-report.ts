@@ -98,8 +98,15 @@ export class GenerateReport {
 
   /** The settings, in files and in JSON alike. */
   #written() {
-    const { model, provider, class: classes } = this.#options;
-    return { model, provider, ...this.settings, ...(classes ? {} : ofPrompt(this.#options)), ...this.#steps };
+    const { model, lora, provider, class: classes } = this.#options;
+    return {
+      model,
+      ...(lora ? { loras: lora } : {}),
+      provider,
+      ...this.settings,
+      ...(classes ? {} : ofPrompt(this.#options)),
+      ...this.#steps,
+    };
   }
 }
 

@@ -1,6 +1,7 @@
 /** Options that several commands share, and the pipeline options that they become. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
+import type { LoraChoice } from "../checkpoints/lora/choice.ts";
 import { readDecimal } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import { defined } from "../options/defined.ts";
@@ -15,6 +16,7 @@ import { note } from "./terminal.ts";
 export interface SourceOptions {
   variant?: string;
   revision?: string;
+  lora?: LoraChoice[];
 }
 
 /** Which model, and where it runs: of every command that opens one. */
@@ -47,16 +49,27 @@ export function addOptions(command: Command, options: readonly Option[]): Comman
 }
 
 /** `SourceOptions`. */
-export const sourceOptions = (): Option[] => [variantOption(), revisionOption()];
+export const sourceOptions = (): Option[] => [variantOption(), revisionOption(), loraOption()];
 
 export const variantOption = () =>
   new Option("--variant <name>", "which weights, where there are several: fp16, bf16 (full precision)");
 
 export const revisionOption = () => new Option("--revision <name>", "branch, tag or commit on the Hub (main)");
 
+const loraOption = () =>
+  new Option(
+    "--lora <file[:scale]>",
+    "a LoRA (.safetensors), and how much of it (1); several with an option each",
+  ).argParser((given: string, before: LoraChoice[] = []): LoraChoice[] => {
+    // A drive's letter has a colon too.
+    const [, file, scale] = /^(.+):([^:/\\]*)$/.exec(given) ?? [];
+    if (file === undefined || /^[a-z]$/i.test(file)) return [...before, { file: given }];
+    return [...before, { file, scale: numberBetween(-100, 100)(scale!) }];
+  });
+
 /** Where a model comes from. Notes of the Hub, for example that it asks to wait, go to the terminal. */
-export const sourceOf = ({ variant, revision }: SourceOptions) => ({
-  ...defined({ variant, revision }),
+export const sourceOf = ({ variant, revision, lora: loras }: SourceOptions) => ({
+  ...defined({ variant, revision, loras }),
   onNotice: (notice: string) => note(`Note: ${notice}`),
 });
 

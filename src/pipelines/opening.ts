@@ -32,7 +32,7 @@ type OtherFolders = Readonly<Record<string, Folder>>;
 
 /**
  * Opens a pipeline by a model's name. Before anything is fetched the options are checked, and whether the provider works; with `worker`
- * all of this happens there. `revision` and `variant` are of `model` alone: another model need not have them.
+ * all of this happens there. `revision`, `variant` and `loras` are of `model` alone: another model need not have them.
  */
 export async function fromPretrained<Call extends object, Opened>(
   model: string,
@@ -47,11 +47,13 @@ export async function fromPretrained<Call extends object, Opened>(
   const loading: LoadingOptions = Object.fromEntries(Object.entries(read).filter(([option]) => !others.has(option)));
   if (worker) {
     const addresses = Object.fromEntries(named.map(([option, other]) => [option, platform.modelAddress(other)]));
-    return openInWorker({ pipeline: name, model, worker, loading: { ...loading, ...addresses }, options });
+    const loras = loading.loras?.map((lora) => ({ ...lora, file: platform.modelAddress(lora.file) }));
+    const forWorker = { ...loading, ...addresses, ...(loras ? { loras } : {}) };
+    return openInWorker({ pipeline: name, model, worker, loading: forWorker, options });
   }
   await workingProvider(platform.runtime, loading.provider);
   const folder = await platform.resolveModel(model, loading);
-  const { revision: _, variant: __, ...forOthers } = loading;
+  const { revision: _, variant: __, loras: ___, ...forOthers } = loading;
   const folders: [string, Folder][] = [];
   for (const [option, other] of others) folders.push([option, await platform.resolveModel(other, forOthers)]);
   return open(folder, forNetworks(loading), Object.fromEntries(folders));

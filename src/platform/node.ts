@@ -5,7 +5,8 @@ import { dirname } from "node:path";
 import type { Folder } from "../checkpoints/files.ts";
 import { downloadModel, type HubOptions } from "../checkpoints/hub.ts";
 import { checkLocal, localModel } from "../checkpoints/local-model-node.ts";
-import { NodeFolder } from "../checkpoints/node.ts";
+import { withChosenLoras } from "../checkpoints/lora/choice.ts";
+import { fileSource, NodeFolder } from "../checkpoints/node.ts";
 import { ArgumentError, HubError } from "../errors.ts";
 import { nodeRuntime } from "../runtime/node.ts";
 import { callScope, type Running } from "./call-scope.ts";
@@ -13,6 +14,10 @@ import { embeddedModel } from "./embedded-node.ts";
 import type { Platform, ResolveOptions } from "./platform.ts";
 
 async function resolveModel(name: string, options: ResolveOptions = {}): Promise<Folder> {
+  return withChosenLoras(await modelFolder(name, options), options.loras, fileSource);
+}
+
+async function modelFolder(name: string, options: ResolveOptions): Promise<Folder> {
   checkNoAddress(name);
   const embedded = embeddedModel(name);
   const local = embedded === undefined ? await localModel(name) : new NodeFolder(embedded, name);

@@ -2,6 +2,7 @@
 
 import type { Folder } from "../checkpoints/files.ts";
 import type { DownloadProgress } from "../checkpoints/hub.ts";
+import { type LoraChoice, lorasCheck } from "../checkpoints/lora/choice.ts";
 import { callback, signal, text } from "../checks.ts";
 import type { OptionTable } from "../options/options.ts";
 import type { Runtime } from "../runtime/runtime.ts";
@@ -12,6 +13,8 @@ export interface ResolveOptions {
   revision?: string;
   /** Which weights of a checkpoint with several precisions: "fp16", "bf16", ... */
   variant?: string;
+  /** Small changes to the model's networks, in files of their own; merged into the weights when a network is compiled. */
+  loras?: readonly LoraChoice[];
   signal?: AbortSignal;
   onDownload?: (progress: DownloadProgress) => void;
   /** Told in a sentence what a person should know while a model is fetched: that the Hub asks to wait, and for how long. */
@@ -21,6 +24,7 @@ export interface ResolveOptions {
 export const resolveOptions: OptionTable<ResolveOptions> = {
   revision: text,
   variant: text,
+  loras: lorasCheck,
   signal,
   onDownload: callback,
   onNotice: callback,

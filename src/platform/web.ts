@@ -1,5 +1,7 @@
+import type { Folder } from "../checkpoints/files.ts";
+import { withChosenLoras } from "../checkpoints/lora/choice.ts";
 import { openSingleFile } from "../checkpoints/single-file/folder.ts";
-import { CachingFolder } from "../checkpoints/web-cache.ts";
+import { CachingFolder, type CachingOptions } from "../checkpoints/web-cache.ts";
 import { ArgumentError } from "../errors.ts";
 import { configureWebRuntime, currentWebSettings, type WebRuntimeSettings, webRuntime } from "../runtime/web.ts";
 import { callScope, Synchronous } from "./call-scope.ts";
@@ -13,8 +15,18 @@ const HUB = "https://huggingface.co";
  * "owner/name" is on the Hub, an address that ends in .safetensors a checkpoint in one file. Everything else with a slash is an address: whole, from the root of the server ("/models/x")
  * or seen from the page ("./models/x", "models/x/").
  */
-async function resolveModel(name: string, { revision = "main", signal, onDownload, onNotice }: ResolveOptions = {}) {
+async function resolveModel(name: string, { loras, revision = "main", ...more }: ResolveOptions = {}): Promise<Folder> {
+  const { signal, onDownload, onNotice } = more;
   const options = { signal, onDownload, onNotice };
+  const folder = await modelFolder(name, revision, options);
+  return withChosenLoras(folder, loras, async (file) => {
+    const address = file.includes("/") ? file : `./${file}`;
+    const [, path, last] = /^(.*)\/([^/]*)$/.exec(address)!;
+    return new CachingFolder(path!, options).source(last!);
+  });
+}
+
+async function modelFolder(name: string, revision: string, options: CachingOptions): Promise<Folder> {
   if (hubId.test(name)) {
     return new CachingFolder(`${HUB}/${name}/resolve/${encodeURIComponent(revision)}`, options);
   }

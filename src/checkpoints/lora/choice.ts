@@ -1,0 +1,38 @@
+import { type Check, isObject, listOf, must, number, text } from "../../checks.ts";
+import { ArgumentError } from "../../errors.ts";
+import type { ByteSource, Folder } from "../files.ts";
+import { LoraFile } from "./file.ts";
+import { withLoraFiles } from "./folder.ts";
+
+/** A LoRA by its file, and how much of it. */
+export interface LoraChoice {
+  /** A safetensors file: a path in Node, an address in a browser. */
+  file: string;
+  /** 1, as it was trained, unless given; from -100 to 100. */
+  scale?: number;
+}
+
+const MOST_LORAS = 32;
+
+const choice: Check = (value, name) => {
+  must("an object with a file", isObject)(value, name);
+  const { file, scale, ...rest } = value as Record<string, unknown>;
+  text(file, `${name}.file`);
+  if (scale !== undefined) number(-100, 100)(scale, `${name}.scale`);
+  const [other] = Object.keys(rest);
+  if (other !== undefined)
+    throw new ArgumentError(`${name}: there is no "${other.slice(0, 60)}"; a LoRA has file and scale.`);
+};
+
+export const lorasCheck: Check = listOf(choice, { most: MOST_LORAS });
+
+/** A pipeline's folder with these LoRAs; `open` finds a file. */
+export async function withChosenLoras(
+  folder: Folder,
+  choices: readonly LoraChoice[] = [],
+  open: (file: string) => Promise<ByteSource>,
+): Promise<Folder> {
+  const loras = [];
+  for (const { file, scale = 1 } of choices) loras.push({ lora: await LoraFile.open(await open(file)), scale });
+  return withLoraFiles(folder, loras);
+}

@@ -1,0 +1,115 @@
+import { CheckpointError } from "../../errors.ts";
+import { isPipeline, readModelIndex } from "../diffusers-folder.ts";
+import { type ByteSource, Folder } from "../files.ts";
+import { OpenedFolder } from "../opened-folder.ts";
+import type { WeightFiles } from "../weight-files.ts";
+import { openWeights } from "../weights.ts";
+import type { LoraTarget } from "./keys.ts";
+import { type ScaledLora, withLoras } from "./merge.ts";
+
+/** Which network a component is to a LoRA. */
+const targetOf = (component: string): LoraTarget =>
+  component === "unet" || component === "transformer" ? "denoiser" : (component as LoraTarget);
+
+/**
+ * A pipeline's folder whose networks have LoRAs. Nothing is written, and nothing is worked out before a session is made. Throws
+ * CheckpointError for a folder that is no pipeline, and for LoRAs of networks that it does not have.
+ */
+export async function withLoraFiles(folder: Folder, loras: readonly ScaledLora[]): Promise<Folder> {
+  if (loras.length === 0) return folder;
+  if (!(await isPipeline(folder))) {
+    throw new CheckpointError(
+      `${folder.name}: is a component alone; LoRAs go with a pipeline, which has a model_index.json.`,
+    );
+  }
+  const components = [...(await readModelIndex(folder)).components.keys()];
+  const targets = new Map(components.map((name) => [name, targetOf(name)]));
+  for (const { lora } of loras) {
+    for (const target of lora.layers.keys()) {
+      if ([...targets.values()].includes(target)) continue;
+      throw new CheckpointError(
+        `${lora.name}: has layers of a ${target.replaceAll("_", " ")}, which ${folder.name} does not have (${components.join(", ")}): it ` +
+          "was made for another base model.",
+      );
+    }
+  }
+  const changed = [...targets].filter(([, target]) => loras.some(({ lora }) => lora.layers.has(target)));
+  return new LoraFolder(folder, new Map(changed), loras);
+}
+
+/** Everything as in another folder, but for the weights of some components. */
+class LoraFolder extends Folder {
+  readonly name: string;
+  readonly #folder: Folder;
+  readonly #components: ReadonlyMap<string, LoraTarget>;
+  readonly #loras: readonly ScaledLora[];
+
+  constructor(folder: Folder, components: ReadonlyMap<string, LoraTarget>, loras: readonly ScaledLora[]) {
+    super();
+    this.name = folder.name;
+    this.#folder = folder;
+    this.#components = components;
+    this.#loras = loras;
+  }
+
+  override has(path: string): Promise<boolean> {
+    return this.#folder.has(path);
+  }
+
+  override source(path: string, most?: number): Promise<ByteSource> {
+    return this.#folder.source(path, most);
+  }
+
+  override list(path?: string): Promise<string[] | undefined> {
+    return this.#folder.list(path);
+  }
+
+  override nativePath(path: string): string | undefined {
+    return this.#folder.nativePath(path);
+  }
+
+  override beside(name: string): Folder | null {
+    return this.#folder.beside(name);
+  }
+
+  override sub(path: string): Folder {
+    const target = this.#components.get(path);
+    const folder = path === "" ? this : this.#folder.sub(path);
+    return target ? new LoraComponent(folder, target, this.#loras) : folder;
+  }
+}
+
+class LoraComponent extends OpenedFolder {
+  readonly name: string;
+  readonly #folder: Folder;
+  readonly #target: LoraTarget;
+  readonly #loras: readonly ScaledLora[];
+
+  constructor(folder: Folder, target: LoraTarget, loras: readonly ScaledLora[]) {
+    super();
+    this.name = folder.name;
+    this.#folder = folder;
+    this.#target = target;
+    this.#loras = loras;
+  }
+
+  override has(path: string): Promise<boolean> {
+    return this.#folder.has(path);
+  }
+
+  override source(path: string, most?: number): Promise<ByteSource> {
+    return this.#folder.source(path, most);
+  }
+
+  override list(path?: string): Promise<string[] | undefined> {
+    return this.#folder.list(path);
+  }
+
+  override nativePath(path: string): string | undefined {
+    return this.#folder.nativePath(path);
+  }
+
+  async weights(variant?: string): Promise<WeightFiles> {
+    return withLoras(await openWeights(this.#folder, variant), this.#target, this.#loras);
+  }
+}

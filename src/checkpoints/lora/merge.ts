@@ -1,0 +1,109 @@
+import { CheckpointError } from "../../errors.ts";
+import { sizeOf } from "../../tensor.ts";
+import { unetNames } from "../single-file/names.ts";
+import { type LowRank, type WeightEntry, WeightFiles } from "../weight-files.ts";
+import { type LoraFile, type LoraLayer, namesOf } from "./file.ts";
+import { asLayer, type LoraTarget } from "./keys.ts";
+
+/** A LoRA and how much of it. */
+export interface ScaledLora {
+  readonly lora: LoraFile;
+  /** 1 as it was trained; others weaken, strengthen or turn it around. */
+  readonly scale: number;
+}
+
+/**
+ * The weights of a network with LoRAs: each changed tensor is the stored one plus scale * alpha / rank * up * down of each,
+ * worked out when it is used. Layers for other networks are left alone. Throws CheckpointError for layers that the network does
+ * not have, and for one of another size, with its name.
+ */
+export function withLoras(weights: WeightFiles, target: LoraTarget, loras: readonly ScaledLora[]): WeightFiles {
+  const tensors = layersOf(weights);
+  const entries = new Map(weights.entries);
+  const files = new Map(weights.files);
+  for (const [i, { lora, scale }] of loras.entries()) {
+    const layers = lora.layers.get(target);
+    if (!layers) continue;
+    const unknown = [...layers].filter(([layer]) => !tensors.has(layer));
+    if (unknown.length > 0) {
+      const names = unknown.map(([, { name }]) => name);
+      throw new CheckpointError(
+        `${lora.name}: ${namesOf(names, `are layers that ${weights.name} does not have, so it is for another model`)}`,
+      );
+    }
+    const file = `lora-${i + 1}/${lora.name.replace(/^.*[/\\]/, "")}`;
+    files.set(file, lora.file);
+    for (const [layer, part] of layers) {
+      const name = tensors.get(layer)!;
+      const entry = entries.get(name)!;
+      checkShape(lora, part, name, entry);
+      if (scale === 0 || part.scale === 0) continue;
+      const inFile = (tensor: WeightEntry): WeightEntry => ({ ...tensor, file });
+      const added: LowRank = {
+        scale: scale * part.scale,
+        up: inFile(part.up),
+        ...(part.mid ? { mid: inFile(part.mid) } : {}),
+        down: inFile(part.down),
+      };
+      entries.set(name, { ...entry, added: [...(entry.added ?? []), added] });
+    }
+  }
+  return new WeightFiles(entries, files);
+}
+
+function checkShape(lora: LoraFile, { name, up, mid, down }: LoraLayer, tensor: string, { shape }: WeightEntry): void {
+  const kernel = (mid ?? down).shape.slice(2);
+  const made = [up.shape[0]!, down.shape[1]!, ...kernel];
+  // A convolution with a kernel of 1 x 1 and a matrix are the same numbers.
+  const whole = (sizes: readonly number[]) => (sizes.slice(2).every((size) => size === 1) ? sizes.slice(0, 2) : sizes);
+  if (shape.length >= 2 && whole(made).join() === whole(shape).join() && sizeOf(made) === sizeOf(shape)) return;
+  throw new CheckpointError(
+    `${lora.name}: layer "${name}" adds [${made.join(", ")}] to ${tensor}, which is [${shape.join(", ")}] in this model: it was made ` +
+      "for another base model.",
+  );
+}
+
+/** Every tensor that a LoRA can change, by the names that LoRAs have for its layer: diffusers', and the original's in a UNet. */
+function layersOf(weights: WeightFiles): ReadonlyMap<string, string> {
+  const layers = new Map<string, string>();
+  const original = originalNames(weights);
+  for (const [name, { shape }] of weights.entries) {
+    if (!name.endsWith(".weight") || shape.length < 2) continue;
+    const module = name.slice(0, -".weight".length);
+    layers.set(asLayer(module), name);
+    // diffusers before 0.18 had its projections' LoRAs beside them: to_out_lora for to_out.0
+    if (module.endsWith(".to_out.0")) layers.set(asLayer(module.slice(0, -2)), name);
+    const other = original(module);
+    if (other !== undefined) layers.set(asLayer(other), name);
+  }
+  return layers;
+}
+
+/** The original's name of a UNet's module: kohya's tools write LoRAs of SDXL in that layout. */
+function originalNames({ entries }: WeightFiles): (module: string) => string | undefined {
+  const levels: number[] = [];
+  const attention = new Set<number>();
+  for (const name of entries.keys()) {
+    const [, level, kind, layer] = /^down_blocks\.(\d{1,2})\.(resnets|attentions)\.(\d{1,2})\./.exec(name) ?? [];
+    if (level === undefined) continue;
+    levels[Number(level)] = Math.max(levels[Number(level)] ?? 0, Number(layer) + 1);
+    if (kind === "attentions") attention.add(Number(level));
+  }
+  // Holes too: names that make no row of levels are those of no UNet, and no published one has more than a few.
+  if (
+    levels.length === 0 ||
+    levels.length > 16 ||
+    Math.max(...levels) > 16 ||
+    Array.from(levels).includes(undefined as never)
+  )
+    return () => undefined;
+  const { prefixes, within } = unetNames(levels, (level) => attention.has(level));
+  return (module) => {
+    const name = `${module}.`;
+    const found = prefixes.find(([, to]) => name.startsWith(to));
+    if (!found) return undefined;
+    const rest = name.slice(found[1].length);
+    const part = within.flatMap(({ parts }) => parts).find(([, to]) => rest === to);
+    return `${found[0]}${part?.[0] ?? rest}`.replace(/\.$/, "");
+  };
+}
