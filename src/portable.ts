@@ -28,6 +28,7 @@ export {
   readModelIndex,
 } from "./checkpoints/diffusers-folder.ts";
 export { type ByteSource, blobSource, Folder, MemoryFolder, memorySource } from "./checkpoints/files.ts";
+export type { LoraChoice } from "./checkpoints/lora/choice.ts";
 export { readTensor, SafetensorsFile, type TensorEntry } from "./checkpoints/safetensors.ts";
 export { type Header as SafetensorsHeader, type StoredDType, storedBytes } from "./checkpoints/safetensors-header.ts";
 export {
@@ -37,8 +38,15 @@ export {
   type FloatStorage,
   type LazyTensor,
 } from "./checkpoints/safetensors-writer.ts";
+export { openSingleFile } from "./checkpoints/single-file/folder.ts";
 export { HttpFolder, type HttpOptions } from "./checkpoints/web.ts";
-export { checkFinite as checkFiniteWeights, openWeights, WeightFiles } from "./checkpoints/weights.ts";
+export {
+  checkFinite as checkFiniteWeights,
+  type LowRank,
+  openWeights,
+  type WeightEntry,
+  WeightFiles,
+} from "./checkpoints/weights.ts";
 export type { Component, InWorker, LoadingOptions, PipelineOptions } from "./components/components.ts";
 export type { DecodeOptions } from "./components/decode-video.ts";
 export type { ImageEncoder } from "./components/image-encoder.ts";

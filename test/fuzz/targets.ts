@@ -28,6 +28,7 @@ import { captionText } from "../../src/tokenizers/captions/caption-text.ts";
 import { cleanCaption } from "../../src/tokenizers/captions/clean-caption.ts";
 import { verifyFolder } from "../../src/verify/verify-folder.ts";
 import { sizeOfFiles, type Target } from "./case.ts";
+import { loras, singleFiles } from "./format-targets.ts";
 import type { Files } from "./mutate.ts";
 
 const fixtures = join(import.meta.dirname, "../fixtures");
@@ -415,5 +416,7 @@ export const targets: ReadonlyMap<string, Target> = new Map(
     options,
     episodes,
     prompts,
+    singleFiles,
+    loras,
   }),
 );

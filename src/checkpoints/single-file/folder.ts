@@ -90,7 +90,7 @@ class ComponentFolder extends OpenedFolder {
 }
 
 /** Opens a checkpoint in one safetensors file. Throws CheckpointError if it is malformed or no whole checkpoint of one family. */
-export async function openSingleFile(source: ByteSource): Promise<SingleFileFolder> {
+export async function openSingleFile(source: ByteSource): Promise<Folder> {
   const file = await SafetensorsFile.open(source);
   return new SingleFileFolder(source.name, readCheckpoint(WeightFiles.of(file), file.metadata));
 }

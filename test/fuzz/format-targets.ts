@@ -1,0 +1,107 @@
+/** Checkpoints in one file and LoRAs, as targets. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { memorySource, parseJson } from "../../src/checkpoints/files.ts";
+import { LoraFile } from "../../src/checkpoints/lora/file.ts";
+import type { LoraTarget } from "../../src/checkpoints/lora/keys.ts";
+import { withLoras } from "../../src/checkpoints/lora/merge.ts";
+import type { SafetensorsFile } from "../../src/checkpoints/safetensors.ts";
+import type { TensorEntry } from "../../src/checkpoints/safetensors-header.ts";
+import { readCheckpoint } from "../../src/checkpoints/single-file/checkpoint.ts";
+import { WeightFiles } from "../../src/checkpoints/weights.ts";
+import { HalfstepError } from "../../src/errors.ts";
+import { weightShapes } from "../../src/models/architecture.ts";
+import { checkCounts } from "../../src/models/counts.ts";
+import { networksOf } from "../../src/models/registry.ts";
+import { sizeOf } from "../../src/tensor.ts";
+import { readGzip } from "../support/single-files.ts";
+import type { Target } from "./case.ts";
+import type { Files } from "./mutate.ts";
+
+const loraFile = (name: string) => new Uint8Array(readFileSync(join(import.meta.dirname, "../fixtures/loras", name)));
+const encoder = new TextEncoder();
+const decoder = new TextDecoder("utf-8", { fatal: true });
+
+/** Names with shapes: what a file's header says. Their data lies nowhere. */
+type Shapes = readonly (readonly [name: string, shape: readonly number[]])[];
+
+function headerOf(shapes: Shapes, dtype: TensorEntry["dtype"] = "F16"): WeightFiles {
+  const entries = new Map<string, TensorEntry>();
+  let offset = 0;
+  for (const [name, shape] of shapes) {
+    const length = 2 * sizeOf(shape);
+    entries.set(name, { name, dtype, shape, offset, length, file: "file" });
+    offset += length;
+  }
+  return new WeightFiles(entries, new Map([["file", undefined as never]]));
+}
+
+const small = ["sd1", "sd2", "sdxl"].map((name) => readGzip(`${name}.json.gz`) as Shapes);
+
+/** JSON that is such a list. */
+function shapesIn(files: Files): Shapes {
+  let json: unknown;
+  try {
+    json = parseJson(decoder.decode(files.get("names.json")), "names.json");
+  } catch (error) {
+    if (error instanceof HalfstepError || error instanceof TypeError) return [];
+    throw error;
+  }
+  if (!Array.isArray(json)) return [];
+  const isSize = (size: unknown) => Number.isSafeInteger(size) && (size as number) >= 0;
+  return json.filter(
+    (item) =>
+      Array.isArray(item) &&
+      typeof item[0] === "string" &&
+      Array.isArray(item[1]) &&
+      (item[1] as unknown[]).every(isSize),
+  ) as unknown as Shapes;
+}
+
+export const singleFiles: Target = {
+  seeds: small.map((shapes) => new Map([["names.json", encoder.encode(JSON.stringify(shapes))]])),
+  run(files) {
+    const { components } = readCheckpoint(headerOf(shapesIn(files)), { "modelspec.predict_key": "v" });
+    for (const { config, weights } of components.values()) {
+      for (const architecture of Object.values(networksOf(config))) {
+        const parsed = architecture.parseConfig(config);
+        checkCounts(architecture.counts?.(parsed) ?? [], weights);
+        weightShapes(architecture.model(parsed, { batch: 1, height: 16, width: 16, tokens: 8 }));
+      }
+    }
+  },
+};
+
+/** Zeros, however many are asked for, of a file that is only so large. */
+const zeros = (size: number) => ({
+  name: "model.safetensors",
+  size,
+  read: async (_: number, length: number) => new Uint8Array(Math.min(length, size)),
+});
+
+async function networksToChange(): Promise<ReadonlyMap<LoraTarget, WeightFiles>> {
+  const found = new Map<LoraTarget, WeightFiles>();
+  for (const shapes of small.slice(0, 1)) {
+    const { components } = readCheckpoint(headerOf(shapes), {});
+    for (const [name, { weights }] of components) {
+      const target: LoraTarget = name === "unet" ? "denoiser" : (name as LoraTarget);
+      const file = { source: zeros(2 ** 24) } as unknown as SafetensorsFile;
+      found.set(target, new WeightFiles(weights.entries, new Map([["file", file]])));
+    }
+  }
+  return found;
+}
+
+let models: Promise<ReadonlyMap<LoraTarget, WeightFiles>> | undefined;
+
+export const loras: Target = {
+  seeds: ["peft", "kohya", "older"].map((name) => new Map([["lora.safetensors", loraFile(`${name}.safetensors`)]])),
+  async run(files) {
+    const lora = await LoraFile.open(memorySource("lora.safetensors", files.get("lora.safetensors")!));
+    models ??= networksToChange();
+    for (const [target, model] of await models) {
+      const weights = withLoras(model, target, [{ lora, scale: 0.5 }]);
+      for (const [name, { added }] of weights.entries) if (added) await weights.read(name);
+    }
+  },
+};
