@@ -164,7 +164,7 @@ export {
   type WeightLocations,
   type WeightPath,
 } from "./runtime/runtime.ts";
-export { type Denoiser, DenoiserByRows, type Feeds, PlainDenoiser, runSegments } from "./sampling/denoiser.ts";
+export { type Denoiser, DenoiserByRows, type Feeds, PlainDenoiser, runParts } from "./sampling/denoiser.ts";
 export { type GuidanceInterval, type GuidedDenoise, guide, guidedDenoise } from "./sampling/guidance.ts";
 export { TorchGenerator } from "./sampling/noise.ts";
 export { type SampleOptions, type SamplerStep, sample } from "./sampling/sampler.ts";

@@ -66,14 +66,14 @@ export async function openDenoiser(
   feedback: FeedbackComponent | null,
 ): Promise<Denoiser> {
   const { method: _, ...options } = acceleration;
-  const segments = (cuts: readonly number[]) => transformer.segments(geometry, cuts);
+  const inParts = (cuts: readonly number[]) => transformer.inParts(geometry, cuts);
   const network = {
     get model() {
       return transformer.model(geometry);
     },
-    segments,
+    inParts,
     whole: async () => {
-      const [session] = await segments([]);
+      const [session] = await inParts([]);
       return () => new PlainDenoiser(session!);
     },
     feedback: feedback && { config: feedback.config, steps: () => feedback.steps(geometry) },

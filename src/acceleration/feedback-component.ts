@@ -74,7 +74,7 @@ export class FeedbackComponent {
         this.#feedback.compile(runtime, backbone, this.#transformer.weights, { takesTurns: true, ...options }),
       ),
     ]);
-    const parts = await this.#transformer.segments(geometry, cuts);
+    const parts = await this.#transformer.inParts(geometry, cuts);
     return new StepsInParts({
       parts,
       ...places,

@@ -80,8 +80,8 @@ export const easyCache: Method<"easycache", "transformer", DividedNetwork, Pick<
   networks: ["transformer"],
   options: { threshold: thresholdOption("0.2") },
   cuts: () => [],
-  async open({ segments }, options) {
-    const [session] = await segments([]);
+  async open({ inParts }, options) {
+    const [session] = await inParts([]);
     return () => new EasyCache(session!, options);
   },
   atEqualTime: [{ by: "threshold" }],

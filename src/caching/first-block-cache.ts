@@ -8,7 +8,7 @@ import type { StagedModel } from "../models/architecture.ts";
 import { blocksOf, streamsInto, streamsOf } from "../models/split-model.ts";
 import type { StagedSession } from "../models/staged-session.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
-import { runSegments } from "../sampling/denoiser.ts";
+import { runParts } from "../sampling/denoiser.ts";
 import { type DividedNetwork, type Method, thresholdOption } from "../sampling/method.ts";
 import type { Action } from "../sampling/step-policy.ts";
 import { type FloatTensor, floatOf } from "../tensor.ts";
@@ -22,7 +22,7 @@ export interface FirstBlockCacheOptions {
 
 export class FirstBlockCache implements Denoiser {
   readonly actions: Action[] = [];
-  readonly #segments: readonly [StagedSession, StagedSession, StagedSession, StagedSession];
+  readonly #parts: readonly [StagedSession, StagedSession, StagedSession, StagedSession];
   readonly #threshold: number;
   /** The image's stream, and all those that the output layer reads. */
   readonly #own: string;
@@ -31,21 +31,21 @@ export class FirstBlockCache implements Denoiser {
   #head: FloatTensor | null = null;
   #rest: Streams | null = null;
 
-  /** `segments`: up to the blocks, the first block, the other blocks, the output layer. */
+  /** `parts`: up to the blocks, the first block, the other blocks, the output layer. */
   constructor(
-    segments: readonly [StagedSession, StagedSession, StagedSession, StagedSession],
+    parts: readonly [StagedSession, StagedSession, StagedSession, StagedSession],
     { threshold = 0.05 }: FirstBlockCacheOptions = {},
   ) {
-    this.#segments = segments;
-    this.#own = streamsOf(segments[0].model)[0];
-    this.#streams = streamsInto(segments[3].model);
+    this.#parts = parts;
+    this.#own = streamsOf(parts[0].model)[0];
+    this.#streams = streamsInto(parts[3].model);
     this.#threshold = threshold;
   }
 
   async run(feeds: Feeds): Promise<FloatTensor> {
-    const [enter, first, others, leave] = this.#segments;
-    const entered = await runSegments([enter], feeds);
-    const features = await runSegments([first], entered);
+    const [enter, first, others, leave] = this.#parts;
+    const entered = await runParts([enter], feeds);
+    const features = await runParts([first], entered);
     const head = minus(floatOf(features, this.#own), floatOf(entered, this.#own));
     const full = !this.#head || meanAbsoluteDifference(head, this.#head) >= this.#threshold * meanAbsolute(this.#head);
     this.actions.push(full ? "full" : "inner");
@@ -68,8 +68,8 @@ export const firstBlockCache: Method<"first-block", "transformer", DividedNetwor
   networks: ["transformer"],
   options: { threshold: thresholdOption("0.05") },
   cuts: ({ model }) => cutsOf(model),
-  async open({ model, segments }, options) {
-    const parts = await segments(cutsOf(model));
+  async open({ model, inParts }, options) {
+    const parts = await inParts(cutsOf(model));
     return () => new FirstBlockCache(parts as [StagedSession, StagedSession, StagedSession, StagedSession], options);
   },
   atEqualTime: [{ by: "threshold" }],

@@ -6,7 +6,7 @@
 import type { StagedModel } from "../models/architecture.ts";
 import { streamsInto } from "../models/split-model.ts";
 import type { StagedSession } from "../models/staged-session.ts";
-import { type Denoiser, type Feeds, runSegments } from "../sampling/denoiser.ts";
+import { type Denoiser, type Feeds, runParts } from "../sampling/denoiser.ts";
 import { countOption, type DividedNetwork, type Method, scheduleOption } from "../sampling/method.ts";
 import {
   type Action,
@@ -40,15 +40,15 @@ export class PlainCache implements Denoiser {
     const { feed, resume } = this.#places;
     const parts = this.#parts;
     const chosen = this.#policy(step);
-    const entered = await runSegments(parts.slice(0, 1), feeds);
+    const entered = await runParts(parts.slice(0, 1), feeds);
     if (this.#features && chosen !== "full") {
       this.actions.push(chosen);
-      return floatOf(await runSegments(parts.slice(resume), { ...entered, ...this.#features }), "sample");
+      return floatOf(await runParts(parts.slice(resume), { ...entered, ...this.#features }), "sample");
     }
     this.actions.push("full");
-    const before = await runSegments(parts.slice(1, feed + 1), entered);
+    const before = await runParts(parts.slice(1, feed + 1), entered);
     this.#features = pickStreams(before, streamsInto(parts[resume]!.model));
-    return floatOf(await runSegments(parts.slice(feed + 1), before), "sample");
+    return floatOf(await runParts(parts.slice(feed + 1), before), "sample");
   }
 }
 
@@ -77,9 +77,9 @@ export const plainCache: Method<"cache", "transformer", CachedNetwork, PlainCach
     resumeBlock: countOption(0, MOST_BLOCKS, { help: "and come back in after so many", usual: ownOrAllButTwo }),
   },
   cuts: ({ model, feedback }, options) => cutsOf(model, feedback, options).cuts,
-  async open({ model, feedback, segments }, options) {
+  async open({ model, feedback, inParts }, options) {
     const { cuts, ...places } = cutsOf(model, feedback, options);
-    const parts = await segments(cuts);
+    const parts = await inParts(cuts);
     // What a user gives is meant for this run; what a module was trained with, for any.
     const { schedule } = options;
     const policy = schedule ? policyOf(schedule) : stretched(feedback?.config.schedule ?? { every: 2 });

@@ -10,7 +10,7 @@
 import type { StagedModel } from "../models/architecture.ts";
 import { blocksOf, streamsInto } from "../models/split-model.ts";
 import type { StagedSession } from "../models/staged-session.ts";
-import { type Denoiser, type Feeds, runSegments } from "../sampling/denoiser.ts";
+import { type Denoiser, type Feeds, runParts } from "../sampling/denoiser.ts";
 import { countOption, type DividedNetwork, type Method, scheduleOption } from "../sampling/method.ts";
 import {
   type Action,
@@ -37,7 +37,7 @@ export interface TaylorSeerOptions {
 
 export class TaylorSeer implements Denoiser {
   readonly actions: Action[] = [];
-  readonly #segments: readonly [StagedSession, StagedSession, StagedSession];
+  readonly #parts: readonly [StagedSession, StagedSession, StagedSession];
   readonly #policy: StepPolicy;
   readonly #order: number;
   /** The features that the output layer reads of those that run through the blocks. */
@@ -46,23 +46,23 @@ export class TaylorSeer implements Denoiser {
   #derivatives = new Map<string, FloatTensor[]>();
   #lastFull = 0;
 
-  /** `segments`: up to the blocks, the blocks, the output layer. */
+  /** `parts`: up to the blocks, the blocks, the output layer. */
   constructor(
-    segments: readonly [StagedSession, StagedSession, StagedSession],
+    parts: readonly [StagedSession, StagedSession, StagedSession],
     { interval = 4, order = 4, warmUp = 2, policy }: TaylorSeerOptions = {},
   ) {
-    this.#segments = segments;
+    this.#parts = parts;
     this.#policy = policy ?? scheduled({ every: interval, warmUp });
     this.#order = order;
-    this.#streams = streamsInto(segments[2].model);
+    this.#streams = streamsInto(parts[2].model);
   }
 
   async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
-    const [enter, blocks, leave] = this.#segments;
+    const [enter, blocks, leave] = this.#parts;
     const chosen = this.#policy(step);
     const action = this.#derivatives.size === 0 ? "full" : chosen;
     this.actions.push(action);
-    const features = await runSegments([enter], feeds);
+    const features = await runParts([enter], feeds);
     const entered = pickStreams(features, this.#streams);
     if (action === "full") {
       Object.assign(features, await blocks.run(features));
@@ -123,8 +123,8 @@ export const taylorSeer: Method<"taylorseer", "transformer", DividedNetwork, Tay
     order: countOption(0, MOST_DERIVATIVES, { help: "highest derivative", usual: "4" }),
   },
   cuts: ({ model }) => cutsOf(model),
-  async open({ model, segments }, { schedule, order }) {
-    const parts = (await segments(cutsOf(model))) as [StagedSession, StagedSession, StagedSession];
+  async open({ model, inParts }, { schedule, order }) {
+    const parts = (await inParts(cutsOf(model))) as [StagedSession, StagedSession, StagedSession];
     return () => new TaylorSeer(parts, { order, policy: schedule && policyOf(schedule) });
   },
   atEqualTime: [

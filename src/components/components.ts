@@ -7,7 +7,7 @@ import { flag, isObject, must, text } from "../checks.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
 import { type Architecture, describeModel, type Geometry, type StagedModel } from "../models/architecture.ts";
 import { checkCounts } from "../models/counts.ts";
-import { segmentModel } from "../models/split-model.ts";
+import { splitModel } from "../models/split-model.ts";
 import { loadModel, namedWeights, type StagedOptions, StagedSession } from "../models/staged-session.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
@@ -141,20 +141,20 @@ export class Component<Config> {
 
   /** Compiled for these sizes. Where the component has the same options, its own count. */
   async session(geometry: Geometry, options: SessionOptions = {}): Promise<StagedSession> {
-    return (await this.segments(geometry, [], options))[0]!;
+    return (await this.inParts(geometry, [], options))[0]!;
   }
 
   /**
-   * Compiled in parts that begin at the stages `cuts` (`segmentModel`); kept until other sizes or cuts are asked for.
+   * Compiled in parts that begin at the stages `cuts` (`splitModel`); kept until other sizes or cuts are asked for.
    */
-  segments(
+  inParts(
     geometry: Geometry,
     cuts: readonly number[],
     options: SessionOptions = {},
   ): Promise<readonly StagedSession[]> {
     return this.#sessions.get(JSON.stringify([geometry, cuts, options]), async () => {
       const { weights } = this;
-      if (cuts.length > 0) return this.#compile(segmentModel(this.model(geometry), cuts), this.#named(), options);
+      if (cuts.length > 0) return this.#compile(splitModel(this.model(geometry), cuts), this.#named(), options);
       const settings = this.#settings(options);
       return [await loadModel(this.#runtime, this.#architecture, this.config, weights, geometry, settings)];
     });

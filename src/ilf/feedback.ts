@@ -21,7 +21,7 @@ import { add, concat, mul, reshape, sub } from "../graph/operators.ts";
 import { input, staticDim, type Value } from "../graph/value.ts";
 import { alias, type Features, type Stage, type StagedModel } from "../models/architecture.ts";
 import { linear, sinusoidalEmbedding } from "../models/layers.ts";
-import { blocksOf, segmentModel, streamsInto } from "../models/split-model.ts";
+import { blocksOf, splitModel, streamsInto } from "../models/split-model.ts";
 import { Weights } from "../models/weights.ts";
 import { type FeedbackBlocks, type FeedbackConfig, feedbackCuts } from "./config.ts";
 import { ofStream, type StreamPart } from "./stream-names.ts";
@@ -53,7 +53,7 @@ const ownBlock = (index: number) => `own_blocks.${index}`;
  */
 export function feedbackModel(backbone: StagedModel, config: FeedbackConfig): StagedModel {
   const { first, streams } = blocksOf(backbone);
-  const blocks = segmentModel(backbone, [first])[1]!;
+  const blocks = splitModel(backbone, [first])[1]!;
   const { cuts, resume } = feedbackCuts(backbone, config);
   const { block, own } = copiedStages(backbone, config);
   const conditions = conditionsOf([block, ...own], streams);
@@ -67,7 +67,7 @@ export function feedbackModel(backbone: StagedModel, config: FeedbackConfig): St
   );
   const time: Features = config.mixing ? { timestep: backbone.inputs["timestep"]! } : {};
   // What block F does not write, or nobody reads any more, is carried on as it is.
-  const read = streamsInto(segmentModel(backbone, cuts)[resume]!);
+  const read = streamsInto(splitModel(backbone, cuts)[resume]!);
   const predicted = new Set(read.filter((stream) => block.writes.includes(stream)));
   const stages: Stage[] = [
     {

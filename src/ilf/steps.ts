@@ -2,9 +2,9 @@
 
 import { pickStreams, type Streams } from "../caching/streams.ts";
 import { alias, type Stage, type StagedModel } from "../models/architecture.ts";
-import { segmentModel, streamsOf } from "../models/split-model.ts";
+import { splitModel, streamsOf } from "../models/split-model.ts";
 import type { StagedSession } from "../models/staged-session.ts";
-import { type Feeds, runSegments } from "../sampling/denoiser.ts";
+import { type Feeds, runParts } from "../sampling/denoiser.ts";
 import { type FloatTensor, floatOf, type Tensor } from "../tensor.ts";
 import { type FeedbackConfig, feedbackCuts } from "./config.ts";
 import { feedbackModel } from "./feedback.ts";
@@ -48,9 +48,9 @@ export class StepsInParts implements IlfSteps {
 
   async full(feeds: Feeds): Promise<IlfStepResult> {
     const { parts, feed } = this.#sessions;
-    const entered = await runSegments(parts.slice(0, 1), feeds);
-    const before = await runSegments(parts.slice(1, feed + 1), entered);
-    const after = await runSegments(parts.slice(feed + 1), before);
+    const entered = await runParts(parts.slice(0, 1), feeds);
+    const before = await runParts(parts.slice(1, feed + 1), entered);
+    const after = await runParts(parts.slice(feed + 1), before);
     const streams = streamsOf(parts[0]!.model);
     return {
       sample: floatOf(after, "sample"),
@@ -61,10 +61,10 @@ export class StepsInParts implements IlfSteps {
 
   async inner(feeds: Feeds, carried: Carried, accept: (predicted: Streams) => boolean) {
     const { parts, after, feedback } = this.#sessions;
-    const entered = await runSegments(parts.slice(0, 1), feeds);
+    const entered = await runParts(parts.slice(0, 1), feeds);
     const { features, streams } = predictedOf((await feedback(feedbackFeeds(entered, carried))) as Streams);
     if (!accept(features)) return null;
-    const left = await runSegments(parts.slice(after), { ...entered, ...streams });
+    const left = await runParts(parts.slice(after), { ...entered, ...streams });
     const embedding = pickStreams(entered, streamsOf(parts[0]!.model));
     return { sample: floatOf(left, "sample"), features, embedding };
   }
@@ -121,7 +121,7 @@ export function wholeSteps(
   config: FeedbackConfig,
 ): { full: StagedModel; inner: StagedModel; shared: readonly StagedModel[] } {
   const { cuts, feed, after } = feedbackCuts(backbone, config);
-  const parts = segmentModel(backbone, cuts);
+  const parts = splitModel(backbone, cuts);
   const stagesOf = (some: readonly StagedModel[]) => some.flatMap(({ stages }) => stages);
   const [entry, tail] = [parts.slice(0, 1), parts.slice(after)];
   const module = feedbackModel(backbone, config);

@@ -9,7 +9,7 @@ import { parameterWeights, Weights } from "./weights.ts";
  * A model's stages in consecutive parts, each a model of its own whose inputs and outputs are the features that cross
  * its borders. `cuts` are the numbers of the stages that begin a new part, ascending. Throws ArgumentError for others.
  */
-export function segmentModel(model: StagedModel, cuts: readonly number[]): StagedModel[] {
+export function splitModel(model: StagedModel, cuts: readonly number[]): StagedModel[] {
   const bounds = [0, ...cuts, model.stages.length];
   const wrong = bounds.some((bound, i) => i > 0 && !(Number.isInteger(bound) && bound > bounds[i - 1]!));
   if (wrong) {

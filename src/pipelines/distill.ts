@@ -145,7 +145,7 @@ export class Distiller {
       ),
     );
     const sessions: IlfSessions = {
-      parts: await transformer.segments(geometry, cuts),
+      parts: await transformer.inParts(geometry, cuts),
       ...places,
       feedback: (feeds) => distillation.predict(feeds),
     };

@@ -58,11 +58,11 @@ export class DenoiserByRows implements Denoiser {
 }
 
 /**
- * Runs parts of a model one after the other (`segmentModel`) and gives all features at the end: what was fed, and what
+ * Runs parts of a model one after the other (`splitModel`) and gives all features at the end: what was fed, and what
  * was written last.
  */
-export async function runSegments(segments: readonly StagedSession[], feeds: Feeds): Promise<Record<string, Tensor>> {
+export async function runParts(parts: readonly StagedSession[], feeds: Feeds): Promise<Record<string, Tensor>> {
   let features: Record<string, Tensor> = { ...feeds };
-  for (const segment of segments) features = { ...features, ...(await segment.run(features)) };
+  for (const part of parts) features = { ...features, ...(await part.run(features)) };
   return features;
 }

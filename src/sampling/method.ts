@@ -72,7 +72,7 @@ export interface WholeNetwork {
 export interface DividedNetwork {
   readonly model: StagedModel;
   /** One part more than there are cuts. */
-  segments(cuts: readonly number[]): Promise<readonly StagedSession[]>;
+  inParts(cuts: readonly number[]): Promise<readonly StagedSession[]>;
 }
 
 type Words = Pick<MethodOption<unknown>, "help" | "usual">;

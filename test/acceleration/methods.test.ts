@@ -11,7 +11,7 @@ import { type MethodEntry, methods, methodsFor, optionsOf } from "../../src/acce
 import { videoAccelerations } from "../../src/acceleration/video-options.ts";
 import type { Component } from "../../src/components/components.ts";
 import { ArgumentError } from "../../src/errors.ts";
-import { segmentModel } from "../../src/models/split-model.ts";
+import { splitModel } from "../../src/models/split-model.ts";
 import { TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import { PlainDenoiser } from "../../src/sampling/denoiser.ts";
@@ -75,11 +75,11 @@ describe.each(kinds)("on a tiny %s", (kind) => {
     const { model } = await tinyTransformer(kind);
     const network = {
       model: model(),
-      segments: () => Promise.reject(new Error("nothing is compiled")),
+      inParts: () => Promise.reject(new Error("nothing is compiled")),
       whole: () => Promise.reject(new Error("nothing is compiled")),
       feedback: null,
     };
-    const parts = segmentModel(network.model, cuts(network, {}) as readonly number[]);
+    const parts = splitModel(network.model, cuts(network, {}) as readonly number[]);
     expect(parts.flatMap(({ stages }) => stages)).toEqual(network.model.stages);
   });
 });

@@ -12,7 +12,7 @@ import { type FeedbackConfig, feedbackCuts, parseFeedbackConfig, rawFeedbackConf
 import { copiedWeight, feedbackModel } from "../../src/ilf/feedback.ts";
 import type { StagedModel } from "../../src/models/architecture.ts";
 import { architectureOf } from "../../src/models/registry.ts";
-import { segmentModel } from "../../src/models/split-model.ts";
+import { splitModel } from "../../src/models/split-model.ts";
 import type { Action } from "../../src/sampling/step-policy.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { type TinyOptions, tinyTokens, writeTinyPipeline } from "../support/tiny-pipeline.ts";
@@ -61,7 +61,7 @@ describe("a backbone of five blocks", () => {
     "fed from block %i into what comes after %i is cut there",
     (feedBlock, resumeBlock) => {
       const { cuts, feed, resume, after } = feedbackCuts(model, { feedBlock, resumeBlock });
-      const parts = segmentModel(model, cuts).map(({ stages }) => stages.map(({ name }) => name));
+      const parts = splitModel(model, cuts).map(({ stages }) => stages.map(({ name }) => name));
       const block = (i: number) => `transformer_blocks.${i}`;
       expect(parts[0]).toEqual(["pos_embed"]);
       expect(parts.slice(1, feed + 1).flat()).toEqual(numbers.slice(0, feedBlock).map((i) => block(i - 1)));
@@ -74,7 +74,7 @@ describe("a backbone of five blocks", () => {
       expect(copied("own_blocks.0.weight")).toBeNull();
 
       const own = feedbackCuts(model, { feedBlock, resumeBlock, ownBlocks: true });
-      const ownParts = segmentModel(model, own.cuts).map(({ stages }) => stages.map(({ name }) => name));
+      const ownParts = splitModel(model, own.cuts).map(({ stages }) => stages.map(({ name }) => name));
       expect(ownParts.slice(1, own.feed + 1).flat()).toEqual(parts.slice(1, feed + 1).flat());
       expect(ownParts.slice(own.resume).flat()).toEqual(parts.slice(resume).flat());
       expect(ownParts.slice(own.after).flat()).toEqual(["proj_out"]);

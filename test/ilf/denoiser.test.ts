@@ -13,10 +13,10 @@ import { IlfDenoiser } from "../../src/ilf/denoiser.ts";
 import { feedbackModel } from "../../src/ilf/feedback.ts";
 import { FEEDBACK_PREFIX, type IlfSessions, StepsInParts, WholeSteps, wholeSteps } from "../../src/ilf/steps.ts";
 import { describeModel, type StagedModel, weightShapes } from "../../src/models/architecture.ts";
-import { blocksOf, segmentModel } from "../../src/models/split-model.ts";
+import { blocksOf, splitModel } from "../../src/models/split-model.ts";
 import { StagedSession } from "../../src/models/staged-session.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
-import { type Feeds, runSegments } from "../../src/sampling/denoiser.ts";
+import { type Feeds, runParts } from "../../src/sampling/denoiser.ts";
 import { TorchGenerator } from "../../src/sampling/noise.ts";
 import { type Action, type Schedule, scheduled } from "../../src/sampling/step-policy.ts";
 import { type FloatTensor, floatTensor } from "../../src/tensor.ts";
@@ -276,7 +276,7 @@ describe.each(kinds)("a tiny %s of four blocks", (kind) => {
           kept = await head!.run(feeds);
           expected = (await whole.run(feeds))["sample"] as FloatTensor;
         } else {
-          const features = await runSegments([enter!], feeds);
+          const features = await runParts([enter!], feeds);
           const { sample } = await tail!.run({ ...features, hiddenStates: kept["hiddenStates"]! });
           expected = sample as FloatTensor;
         }
@@ -292,7 +292,7 @@ describe.each(kinds)("a tiny %s of four blocks", (kind) => {
       const denoiser = await open(() => Promise.reject(new Error("no inner step")), { every: 1 });
       for (const { feeds, step } of trajectory(kind, 3)) {
         const actual = (await denoiser.run(feeds, step)).data;
-        expect(actual).toEqual((await runSegments(parts, feeds))["sample"]!.data);
+        expect(actual).toEqual((await runParts(parts, feeds))["sample"]!.data);
         // Compiled as one, operators beside a cut may be fused: the same up to rounding.
         const { sample } = await whole.run(feeds);
         expect(compare("sample", actual, sample!.data).relative).toBeLessThan(1e-5);
@@ -393,7 +393,7 @@ describe("a feedback module", () => {
     const backbone = model();
     const { first } = blocksOf(backbone);
     const own = weightShapes(feedbackModel(backbone, config(2, 2, { trend: true })));
-    const block = [...weightShapes(segmentModel(backbone, [first + 1, first + 2])[1]!)];
+    const block = [...weightShapes(splitModel(backbone, [first + 1, first + 2])[1]!)];
     const expected = block.map(([name, shape]) => [name.replace("transformer_blocks.1.", "block."), shape] as const);
     expect(own).toEqual(new Map([...expected, ["scale", [16]], ["trend_scale", [16]]] as const));
     expect(describeModel(feedbackModel(backbone, config(2, 2)))).toContain("feedback of PixArtTransformer2DModel");

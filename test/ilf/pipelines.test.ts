@@ -193,10 +193,10 @@ describe.each(kinds)("a pipeline with a tiny %s", (kind) => {
     const sampled = async (mostTwice?: number) => {
       const component = transformer as Component<unknown>;
       const feedback = await openFeedback(own, component, mostTwice);
-      const segments = vi.spyOn(component, "segments");
+      const compiled = vi.spyOn(component, "inParts");
       const denoiser = await openDenoiser(component, geometry, { method: "ilf" }, feedback);
-      const parts = segments.mock.calls.length > 0;
-      segments.mockRestore();
+      const parts = compiled.mock.calls.length > 0;
+      compiled.mockRestore();
       const outputs: number[] = [];
       for (const { feeds, step } of steps) outputs.push(...(await denoiser.run(feeds, step)).data);
       await feedback!.release();
@@ -208,10 +208,10 @@ describe.each(kinds)("a pipeline with a tiny %s", (kind) => {
     // Before anything of the backbone is compiled.
     await writeFeedback(own, { ...config, backbone: "another" }, weights);
     const foreign = await openFeedback(own, transformer as Component<unknown>, 0);
-    const segments = vi.spyOn(transformer as Component<unknown>, "segments");
+    const compiled = vi.spyOn(transformer as Component<unknown>, "inParts");
     await expect(foreign!.steps(geometry)).rejects.toThrow(CheckpointError);
-    expect(segments).not.toHaveBeenCalled();
-    segments.mockRestore();
+    expect(compiled).not.toHaveBeenCalled();
+    compiled.mockRestore();
   });
 
   it.each<[unknown, string]>([

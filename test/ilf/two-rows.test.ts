@@ -19,7 +19,7 @@ import { allOf } from "../../src/ilf/stream-names.ts";
 import { Distillation } from "../../src/ilf/training/distiller.ts";
 import { RecordBuffer, RecordingDenoiser } from "../../src/ilf/training/records.ts";
 import { weightShapes } from "../../src/models/architecture.ts";
-import { blocksOf, segmentModel } from "../../src/models/split-model.ts";
+import { blocksOf, splitModel } from "../../src/models/split-model.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import type { Denoiser, Feeds } from "../../src/sampling/denoiser.ts";
 import { TorchGenerator } from "../../src/sampling/noise.ts";
@@ -123,11 +123,11 @@ describe.each(places)("fed from block %i into what comes after %i", (feedBlock, 
     // F is the block before the features are taken, with the module's weights.
     const block = model.stages[first + feedBlock - 1]!;
     const f = await compileModel(
-      segmentModel(model, [first + feedBlock - 1, first + feedBlock])[1]!,
+      splitModel(model, [first + feedBlock - 1, first + feedBlock])[1]!,
       own.renamed((name) => name.replace(/^block\./, `${block.name}.`)),
     );
     const [enter, toFeed] = await compileParts(model, net.weights, [first, first + feedBlock]);
-    const tail = await compileModel(segmentModel(model, [first + resumeBlock])[1]!, net.weights);
+    const tail = await compileModel(splitModel(model, [first + resumeBlock])[1]!, net.weights);
     const weight = async (name: string) => (await own.read(name)) as FloatTensor;
     type Pair = Record<string, Tensor>;
     const each = (f: (name: string, i: number) => number, like: Pair): Pair =>

@@ -4,8 +4,8 @@ import { describe, expect, it } from "vitest";
 import { ArgumentError } from "../../src/errors.ts";
 import { concat } from "../../src/graph/operators.ts";
 import type { Stage } from "../../src/models/architecture.ts";
-import { blocksOf, segmentModel } from "../../src/models/split-model.ts";
-import { runSegments } from "../../src/sampling/denoiser.ts";
+import { blocksOf, splitModel } from "../../src/models/split-model.ts";
+import { runParts } from "../../src/sampling/denoiser.ts";
 import type { FloatTensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
 import { kinds, tinyTransformer, trajectory } from "../support/tiny-transformer.ts";
@@ -22,7 +22,7 @@ describe.each(kinds)("a tiny %s", (kind) => {
     const some = fc.subarray(every, { minLength: 1 });
     const check = async (cuts: readonly number[]) => {
       const parts = await compileParts(whole, weights, cuts);
-      const { sample } = await runSegments(parts, feeds);
+      const { sample } = await runParts(parts, feeds);
       expect(compare("sample", sample!.data, expected.data).relative, `cut at ${cuts}`).toBeLessThan(1e-5);
       await Promise.all(parts.map((part) => part.release()));
     };
@@ -33,7 +33,7 @@ describe.each(kinds)("a tiny %s", (kind) => {
   it("has parts that take and give no more than crosses their borders", async () => {
     const { model } = await tinyTransformer(kind);
     const whole = model();
-    const parts = segmentModel(
+    const parts = splitModel(
       whole,
       whole.stages.slice(1).map((_, i) => i + 1),
     );
@@ -58,14 +58,14 @@ describe("cuts", () => {
   const model = toyModel(2); // four stages
 
   it("leave a model whole when there are none", () => {
-    const [only, ...others] = segmentModel(model, []);
+    const [only, ...others] = splitModel(model, []);
     expect(others).toEqual([]);
     expect(only!.stages).toEqual(model.stages);
   });
 
   it.each([[[0]], [[4]], [[2, 2]], [[3, 1]], [[-1]], [[1.5]], [[Number.NaN]], [[1, 9]]])("cannot be %j", (cuts) => {
-    expect(() => segmentModel(model, cuts)).toThrow(ArgumentError);
-    expect(() => segmentModel(model, cuts)).toThrow(`Toy has 4 stages; it cannot be cut at [${cuts.join(", ")}].`);
+    expect(() => splitModel(model, cuts)).toThrow(ArgumentError);
+    expect(() => splitModel(model, cuts)).toThrow(`Toy has 4 stages; it cannot be cut at [${cuts.join(", ")}].`);
   });
 });
 
@@ -98,8 +98,8 @@ describe("what runs through the blocks", () => {
 
   it("must be there before the first", () => {
     const model = { ...rest, streams: ["hiddenStates", "words"], stages };
-    expect(() => segmentModel(model, [1])).toThrow(ArgumentError);
-    expect(() => segmentModel(model, [1])).toThrow('before stage "transformer_blocks.0" the feature "words"');
+    expect(() => splitModel(model, [1])).toThrow(ArgumentError);
+    expect(() => splitModel(model, [1])).toThrow('before stage "transformer_blocks.0" the feature "words"');
   });
 
   it("must have one shape before and after each, whether or not the blocks can do with another", () => {
@@ -108,8 +108,8 @@ describe("what runs through the blocks", () => {
       build: ({ hiddenStates }) => ({ hiddenStates: concat([hiddenStates!, hiddenStates!], 1) }),
     };
     const model = { ...rest, stages: [enter, one, twice, leave] };
-    expect(segmentModel(model, [1, 2])).toHaveLength(3);
-    expect(() => segmentModel(model, [1, 3])).toThrow(ArgumentError);
-    expect(() => segmentModel(model, [1, 3])).toThrow("is [batch, 6, 4], but [batch, 3, 4] earlier");
+    expect(splitModel(model, [1, 2])).toHaveLength(3);
+    expect(() => splitModel(model, [1, 3])).toThrow(ArgumentError);
+    expect(() => splitModel(model, [1, 3])).toThrow("is [batch, 6, 4], but [batch, 3, 4] earlier");
   });
 });

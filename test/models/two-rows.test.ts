@@ -9,11 +9,11 @@ import { openDenoiser } from "../../src/acceleration/acceleration.ts";
 import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
 import { ConfigError } from "../../src/errors.ts";
 import { networksOf } from "../../src/models/registry.ts";
-import { blocksOf, segmentModel } from "../../src/models/split-model.ts";
+import { blocksOf, splitModel } from "../../src/models/split-model.ts";
 import type { StagedSession } from "../../src/models/staged-session.ts";
 import { checkpointWeights, weightLocations } from "../../src/models/weights.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
-import { type Feeds, runSegments } from "../../src/sampling/denoiser.ts";
+import { type Feeds, runParts } from "../../src/sampling/denoiser.ts";
 import { flowOf } from "../../src/streamlined/grouping.ts";
 import { planFor } from "../../src/streamlined/planner.ts";
 import { StreamlinedSession } from "../../src/streamlined/session.ts";
@@ -66,7 +66,7 @@ describe("verify", () => {
     expect(blocks!.map(({ name }) => name)).toEqual([0, 1, 2, 3].map((block) => `block.${block}`));
     for (const { relative, name } of [...outputs, ...blocks!]) expect(relative, name).toBeLessThan(1e-5);
     // Every state of the text too: it is what the blocks after it see.
-    const heard = await segmentedStates(twoRowTrajectory(1)[0]!.feeds);
+    const heard = await statesAfterBlocks(twoRowTrajectory(1)[0]!.feeds);
     for (const block of [0, 1, 2]) {
       expectClose(heard[block]!["wordTokens"]!, asTensor([2, 3, 8], statesAfter(words, block)), `words after ${block}`);
     }
@@ -75,14 +75,14 @@ describe("verify", () => {
   });
 });
 
-async function segmentedStates(feeds: Feeds): Promise<Feeds[]> {
+async function statesAfterBlocks(feeds: Feeds): Promise<Feeds[]> {
   const { first, end } = blocksOf(net.model());
   const cuts = Array.from({ length: end - first + 1 }, (_, i) => first + i);
   const parts = await compileParts(net.model(), net.weights, cuts);
   const states: Feeds[] = [];
-  let features = await runSegments(parts.slice(0, 1), feeds);
+  let features = await runParts(parts.slice(0, 1), feeds);
   for (const part of parts.slice(1, -1)) {
-    features = await runSegments([part], features);
+    features = await runParts([part], features);
     states.push(features);
   }
   return states;
@@ -105,7 +105,7 @@ describe("in parts", () => {
       .map((_, i) => i + 1);
     const check = async (cuts: readonly number[]) => {
       const parts = await compileParts(net.model(), net.weights, cuts);
-      const { sample } = await runSegments(parts, feeds);
+      const { sample } = await runParts(parts, feeds);
       expectClose(sample!, expected, `cut at ${cuts}`);
       await Promise.all(parts.map((part) => part.release()));
     };
@@ -115,7 +115,7 @@ describe("in parts", () => {
 
   it("gives at every cut all that runs through the blocks, whoever reads it", () => {
     const { first, end } = blocksOf(net.model());
-    const parts = segmentModel(net.model(), [first, first + 1, first + 3, end]);
+    const parts = splitModel(net.model(), [first, first + 1, first + 3, end]);
     expect(parts.map(({ outputs }) => [...outputs].sort())).toEqual([
       ["imageTokens", "moment", "wordTokens"],
       ["imageTokens", "wordTokens"],
@@ -149,9 +149,9 @@ describe("caches", () => {
     const { first, end } = blocksOf(net.model());
     const [enter, head, others, leave] = await compileParts(net.model(), net.weights, [first, first + 1, end]);
     return {
-      entered: (feeds: Feeds) => runSegments([enter!], feeds),
-      head: (entered: Feeds) => runSegments([head!], entered),
-      tail: (features: Feeds) => runSegments([others!], features),
+      entered: (feeds: Feeds) => runParts([enter!], feeds),
+      head: (entered: Feeds) => runParts([head!], entered),
+      tail: (features: Feeds) => runParts([others!], features),
       output: async (features: Feeds) => (await leave!.run(features))["sample"]!,
     };
   }
@@ -214,7 +214,7 @@ describe("caches", () => {
   ])("plain caching keeps image and text after block %i for what comes after %i", async (feedBlock, resumeBlock) => {
     const schedule = ["full", "inner", "inner", "full", "inner"] as const;
     const { first } = blocksOf(net.model());
-    const head = await compileModel(segmentModel(net.model(), [first + feedBlock])[0]!, net.weights);
+    const head = await compileModel(splitModel(net.model(), [first + feedBlock])[0]!, net.weights);
     const [enter, tail] = await compileParts(net.model(), net.weights, [first + resumeBlock]);
     const denoiser = await open({ method: "cache", feedBlock, resumeBlock, schedule });
     let kept: Feeds = {};
@@ -227,7 +227,7 @@ describe("caches", () => {
         expectClose(actual, await sampleOf(whole, feeds));
         continue;
       }
-      const features = await runSegments([enter!], feeds);
+      const features = await runParts([enter!], feeds);
       expectClose(actual, (await tail!.run({ ...features, ...kept }))["sample"]!, `step ${step.index}`);
     }
     expect(denoiser.actions).toEqual(schedule);

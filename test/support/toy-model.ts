@@ -10,7 +10,7 @@ import { WeightFiles } from "../../src/checkpoints/weights.ts";
 import { add, mul, reshape } from "../../src/graph/operators.ts";
 import { type Dim, input, type Value } from "../../src/graph/value.ts";
 import type { Role, Stage, StagedModel } from "../../src/models/architecture.ts";
-import { segmentModel } from "../../src/models/split-model.ts";
+import { splitModel } from "../../src/models/split-model.ts";
 import { StagedSession } from "../../src/models/staged-session.ts";
 import { checkpointWeights, weightLocations } from "../../src/models/weights.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
@@ -92,7 +92,7 @@ export function compileModel(model: StagedModel, files: WeightFiles): Promise<St
 }
 
 export const compileParts = (model: StagedModel, files: WeightFiles, cuts: readonly number[]) =>
-  Promise.all(segmentModel(model, cuts).map((part) => compileModel(part, files)));
+  Promise.all(splitModel(model, cuts).map((part) => compileModel(part, files)));
 
 /** A tensor [rows, patches, width] with a value for each place. */
 export function toyTensor(rows: number, value: (row: number, patch: number, channel: number) => number): FloatTensor {

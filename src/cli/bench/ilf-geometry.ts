@@ -10,7 +10,7 @@ import { allOf, named } from "../../ilf/stream-names.ts";
 import { Distillation, rowsOf } from "../../ilf/training/distiller.ts";
 import { buildModel, describeModel, type StagedModel } from "../../models/architecture.ts";
 import { architectureOf } from "../../models/registry.ts";
-import { blocksOf, segmentModel } from "../../models/split-model.ts";
+import { blocksOf, splitModel } from "../../models/split-model.ts";
 import { StagedSession } from "../../models/staged-session.ts";
 import { checkpointWeights, parameterWeights, weightLocations } from "../../models/weights.ts";
 import { nodeRuntime } from "../../runtime/node.ts";
@@ -53,7 +53,7 @@ export async function benchTraining(name: string, { rounds, seed, threads, json 
     session: { spin: false, threads },
   });
   const { cuts, after } = feedbackCuts(model, config);
-  const parts = [feedbackModel(model, config), ...segmentModel(model, cuts).slice(after)];
+  const parts = [feedbackModel(model, config), ...splitModel(model, cuts).slice(after)];
   const known = Object.assign({}, ...parts.map((part) => part.inputs)) as StagedModel["inputs"];
   const reads = Object.fromEntries(distillation.reads.map((feature) => [feature, known[feature]!]));
   const carried = allOf("carried", known);
@@ -116,7 +116,7 @@ export async function benchGeometry(name: string, options: GeometryOptions): Pro
     StagedSession.compile(nodeRuntime, part, source, weightLocations(weights), { takesTurns: true, ...session });
   const whole = await compile(model);
   const parts: StagedSession[] = [];
-  for (const part of segmentModel(model, cuts)) parts.push(await compile(part));
+  for (const part of splitModel(model, cuts)) parts.push(await compile(part));
   // The module before training: the backbone's own blocks, all else zero.
   const module = feedbackModel(model, config);
   const own = checkpointWeights(weights, describeModel(module));

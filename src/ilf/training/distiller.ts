@@ -10,7 +10,7 @@ import { add, allAxes, mul, reduceMean, slice, sqrt, sub } from "../../graph/ope
 import { input, staticDim, type Value } from "../../graph/value.ts";
 import { meanAll } from "../../graph/vjp.ts";
 import { buildModel, describeModel, type Features, type StagedModel, weightShapes } from "../../models/architecture.ts";
-import { latentOf, segmentModel, streamsInto } from "../../models/split-model.ts";
+import { latentOf, splitModel, streamsInto } from "../../models/split-model.ts";
 import { checkpointWeights, parameterWeights, weightLocations } from "../../models/weights.ts";
 import type { Runtime, Session, SessionOptions } from "../../runtime/runtime.ts";
 import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../../tensor.ts";
@@ -77,8 +77,8 @@ export class Distillation {
     const { config, batch, guidanceScale, loss: kind = "root", featureLoss = 0 } = options;
     const { cuts, resume, after } = feedbackCuts(backbone, config);
     const module = feedbackModel(backbone, config);
-    const segmented = segmentModel(backbone, cuts);
-    const parts = segmented.slice(after);
+    const allParts = splitModel(backbone, cuts);
+    const parts = allParts.slice(after);
     const own = parameterWeights(PREFIX);
     const { features: predicted, streams } = predictedOf(buildModel(module, own.source));
     const frozen = checkpointWeights(weights, describeModel(backbone));
@@ -93,7 +93,7 @@ export class Distillation {
     const channels = staticDim(backbone.inputs[latentOf(backbone)]!, 1, "distillation");
     const errors = errorsOf(sub(features["sample"]!, target), channels, batch, guidanceScale);
     const output = meanAll(kind === "root" ? sqrt(add(errors, TINY)) : errors);
-    const feature = featureLoss > 0 ? featureError(predicted, streamsInto(segmented[resume]!)) : null;
+    const feature = featureLoss > 0 ? featureError(predicted, streamsInto(allParts[resume]!)) : null;
     const loss = feature ? add(output, mul(feature, featureLoss)) : output;
 
     const shapes = new Map([...weightShapes(module)].map(([name, shape]) => [PREFIX + name, shape]));

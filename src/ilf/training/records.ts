@@ -5,7 +5,7 @@
 import { mapStreams, pickStreams, type Streams } from "../../caching/streams.ts";
 import { ArgumentError } from "../../errors.ts";
 import { streamsInto, streamsOf } from "../../models/split-model.ts";
-import { type Denoiser, type Feeds, runSegments } from "../../sampling/denoiser.ts";
+import { type Denoiser, type Feeds, runParts } from "../../sampling/denoiser.ts";
 import { stack } from "../../sampling/guidance.ts";
 import type { Action, StepContext, StepPolicy } from "../../sampling/step-policy.ts";
 import { type FloatTensor, floatOf, sizeOf, type Tensor } from "../../tensor.ts";
@@ -54,14 +54,14 @@ export class RecordingDenoiser implements Denoiser {
     const { carried } = this.#trail;
     const action = carried ? chosen : "full";
     this.actions.push(action);
-    const entered = await runSegments(parts.slice(0, 1), feeds);
+    const entered = await runParts(parts.slice(0, 1), feeds);
     const names = streamsOf(parts[0]!.model);
     const embedding = pickStreams(entered, names);
     // A full step, whatever the action. streams[i] is what leaves part i.
     const streams = [embedding];
     let features: Record<string, Tensor> = entered;
     for (const part of parts.slice(1)) {
-      features = await runSegments([part], features);
+      features = await runParts([part], features);
       streams.push(pickStreams(features, names));
     }
     const target = floatOf(features, "sample");
@@ -75,7 +75,7 @@ export class RecordingDenoiser implements Denoiser {
     const predicted = predictedOf((await feedback(read)) as Streams);
     this.#trail.inner(predicted.features, embedding);
     if (!this.#onOwnOutput()) return target;
-    return floatOf(await runSegments(parts.slice(after), { ...entered, ...predicted.streams }), "sample");
+    return floatOf(await runParts(parts.slice(after), { ...entered, ...predicted.streams }), "sample");
   }
 }
 
