@@ -9,6 +9,7 @@ export {
 } from "./acceleration/acceleration.ts";
 export type { FeedbackComponent } from "./acceleration/feedback-component.ts";
 export { guidanceStepsChoices } from "./acceleration/rehash.ts";
+export type { MethodFor, MethodSettings } from "./acceleration/methods.ts";
 export type { NetworkSize, Streamlined } from "./acceleration/streamlined.ts";
 export {
   type RehashOptions,
@@ -19,6 +20,7 @@ export {
 } from "./acceleration/video-options.ts";
 export { EasyCache, type EasyCacheOptions } from "./caching/easy-cache.ts";
 export { FirstBlockCache, type FirstBlockCacheOptions } from "./caching/first-block-cache.ts";
+export type { Streams } from "./caching/streams.ts";
 export { TaylorSeer, type TaylorSeerOptions } from "./caching/taylor-seer.ts";
 export {
   type Component as ModelIndexComponent,
@@ -47,6 +49,7 @@ export {
   type WeightEntry,
   WeightFiles,
 } from "./checkpoints/weights.ts";
+export type { Check } from "./checks.ts";
 export type { Component, InWorker, LoadingOptions, PipelineOptions } from "./components/components.ts";
 export type { DecodeOptions } from "./components/decode-video.ts";
 export type { ImageEncoder } from "./components/image-encoder.ts";
@@ -166,6 +169,16 @@ export {
 } from "./runtime/runtime.ts";
 export { type Denoiser, DenoiserByRows, type Feeds, PlainDenoiser, runParts } from "./sampling/denoiser.ts";
 export { type GuidanceInterval, type GuidedDenoise, guide, guidedDenoise } from "./sampling/guidance.ts";
+export {
+  type DividedNetwork,
+  type EqualTime,
+  type Method,
+  type MethodOption,
+  type MethodOptions,
+  type NetworkKind,
+  networkKinds,
+  type WholeNetwork,
+} from "./sampling/method.ts";
 export { TorchGenerator } from "./sampling/noise.ts";
 export { type SampleOptions, type SamplerStep, sample } from "./sampling/sampler.ts";
 export type { Seeds } from "./sampling/seeds.ts";
