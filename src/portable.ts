@@ -118,6 +118,7 @@ export { type UNet2DConditionConfig, unet2DCondition } from "./models/unet-2d-co
 export { type MotionLevel, type UNetMotionConfig, unetMotion } from "./models/unet-motion.ts";
 export { type UNetSpatioTemporalConfig, unetSpatioTemporal } from "./models/unet-spatio-temporal.ts";
 export type { WeightSource, Weights } from "./models/weights.ts";
+export type { ClassLabels } from "./pipelines/class-labels.ts";
 export {
   type ClassToImage,
   type ClassToImageInWorker,

@@ -44,8 +44,8 @@ const rooms: Readonly<Record<string, string>> = {
   metrics: "checkpoints checks components errors media models options runtime sampling tensor",
   verify: "checkpoints checks components errors graph models options pipelines runtime sampling schedulers tensor",
   portable:
-    "acceleration caching checkpoints components errors graph ilf media metrics models pipelines platform runtime sampling " +
-    "schedulers streamlined tensor verify worker",
+    "acceleration caching checkpoints checks components errors graph ilf media metrics models pipelines platform runtime " +
+    "sampling schedulers streamlined tensor verify worker",
   index: "checkpoints media platform portable runtime",
   web: "checkpoints portable runtime",
   // Not in dist/ as a library: it may use anything.

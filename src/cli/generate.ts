@@ -32,7 +32,10 @@ export function generateCommand(): Command {
     .argument("[prompts...]", "what the picture shows; of each prompt a picture")
     .optionsGroup("What:")
     .option("--prompts <file>", "text file with a prompt a line; - reads them from stdin")
-    .option("--class <names...>", "of a DiT model: classes by number or name, instead of prompts")
+    .option(
+      "--class <names...>",
+      'of a DiT model: classes by number, or by name where it has names ("tabby cat"), instead of prompts',
+    )
     .addOption(new Option("--negative <prompt>", "what the picture should not show").default("", "nothing"))
     .option("--count <n>", "pictures of each prompt, with seeds one after the other", countBetween(1, 256), 1)
     .option("--no-clean-caption", "leave addresses, markup and brackets in the prompt")

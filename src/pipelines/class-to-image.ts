@@ -1,4 +1,5 @@
 /** Class to pictures with DiT (Peebles & Xie 2023), after diffusers' DiTPipeline. */
+
 import { platform } from "#platform";
 import { type Acceleration, checkAcceleration, openDenoiser, reportOf } from "../acceleration/acceleration.ts";
 import { type FeedbackComponent, openFeedback } from "../acceleration/feedback-component.ts";
@@ -16,7 +17,6 @@ import {
 import { decodeLatents } from "../components/decode.ts";
 import { expected } from "../components/expected-class.ts";
 import { readSchedulerConfig, solverOf } from "../components/solver.ts";
-import { ArgumentError } from "../errors.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
 import { type DiTConfig, dit } from "../models/dit.ts";
 import { RunQueue } from "../platform/run-queue.ts";
@@ -26,6 +26,7 @@ import { type GuidanceInterval, guidedDenoise } from "../sampling/guidance.ts";
 import { sample } from "../sampling/sampler.ts";
 import { MOST_PICTURES, seedsOf } from "../sampling/seeds.ts";
 import { type FloatTensor, int64Tensor } from "../tensor.ts";
+import { type ClassLabels, classByName, readClassLabels } from "./class-labels.ts";
 import { fromPretrained, openFolder } from "./opening.ts";
 import {
   type PictureLoopOptions,
@@ -71,7 +72,7 @@ export class ClassToImagePipeline {
   /** In which of the steps there is guidance: `_guidance_interval` of model_index.json, or in all. */
   readonly guidanceInterval: GuidanceInterval;
   /** Names of the classes, where the checkpoint has them. */
-  readonly labels: Readonly<Record<string, string>>;
+  readonly labels: ClassLabels;
 
   readonly #queue: RunQueue;
 
@@ -103,7 +104,6 @@ export class ClassToImagePipeline {
   /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
   static async fromFolder(folder: Folder, runtime: Runtime, given: PipelineOptions = {}): Promise<ClassToImage> {
     const { options, index } = await openFolder(folder, runtime, given, { name: kind.name, classes: ["DiTPipeline"] });
-    const labels = index.options["id2label"];
     const transformer = await Component.open(folder.sub("transformer"), expected(dit), runtime, options);
     const pipeline = new ClassToImagePipeline({
       name: folder.name,
@@ -112,27 +112,17 @@ export class ClassToImagePipeline {
       vae: await Component.open(folder.sub("vae"), expected(autoencoderKL.decoder), runtime, options),
       schedulerConfig: await readSchedulerConfig(folder, index),
       guidanceInterval: ownGuidanceInterval(folder, index),
-      labels: typeof labels === "object" && labels !== null ? (labels as Record<string, string>) : {},
+      labels: readClassLabels(folder, index),
     });
     return callable(pipeline);
   }
 
-  /** The number of a class by its name, or by one of several that it has. Throws ArgumentError if none or several match. */
+  /**
+   * The number of a class by its name, or by one of several that it has ("tench, Tinca tinca"), in small or capital letters. Throws
+   * ArgumentError if none or several match.
+   */
   classNumber(name: string): number {
-    const wanted = name.toLowerCase();
-    const matches = Object.entries(this.labels).filter(([, label]) =>
-      label
-        .toLowerCase()
-        .split(/,\s*/)
-        .some((part) => part === wanted),
-    );
-    if (matches.length === 1) return Number(matches[0]![0]);
-    const known = Object.keys(this.labels).length;
-    throw new ArgumentError(
-      known === 0
-        ? `This model has no names for its classes; give a number instead of "${name}".`
-        : `"${name}" is the name of ${matches.length} of ${known} classes.`,
-    );
+    return classByName(this.labels, name);
   }
 
   /**

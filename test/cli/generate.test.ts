@@ -128,6 +128,23 @@ describe("classes", () => {
     expect(decode(await readFile(at("c-3.png"))).text).toMatchObject({ class: expect.stringMatching(/^7/), seed: "1" });
   });
 
+  it("are drawn by name where the model has names, and keep them", async () => {
+    const { path } = await writeTinyPipeline(await temporaryFolder(), "dit");
+    const { stdout } = await draw("--model", path, "--class", "Tiger Cat", "0", "--out", at("c.png"));
+    expect(JSON.parse(stdout).images).toMatchObject([
+      { class: 2, label: "tiger cat" },
+      { class: 0, label: "cat, tomcat" },
+    ]);
+    expect(decode(await readFile(at("c-1.png"))).text).toMatchObject({ class: "2 tiger cat" });
+    const { code, stderr } = await draw("--model", path, "--class", "tigercats", "--out", at("d.png"));
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: expect.stringContaining(
+        'No class of this model has this name, the string "tigercats". Did you mean "tiger cat"?',
+      ),
+    });
+  });
+
   it.each([
     [["--class", "999999"], "this model's classes are numbers from 0 to"],
     [["--class", "no such animal"], "class"],

@@ -1,4 +1,6 @@
 /** What a user may rely on, on a tiny DiT with random weights; reference vectors are compared in test/verify. */
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { ArgumentError, ConfigError } from "../../src/errors.ts";
 import {
@@ -63,8 +65,28 @@ describe("a class-to-image pipeline", () => {
   it("knows its classes by name", () => {
     expect(pipe.classNumber("Tomcat")).toBe(0);
     expect(pipe.classNumber("tiger cat")).toBe(2);
-    expect(() => pipe.classNumber("dog")).toThrow('"dog" is the name of 2 of 4 classes.');
-    expect(() => pipe.classNumber("unicorn")).toThrow(ArgumentError);
+    expect(pipe.classNumber("cat, tomcat")).toBe(0);
+    expect(() => pipe.classNumber("dog")).toThrow(
+      '2 classes have this name, the string "dog": 1 (dog), 3 (dog). Give a number.',
+    );
+    for (const name of ["unicorn", "", ",", "constructor", "__proto__"]) {
+      expect(() => pipe.classNumber(name), name).toThrow(ArgumentError);
+    }
+    expect(() => pipe.classNumber("tigre cat")).toThrow('Did you mean "tiger cat"?');
+  });
+
+  it.each([
+    ["cat", "must be an object"],
+    [{ first: "cat" }, 'the string "first" is not a class\'s number'],
+    [{ 123456789: "cat" }, "is not a class's number, of at most 8 digits"],
+    [{ 0: 5 }, "the name of 0 is 5, not a text"],
+  ])("refuses the names %j", async (id2label, message) => {
+    const folder = await writeTinyPipeline(await temporaryFolder(), "dit");
+    const file = join(folder.path, "model_index.json");
+    await writeFile(file, JSON.stringify({ ...JSON.parse(await readFile(file, "utf8")), id2label }));
+    const opened = ClassToImagePipeline.fromFolder(folder, nodeRuntime);
+    await expect(opened).rejects.toThrow(ConfigError);
+    await expect(opened).rejects.toThrow(message);
   });
 
   it.each([[[]], [[-1]], [[tinyClasses]], [[0.5]], [[Number.NaN]], [207], ["cat"], [undefined]])(
