@@ -8,8 +8,8 @@ export {
   accelerations,
 } from "./acceleration/acceleration.ts";
 export type { FeedbackComponent } from "./acceleration/feedback-component.ts";
+export type { MethodFor, MethodSettings, OfferedMethod } from "./acceleration/methods.ts";
 export { guidanceStepsChoices } from "./acceleration/rehash.ts";
-export type { MethodFor, MethodSettings } from "./acceleration/methods.ts";
 export type { NetworkSize, Streamlined } from "./acceleration/streamlined.ts";
 export {
   type RehashOptions,
