@@ -31,7 +31,8 @@ export interface NetworkSize {
   batch: number;
   /** Whether the batch is the same latents twice: without the condition in the first half, with it in the second. */
   guided?: boolean;
-  frames: number;
+  /** Of a video. */
+  frames?: number;
   height: number;
   width: number;
   tokens: number;

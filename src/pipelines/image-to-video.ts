@@ -29,18 +29,9 @@ import { checkFinite, sample } from "../sampling/sampler.ts";
 import { seededNoise, seedsOf } from "../sampling/seeds.ts";
 import { type FloatTensor, floatOf, floatTensor } from "../tensor.ts";
 import { fromPretrained, openFolder } from "./opening.ts";
+import { listenersOf, makeRoom, planRun } from "./run-plan.ts";
 import { framesCheck, type LoopOptions } from "./settings.ts";
-import {
-  listenersOf,
-  makeRoom,
-  planVideo,
-  toVideos,
-  type VideoOptions,
-  type VideoResult,
-  videoActions,
-  videoOptions,
-  videoSize,
-} from "./videos.ts";
+import { toVideos, type VideoOptions, type VideoResult, videoActions, videoOptions, videoSize } from "./videos.ts";
 
 export interface ImageToVideoOptions extends VideoOptions {
   /** How far to go from what the model gives without the picture: on the first frame (1 unless given), and on the last (3). */
@@ -207,7 +198,7 @@ export class ImageToVideoPipeline {
     // Errors about sizes and memory come before anything runs.
     const guided = maxGuidanceScale > 1;
     const size = { batch: guided ? 2 * count : count, guided, frames, ...latent, tokens: this.imageEncoder.tokens };
-    const plan = planVideo(this, size, decodeChunkSize, options);
+    const plan = planRun(this, size, decodeChunkSize, options);
 
     const imageEmbeds = repeatRow(await this.imageEncoder.embed(picture), 0, count);
     signal?.throwIfAborted();

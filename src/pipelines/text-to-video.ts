@@ -29,18 +29,9 @@ import type { FloatTensor } from "../tensor.ts";
 import { fromPretrained, openFolder } from "./opening.ts";
 import { promptList } from "./prompt-list.ts";
 import type { PictureSize } from "./resolution-bins.ts";
+import { listenersOf, makeRoom, planRun } from "./run-plan.ts";
 import { type LoopOptions, noiseFor, promptCheck, promptListCheck } from "./settings.ts";
-import {
-  listenersOf,
-  makeRoom,
-  planVideo,
-  toVideos,
-  type VideoOptions,
-  type VideoResult,
-  videoActions,
-  videoOptions,
-  videoSize,
-} from "./videos.ts";
+import { toVideos, type VideoOptions, type VideoResult, videoActions, videoOptions, videoSize } from "./videos.ts";
 
 export interface TextToVideoOptions extends VideoOptions {
   /** One for all prompts, or one for each. */
@@ -185,7 +176,7 @@ export class TextToVideoPipeline {
     const { tokens } = this.#promptEncoder;
     const size = { batch: guided ? 2 * total : total, guided, frames, ...latent, tokens };
     const parts = { streamlined: this.streamlined, decoder: this.vae };
-    const plan = planVideo(parts, size, framesTogether(latent), options);
+    const plan = planRun(parts, size, framesTogether(latent), options);
 
     const { embeddings, warnings } = await this.embed(list.texts, { signal });
     await makeRoom(plan, [this.prompts, this.vae]);

@@ -1,18 +1,12 @@
-/** What the video pipelines have in common: their options, how a call runs within its budget of memory, and what it gives. */
-import { type DecodingSize, decodingIn } from "../acceleration/decoding-size.ts";
-import type { DenoiserPlan, NetworkSize, Streamlined } from "../acceleration/streamlined.ts";
+/** What the video pipelines have in common: their options, their size, and what a call gives. */
 import { type StreamlinedOptions, streamlinedOptions } from "../acceleration/video-options.ts";
 import { callback } from "../checks.ts";
-import type { Component } from "../components/components.ts";
 import type { DecodeOptions } from "../components/decode-video.ts";
 import { stepsCheck } from "../components/solver.ts";
 import { type Animation, toFrames } from "../media/animation.ts";
 import { RawImage } from "../media/raw-image.ts";
 import type { OptionTable } from "../options/options.ts";
-import type { Releasable } from "../runtime/open-all.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { memoryBytes } from "../streamlined/bytes.ts";
-import type { Listeners } from "../streamlined/rehash.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { farFromTraining } from "./picture-size.ts";
 import type { PictureSize } from "./resolution-bins.ts";
@@ -98,38 +92,3 @@ export function videoSize(
   const notes = trained ? farFromTraining({ width, height }, trained) : [];
   return { width, height, latent: { width: width / factor, height: height / factor }, notes };
 }
-
-/** How a call will run, settled before anything does. */
-export interface VideoPlan {
-  /** Bytes that the process may take; Infinity without a limit. */
-  readonly budget: number;
-  readonly denoiser: DenoiserPlan;
-  readonly decoding: DecodingSize;
-}
-
-/** `together`: how many frames are decoded at a time where memory allows it. Throws ArgumentError and BudgetError. */
-export function planVideo<Config>(
-  { streamlined, decoder }: { streamlined: Streamlined<Config>; decoder: Component<unknown> },
-  size: NetworkSize,
-  together: number,
-  { memory, accelerate, onFeatures }: StreamlinedOptions,
-): VideoPlan {
-  const budget = memoryBytes(memory);
-  const denoiser = streamlined.plan(size, { budget, accelerate, allFeatures: onFeatures !== undefined });
-  const { height, width } = size;
-  return { budget, denoiser, decoding: decodingIn(decoder, { frames: together, height, width }, budget) };
-}
-
-/** Releases parts that have done their work, if there is a budget: each network has all of it to itself. */
-export async function makeRoom({ budget }: VideoPlan, done: readonly (Releasable | null)[]): Promise<void> {
-  if (budget < Number.POSITIVE_INFINITY) await Promise.all(done.map((part) => part?.release()));
-}
-
-/** Listeners of a call, of which `onGroup` also stops a step between two groups when the signal is aborted: a step may take minutes. */
-export const listenersOf = ({ onGroup, onFeatures, signal }: VideoOptions): Listeners => ({
-  onGroup: (progress) => {
-    signal?.throwIfAborted();
-    onGroup?.(progress);
-  },
-  onFeatures,
-});

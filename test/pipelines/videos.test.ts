@@ -247,6 +247,9 @@ describe("Stable Diffusion with a motion adapter", () => {
     const { videos } = await pipe("a cat", { ...small, frames: 3 });
     await pipe.release();
     expect(videos[0]!.frames[2]!.data).toEqual(expected);
+    const byName = await TextToVideoPipeline.fromPretrained(folder.path, { threads, motionAdapter: adapter.path });
+    expect((await byName("a cat", { ...small, frames: 3 })).videos[0]!.frames[2]!.data).toEqual(expected);
+    await byName.release();
 
     const index = JSON.parse(await readFile(join(folder.path, "model_index.json"), "utf8"));
     const write = (change: object) =>

@@ -76,6 +76,31 @@ describe("videos by a plan, against diffusers' runs", () => {
     expect(await opened({ stream: true }, 0)).toBe(PlainDenoiser.name);
   });
 
+  it("is planned once: the groups of the plan are what is compiled, and nothing else", async () => {
+    const compiled: string[] = [];
+    const compile: typeof nodeRuntime.compile = (model, ...more) => {
+      compiled.push(model.inputs.map(({ name }) => name).join());
+      return nodeRuntime.compile(model, ...more);
+    };
+    const runtime = Object.create(nodeRuntime, { compile: { value: compile } }) as typeof nodeRuntime;
+    const { unet } = await TextToVideoPipeline.fromFolder(await writeVideoPipeline("animatediff"), runtime, {
+      threads,
+    });
+    const streamlined = new Streamlined(unet, unetMotion);
+    const size = { batch: 2, guided: true, frames: 2, height: 4, width: 4, tokens: 5 };
+    const plan = streamlined.plan(size, { budget: 1e9, accelerate: "rehash" });
+    if (plan.kind !== "planned") throw new Error(`it is ${plan.kind}`);
+    const { prediction, layout } = plan.run;
+    expect(prediction.peak).toBeLessThanOrEqual(1e9);
+    expect(compiled).toEqual([]);
+    await streamlined.open(plan);
+    await streamlined.open(plan);
+    expect(compiled.map((inputs) => new Set(inputs.split(",")))).toEqual(
+      layout.groups.map(({ reads }) => new Set(reads)),
+    );
+    await Promise.all([streamlined.release(), unet.release()]);
+  });
+
   it("Step Rehash where too much would be in memory twice, features are asked for, or there is a budget", async () => {
     const size = { batch: 1, frames: 2, height: 4, width: 4, tokens: 5 };
     const folder = await writeVideoPipeline("animatediff");
