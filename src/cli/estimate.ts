@@ -2,10 +2,7 @@
 import { toOnnx } from "../graph/onnx.ts";
 import { matmul } from "../graph/operators.ts";
 import { constant, input } from "../graph/value.ts";
-import type { StagedModel } from "../models/architecture.ts";
 import { nodeRuntime } from "../runtime/node.ts";
-import { flowOf } from "../streamlined/grouping.ts";
-import { multiplyAddsOf } from "../streamlined/multiply-adds.ts";
 import { floatTensor } from "../tensor.ts";
 import { median } from "./bench/averages.ts";
 import { timed } from "./bench/turns.ts";
@@ -32,9 +29,5 @@ export async function multiplicationsPerSecond(threads?: number): Promise<number
     await session.release();
   }
 }
-
-/** Multiplications of one call of a network. */
-export const multiplicationsOf = (model: StagedModel): number =>
-  multiplyAddsOf(flowOf(model)).reduce((sum, stage) => sum + stage, 0);
 
 export const tellEstimate = (seconds: number, what: string): void => note(`About ${duration(seconds)}: ${what}.`);

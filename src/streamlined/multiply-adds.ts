@@ -1,5 +1,6 @@
 /** How much a stage computes: the multiply-adds of its matrix products and convolutions, which dominate run time. */
 import { type Node, topologicalOrder, type Value } from "../graph/value.ts";
+import { buildModel, type Features, type StagedModel } from "../models/architecture.ts";
 import { parameterWeights } from "../models/weights.ts";
 import { sizeOf } from "../tensor.ts";
 import { buildSlice, type Flow, groupsOf } from "./grouping.ts";
@@ -27,7 +28,12 @@ export function multiplyAddsOf(flow: Flow): number[] {
     flow.stages.map(() => 1),
   );
   return single.map((group) => {
-    const outputs = buildSlice(group, flow.sizes, parameterWeights().source, batch, group.length);
-    return topologicalOrder(Object.values(outputs)).reduce((sum, node) => sum + multiplyAdds(node), 0);
+    return sumOf(buildSlice(group, flow.sizes, parameterWeights().source, batch, group.length));
   });
 }
+
+/** Of a whole model of known sizes, whether or not its stages say what their dimensions count. */
+export const multiplyAddsOfModel = (model: StagedModel): number => sumOf(buildModel(model, parameterWeights().source));
+
+const sumOf = (outputs: Features) =>
+  topologicalOrder(Object.values(outputs)).reduce((sum, node) => sum + multiplyAdds(node), 0);

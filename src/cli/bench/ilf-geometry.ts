@@ -15,8 +15,9 @@ import { StagedSession } from "../../models/staged-session.ts";
 import { checkpointWeights, parameterWeights, weightLocations } from "../../models/weights.ts";
 import { nodeRuntime } from "../../runtime/node.ts";
 import { defaultSchedule, parseSchedule, stretched } from "../../sampling/step-policy.ts";
+import { multiplyAddsOfModel } from "../../streamlined/multiply-adds.ts";
 import { type FloatTensor, floatTensor, sizeOf } from "../../tensor.ts";
-import { multiplicationsOf, multiplicationsPerSecond, tellEstimate } from "../estimate.ts";
+import { multiplicationsPerSecond, tellEstimate } from "../estimate.ts";
 import { printResult } from "../json.ts";
 import { machine } from "../machine.ts";
 import { print } from "../terminal.ts";
@@ -63,7 +64,7 @@ export async function benchTraining(name: string, { rounds, seed, threads, json 
   const times: number[] = [];
   // The last two blocks forth and back, with gradients of states and weights.
   const share = (4 * (1 + BLOCKS_AFTER)) / model.stages.length;
-  const each = (share * multiplicationsOf(model)) / (await multiplicationsPerSecond(threads));
+  const each = (share * multiplyAddsOfModel(model)) / (await multiplicationsPerSecond(threads));
   tellEstimate((rounds + 1) * each, `${rounds} updates, and one to warm up`);
   for (let round = -1; round < rounds; round++) {
     const start = performance.now();
@@ -132,7 +133,7 @@ export async function benchGeometry(name: string, options: GeometryOptions): Pro
   });
 
   // The whole network, the same in parts, and an inner step, which is about a tenth of it.
-  const each = (2.1 * multiplicationsOf(model)) / (await multiplicationsPerSecond(threads));
+  const each = (2.1 * multiplyAddsOfModel(model)) / (await multiplicationsPerSecond(threads));
   tellEstimate((rounds + 1) * each, `${rounds} rounds of each kind of step, and one to warm up`);
   const feeds = randomFeeds(model, seed);
   const times = { whole: [] as number[], full: [] as number[], inner: [] as number[] };

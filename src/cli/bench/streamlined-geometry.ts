@@ -14,11 +14,12 @@ import { nodeRuntime } from "../../runtime/node.ts";
 import { describeBytes, parseBytes } from "../../streamlined/bytes.ts";
 import { activationBytes, costSource } from "../../streamlined/cost.ts";
 import { flowOf } from "../../streamlined/grouping.ts";
+import { multiplyAddsOfModel } from "../../streamlined/multiply-adds.ts";
 import { OVERHEAD, planFor, WEIGHT_SHARE } from "../../streamlined/planner.ts";
 import { StreamlinedSession } from "../../streamlined/session.ts";
 import { floatOf, sizeOf } from "../../tensor.ts";
 import { compare } from "../../verify/compare.ts";
-import { multiplicationsOf, multiplicationsPerSecond, tellEstimate } from "../estimate.ts";
+import { multiplicationsPerSecond, tellEstimate } from "../estimate.ts";
 import { steadyAllocator } from "../memory.ts";
 import { note, print } from "../terminal.ts";
 import { randomFeeds, randomNetwork } from "./random-network.ts";
@@ -114,7 +115,7 @@ const ARENA = 3.6;
 
 /** Estimates how long all modes will take: for each a process, a session and one call. */
 async function estimate(size: Size, modes: number, { seed, threads }: MemoryBenchOptions): Promise<void> {
-  const call = multiplicationsOf(await modelOf(size, seed)) / (await multiplicationsPerSecond(threads));
+  const call = multiplyAddsOfModel(await modelOf(size, seed)) / (await multiplicationsPerSecond(threads));
   tellEstimate(modes * (SECONDS_TO_LOAD + call), `${modes} ways of running it, one after the other`);
 }
 
