@@ -1,4 +1,4 @@
-/** `accelerate` of pipelines for pictures: how their denoiser may do steps in part, and what with. */
+/** The option `accelerate` of image pipelines: the method by which most steps are done in part, and its settings. */
 
 import type { Component } from "../components/components.ts";
 import { ArgumentError } from "../errors.ts";
@@ -21,13 +21,13 @@ export type AccelerationMethod = MethodFor<"transformer">["name"];
 /** Those that are offered; "reuse" is only there to compare others with. */
 export const accelerations = namesOf(methods) as readonly OfferedMethod<"transformer">[];
 
-/** A method with settings; which ones it has says its entry in the table of methods. */
+/** A method with settings. Its entry in the table of methods says which settings it has. */
 export type Acceleration = MethodSettings<"transformer">;
 
 /** A method's name, or it with settings. The default is ILF where the model has a feedback module, none elsewhere. */
 export type Accelerate = OfferedMethod<"transformer"> | Acceleration;
 
-/** What was done, for metadata: `{ accelerate: "ilf", fullSteps: 10, innerSteps: 10 }`. */
+/** How the steps were done, for metadata: `{ accelerate: "ilf", fullSteps: 10, innerSteps: 10 }`. */
 export interface AccelerationReport {
   accelerate: AccelerationMethod;
   fullSteps: number;

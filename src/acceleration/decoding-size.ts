@@ -1,4 +1,4 @@
-/** How much of a video goes through the autoencoder's decoder at a time, for a memory budget. */
+/** How much of a video is decoded at a time, within a memory budget. */
 import type { Component } from "../components/components.ts";
 import { BudgetError } from "../errors.ts";
 import { topologicalOrder, type Value } from "../graph/value.ts";
@@ -8,7 +8,7 @@ import { activationBytes, costSource } from "../streamlined/cost.ts";
 import { OVERHEAD, WEIGHT_SHARE } from "../streamlined/planner.ts";
 import { sizeOf } from "../tensor.ts";
 
-/** What goes through a decoder at a time, in elements of the latent. */
+/** The part of a latent that is decoded at a time. */
 export interface DecodingSize {
   readonly frames: number;
   readonly tile?: { readonly height: number; readonly width: number; readonly overlap: number };

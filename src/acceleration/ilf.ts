@@ -10,8 +10,8 @@ export interface IlfOptions {
   /** Which steps are full: those that the module was trained with unless given. */
   schedule?: StepChoice;
   /**
-   * Lets the drift of the features decide instead of a schedule: a step is full where they would have drifted by more than this
-   * since the last full one, about 0.1 to 1.
+   * Lets the drift of the features decide instead of a schedule: a step is full if they would have drifted by more than
+   * this since the last full one. About 0.1 to 1.
    */
   threshold?: number;
 }

@@ -58,12 +58,12 @@ type All<Union> = (Union extends unknown ? (member: Union) => void : never) exte
   ? Each
   : never;
 
-/** Everything that some method for a kind of network can be told. */
+/** All options that the methods for a kind of network have. */
 export type MethodSettings<Kind extends NetworkKind> = { method: MethodFor<Kind>["name"] } & All<
   OptionsOf<MethodFor<Kind>>
 >;
 
-/** What tools read of an entry, whatever its network and options. */
+/** The part of an entry that tools read, whatever its network and options. */
 export interface MethodEntry {
   readonly name: string;
   readonly summary: string;

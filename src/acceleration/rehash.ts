@@ -13,11 +13,11 @@ export interface RehashSettings {
   schedule?: StepChoice;
   /** The feature after which a rehash step comes back in: after the first layer of the last block unless given. */
   cut?: string;
-  /** How many features of the way down a rehash step works out anew, 1 unless given: the first convolution. */
+  /** How many features of the down path a rehash step computes anew; 1, the first convolution, unless given. */
   fresh?: number;
   /**
-   * The steps at which guidance works out the network with and without the condition: "full" ones unless given. At the others
-   * the difference of the last full step serves, and they cost half as much.
+   * The steps at which guidance runs the network both with and without the condition: the "full" ones unless given. The
+   * other steps use the difference from the last full step, and cost half as much.
    */
   guidanceSteps?: (typeof guidanceStepsChoices)[number];
 }

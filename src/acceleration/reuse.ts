@@ -1,4 +1,4 @@
-/** The last prediction again, as an entry of the table of methods: what the others have to be better than. */
+/** Reuses the last prediction: an entry of the table of methods that only serves as the baseline for the others. */
 import { NoiseReuse } from "../caching/noise-reuse.ts";
 import { type Method, type NetworkKind, networkKinds, scheduleOption, type WholeNetwork } from "../sampling/method.ts";
 import type { StepChoice } from "../sampling/step-policy.ts";

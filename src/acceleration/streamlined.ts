@@ -1,4 +1,7 @@
-/** A network for videos as its pipeline runs it: in one session, by a plan that keeps to a budget, with Step Rehash. */
+/**
+ * Runs a video network for its pipeline: in one session or by a plan within a memory budget, with or without Step
+ * Rehash.
+ */
 import { checkWeights, type WeightFiles } from "../checkpoints/weights.ts";
 import { type Component, MOST_TWICE } from "../components/components.ts";
 import { SessionCache } from "../components/session-cache.ts";
@@ -57,7 +60,7 @@ export interface PlanOptions {
   /** Of the whole process; Infinity without one. */
   budget: number;
   accelerate?: VideoAccelerate | undefined;
-  /** Whether every step is to leave the features at all places where it could be cut. */
+  /** Whether every step must report the features at all places where it could be cut. */
   allFeatures?: boolean;
 }
 
@@ -70,7 +73,7 @@ const LARGE = 2 ** 28;
  */
 const HELD = 32e6;
 
-/** What is compiled for one plan is kept until another one is opened. */
+/** Whatever is compiled for one plan is kept until another plan is opened. */
 export class Streamlined<Config> {
   readonly #component: Component<Config>;
   readonly #architecture: Architecture<Config>;

@@ -1,4 +1,4 @@
-/** What a caller of a video pipeline says about speed and memory. */
+/** Options of video pipelines for speed and memory. */
 import { callback } from "../checks.ts";
 import type { OptionTable } from "../options/options.ts";
 import { memoryCheck } from "../streamlined/bytes.ts";
@@ -16,7 +16,7 @@ import type { ReuseSettings } from "./reuse.ts";
 
 const methods = methodsFor("video-unet");
 
-/** Step Rehash, with what it needs to know. */
+/** Step Rehash and its settings. */
 export interface RehashOptions extends RehashSettings {
   method: "rehash";
 }
@@ -35,7 +35,7 @@ const videoAccelerateCheck = methodCheck(methods);
 export interface StreamlinedOptions extends Listeners {
   /** How much memory the whole process may take, in bytes or as "6GB"; no limit unless given. */
   memory?: number | string;
-  /** How to do steps in part. With `onFeatures` all steps are full: it is given the features of all cuts. */
+  /** The method for steps in part. With `onFeatures` all steps are full, since it gets the features of all cuts. */
   accelerate?: VideoAccelerate;
 }
 
@@ -46,7 +46,7 @@ export const streamlinedOptions: OptionTable<StreamlinedOptions> = {
   onFeatures: callback,
 };
 
-/** A method of the table, and what it was told. */
+/** A method of the table, with its settings. */
 export interface ChosenMethod {
   readonly method: MethodFor<"video-unet">;
   readonly settings: Omit<MethodSettings<"video-unet">, "method">;

@@ -7,7 +7,7 @@ import { blocksOf } from "../models/split-model.ts";
 export interface SkippedBlocks {
   /** After how many blocks the features are taken (b in the paper on Inner Loop Feedback). */
   readonly feedBlock: number;
-  /** After how many blocks they come back in: those after it run in every step. */
+  /** After how many blocks they come back in; the blocks after that run in every step. */
   readonly resumeBlock: number;
 }
 
@@ -37,7 +37,7 @@ export function blockCuts(
   return { cuts, feed: cuts.indexOf(feedStage), resume: cuts.indexOf(resumeStage) + 1 };
 }
 
-/** All blocks but the last two, where nothing says which. */
+/** All blocks but the last two, if no option says which. */
 export function usualBlocks(model: StagedModel): SkippedBlocks {
   const { first, end } = blocksOf(model);
   const allButTwo = Math.max(1, end - first - 2);

@@ -1,7 +1,10 @@
-/** Names that diffusers, transformers.js and others have for our options, and for what there is no option for. */
+/** Names that diffusers, transformers.js and others have for our options, and for things that have no option here. */
 import { ArgumentError } from "../errors.ts";
 
-/** What onStep is told (SamplerStep), and onDownload (DownloadProgress), of which this is what other names' callbacks get. */
+/**
+ * The parts of what onStep gets (SamplerStep) and onDownload gets (DownloadProgress) that callbacks under other names
+ * get.
+ */
 interface Step {
   readonly index: number;
   readonly timestep: number;
@@ -18,13 +21,13 @@ type Convert = (value: unknown, self: unknown) => unknown;
 export interface Alias {
   /** Our name. */
   name: string;
-  /** Where the values are not the same: to ours. */
+  /** Converts a value to ours, if the values differ. */
   convert?: Convert;
 }
 
 const same = (name: string) => ({ name });
 
-/** In camel case; snake case is taken for it. The first that the function has counts. */
+/** In camel case; snake case works too. The first name that the function has counts. */
 const aliases = new Map<string, readonly Alias[]>([
   ["numInferenceSteps", [same("steps")]],
   ["inferenceSteps", [same("steps")]],
@@ -49,7 +52,7 @@ const aliases = new Map<string, readonly Alias[]>([
 /** "guidance_scale" as "guidanceScale". */
 export const camelCase = (name: string) => name.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 
-/** What the option `given` is called here, if the function `has` it. */
+/** Our name for the option `given`, if the function `has` it. */
 export function aliasOf(given: string, has: (name: string) => boolean): Alias | null {
   const camel = camelCase(given);
   if (has(camel)) return { name: camel };
@@ -82,7 +85,7 @@ const DTYPE =
   'weights are read in the type that they are stored in; "variant" ("fp16") picks a checkpoint\'s files of another one.';
 const RESULT = "results are always pictures of 8 bits a channel, in `images` or `videos`.";
 
-/** Of options that have no counterpart: what to do instead. */
+/** What to do instead of options that have no counterpart here. */
 export const hints: ReadonlyMap<string, string> = new Map([
   ["image", NO_PICTURE],
   ["images", NO_PICTURE],

@@ -1,8 +1,9 @@
-/** The name that was probably meant. */
+/** Finds the name that was probably meant. */
 
 /**
- * The one of `names` with the fewest changes of a letter from `given` (put in, left out, exchanged for another or for its
- * neighbour: Damerau 1964), case and separators aside; null where even that is another word: more than a third changed.
+ * The name with the fewest changed letters from `given` (inserted, deleted, replaced, or swapped with a neighbour:
+ * Damerau 1964), ignoring case and separators. Null if even that is a different word: more than a third of its letters
+ * changed.
  */
 export function nearestName(given: string, names: readonly string[]): string | null {
   const plain = (name: string) => name.slice(0, 60).toLowerCase().replaceAll(/[-_ ]/g, "");

@@ -1,6 +1,6 @@
 /**
- * Options of public functions: each function has a table of those that it takes, with a check for each (`checks.ts`). What is
- * not in the table is an error that says which option was meant, so that nothing is left out without a word.
+ * Options of public functions: each function has a table of its options, with a check for each (`checks.ts`). An option
+ * that is not in the table is an error that suggests the right one, so that nothing is ignored silently.
  */
 import { type Check, isObject, shown } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
@@ -11,16 +11,16 @@ import { nearestName } from "./nearest-name.ts";
 export type OptionTable<Options> = { readonly [Name in keyof Required<Options>]: Check };
 
 export interface OptionsOf {
-  /** Whose options they are, as messages have it: "TextToImagePipeline.generate". */
+  /** The function whose options they are, for messages: "TextToImagePipeline.generate". */
   of: string;
   /** What diffusers' callbacks get as their first argument. */
   self?: unknown;
 }
 
 /**
- * A copy of `given` with the table's names, without what is undefined. Names that the field uses for the same thing
- * (`numInferenceSteps`, `guidance_scale`, `device`) are taken for ours. Throws ArgumentError for an option that is not in the
- * table, one that is given twice under two names, and a value that fails its check.
+ * A copy of `given` under the table's names, without undefined values. Other libraries' names for the same option
+ * (`numInferenceSteps`, `guidance_scale`, `device`) are accepted. Throws ArgumentError for an option that is not in the
+ * table, for one that is given twice under two names, and for a value that fails its check.
  */
 export function readOptions<Options>(given: unknown, table: OptionTable<Options>, { of, self }: OptionsOf): Options {
   if (given === undefined) return {} as Options;
@@ -34,7 +34,7 @@ export function readOptions<Options>(given: unknown, table: OptionTable<Options>
     if (before) {
       throw new ArgumentError(`${of}: "${before.givenAs}" and "${givenAs}" are the same option; give one of them.`);
     }
-    // A value that is converted is checked as what it is given as: a function stays one.
+    // A value is checked before it is converted: a function stays a function.
     (table as Record<string, Check>)[name]!(value, givenAs);
     read.set(name, { value: convert ? convert(value, self) : value, givenAs });
   }

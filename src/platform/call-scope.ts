@@ -1,9 +1,9 @@
-/** Whether code runs within a callback that is still going on. */
+/** Tells whether code runs within a callback that has not finished. */
 
 export interface CallScope {
   /** Calls `callback`; until it is done, and its promise settled, what it does is within the scope. */
   run<T>(callback: () => T): T;
-  /** Whether whoever asks was called, directly or later on, by a callback that is still going on. */
+  /** Whether the caller was called, directly or later, by a callback that is still running. */
   isActive(): boolean;
 }
 

@@ -31,7 +31,10 @@ async function modelFolder(name: string, options: ResolveOptions): Promise<Folde
   );
 }
 
-/** A browser opens addresses; here a model is a folder, or comes from the Hub, whose own pages name it. */
+/**
+ * Only a browser opens addresses. Here a model is a folder, or comes from the Hub; an address of the Hub's pages
+ * contains the name to use.
+ */
 function checkNoAddress(name: string): void {
   if (!/^[a-z][a-z0-9+.-]+:\/\//i.test(name)) return;
   const id = /^https?:\/\/(?:www\.)?(?:huggingface\.co|hf\.co)\/([\w-][\w.-]*\/[\w-][\w.-]*)/i.exec(name)?.[1];
@@ -45,7 +48,7 @@ function checkNoAddress(name: string): void {
 }
 
 async function fromHub(name: string, options: ResolveOptions): Promise<NodeFolder> {
-  // Who has a folder "models" may have meant one in it.
+  // If there is a folder "models", the user may have meant a folder in it.
   if (existsSync(dirname(name))) {
     options.onNotice?.(
       `There is no folder "${name}" in ${process.cwd()}; looking for a model of that name on the Hub.`,

@@ -17,7 +17,10 @@ export interface ResolveOptions {
   loras?: readonly LoraChoice[];
   signal?: AbortSignal;
   onDownload?: (progress: DownloadProgress) => void;
-  /** Told in a sentence what a person should know while a model is fetched: that the Hub asks to wait, and for how long. */
+  /**
+   * Called with a sentence for people while a model is fetched: for example that the Hub asks to wait, and for how
+   * long.
+   */
   onNotice?: (notice: string) => void;
 }
 
@@ -32,13 +35,13 @@ export const resolveOptions: OptionTable<ResolveOptions> = {
 
 export interface Platform {
   readonly runtime: Runtime;
-  /** Bytes of memory that this machine has, or that this process may have; null where that is not known. */
+  /** Bytes of memory that this machine has, or that this process may use; null if that is not known. */
   memory(): number | null;
   callScope(): CallScope;
-  /** What `applySettings` of the same platform takes in a worker: settings that hold for a whole page or process. */
+  /** Settings that hold for a whole page or process, which `applySettings` of the same platform takes in a worker. */
   settings(): unknown;
   applySettings(settings: unknown): void;
-  /** A model's name as a worker understands it, which sees addresses from where its own file is. */
+  /** A model's name as a worker understands it: a worker resolves addresses from where its own file is. */
   modelAddress(name: string): string;
   /** The folder of a model: the name of an embedded one, a folder (Node) or an address (browser), or a Hub id. */
   resolveModel(name: string, options?: ResolveOptions): Promise<Folder>;

@@ -1,4 +1,6 @@
-/** How much a tokenizer.json may ask for: its parts, their texts and their regular expressions, counted while they are read. */
+/**
+ * Limits for a tokenizer.json: its parts, their texts and their regular expressions are counted while they are read.
+ */
 import { describe } from "../checkpoints/files.ts";
 import { isObject } from "../checks.ts";
 import { CheckpointError } from "../errors.ts";

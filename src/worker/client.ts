@@ -91,7 +91,7 @@ class Connection {
     else this.#settle(message.id)?.reject(fromWire(message.error));
   }
 
-  /** What a callback throws is what its call rejects with. */
+  /** The error that a callback throws is the one that its call rejects with. */
   async #callBack({ id, name, args }: FromWorker & { type: "callback" }): Promise<void> {
     const call = this.#pending.get(id)?.functions.get(name);
     if (!call) return;
@@ -172,7 +172,7 @@ export async function openInWorker<Options extends object, Pipeline>({
   }
 }
 
-/** A clone has lost its pictures' class. */
+/** Gives images their class again, which a clone has lost. */
 function revived(result: unknown): unknown {
   const { images, videos } = result as { images?: Picture[]; videos?: { frames: Picture[] }[] };
   const picture = (plain: Picture) => new RawImage(plain);

@@ -1,4 +1,4 @@
-/** What a pipeline in a worker and whoever called it say to each other. */
+/** The messages between a pipeline in a worker and its caller. */
 import {
   ArgumentError,
   BudgetError,
@@ -15,7 +15,7 @@ import {
 /** A channel to the other side, whatever kind of worker it is. */
 export interface Port<Received> {
   post(message: unknown, transfer?: ArrayBuffer[]): void;
-  /** `failed` is told once the other side is gone, with what is known of why. */
+  /** `failed` is called once the other side is gone, with the reason as far as it is known. */
   listen(received: (message: Received) => void, failed: (reason: string) => void): void;
   /** Whether it keeps the process alive. */
   hold(busy: boolean): void;
@@ -108,7 +108,7 @@ function ofKind({ name, message, smallest }: WireError, options?: ErrorOptions):
   return other;
 }
 
-/** The memory of pictures in a result, which is handed over and not copied: buffers that belong to one array alone. */
+/** The memory of images in a result, which is transferred and not copied: buffers that belong to only one array. */
 export function pictureBuffers(result: unknown): ArrayBuffer[] {
   const { images = [], videos = [] } = (result ?? {}) as {
     images?: readonly { data: Uint8Array }[];

@@ -18,7 +18,7 @@ const RAW = new Set(["script", "style"]);
 export function htmlText(html: string): string {
   if (!/[<&]/.test(html)) return html;
   const reader = new HtmlReader(html);
-  // html.parser reads all that it is sure of, and then, once it is told that nothing more will come, the rest.
+  // html.parser first reads all that it is sure of, and the rest once it knows that nothing more will come.
   reader.read(false);
   reader.read(true);
   return reader.text;

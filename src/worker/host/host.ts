@@ -8,7 +8,7 @@ import { TextToVideoPipeline } from "../../pipelines/text-to-video.ts";
 import type { SamplerStep } from "../../sampling/sampler.ts";
 import { type FromWorker, type OpenInput, type Port, pictureBuffers, type ToWorker, toWire } from "../messages.ts";
 
-/** What is asked of a pipeline here, whichever it is. */
+/** What this file needs of a pipeline, whichever it is. */
 interface Opened {
   generate(input: never, options: object): Promise<object>;
   release(): Promise<void>;
@@ -82,7 +82,7 @@ export function serve(port: Port<ToWorker>): void {
   port.listen(receive, () => undefined);
 }
 
-/** What of a pipeline can be read without asking it: names, numbers, configurations. */
+/** The properties of a pipeline that can be read without a call: names, numbers, configurations. */
 function propertiesOf(pipeline: Opened): Record<string, unknown> {
   const names = [
     "name",
