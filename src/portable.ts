@@ -59,7 +59,7 @@ export { pickScheduler, type Solver, type SolverOptions } from "./components/sol
 export * from "./errors.ts";
 export type { OnnxModel } from "./graph/onnx.ts";
 export type { Attribute, Dim, Node as GraphNode, Value, ValueType, WeightData } from "./graph/value.ts";
-export type { FeedbackConfig } from "./ilf/config.ts";
+export type { ExtendedModule, FeedbackConfig, FeedbackModule, FeedbackRead, PaperModule } from "./ilf/config.ts";
 export { IlfDenoiser } from "./ilf/denoiser.ts";
 export type { Carried, IlfStepResult, IlfSteps } from "./ilf/steps.ts";
 export { type Animation, type AnimationFormat, animationFormat, toFrames } from "./media/animation.ts";

@@ -9,7 +9,7 @@ import { NodeFolder } from "../checkpoints/node.ts";
 import { writeSafetensors } from "../checkpoints/safetensors-node.ts";
 import { ArgumentError } from "../errors.ts";
 import { FEEDBACK_FILE, Feedback } from "../ilf/checkpoint.ts";
-import { rawFeedbackConfig } from "../ilf/config.ts";
+import { moduleOf, rawFeedbackConfig } from "../ilf/config.ts";
 import type { LossKind } from "../ilf/training/distiller.ts";
 import { checkFolder } from "../media/output-node.ts";
 import { defined } from "../options/defined.ts";
@@ -227,7 +227,7 @@ function configOf(options: Options, from: Feedback | null, blocks: number): Pick
     config: {
       feedBlock,
       resumeBlock: options.resumeBlock ?? feedBlock,
-      ...pick(options, "embeddingChange", "trend", "mixing", "ownBlocks"),
+      module: moduleOf(options),
       schedule: schedule ?? parseSchedule(defaultSchedule),
     },
   };

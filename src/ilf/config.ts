@@ -1,6 +1,6 @@
 /** What a trained feedback module is made for: `ilf/config.json` beside a model. */
 
-import { type BlockCuts, blockCuts, type SkippedBlocks } from "../caching/block-cuts.ts";
+import { type BlockCuts, blockCuts } from "../caching/block-cuts.ts";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
 import type { StagedModel } from "../models/architecture.ts";
@@ -11,20 +11,67 @@ import { isList, parseSchedule, type Schedule } from "../sampling/step-policy.ts
 export interface FeedbackConfig {
   /** b: the number of blocks (from the first) after which the features are taken. */
   feedBlock: number;
-  /** r: the number of blocks after which they come back in, so blocks r + 1 to N run in an inner step. */
+  /** The number of blocks after which they come back in: those after it run in an inner step. */
   resumeBlock: number;
-  /** Whether the change of the patch embedding is added to the features: what is new in the latent, at no cost. */
-  embeddingChange: boolean;
-  /** Whether their change between the last two full steps is, times a learned scale a channel (or mixed, see below). */
-  trend: boolean;
-  /** Whether all of these are mixed by a learned matrix, with gates and a scale that follow the time (feedback.ts). */
-  mixing: boolean;
-  /** Whether inner steps run blocks of the module's own instead of the backbone's r + 1 to N, trained with it. */
-  ownBlocks: boolean;
+  module: FeedbackModule;
   /** Which steps are full, unless a user says otherwise. */
   schedule: Schedule;
   /** Of the backbone that it was trained for (`fingerprint`). */
   backbone: string;
+}
+
+/** What a module is made of: as in the paper (`paper-module.ts`), or with what was added to it (`extended-module.ts`). */
+export type FeedbackModule = PaperModule | ExtendedModule;
+
+/** One block of the backbone's kind and a scale. */
+export interface PaperModule {
+  readonly kind: "paper";
+}
+
+export interface ExtendedModule {
+  readonly kind: "extended";
+  /** What it reads beside the carried features, in this order. */
+  readonly reads: readonly FeedbackRead[];
+  /** How the block's input is made of them: as their sum, or mixed by a learned matrix with gates that follow the time. */
+  readonly combine: "sum" | "mix";
+  /** Whose blocks run after it in an inner step: the backbone's, or copies of them that were trained with it. */
+  readonly blocksAfter: "backbone" | "own";
+}
+
+/**
+ * `embeddingChange`: the change of the patch embedding, what is new in the latent, at no cost. `trend`: the features' change
+ * between the last two full steps.
+ */
+export type FeedbackRead = "embeddingChange" | "trend";
+
+/** The additions one by one, as the file and the command line have them. */
+export interface ModuleFlags {
+  readonly embeddingChange: boolean;
+  readonly trend: boolean;
+  readonly mixing: boolean;
+  readonly ownBlocks: boolean;
+}
+
+/** Without any addition it is the paper's. */
+export function moduleOf({ embeddingChange, trend, mixing, ownBlocks }: ModuleFlags): FeedbackModule {
+  if (!(embeddingChange || trend || mixing || ownBlocks)) return { kind: "paper" };
+  return {
+    kind: "extended",
+    reads: [...(embeddingChange ? (["embeddingChange"] as const) : []), ...(trend ? (["trend"] as const) : [])],
+    combine: mixing ? "mix" : "sum",
+    blocksAfter: ownBlocks ? "own" : "backbone",
+  };
+}
+
+export function flagsOf(module: FeedbackModule): ModuleFlags {
+  if (module.kind === "paper") return { embeddingChange: false, trend: false, mixing: false, ownBlocks: false };
+  const { reads, combine, blocksAfter } = module;
+  return {
+    embeddingChange: reads.includes("embeddingChange"),
+    trend: reads.includes("trend"),
+    mixing: combine === "mix",
+    ownBlocks: blocksAfter === "own",
+  };
 }
 
 const CLASS_NAME = "ILFFeedback";
@@ -35,10 +82,12 @@ export function parseFeedbackConfig(raw: RawConfig): FeedbackConfig {
   const config = {
     feedBlock: read.integer("feed_block", undefined, 1, MOST_LAYERS),
     resumeBlock: read.integer("resume_block", undefined, 1, MOST_LAYERS),
-    embeddingChange: read.boolean("embedding_change", true),
-    trend: read.boolean("trend", false),
-    mixing: read.boolean("mixing", false),
-    ownBlocks: read.boolean("own_blocks", false),
+    module: moduleOf({
+      embeddingChange: read.boolean("embedding_change", true),
+      trend: read.boolean("trend", false),
+      mixing: read.boolean("mixing", false),
+      ownBlocks: read.boolean("own_blocks", false),
+    }),
     schedule: scheduleOf(String(raw["schedule"] ?? "2")),
     backbone: String(raw["backbone"] ?? ""),
   };
@@ -57,6 +106,7 @@ function scheduleOf(text: string): Schedule {
 
 export function rawFeedbackConfig(config: FeedbackConfig): RawConfig {
   const { schedule } = config;
+  const { embeddingChange, trend, mixing, ownBlocks } = flagsOf(config.module);
   const text = isList(schedule)
     ? schedule.join()
     : [schedule.every, schedule.warmUp ?? 1, schedule.final ?? 0].join(":");
@@ -64,10 +114,10 @@ export function rawFeedbackConfig(config: FeedbackConfig): RawConfig {
     _class_name: CLASS_NAME,
     feed_block: config.feedBlock,
     resume_block: config.resumeBlock,
-    embedding_change: config.embeddingChange,
-    trend: config.trend,
-    mixing: config.mixing,
-    own_blocks: config.ownBlocks,
+    embedding_change: embeddingChange,
+    trend,
+    mixing,
+    own_blocks: ownBlocks,
     schedule: text,
     backbone: config.backbone,
   };
@@ -79,10 +129,14 @@ export interface FeedbackCuts extends BlockCuts {
 }
 
 /** What of a module's configuration says which blocks run. */
-export type FeedbackBlocks = SkippedBlocks & Partial<Pick<FeedbackConfig, "ownBlocks">>;
+export type FeedbackBlocks = Pick<FeedbackConfig, "feedBlock" | "resumeBlock" | "module">;
 
 /** Where a backbone is cut. Throws ArgumentError for block numbers that it does not have. */
-export function feedbackCuts(backbone: StagedModel, { ownBlocks = false, ...blocks }: FeedbackBlocks): FeedbackCuts {
-  const { cuts, feed, resume } = blockCuts(backbone, blocks, ownBlocks ? [blocksOf(backbone).end] : []);
-  return { cuts, feed, resume, after: ownBlocks ? cuts.length : resume };
+export function feedbackCuts(backbone: StagedModel, { module, ...blocks }: FeedbackBlocks): FeedbackCuts {
+  const own = hasOwnBlocks(module);
+  const { cuts, feed, resume } = blockCuts(backbone, blocks, own ? [blocksOf(backbone).end] : []);
+  return { cuts, feed, resume, after: own ? cuts.length : resume };
 }
+
+export const hasOwnBlocks = (module: FeedbackModule): boolean =>
+  module.kind === "extended" && module.blocksAfter === "own";

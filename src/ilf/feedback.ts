@@ -1,36 +1,32 @@
 /**
- * Inner Loop Feedback (arXiv 2501.13107): the feedback module. One block of the backbone's kind predicts from the
- * features of one step those of the next, which then needs only the backbone's last blocks:
+ * Inner Loop Feedback (arXiv 2501.13107): the feedback module as a model. One block F of the backbone's kind predicts from the
+ * features h of one step those of the next, h', which then needs only the backbone's last blocks:
  *
- *     g  = h + (embed(x') - embed(x)) + trendScale * trend
  *     h' = g + scale * (F(g, t', caption) - g)
  *
- * F is a block with weights of its own, conditioned on the next step's time; `scale`, one number a channel, starts at
- * zero, where an inner step is plain caching. A module with `mixing` tells apart what is added up there:
- *
- *     g  = h + (embed(x') - embed(x)) + M ((1 + gate(t')) * [embed(x') - embed(x), embed(x'), trend, h])
- *     h' = g + scale(t') * (F(g, t', caption) - g)
- *
- * with a matrix M and linear maps gate and scale of the time's sinusoids, all of which start at zero. With `ownBlocks` the last
- * blocks of an inner step are the module's too, and only the output layer is the backbone's.
+ * F has weights of its own and is conditioned on the next step's time. What g and the scale are says the kind of module:
+ * `paper-module.ts` and `extended-module.ts`. With blocks of its own, the last blocks of an inner step are the module's too, and
+ * only the output layer is the backbone's.
  *
  * Where several features run through the blocks (image and text), h, g and h' are one of each, F sees all of them, and each
- * has a scale, trendScale, M and gate of its own.
+ * has weights of its own for g and the scale.
  */
-import { add, concat, mul, reshape, sub } from "../graph/operators.ts";
-import { input, staticDim, type Value } from "../graph/value.ts";
+import { add, mul, sub } from "../graph/operators.ts";
+import { input, staticDim } from "../graph/value.ts";
 import { alias, type Features, type Stage, type StagedModel } from "../models/architecture.ts";
-import { linear, sinusoidalEmbedding } from "../models/layers.ts";
 import { blocksOf, splitModel, streamsInto } from "../models/split-model.ts";
 import { Weights } from "../models/weights.ts";
-import { type FeedbackBlocks, type FeedbackConfig, feedbackCuts } from "./config.ts";
+import { type FeedbackBlocks, type FeedbackConfig, type FeedbackModule, feedbackCuts, hasOwnBlocks } from "./config.ts";
+import { extendedBuilder } from "./extended-module.ts";
+import type { ModuleBuilder } from "./module-builder.ts";
+import { paperBuilder } from "./paper-module.ts";
 import { ofStream, type StreamPart } from "./stream-names.ts";
 
 /** The backbone's stages that a module starts as copies of. Throws ArgumentError for blocks that are not there. */
 function copiedStages(backbone: StagedModel, blocks: FeedbackBlocks): { block: Stage; own: readonly Stage[] } {
   const { cuts, feed, resume } = feedbackCuts(backbone, blocks);
   // F is the last block before the features are taken; the others are those after they come back in.
-  const own = blocks.ownBlocks ? backbone.stages.slice(cuts[resume - 1], blocksOf(backbone).end) : [];
+  const own = hasOwnBlocks(blocks.module) ? backbone.stages.slice(cuts[resume - 1], blocksOf(backbone).end) : [];
   return { block: backbone.stages[cuts[feed]! - 1]!, own };
 }
 
@@ -57,15 +53,12 @@ export function feedbackModel(backbone: StagedModel, config: FeedbackConfig): St
   const { cuts, resume } = feedbackCuts(backbone, config);
   const { block, own } = copiedStages(backbone, config);
   const conditions = conditionsOf([block, ...own], streams);
-  const parts: StreamPart[] = [
-    "carried",
-    ...(config.embeddingChange ? (["embedding", "carriedEmbedding"] as const) : []),
-    ...(config.trend ? (["trend"] as const) : []),
-  ];
+  const builder = builderOf(config.module);
+  const parts: StreamPart[] = ["carried", ...builder.reads];
   const extra = streams.flatMap((stream) =>
     parts.map((part) => [ofStream(part, stream), blocks.inputs[stream]!.shape] as const),
   );
-  const time: Features = config.mixing ? { timestep: backbone.inputs["timestep"]! } : {};
+  const time: Features = builder.readsTime ? { timestep: backbone.inputs["timestep"]! } : {};
   // What block F does not write, or nobody reads any more, is carried on as it is.
   const read = streamsInto(splitModel(backbone, cuts)[resume]!);
   const predicted = new Set(read.filter((stream) => block.writes.includes(stream)));
@@ -76,7 +69,7 @@ export function feedbackModel(backbone: StagedModel, config: FeedbackConfig): St
       axis: "whole",
       reads: [...extra.map(([name]) => name), ...Object.keys(time), ...conditionsOf([block], streams)],
       writes: streams,
-      build: (features, w) => feedback(features, w, { block, streams, predicted, config }),
+      build: (features, w) => feedback(features, w, { block, streams, predicted, builder }),
     },
     ...(own.length > 0 ? streams.map((stream) => alias(stream, ofStream("features", stream), "enter")) : []),
     ...own.map(
@@ -113,14 +106,19 @@ interface FeedbackParts {
   readonly streams: readonly string[];
   /** The streams that are more than carried on. */
   readonly predicted: ReadonlySet<string>;
-  readonly config: FeedbackConfig;
+  readonly builder: ModuleBuilder;
 }
 
 /** h' of every stream. The weights of others than the first are under their names. */
-function feedback(features: Features, w: Weights, { block, streams, predicted, config }: FeedbackParts): Features {
+function feedback(features: Features, w: Weights, { block, streams, predicted, builder }: FeedbackParts): Features {
   const starts = streams.map((stream, i) => {
     const own = i === 0 ? w : w.at(stream);
-    return { stream, ...startOf(stream, features, own, config, predicted.has(stream)) };
+    const inputs = Object.fromEntries(
+      (["carried", ...builder.reads] as const).map((part) => [part, features[ofStream(part, stream)]!]),
+    );
+    const g = builder.start(inputs, own, features);
+    const width = staticDim(g, -1, "feedback");
+    return { stream, g, scale: predicted.has(stream) ? builder.scale(width, own, features) : null };
   });
   const given = Object.fromEntries(starts.map(({ stream, g }) => [stream, g]));
   const made = block.build({ ...features, ...given }, renamed(w, block, "block"));
@@ -129,32 +127,5 @@ function feedback(features: Features, w: Weights, { block, streams, predicted, c
   );
 }
 
-/** g of a stream, and the scale that what block F makes of it is added with. */
-function startOf(stream: string, features: Features, w: Weights, config: FeedbackConfig, isPredicted: boolean) {
-  const [carried, embedding, carriedEmbedding, trend] = (
-    ["carried", "embedding", "carriedEmbedding", "trend"] as const
-  ).map((part) => features[ofStream(part, stream)]);
-  const width = staticDim(carried!, -1, "feedback");
-  const change = config.embeddingChange ? sub(embedding!, carriedEmbedding!) : null;
-  let g = change ? add(carried!, change) : carried!;
-  let scale: Value | null = null;
-  if (config.mixing) {
-    const known = concat([...(change ? [change, embedding!] : []), ...(config.trend ? [trend!] : []), carried!], -1);
-    const time = sinusoidalEmbedding(mul(features["timestep"]!, 1 / TIME_UNIT), SINUSOIDS);
-    const inner = staticDim(known, -1, "feedback");
-    const gate = reshape(linear(time, w.at("gate"), inner), [-1, 1, inner]);
-    g = add(g, linear(mul(known, add(gate, 1)), w.at("mix"), width, { bias: false }));
-    if (isPredicted) scale = reshape(linear(time, w.at("scale"), width), [-1, 1, width]);
-  } else {
-    if (config.trend) g = add(g, mul(trend!, w.tensor("trend_scale", [width])));
-    if (isPredicted) scale = w.tensor("scale", [width]);
-  }
-  return { g, scale };
-}
-
-/**
- * Timesteps count to 1000. The fastest sinusoid turns once in 126 of them, so that what is learned at the sampler's steps
- * holds between them too.
- */
-const TIME_UNIT = 20;
-const SINUSOIDS = 64;
+const builderOf = (module: FeedbackModule): ModuleBuilder =>
+  module.kind === "paper" ? paperBuilder : extendedBuilder(module);

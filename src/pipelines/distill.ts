@@ -6,7 +6,7 @@ import { repeatPrompt } from "../components/prompts.ts";
 import { pickScheduler } from "../components/solver.ts";
 import { ArgumentError } from "../errors.ts";
 import { type Feedback, fingerprint } from "../ilf/checkpoint.ts";
-import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
+import { type FeedbackConfig, feedbackCuts, flagsOf } from "../ilf/config.ts";
 import { IlfDenoiser } from "../ilf/denoiser.ts";
 import { type IlfSessions, StepsInParts } from "../ilf/steps.ts";
 import { Distillation, type LossKind, rowsOf } from "../ilf/training/distiller.ts";
@@ -194,6 +194,12 @@ export class Distiller {
   }
 }
 
+/** What of a configuration its weights depend on. */
+const shapeOf = ({ feedBlock, resumeBlock, module }: Omit<FeedbackConfig, "backbone">) => ({
+  ...{ feedBlock, resumeBlock },
+  ...flagsOf(module),
+});
+
 async function checkStart(
   start: Feedback,
   { config }: DistillSettings,
@@ -201,10 +207,11 @@ async function checkStart(
   weights: WeightFiles,
 ): Promise<void> {
   await start.check(backbone, weights);
-  for (const key of ["feedBlock", "resumeBlock", "embeddingChange", "trend", "mixing", "ownBlocks"] as const) {
-    if (start.config[key] === config[key]) continue;
+  const wanted = new Map(Object.entries(shapeOf(config)));
+  for (const [key, own] of Object.entries(shapeOf(start.config))) {
+    if (wanted.get(key) === own) continue;
     throw new ArgumentError(
-      `The module to start from has ${key} ${String(start.config[key])}; it cannot be trained with ${String(config[key])}.`,
+      `The module to start from has ${key} ${String(own)}; it cannot be trained with ${String(wanted.get(key))}.`,
     );
   }
 }

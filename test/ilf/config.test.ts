@@ -8,12 +8,20 @@ import { NodeFolder } from "../../src/checkpoints/node.ts";
 import { openWeights } from "../../src/checkpoints/weights.ts";
 import { ArgumentError, ConfigError } from "../../src/errors.ts";
 import { fingerprint } from "../../src/ilf/checkpoint.ts";
-import { type FeedbackConfig, feedbackCuts, parseFeedbackConfig, rawFeedbackConfig } from "../../src/ilf/config.ts";
+import {
+  type FeedbackConfig,
+  type FeedbackModule,
+  feedbackCuts,
+  moduleOf,
+  parseFeedbackConfig,
+  rawFeedbackConfig,
+} from "../../src/ilf/config.ts";
 import { copiedWeight, feedbackModel } from "../../src/ilf/feedback.ts";
 import type { StagedModel } from "../../src/models/architecture.ts";
 import { architectureOf } from "../../src/models/registry.ts";
 import { splitModel } from "../../src/models/split-model.ts";
 import type { Action } from "../../src/sampling/step-policy.ts";
+import { moduleWith } from "../support/feedback.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { type TinyOptions, tinyTokens, writeTinyPipeline } from "../support/tiny-pipeline.ts";
 import { toyModel } from "../support/toy-model.ts";
@@ -26,9 +34,11 @@ describe("ilf/config.json", () => {
       fc.record({ every: whole(1), warmUp: whole(1), final: whole(0) }),
       actions.map((rest): Action[] => ["full", ...rest]),
     );
+    const modules = fc
+      .record({ embeddingChange: fc.boolean(), trend: fc.boolean(), mixing: fc.boolean(), ownBlocks: fc.boolean() })
+      .map(moduleOf);
     const config: fc.Arbitrary<FeedbackConfig> = fc.record({
-      ...{ feedBlock: whole(1), resumeBlock: whole(1), embeddingChange: fc.boolean(), trend: fc.boolean() },
-      ...{ mixing: fc.boolean(), ownBlocks: fc.boolean(), schedule },
+      ...{ feedBlock: whole(1), resumeBlock: whole(1), module: modules, schedule },
       backbone: fc.stringMatching(/^[0-9a-f]{32}$/),
     });
     fc.assert(
@@ -37,6 +47,22 @@ describe("ilf/config.json", () => {
         expect(parseFeedbackConfig(stored)).toEqual(given);
       }),
     );
+  });
+
+  it.each<[keys: Record<string, boolean>, FeedbackModule]>([
+    // A file that says nothing has the change of the embedding, which is older than the key.
+    [{}, { kind: "extended", reads: ["embeddingChange"], combine: "sum", blocksAfter: "backbone" }],
+    [{ embedding_change: false }, { kind: "paper" }],
+    [
+      { trend: true, mixing: true, own_blocks: true },
+      { kind: "extended", reads: ["embeddingChange", "trend"], combine: "mix", blocksAfter: "own" },
+    ],
+    [
+      { embedding_change: false, own_blocks: true },
+      { kind: "extended", reads: [], combine: "sum", blocksAfter: "own" },
+    ],
+  ])("with the keys %j is a module of kind %j", (keys, module) => {
+    expect(parseFeedbackConfig({ feed_block: 1, resume_block: 1, ...keys }).module).toEqual(module);
   });
 
   it.each<[Record<string, unknown>, string]>([
@@ -60,7 +86,7 @@ describe("a backbone of five blocks", () => {
   it.each(numbers.flatMap((f) => numbers.map((r) => [f, r] as const)))(
     "fed from block %i into what comes after %i is cut there",
     (feedBlock, resumeBlock) => {
-      const { cuts, feed, resume, after } = feedbackCuts(model, { feedBlock, resumeBlock });
+      const { cuts, feed, resume, after } = feedbackCuts(model, { feedBlock, resumeBlock, module: moduleWith() });
       const parts = splitModel(model, cuts).map(({ stages }) => stages.map(({ name }) => name));
       const block = (i: number) => `transformer_blocks.${i}`;
       expect(parts[0]).toEqual(["pos_embed"]);
@@ -69,11 +95,11 @@ describe("a backbone of five blocks", () => {
       expect(parts.slice(resume).flat()).toEqual([...left, "proj_out"]);
       expect(after).toBe(resume);
       const copied = (name: string, ownBlocks = false) =>
-        copiedWeight(model, { feedBlock, resumeBlock, ownBlocks }, name);
+        copiedWeight(model, { feedBlock, resumeBlock, module: moduleWith({ ownBlocks }) }, name);
       expect(copied("block.attn1.weight")).toBe(`${block(feedBlock - 1)}.attn1.weight`);
       expect(copied("own_blocks.0.weight")).toBeNull();
 
-      const own = feedbackCuts(model, { feedBlock, resumeBlock, ownBlocks: true });
+      const own = feedbackCuts(model, { feedBlock, resumeBlock, module: moduleWith({ ownBlocks: true }) });
       const ownParts = splitModel(model, own.cuts).map(({ stages }) => stages.map(({ name }) => name));
       expect(ownParts.slice(1, own.feed + 1).flat()).toEqual(parts.slice(1, feed + 1).flat());
       expect(ownParts.slice(own.resume).flat()).toEqual(parts.slice(resume).flat());
@@ -93,7 +119,7 @@ describe("a backbone of five blocks", () => {
     ["feedBlock", Number.NaN],
   ])("has no %s %d", (name, block) => {
     const config: FeedbackConfig = {
-      ...{ feedBlock: 1, resumeBlock: 1, embeddingChange: true, trend: false, mixing: false, ownBlocks: false },
+      ...{ feedBlock: 1, resumeBlock: 1, module: moduleWith({ embeddingChange: true }) },
       ...{ schedule: { every: 2 }, backbone: "" },
       [name]: block,
     };

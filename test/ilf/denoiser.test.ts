@@ -21,6 +21,7 @@ import { TorchGenerator } from "../../src/sampling/noise.ts";
 import { type Action, type Schedule, scheduled } from "../../src/sampling/step-policy.ts";
 import { type FloatTensor, floatTensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
+import { type Additions, moduleWith } from "../support/feedback.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { kinds, tinyTransformer, trajectory } from "../support/tiny-transformer.ts";
 import {
@@ -33,10 +34,9 @@ import {
   writeVectors,
 } from "../support/toy-model.ts";
 
-const config = (feedBlock: number, resumeBlock: number, extra: Partial<FeedbackConfig> = {}): FeedbackConfig => ({
-  ...{ feedBlock, resumeBlock, embeddingChange: false, trend: false, mixing: false, ownBlocks: false },
+const config = (feedBlock: number, resumeBlock: number, additions: Additions = {}): FeedbackConfig => ({
+  ...{ feedBlock, resumeBlock, module: moduleWith(additions) },
   ...{ schedule: { every: 2 }, backbone: "" },
-  ...extra,
 });
 
 /** A backbone and a feedback module ready to run: in parts that full and inner steps share, or as one call each. */
@@ -66,7 +66,7 @@ describe.each(Object.entries(compilations))(
     const four = (value: number) => [value, value, value, value];
 
     /** x + 2 t after the first block, + 3 t after the second; the module's block adds 4 t. */
-    async function outputs(extra: Pick<FeedbackConfig, "embeddingChange" | "trend">): Promise<number[]> {
+    async function outputs(extra: Additions): Promise<number[]> {
       const own = { "block.weight": four(4), scale: four(0.5), ...(extra.trend && { trend_scale: four(0.25) }) };
       return run(extra, await writeVectors(own));
     }
@@ -76,7 +76,7 @@ describe.each(Object.entries(compilations))(
       [8, 6, 4, 2, 1, 0.5],
     ] as const;
 
-    async function run(extra: Partial<FeedbackConfig>, own: WeightFiles): Promise<number[]> {
+    async function run(extra: Additions, own: WeightFiles): Promise<number[]> {
       const model = toyModel(2);
       const weights = await writeToy({ embed: four(1), blocks: [four(2), four(3)], out: four(1) });
       const module = feedbackModel(model, config(1, 1, extra));

@@ -14,13 +14,13 @@ import { floatTensor, type Tensor } from "../../src/tensor.ts";
 import { warmupCosine } from "../../src/training/adamw.ts";
 import { seededRandom } from "../../training/random.ts";
 import { expectGradients } from "../support/distillation.ts";
+import { type Additions, moduleWith } from "../support/feedback.ts";
 import { type Kind, kinds, tinyTransformer, trajectory } from "../support/tiny-transformer.ts";
 import { compileParts, times, toyModel, toyTensor, toyWeights, toyWidth, writeToy } from "../support/toy-model.ts";
 
-const configOf = (feedBlock: number, resumeBlock: number, extra: Partial<FeedbackConfig> = {}): FeedbackConfig => ({
-  ...{ feedBlock, resumeBlock, embeddingChange: true, trend: false, mixing: false, ownBlocks: false },
+const configOf = (feedBlock: number, resumeBlock: number, additions: Additions = {}): FeedbackConfig => ({
+  ...{ feedBlock, resumeBlock, module: moduleWith({ embeddingChange: true, trend: false, ...additions }) },
   ...{ schedule: { every: 2 }, backbone: "" },
-  ...extra,
 });
 
 /** The toy's blocks before this one together: at time t its features are x * embed + t * sum. */

@@ -15,7 +15,7 @@ import type { Action } from "../../src/sampling/step-policy.ts";
 import type { FloatTensor, Tensor } from "../../src/tensor.ts";
 import { resumeTraining, saveTraining } from "../../src/training/checkpoint-node.ts";
 import { compare } from "../../src/verify/compare.ts";
-import { randomFeedback, writeFeedback } from "../support/feedback.ts";
+import { moduleWith, randomFeedback, writeFeedback } from "../support/feedback.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { tinyTokens, writeTinyPipeline } from "../support/tiny-pipeline.ts";
 import { type Kind, kinds } from "../support/tiny-transformer.ts";
@@ -25,7 +25,11 @@ const blocks = { feedBlock: 2, resumeBlock: 2 };
 const schedule: Action[] = ["full", "inner", "full", "inner", "inner"];
 
 const settings: DistillSettings = {
-  config: { ...blocks, embeddingChange: true, trend: true, mixing: true, ownBlocks: true, schedule },
+  config: {
+    ...blocks,
+    module: moduleWith({ embeddingChange: true, trend: true, mixing: true, ownBlocks: true }),
+    schedule,
+  },
   steps: 120,
   learningRate: 5e-3,
   batch: 4,
@@ -73,7 +77,7 @@ describe.each(kinds)("distilling a tiny %s", (kind) => {
     const folder = await make(kind);
     const { pipe, calls } = watched(await open(kind, folder));
     // One picture, and no more kept than one inner step: the last.
-    const config = { ...settings.config, embeddingChange: false, trend: false };
+    const config = { ...settings.config, module: moduleWith({ mixing: true, ownBlocks: true }) };
     const one = { batch: 1, pictures: 1, memory: 1, loss: "square" } as const;
     const distiller = await Distiller.create(pipe, captions, {
       ...settings,

@@ -14,7 +14,7 @@ import type { GuidanceInterval } from "../../src/sampling/guidance.ts";
 import type { Action } from "../../src/sampling/step-policy.ts";
 import type { FloatTensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
-import { randomFeedback, writeFeedback } from "../support/feedback.ts";
+import { moduleWith, randomFeedback, writeFeedback } from "../support/feedback.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { type TinyOptions, tinyTokens, writeTinyPipeline } from "../support/tiny-pipeline.ts";
 import { type Kind, kinds, trajectory } from "../support/tiny-transformer.ts";
@@ -49,7 +49,7 @@ async function open(kind: Kind, folder: NodeFolder) {
 
 const blocks = { feedBlock: 2, resumeBlock: 2 };
 const plainModule = {
-  ...{ ...blocks, embeddingChange: false, trend: false, mixing: false, ownBlocks: false },
+  ...{ ...blocks, module: moduleWith() },
   schedule: { every: 2 },
 };
 
@@ -166,7 +166,7 @@ describe.each(kinds)("a pipeline with a tiny %s", (kind) => {
 
   it("goes on from the module's features where its scale is not zero", async () => {
     const own = await make(kind);
-    const settings = { ...plainModule, embeddingChange: true, trend: true };
+    const settings = { ...plainModule, module: moduleWith({ embeddingChange: true, trend: true }) };
     const { config, weights } = await randomFeedback(own, settings, 0.1);
     await writeFeedback(own, config, weights);
     const withModule = await open(kind, own);
@@ -181,7 +181,8 @@ describe.each(kinds)("a pipeline with a tiny %s", (kind) => {
 
   it("runs in parts, with the same result, where holding weights twice would take too much memory", async () => {
     const own = await make(kind);
-    const { config, weights } = await randomFeedback(own, { ...plainModule, embeddingChange: true, trend: true }, 0.1);
+    const withBoth = { ...plainModule, module: moduleWith({ embeddingChange: true, trend: true }) };
+    const { config, weights } = await randomFeedback(own, withBoth, 0.1);
     await writeFeedback(own, config, weights);
     const options = { threads: 1 };
     const { transformer } =

@@ -11,6 +11,7 @@ import { type Action, scheduled } from "../../src/sampling/step-policy.ts";
 import { type FloatTensor, floatTensor, int64Tensor, type Tensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
 import { seededRandom } from "../../training/random.ts";
+import { moduleWith } from "../support/feedback.ts";
 import { kinds, tinyTransformer, trajectory } from "../support/tiny-transformer.ts";
 import { compileModel, compileParts } from "../support/toy-model.ts";
 
@@ -33,7 +34,7 @@ describe.each(kinds)("a recorded run of a tiny %s", (kind) => {
     { feedBlock: 3, resumeBlock: 1 },
   ])("with %j samples as it is told and records what a full step gives", async (blocks) => {
     const { model, weights } = await tinyTransformer(kind);
-    const { cuts, ...places } = feedbackCuts(model(), blocks);
+    const { cuts, ...places } = feedbackCuts(model(), { ...blocks, module: moduleWith() });
     const sessions: IlfSessions = { parts: await compileParts(model(), weights, cuts), ...places, feedback };
     const ilf = new IlfDenoiser(new StepsInParts(sessions), scheduled(schedule));
     const own = new RecordingDenoiser(sessions, scheduled(schedule), () => true);

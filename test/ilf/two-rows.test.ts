@@ -28,14 +28,14 @@ import { type FloatTensor, floatTensor, type Tensor } from "../../src/tensor.ts"
 import { compare } from "../../src/verify/compare.ts";
 import { seededRandom } from "../../training/random.ts";
 import { expectGradients } from "../support/distillation.ts";
+import { type Additions, moduleWith } from "../support/feedback.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { compileModel, compileParts } from "../support/toy-model.ts";
 import { twoRowCase, twoRowTrajectory } from "../support/two-row-case.ts";
 
-const config = (feedBlock: number, resumeBlock: number, extra: Partial<FeedbackConfig> = {}): FeedbackConfig => ({
-  ...{ feedBlock, resumeBlock, embeddingChange: true, trend: true, mixing: false, ownBlocks: false },
+const config = (feedBlock: number, resumeBlock: number, additions: Additions = {}): FeedbackConfig => ({
+  ...{ feedBlock, resumeBlock, module: moduleWith({ embeddingChange: true, trend: true, ...additions }) },
   ...{ schedule: { every: 2 }, backbone: "" },
-  ...extra,
 });
 
 const streams = ["imageTokens", "wordTokens"] as const;
@@ -224,7 +224,7 @@ describe("distillation", () => {
   );
 
   it("learns to predict image and text, and pipelines run what it saved", async () => {
-    const untrained = config(1, 2, { backbone: await fingerprint(net.model(), net.weights) });
+    const untrained = { ...config(1, 2), backbone: await fingerprint(net.model(), net.weights) };
     const { distilled, buffer } = await distillation(untrained);
     const random = seededRandom(7);
     const losses: number[] = [];

@@ -6,13 +6,25 @@ import type { NodeFolder } from "../../src/checkpoints/node.ts";
 import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
 import { openWeights } from "../../src/checkpoints/weights.ts";
 import { FEEDBACK_FILE, fingerprint } from "../../src/ilf/checkpoint.ts";
-import { type FeedbackConfig, rawFeedbackConfig } from "../../src/ilf/config.ts";
+import {
+  type FeedbackConfig,
+  type FeedbackModule,
+  type ModuleFlags,
+  moduleOf,
+  rawFeedbackConfig,
+} from "../../src/ilf/config.ts";
 import { feedbackModel } from "../../src/ilf/feedback.ts";
 import { weightShapes } from "../../src/models/architecture.ts";
 import { architectureOf } from "../../src/models/registry.ts";
 import { TorchGenerator } from "../../src/sampling/noise.ts";
 import type { Tensor } from "../../src/tensor.ts";
 import { tinyTokens } from "./tiny-pipeline.ts";
+
+/** Additions to the paper's module, none of them unless named. */
+export type Additions = Partial<ModuleFlags>;
+
+export const moduleWith = (additions: Additions = {}): FeedbackModule =>
+  moduleOf({ embeddingChange: false, trend: false, mixing: false, ownBlocks: false, ...additions });
 
 export async function writeFeedback(
   pipeline: NodeFolder,

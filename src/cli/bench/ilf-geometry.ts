@@ -3,7 +3,7 @@ import { mapStreams } from "../../caching/streams.ts";
 import { readConfig } from "../../checkpoints/diffusers-folder.ts";
 import { openWeights } from "../../checkpoints/weights.ts";
 import { constant, type Value } from "../../graph/value.ts";
-import { type FeedbackConfig, feedbackCuts } from "../../ilf/config.ts";
+import { type FeedbackConfig, feedbackCuts, moduleOf } from "../../ilf/config.ts";
 import { copiedWeight, feedbackModel } from "../../ilf/feedback.ts";
 import { StepsInParts } from "../../ilf/steps.ts";
 import { allOf, named } from "../../ilf/stream-names.ts";
@@ -96,8 +96,8 @@ async function openNetwork(name: string, seed: number, batch: number, schedule =
   const { first, end } = blocksOf(model);
   const resumeBlock = end - first - BLOCKS_AFTER;
   const config: FeedbackConfig = {
-    ...{ feedBlock: resumeBlock, resumeBlock, ownBlocks: true },
-    ...{ embeddingChange: true, trend: true, mixing: true },
+    ...{ feedBlock: resumeBlock, resumeBlock },
+    module: moduleOf({ embeddingChange: true, trend: true, mixing: true, ownBlocks: true }),
     ...{ schedule: parseSchedule(schedule), backbone: "" },
   };
   return {
