@@ -1,5 +1,7 @@
 /** Requests to the Hub: limited in size and time, repeated where that may help, with the token for the Hub alone. */
+
 import { HubError } from "../errors.ts";
+import { defined } from "../options/defined.ts";
 import { proxiedFetch } from "./hub-proxy.ts";
 import { type Patience, TransientHubError, waitAsked } from "./hub-retry.ts";
 import { parseJson } from "./json.ts";
@@ -79,7 +81,7 @@ export class HubClient {
     const encoded = path.split("/").map(encodeURIComponent).join("/");
     const url = `${endpoint}/${id}/resolve/${commit}/${encoded}`;
     // Encoded bodies have other lengths and no ranges.
-    const headers = { "Accept-Encoding": "identity", ...(range === undefined ? {} : { Range: range }) };
+    const headers = { "Accept-Encoding": "identity", ...defined({ Range: range }) };
     return this.#request(url, path, headers, signal);
   }
 

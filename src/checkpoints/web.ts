@@ -1,4 +1,5 @@
 import { CheckpointError, HubError } from "../errors.ts";
+import { defined } from "../options/defined.ts";
 import { type ByteSource, checkRange, Folder, insidePath, memorySource } from "./files.ts";
 
 export interface HttpOptions {
@@ -73,7 +74,7 @@ export class HttpFolder extends Folder {
   }
 
   override async source(path: string, most?: number): Promise<ByteSource> {
-    return httpSource(this.url(path), path, { ...this.options, ...(most === undefined ? {} : { most }) });
+    return httpSource(this.url(path), path, { ...this.options, ...defined({ most }) });
   }
 
   override beside(name: string): HttpFolder {

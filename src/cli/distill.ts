@@ -220,7 +220,7 @@ function configOf(options: Options, from: Feedback | null, blocks: number): Pick
       );
     }
     const { backbone: _, ...own } = from.config;
-    return { config: { ...own, ...(schedule ? { schedule } : {}) }, start: from };
+    return { config: { ...own, ...(schedule && { schedule }) }, start: from };
   }
   const feedBlock = options.feedBlock ?? Math.max(1, blocks - 2);
   return {

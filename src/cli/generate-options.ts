@@ -19,7 +19,7 @@ export interface GenerateOptions extends LoadingOptions, SamplerOptions, SizeOpt
 export function ofPrompt({ negative, cleanCaption, resolutionBinning }: GenerateOptions) {
   return {
     negativePrompt: negative,
-    ...(cleanCaption ? {} : { cleanCaption }),
-    ...(resolutionBinning ? {} : { useResolutionBinning: false }),
+    ...(!cleanCaption && { cleanCaption }),
+    ...(!resolutionBinning && { useResolutionBinning: false }),
   };
 }

@@ -1,5 +1,7 @@
 /** The result of `generate`: images are written as they come, and reported at the end. */
+
 import { version } from "../../package.json";
+import { defined } from "../options/defined.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { type GenerateOptions, ofPrompt } from "./generate-options.ts";
 import { printResult } from "./json.ts";
@@ -101,10 +103,10 @@ export class GenerateReport {
     const { model, lora, provider, class: classes } = this.#options;
     return {
       model,
-      ...(lora ? { loras: lora } : {}),
+      ...defined({ loras: lora }),
       provider,
       ...this.settings,
-      ...(classes ? {} : ofPrompt(this.#options)),
+      ...(!classes && ofPrompt(this.#options)),
       ...this.#steps,
     };
   }

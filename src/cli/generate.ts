@@ -68,7 +68,7 @@ async function generate(given: string[], options: GenerateOptions): Promise<void
   const files = await PictureFiles.open(options.out, options.count * (options.class ?? prompts).length, options);
   await interruptible(
     () => files.kept,
-    (signal) => run({ prompts, options, files, signal, ...(accelerate ? { accelerate } : {}) }),
+    (signal) => run({ prompts, options, files, signal, accelerate }),
   );
 }
 
@@ -111,7 +111,7 @@ async function run({ prompts, options, files, accelerate, signal }: Job): Promis
       const painted = await painter.paint(subject, {
         ...samplerOf({ ...options, steps: options.steps ?? painter.steps, seed }),
         ...defined({ accelerate, width, height }),
-        ...("prompt" in subject ? ofPrompt(options) : {}),
+        ...("prompt" in subject && ofPrompt(options)),
         ...{ guidanceScale, guidanceInterval, count, signal },
         onStep: ({ index, steps }) => {
           report.stepped();

@@ -4,7 +4,7 @@ import { describe, expectObject, type Folder } from "../checkpoints/files.ts";
 import { ArgumentError, CheckpointError, HalfstepError } from "../errors.ts";
 import type { CLIPTextConfig } from "../models/clip-text.ts";
 import type { T5Config } from "../models/t5.ts";
-import { pickRows } from "../sampling/guidance.ts";
+import { pickRows, stack } from "../sampling/guidance.ts";
 import { type FloatTensor, floatOf, floatTensor, int64Tensor } from "../tensor.ts";
 import { clipTokenizer, hasMerges } from "../tokenizers/clip-tokenizer.ts";
 import { sentencePieceTokenizer, tokenText } from "../tokenizers/sentencepiece.ts";
@@ -188,20 +188,28 @@ export interface PromptEmbeddings {
   encoderAttentionMask: FloatTensor;
 }
 
+/** What a network is told of prompts, under its inputs' names, one row a prompt. */
+type Embeddings<E> = { readonly [Name in keyof E]: FloatTensor };
+
+const mapped = <E extends Embeddings<E>>(
+  embeddings: E,
+  change: (tensor: FloatTensor, name: keyof E) => FloatTensor,
+): E =>
+  Object.fromEntries(
+    Object.entries<FloatTensor>(embeddings).map(([name, tensor]) => [name, change(tensor, name as keyof E)]),
+  ) as E;
+
 /** Some rows of embeddings, in this order. */
-export function pickPrompts(
-  { encoderHiddenStates, encoderAttentionMask }: PromptEmbeddings,
-  indices: readonly number[],
-): PromptEmbeddings {
-  return {
-    encoderHiddenStates: pickRows(encoderHiddenStates, indices),
-    encoderAttentionMask: pickRows(encoderAttentionMask, indices),
-  };
-}
+export const pickPrompts = <E extends Embeddings<E>>(embeddings: E, indices: readonly number[]): E =>
+  mapped(embeddings, (tensor) => pickRows(tensor, indices));
 
 /** Row `index` of some embeddings, once for each picture. */
-export const repeatPrompt = (embeddings: PromptEmbeddings, index: number, count: number): PromptEmbeddings =>
+export const repeatPrompt = <E extends Embeddings<E>>(embeddings: E, index: number, count: number): E =>
   pickPrompts(embeddings, new Array<number>(count).fill(index));
+
+/** The rows of two embeddings one after the other. */
+export const stackPrompts = <E extends Embeddings<E>>(first: E, second: E): E =>
+  mapped(first, (tensor, name) => stack(tensor, second[name]));
 
 /** Runs the text encoder on a batch of prompts. */
 export async function encodePrompts(

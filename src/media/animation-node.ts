@@ -158,7 +158,7 @@ async function runFfmpeg(
   const output = ["-vf", filters, ...bt709, "-c:v", "libx264", "-crf", "18", "-movflags", "+faststart", ...comment];
   // "file:", since a name may look like an option or like the address of another computer.
   const args = ["-hide_banner", "-loglevel", "error", "-y", ...input, ...output, "-f", "mp4", `file:${resolve(out)}`];
-  const child = spawn(ffmpeg, args, { stdio: ["pipe", "ignore", "pipe"], ...(signal ? { signal } : {}) });
+  const child = spawn(ffmpeg, args, { stdio: ["pipe", "ignore", "pipe"], signal });
   let said = "";
   child.stderr.setEncoding("utf8").on("data", (part: string) => {
     said += part;

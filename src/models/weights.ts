@@ -116,12 +116,7 @@ export function weightLocations(files: WeightFiles): WeightLocations {
   const locations = new Map<string, WeightLocation>();
   for (const [file, { source }] of files.files) {
     const path = source.nativePath;
-    locations.set(
-      names.get(file)!,
-      path
-        ? { path, ...(source.unchanged ? { unchanged: source.unchanged } : {}) }
-        : { bytes: () => wholeFile(source) },
-    );
+    locations.set(names.get(file)!, path ? { path, unchanged: source.unchanged } : { bytes: () => wholeFile(source) });
   }
   return locations;
 }

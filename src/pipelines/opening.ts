@@ -1,4 +1,5 @@
 /** How every pipeline is opened: by a model's name, here or in a worker, or from a folder. */
+
 import { platform } from "#platform";
 import type { ModelIndex } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
@@ -12,6 +13,7 @@ import {
   pipelineOptions,
   readLoadingOptions,
 } from "../components/components.ts";
+import { defined } from "../options/defined.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
 import { withProvider, workingProvider } from "../runtime/provider.ts";
 import type { Runtime } from "../runtime/runtime.ts";
@@ -48,7 +50,7 @@ export async function fromPretrained<Call extends object, Opened>(
   if (worker) {
     const addresses = Object.fromEntries(named.map(([option, other]) => [option, platform.modelAddress(other)]));
     const loras = loading.loras?.map((lora) => ({ ...lora, file: platform.modelAddress(lora.file) }));
-    const forWorker = { ...loading, ...addresses, ...(loras ? { loras } : {}) };
+    const forWorker = { ...loading, ...addresses, ...defined({ loras }) };
     return openInWorker({ pipeline: name, model, worker, loading: forWorker, options });
   }
   await workingProvider(platform.runtime, loading.provider);

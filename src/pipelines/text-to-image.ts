@@ -23,7 +23,13 @@ import { decodeLatents } from "../components/decode.ts";
 import { checkDecoded } from "../components/decoded-size.ts";
 import { type Expected, expected } from "../components/expected-class.ts";
 import { STREAM_ABOVE, warningsOf } from "../components/prompt-encoder.ts";
-import { encodePrompts, type PromptEmbeddings, PromptTokenizer, pickPrompts } from "../components/prompts.ts";
+import {
+  encodePrompts,
+  type PromptEmbeddings,
+  PromptTokenizer,
+  pickPrompts,
+  stackPrompts,
+} from "../components/prompts.ts";
 import { clippingNotes, readSchedulerConfig, solverOf } from "../components/solver.ts";
 import { ConfigError } from "../errors.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
@@ -33,7 +39,7 @@ import type { OptionTable } from "../options/options.ts";
 import { RunQueue } from "../platform/run-queue.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { type GuidanceInterval, guidedDenoise, stack } from "../sampling/guidance.ts";
+import { type GuidanceInterval, guidedDenoise } from "../sampling/guidance.ts";
 import { sample } from "../sampling/sampler.ts";
 import { seedsOf } from "../sampling/seeds.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
@@ -338,11 +344,6 @@ type PartName =
   | "guidanceInterval"
   | "maxSequenceLength"
   | "cleanCaption";
-
-const stackPrompts = (first: PromptEmbeddings, second: PromptEmbeddings): PromptEmbeddings => ({
-  encoderHiddenStates: stack(first.encoderHiddenStates, second.encoderHiddenStates),
-  encoderAttentionMask: stack(first.encoderAttentionMask, second.encoderAttentionMask),
-});
 
 /** PixArt-alpha's micro-conditions: height and width in pixels, and their ratio (section 2.4 of its appendix). */
 function sizeConditions(batch: number, height: number, width: number, factor: number): Record<string, FloatTensor> {

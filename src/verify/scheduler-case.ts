@@ -1,5 +1,6 @@
 import { describe, expectObject } from "../checkpoints/files.ts";
 import { ArgumentError } from "../errors.ts";
+import { defined } from "../options/defined.ts";
 import { createScheduler } from "../schedulers/registry.ts";
 import type { CustomSchedule, Scheduler, StepOptions } from "../schedulers/scheduler.ts";
 import type { FloatTensor, Tensor } from "../tensor.ts";
@@ -61,7 +62,7 @@ function planOf(call: Readonly<Record<string, unknown>>): [plan: number | Custom
   if (timesteps === undefined && sigmas === undefined) {
     return [countOf({ num_inference_steps: steps }, "num_inference_steps", MOST_STEPS), mu];
   }
-  const plan = { ...(timesteps === undefined ? {} : { timesteps }), ...(sigmas === undefined ? {} : { sigmas }) };
+  const plan = defined({ timesteps, sigmas });
   for (const [name, list] of Object.entries(plan)) {
     const numbers = Array.isArray(list) && list.length <= MOST_STEPS && list.every((value) => Number.isFinite(value));
     if (!numbers)

@@ -75,8 +75,8 @@ async function decide(options: DecideOptions): Promise<void> {
 function policiesOf({ problem, bounds }: StepMix | EpsMix, decision: StepMixDecision | EpsMixDecision) {
   const pessimistic = decision.certified && bounds instanceof TightBounds ? bounds.actionsOf("pessimistic") : undefined;
   return {
-    ...("h0" in decision || pessimistic ? { optimisticPolicy: actionsToJson(bounds.optimistic, problem) } : {}),
-    ...(pessimistic ? { pessimisticPolicy: actionsToJson(pessimistic, problem) } : {}),
+    ...(("h0" in decision || pessimistic) && { optimisticPolicy: actionsToJson(bounds.optimistic, problem) }),
+    ...(pessimistic && { pessimisticPolicy: actionsToJson(pessimistic, problem) }),
   };
 }
 

@@ -223,7 +223,7 @@ async function tasksOf(folder: string, { algorithms, seeds }: RunOptions, experi
       const saved = existsSync(file) ? await readTrial(file, experiment, algorithm, seed) : undefined;
       const played = saved?.learner.episodes ?? 0;
       const left = played < experiment.settings.episodes;
-      tasks.push({ algorithm, seed, file, played, ...(saved && left ? { saved } : {}) });
+      tasks.push({ algorithm, seed, file, played, ...(saved && left && { saved }) });
     }
   }
   return tasks;
@@ -246,7 +246,7 @@ function summaryOf({ env, offline }: RunOptions, experiment: Experiment, results
     rewards: settings.rewards,
     batch: settings.batch,
     lpBatch: settings.lpBatch,
-    ...(own.vouchedFor === undefined ? {} : { offline, vouchedFor: own.vouchedFor }),
+    ...(own.vouchedFor !== undefined && { offline, vouchedFor: own.vouchedFor }),
     algorithms: summarise(results, experiment),
   };
 }
