@@ -25,7 +25,6 @@ const methodNames: Readonly<Record<string, string>> = {
 /** Of all steps in full it is the largest value that the command gives, and says nothing. */
 const psnr: Column = ["PSNR to 20 full steps", (row) => (row.id === "full" ? "" : `${formatted(row["psnr"], "1")} dB`)];
 const speedup = numbers("speed-up", "speedup", "2", "x");
-const alongside = ["full", "ilf", "easycache", "fewer", "first-block", "taylorseer", "taylorseer-order-1"];
 
 export const ilf = commandBench({
   name: "ilf",
@@ -49,21 +48,6 @@ export const ilf = commandBench({
         numbers("to images of 50 steps", "fdReference", "5"),
         numbers("alignment", "alignment", "4"),
       ],
-    },
-    summary: {
-      rows: ({ id }) => alongside.includes(id),
-      columns: [
-        words("", "mode", methodNames),
-        speedup,
-        psnr,
-        numbers("distance to the data", "fdData", "3"),
-        numbers("distance to 50 steps", "fdReference", "4"),
-      ],
-    },
-    // Of the first screen: what one gets, beside what one would do without.
-    short: {
-      rows: ({ id }) => ["full", "ilf", "fewer"].includes(id),
-      columns: [words("embedded image model", "mode", methodNames), speedup, psnr],
     },
   },
 });

@@ -1,7 +1,7 @@
 /** Exploration's experiments: `halfstep explore run`, environment by environment. */
 import { type CommandBench, commandBench, list } from "./command.ts";
 import { idOf, type Row } from "./result.ts";
-import { type Column, formatted, numbers, type Table, words } from "./table.ts";
+import { type Column, formatted, numbers, type Table } from "./table.ts";
 
 const algorithmNames: Readonly<Record<string, string>> = {
   stepmix: "StepMix",
@@ -23,7 +23,6 @@ const environmentCell: Column = [
 ];
 
 const algorithm: Column = ["algorithm", (row) => algorithmNames[String(row["algorithm"])]!];
-const regret = numbers("cumulative regret", "regret", "1,");
 
 const all: Table = {
   columns: [
@@ -97,13 +96,6 @@ const sixAlgorithms = [
   "1000",
 ];
 
-const inWords: Readonly<Record<string, string>> = {
-  "random-stepmix": "StepMix",
-  "random-epsmix": "EpsMix",
-  "random-bpi-ucbvi": "BPI-UCBVI, which knows no bar",
-  "random-conservative-ucbvi": "conservative UCBVI",
-};
-
 export const regretTight = regretBench(
   {
     name: "regret",
@@ -119,18 +111,6 @@ export const regretTight = regretBench(
   ["--bounds", "tight", ...conservative],
   {
     all,
-    random: {
-      rows: ({ environment }) => environment === "random",
-      columns: [
-        words("", "algorithm", inWords),
-        regret,
-        [
-          "episodes below the bar",
-          ({ violations, violatingSeeds }) =>
-            violations === 0 ? "0" : `${formatted(violations, "0,")}, in ${violatingSeeds} trials`,
-        ],
-      ],
-    },
   },
 );
 

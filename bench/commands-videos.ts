@@ -45,16 +45,6 @@ export const memory = commandBench({
         ...measured,
       ],
     },
-    "animatediff-512": {
-      rows: ({ id }) => id === "animatediff-512-one-session" || id === "animatediff-512-2-2gb",
-      columns: [
-        [
-          "AnimateDiff, 16 frames of 512 x 512",
-          ({ mode }) => (mode === "one session" ? "in one piece" : "`--memory 2.2GB`"),
-        ],
-        ...measured.filter(([heading]) => heading !== "predicted"),
-      ],
-    },
   },
 });
 
@@ -89,10 +79,6 @@ export const rehash = commandBench({
         numbers("Fréchet distance of frames", "fdFrames", "4", "", { zero: "0" }),
         numbers("of motion", "fdMotion", "4", "", { zero: "0" }),
       ],
-    },
-    summary: {
-      rows: ({ id }) => ["rehash", "step-rehash-3-5", "fewer"].includes(id),
-      columns: [words("", "mode", videoNames), speedup, psnr],
     },
   },
 });

@@ -81,13 +81,6 @@ export const engine: Bench<Options> = {
         ["measured", ({ value, unit }) => (value === null ? "–" : `${formatted(value, "2")}${unit}`)],
       ],
     },
-    details: {
-      columns: [
-        words("", "name", names),
-        ["measured", ({ value, unit }) => (value === null ? "–" : `${formatted(value, "2")}${unit}`)],
-        ["from", ({ detail }) => String(detail).replaceAll("\n", "<br>")],
-      ],
-    },
   },
 };
 

@@ -33,6 +33,13 @@ describe("documents", () => {
       expect(found, `${shown} is in a table of bench/results/`).toBe(false);
     }
   });
+
+  it("have every table that a bench can make", async () => {
+    const text = (await Promise.all(files.map((name) => readFile(join(root, name), "utf8")))).join("");
+    for (const { name, tables } of benches) {
+      for (const table of Object.keys(tables)) expect(text).toContain(`<!-- results: ${name} ${table} -->`);
+    }
+  });
 });
 
 /** Cells of all tables with a unit or so many digits that nothing else is likely to be written the same. */
