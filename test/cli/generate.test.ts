@@ -188,7 +188,6 @@ describe("names of others", () => {
     ["--seed", "-1", "It must be a whole number from 0 to"],
     ["--width", "", "It must be a whole number from 8 to 8192."],
     ["--init-image", "a.png", "Instead: pictures are made from text or a class alone."],
-    ["--lora", "x", "Instead: LoRA weights are not supported"],
     ["--guidence", "3", "(Did you mean --guidance?)"],
     ["--negativ", "x", "(Did you mean --negative?)"],
   ])("%s %j says what is wrong in a line or two", async (option, value, reason) => {
