@@ -5,17 +5,14 @@ import type { Json, Row } from "./result.ts";
 export type Column = readonly [heading: string, cell: (row: Row, before: Row | undefined) => string];
 
 export interface Table {
-  /** Which rows; all of them unless it is there. */
-  readonly rows?: (row: Row) => boolean;
   readonly columns: readonly Column[];
 }
 
-export function markdownTable({ rows: wanted = () => true, columns }: Table, rows: readonly Row[]): string {
-  const kept = rows.filter(wanted);
+export function markdownTable({ columns }: Table, rows: readonly Row[]): string {
   const lines = [
     columns.map(([heading]) => heading),
     columns.map(() => "---"),
-    ...kept.map((row, i) => columns.map(([, cell]) => cell(row, kept[i - 1]))),
+    ...rows.map((row, i) => columns.map(([, cell]) => cell(row, rows[i - 1]))),
   ];
   return lines.map((cells) => `| ${cells.join(" | ")} |`.replaceAll("|  |", "| |")).join("\n");
 }
