@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { builtinModules } from "node:module";
 import { defineConfig } from "vite";
 import packageJson from "./package.json" with { type: "json" };
-import { besideRuntime, besideWorker, inWorker } from "./vite.worker.ts";
+import { besideRuntime, besideVocabulary, besideWorker, inWorker } from "./vite.worker.ts";
 
 /**
  * What a user's install has beside halfstep stays an import. Everything else that an entry needs comes with it, ours and
@@ -31,6 +31,7 @@ export default defineConfig({
   plugins: [
     { ...besideWorker(), applyToEnvironment: ({ name }) => name === "client" },
     { ...inWorker(), applyToEnvironment: ({ name }) => name === "worker" },
+    { ...besideVocabulary(), applyToEnvironment: ({ name }) => name === "worker" },
     { ...besideRuntime(), applyToEnvironment: ({ name }) => name === "client" || name === "worker" },
   ],
   // Readable as it is: whoever bundles it for a page minifies it there.
@@ -58,7 +59,10 @@ export default defineConfig({
     },
     client: {
       build: {
-        lib: { entry: { web: "src/web.ts" }, formats: ["es"] },
+        lib: {
+          entry: { web: "src/web.ts", "clip-merges": "src/checkpoints/single-file/clip-merges.ts" },
+          formats: ["es"],
+        },
         outDir: "dist",
         emptyOutDir: false,
         rolldownOptions: { external, output: files },

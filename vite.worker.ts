@@ -43,3 +43,29 @@ export const besideWorker = () => ({
       ? { code: code.replace(PLACE, 'new URL("./web-worker.js", import.meta.url)'), map: null }
       : null,
 });
+
+const MERGES = "__HALFSTEP_MERGES__";
+const OWN_CHUNK = 'import("./clip-merges.ts")';
+
+/**
+ * For the package's worker: CLIP's vocabulary, for single files, is a file that the worker fetches when it needs it. Bundlers put all
+ * of a worker into one file, `import()` or not, and it would be half of that.
+ */
+export const besideVocabulary = () => ({
+  name: "halfstep-beside-vocabulary",
+  enforce: "pre" as const,
+  transform: (code: string, id: string) =>
+    id.endsWith("/single-file/clip-vocabulary.ts")
+      ? { code: code.replace(OWN_CHUNK, `import(${MERGES})`), map: null }
+      : null,
+  renderChunk: (code: string) =>
+    code.includes(MERGES)
+      ? {
+          code: code.replace(
+            MERGES,
+            '/* @vite-ignore */ /* webpackIgnore: true */ new URL("./clip-merges.js", import.meta.url).href',
+          ),
+          map: null,
+        }
+      : null,
+});
