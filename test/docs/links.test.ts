@@ -51,6 +51,15 @@ it("documents that are named in the text, and in comments of the sources, are th
   }
 });
 
+it("docs/README.md leads to every document", async () => {
+  const index = await readFile(join(root, "docs/README.md"), "utf8");
+  const names = files.map((file) => relative(root, file)).filter((name) => name.startsWith("docs/"));
+  const missing = names.filter(
+    (name) => name !== "docs/README.md" && !index.includes(`](${name.slice("docs/".length)})`),
+  );
+  expect(missing).toEqual([]);
+});
+
 it("what the README shows first is there: one picture, one command, one table", async () => {
   const [first] = (await readFile(join(root, "README.md"), "utf8")).split("\n## ");
   expect(first!.match(/^!\[/gm)).toHaveLength(1);
