@@ -25,7 +25,6 @@ export async function localModel(name: string): Promise<Folder | undefined> {
 
 const fileTypes: Readonly<Record<string, string>> = {
   ".ckpt": "Python pickle, which can run code and is not read; convert it to safetensors with diffusers",
-  ".gguf": "GGUF file, which is not read yet",
   ".onnx": "ONNX file; graphs are built here from safetensors",
 };
 for (const pickle of [".bin", ".pt", ".pth", ".pkl"]) Object.assign(fileTypes, { [pickle]: fileTypes[".ckpt"] });
@@ -34,7 +33,12 @@ for (const pickle of [".bin", ".pt", ".pth", ".pkl"]) Object.assign(fileTypes, {
 function isPath(name: string): boolean {
   const parts = name.split("/").length;
   const extension = extname(name).toLowerCase();
-  return /^[./~]|[\\]|^[a-z]:|\/$/i.test(name) || parts > 2 || extension === ".safetensors" || isKnown(extension);
+  return (
+    /^[./~]|[\\]|^[a-z]:|\/$/i.test(name) ||
+    parts > 2 ||
+    [".safetensors", ".gguf"].includes(extension) ||
+    isKnown(extension)
+  );
 }
 
 const isKnown = (extension: string) => Object.hasOwn(fileTypes, extension);
@@ -42,6 +46,7 @@ const isKnown = (extension: string) => Object.hasOwn(fileTypes, extension);
 /** A checkpoint in one file. Throws CheckpointError for every other file. */
 async function openFile(path: string): Promise<Folder> {
   const extension = extname(path).toLowerCase();
+  if (extension === ".gguf") return openSingleFile(await fileSource(path));
   if (isKnown(extension)) throw new CheckpointError(`${path}: is a ${fileTypes[extension]}.`);
   if (extension !== ".safetensors") {
     throw new CheckpointError(`${path}: is a file, and a model is a folder in diffusers' layout.`);

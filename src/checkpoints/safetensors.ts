@@ -2,6 +2,7 @@ import { CheckpointError } from "../errors.ts";
 import type { DType, Tensor } from "../tensor.ts";
 import type { ByteSource } from "./files.ts";
 import { quote } from "./files.ts";
+import type { BlockDType } from "./gguf/blocks.ts";
 import { bfloatToFloat, halfToFloat } from "./half.ts";
 import {
   type Header,
@@ -34,7 +35,9 @@ export const memoryDType = {
   I8: "int32",
   U8: "uint8",
   BOOL: "bool",
-} as const satisfies Record<StoredDType, DType>;
+  Q8_0: "float32",
+  Q4_0: "float32",
+} as const satisfies Record<StoredDType | BlockDType, DType>;
 
 /** Stored elements that are converted at a time, so that a large half-precision tensor is not in memory twice. */
 const pieceElements = 1 << 22;
@@ -107,7 +110,10 @@ export async function readTensor(source: ByteSource, entry: TensorEntry): Promis
 }
 
 /** A tensor's bytes as they are stored. */
-export async function readBytes(source: ByteSource, { name, offset, length }: TensorEntry): Promise<Uint8Array> {
+export async function readBytes(
+  source: ByteSource,
+  { name, offset, length }: Pick<TensorEntry, "name" | "offset" | "length">,
+): Promise<Uint8Array> {
   const bytes = await source.read(offset, length);
   if (bytes.length !== length) {
     throw new CheckpointError(`${source.name}: tensor ${quote(name)} has ${length} bytes, but ${bytes.length} came.`);

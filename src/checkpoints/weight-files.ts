@@ -1,10 +1,13 @@
 import { CheckpointError } from "../errors.ts";
 import type { FloatTensor, Tensor } from "../tensor.ts";
-import { quote } from "./files.ts";
-import { readTensor, type SafetensorsFile, type TensorEntry } from "./safetensors.ts";
+import { type ByteSource, quote } from "./files.ts";
+import { type BlockDType, dequantise, isBlockDType } from "./gguf/blocks.ts";
+import { readBytes, readTensor, type SafetensorsFile, type StoredDType, type TensorEntry } from "./safetensors.ts";
 
 /** A tensor of a model: what lies in a file, or what is made of it when it is used. */
-export interface WeightEntry extends TensorEntry {
+export interface WeightEntry extends Omit<TensorEntry, "dtype"> {
+  /** Element type, or one of ggml's formats of blocks. */
+  readonly dtype: StoredDType | BlockDType;
   /** The file has the matrix with rows and columns the other way round; `shape` is the model's. */
   readonly transposed?: true;
   /** What is added to the stored tensor, in this order. */
@@ -22,14 +25,19 @@ export interface LowRank {
   readonly down: WeightEntry;
 }
 
+/** A file that weights lie in. */
+export interface WeightFile {
+  readonly source: ByteSource;
+}
+
 /** The tensors of one model, whether in one file or in several shards. */
 export class WeightFiles {
   /** By tensor name. An entry's `file` is a key of `files`. */
   readonly entries: ReadonlyMap<string, WeightEntry>;
   /** By the name of their source: the path inside the checkpoint's folder. */
-  readonly files: ReadonlyMap<string, SafetensorsFile>;
+  readonly files: ReadonlyMap<string, WeightFile>;
 
-  constructor(entries: ReadonlyMap<string, WeightEntry>, files: ReadonlyMap<string, SafetensorsFile>) {
+  constructor(entries: ReadonlyMap<string, WeightEntry>, files: ReadonlyMap<string, WeightFile>) {
     this.entries = entries;
     this.files = files;
   }
@@ -87,7 +95,7 @@ export class WeightFiles {
 
   async #made(entry: WeightEntry): Promise<Tensor> {
     const { transposed, added, shape } = entry;
-    const stored = await readTensor(this.files.get(entry.file)!.source, entry);
+    const stored = await readEntry(this.files.get(entry.file)!.source, entry);
     if (!transposed && !added) return stored;
     let data = (stored as FloatTensor).data;
     if (transposed) data = transpose(data, shape[1]!, shape[0]!);
@@ -112,11 +120,18 @@ export class WeightFiles {
     }
   }
 
-  private fileOf(name: string): SafetensorsFile {
+  private fileOf(name: string): WeightFile {
     const entry = this.entries.get(name);
     if (!entry) throw new CheckpointError(`${this.name}: has no tensor ${quote(name)}.`);
     return this.files.get(entry.file)!;
   }
+}
+
+/** As it is stored, halves and blocks widened to float32. */
+async function readEntry(source: ByteSource, entry: WeightEntry): Promise<Tensor> {
+  const { dtype, shape } = entry;
+  if (!isBlockDType(dtype)) return readTensor(source, { ...entry, dtype });
+  return { dtype: "float32", shape, data: dequantise(dtype, await readBytes(source, entry)) };
 }
 
 /** An entry, and those that are added to it, with their files called otherwise. */

@@ -3,10 +3,12 @@
  * somebody else's concern: a checkpoint's file, a trainer's parameters, or nowhere yet (a list of what is needed).
  */
 import type { ByteSource } from "../checkpoints/files.ts";
+import { type BlockDType, blockBytes, isBlockDType } from "../checkpoints/gguf/blocks.ts";
+import { halfToFloat } from "../checkpoints/half.ts";
 import type { LowRank, WeightEntry, WeightFiles } from "../checkpoints/weights.ts";
 import { CheckpointError } from "../errors.ts";
-import { add, cast, matmul, mul, reshape, slice, transpose } from "../graph/operators.ts";
-import { describe, input, makeNode, type Value, type ValueType, weight } from "../graph/value.ts";
+import { add, cast, concat, gather, matmul, mul, reshape, slice, sub, transpose } from "../graph/operators.ts";
+import { constant, describe, input, makeNode, type Value, type ValueType, weight } from "../graph/value.ts";
 import type { WeightLocation, WeightLocations } from "../runtime/runtime.ts";
 import { sizeOf } from "../tensor.ts";
 
@@ -73,9 +75,41 @@ function storedValue(
   shape: readonly number[],
   files: ReadonlyMap<string, string>,
 ): Value {
+  if (isBlockDType(dtype)) return blocksValue(name, dtype, { file: files.get(file)!, offset, length }, shape);
   const type = types[dtype];
   if (type) return cast(weight(name, shape, type, { file: files.get(file)!, offset, length }), "float32");
   throw new CheckpointError(`${file}: tensor "${name}" is stored as ${dtype}; weights are F32, F16 or BF16.`);
+}
+
+/** Every number that binary16 has, as float32: ONNX has no operator that reads two bytes as one. One table for all weights. */
+let halves: Value | undefined;
+
+function halfTable(): Value {
+  halves ??= constant(halfToFloat(Uint16Array.from({ length: 2 ** 16 }, (_, bits) => bits)), [2 ** 16], "float32");
+  return halves;
+}
+
+/** Weights in ggml's blocks (checkpoints/gguf/blocks.ts): scale * quant. Their bytes are used where they lie. */
+function blocksValue(
+  name: string,
+  dtype: BlockDType,
+  data: { file: string; offset: number; length: number },
+  shape: readonly number[],
+): Value {
+  const size = blockBytes[dtype];
+  const raw = weight(name, [data.length / size, size], "uint8", data);
+  const bytes = (from: number, to: number) => cast(slice(raw, 1, from, to), "float32");
+  const whole = (x: Value) => cast(cast(x, "int32"), "float32");
+  const half = add(bytes(0, 1), mul(bytes(1, 2), 256));
+  const scale = gather(halfTable(), cast(half, "int64"));
+  const stored = bytes(2, size);
+  // Signed bytes: 128 to 255 are -128 to -1. Of two halves of a byte the low ones come first.
+  const high = whole(mul(stored, 1 / 16));
+  const quants =
+    dtype === "Q8_0"
+      ? sub(stored, mul(whole(mul(stored, 1 / 128)), 256))
+      : sub(concat([sub(stored, mul(high, 16)), high], 1), 8);
+  return reshape(mul(quants, scale), shape);
 }
 
 /** scale up down, or with a core up mid down, of the shape of the weight that it is added to. */

@@ -12,7 +12,7 @@ const hubId = /^\w[\w.-]*\/\w[\w.-]*$/;
 const HUB = "https://huggingface.co";
 
 /**
- * "owner/name" is on the Hub, an address that ends in .safetensors a checkpoint in one file. Everything else with a slash is an address: whole, from the root of the server ("/models/x")
+ * "owner/name" is on the Hub, an address that ends in .safetensors or .gguf a checkpoint in one file. Everything else with a slash is an address: whole, from the root of the server ("/models/x")
  * or seen from the page ("./models/x", "models/x/").
  */
 async function resolveModel(name: string, { loras, revision = "main", ...more }: ResolveOptions = {}): Promise<Folder> {
@@ -30,7 +30,7 @@ async function modelFolder(name: string, revision: string, options: CachingOptio
   if (hubId.test(name)) {
     return new CachingFolder(`${HUB}/${name}/resolve/${encodeURIComponent(revision)}`, options);
   }
-  const file = /^(.*)\/([^/?#]+\.safetensors)$/.exec(name);
+  const file = /^(.*)\/([^/?#]+\.(?:safetensors|gguf))$/.exec(name);
   if (file) return openSingleFile(await new CachingFolder(file[1]!, options).source(file[2]!));
   if (name.includes("/")) return new CachingFolder(name, options);
   throw new ArgumentError(

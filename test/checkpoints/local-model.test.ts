@@ -118,7 +118,7 @@ describe("a file where a model is expected", () => {
 
   it.each([
     ["model.ckpt", /is a Python pickle.*not read; convert it/],
-    ["model.gguf", /is a GGUF file/],
+    ["model.gguf", /not a GGUF file|truncated/],
     ["broken.safetensors", /broken.safetensors: not a safetensors file, or truncated/],
     ["notes.txt", /is a file, and a model is a folder/],
   ])("is refused by its kind: %s", async (name, message) => {

@@ -8,7 +8,7 @@ import { fileSource } from "../../src/checkpoints/node.ts";
 import type { TensorEntry } from "../../src/checkpoints/safetensors.ts";
 import { readCheckpoint } from "../../src/checkpoints/single-file/checkpoint.ts";
 import { openSingleFile } from "../../src/checkpoints/single-file/folder.ts";
-import { openWeights, WeightFiles } from "../../src/checkpoints/weights.ts";
+import { openWeights, type WeightEntry, WeightFiles } from "../../src/checkpoints/weights.ts";
 import { PromptTokenizer } from "../../src/components/prompts.ts";
 import { CheckpointError } from "../../src/errors.ts";
 import type { Geometry } from "../../src/models/architecture.ts";
@@ -77,13 +77,13 @@ describe("checkpoints in one file, at published geometries", () => {
 });
 
 /** What was done to a tensor, in the words of make.py. */
-function described(entry: TensorEntry & { transposed?: true }, original: TensorEntry): string {
+function described(entry: WeightEntry, original: WeightEntry): string {
   const rows = original.shape[0] === entry.shape[0] || entry.transposed ? "" : `rows ${rowOf(entry, original)}`;
   const matrix = entry.shape.length < original.shape.length ? "matrix" : "";
   return [entry.name, entry.transposed ? "transposed" : "", rows, matrix].filter(Boolean).join(" ");
 }
 
-function rowOf(entry: TensorEntry, original: TensorEntry): number {
+function rowOf(entry: WeightEntry, original: WeightEntry): number {
   return (entry.offset - original.offset) / (original.length / original.shape[0]!);
 }
 

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { memorySource, parseJson } from "../../src/checkpoints/files.ts";
+import { readGgufHeader } from "../../src/checkpoints/gguf/header.ts";
 import { LoraFile } from "../../src/checkpoints/lora/file.ts";
 import type { LoraTarget } from "../../src/checkpoints/lora/keys.ts";
 import { withLoras } from "../../src/checkpoints/lora/merge.ts";
@@ -13,12 +14,13 @@ import { HalfstepError } from "../../src/errors.ts";
 import { weightShapes } from "../../src/models/architecture.ts";
 import { checkCounts } from "../../src/models/counts.ts";
 import { networksOf } from "../../src/models/registry.ts";
-import { sizeOf } from "../../src/tensor.ts";
+import { floatTensor, sizeOf } from "../../src/tensor.ts";
+import { encodeGguf } from "../support/gguf.ts";
 import { readGzip } from "../support/single-files.ts";
 import type { Target } from "./case.ts";
 import type { Files } from "./mutate.ts";
 
-const loraFile = (name: string) => new Uint8Array(readFileSync(join(import.meta.dirname, "../fixtures/loras", name)));
+const file = (path: string) => new Uint8Array(readFileSync(join(import.meta.dirname, "../fixtures", path)));
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
@@ -95,7 +97,7 @@ async function networksToChange(): Promise<ReadonlyMap<LoraTarget, WeightFiles>>
 let models: Promise<ReadonlyMap<LoraTarget, WeightFiles>> | undefined;
 
 export const loras: Target = {
-  seeds: ["peft", "kohya", "older"].map((name) => new Map([["lora.safetensors", loraFile(`${name}.safetensors`)]])),
+  seeds: ["peft", "kohya", "older"].map((name) => new Map([["lora.safetensors", file(`loras/${name}.safetensors`)]])),
   async run(files) {
     const lora = await LoraFile.open(memorySource("lora.safetensors", files.get("lora.safetensors")!));
     models ??= networksToChange();
@@ -103,5 +105,19 @@ export const loras: Target = {
       const weights = withLoras(model, target, [{ lora, scale: 0.5 }]);
       for (const [name, { added }] of weights.entries) if (added) await weights.read(name);
     }
+  },
+};
+
+/** Names as a checkpoint has them, each with four weights. */
+const named = encodeGguf(new Map(small[0]!.map(([name]) => [name, floatTensor([2, 2])])), () => "F16");
+
+export const gguf: Target = {
+  seeds: [file("gguf/types.gguf"), named].map((bytes) => new Map([["model.gguf", bytes]])),
+  async run(files) {
+    const source = memorySource("model.gguf", files.get("model.gguf")!);
+    const { entries, metadata } = await readGgufHeader(source);
+    const weights = new WeightFiles(entries, new Map([[source.name, { source }]]));
+    for (const name of entries.keys()) await weights.read(name);
+    readCheckpoint(weights, metadata);
   },
 };

@@ -1,5 +1,6 @@
 /** A checkpoint in one file as the components of a pipeline: their weights, where they lie, and configurations for them. */
 import { CheckpointError } from "../../errors.ts";
+import { blockBytes, isBlockDType } from "../gguf/blocks.ts";
 import { quote } from "../json.ts";
 import { memoryDType } from "../safetensors.ts";
 import { type WeightEntry, WeightFiles } from "../weight-files.ts";
@@ -247,7 +248,12 @@ function third(entry: WeightEntry, index: number, where: string): WeightEntry {
     throw new CheckpointError(`${where} has ${rows} rows; queries, keys and values are three equal parts of them.`);
   }
   const length = entry.length / 3;
-  return { ...entry, shape: [rows / 3, ...rest], offset: entry.offset + index * length, length };
+  if (!isBlockDType(entry.dtype) || length % blockBytes[entry.dtype] === 0) {
+    return { ...entry, shape: [rows / 3, ...rest], offset: entry.offset + index * length, length };
+  }
+  throw new CheckpointError(
+    `${where} is stored in blocks of ${entry.dtype} that go over the end of its queries or keys.`,
+  );
 }
 
 function withNames(entries: Entries, names: NameMap, where: string): Map<string, WeightEntry> {

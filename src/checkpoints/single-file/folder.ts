@@ -1,5 +1,6 @@
 import { CheckpointError } from "../../errors.ts";
 import { type ByteSource, Folder, insidePath, memorySource } from "../files.ts";
+import { readGgufHeader } from "../gguf/header.ts";
 import { quote } from "../json.ts";
 import { OpenedFolder } from "../opened-folder.ts";
 import { SafetensorsFile } from "../safetensors.ts";
@@ -89,8 +90,21 @@ class ComponentFolder extends OpenedFolder {
   }
 }
 
-/** Opens a checkpoint in one safetensors file. Throws CheckpointError if it is malformed or no whole checkpoint of one family. */
+/**
+ * Opens a checkpoint in one file, GGUF where its beginning or its name says so, else safetensors. Throws CheckpointError if it is malformed, or
+ * no whole checkpoint of one family.
+ */
 export async function openSingleFile(source: ByteSource): Promise<Folder> {
+  if (/\.gguf$/i.test(source.name) || (await isGguf(source))) {
+    const { entries, metadata } = await readGgufHeader(source);
+    const weights = new WeightFiles(entries, new Map([[source.name, { source }]]));
+    return new SingleFileFolder(source.name, readCheckpoint(weights, metadata));
+  }
   const file = await SafetensorsFile.open(source);
   return new SingleFileFolder(source.name, readCheckpoint(WeightFiles.of(file), file.metadata));
+}
+
+async function isGguf(source: ByteSource): Promise<boolean> {
+  const [g, g2, u, f] = await source.read(0, Math.min(4, source.size));
+  return String.fromCharCode(g ?? 0, g2 ?? 0, u ?? 0, f ?? 0) === "GGUF";
 }
