@@ -2,7 +2,7 @@
 import type { Folder } from "../checkpoints/files.ts";
 import { type Component, MOST_TWICE } from "../components/components.ts";
 import { SessionCache } from "../components/session-cache.ts";
-import { Feedback } from "../ilf/checkpoint.ts";
+import { FeedbackCheckpoint } from "../ilf/checkpoint.ts";
 import { type FeedbackConfig, feedbackCuts } from "../ilf/config.ts";
 import { FEEDBACK_PREFIX, type IlfSteps, StepsInParts, WholeSteps, wholeSteps } from "../ilf/steps.ts";
 import { type Geometry, weightBytes } from "../models/architecture.ts";
@@ -14,7 +14,7 @@ export async function openFeedback(
   transformer: Component<unknown>,
   mostTwice = MOST_TWICE,
 ): Promise<FeedbackComponent | null> {
-  const feedback = await Feedback.open(folder.sub("ilf"));
+  const feedback = await FeedbackCheckpoint.open(folder.sub("ilf"));
   return feedback && new FeedbackComponent(feedback, transformer, mostTwice);
 }
 
@@ -23,14 +23,14 @@ let opened = 0;
 export class FeedbackComponent {
   /** Tells it from other modules of the same transformer. */
   readonly #name = `feedback ${++opened}`;
-  readonly #feedback: Feedback;
+  readonly #feedback: FeedbackCheckpoint;
   readonly #transformer: Component<unknown>;
   /** The module alone, for a backbone in parts. */
   readonly #module = new SessionCache<StagedSession>();
   readonly #mostTwice: number;
-  #whole: boolean | undefined;
+  #inOneSession: boolean | undefined;
 
-  constructor(feedback: Feedback, transformer: Component<unknown>, mostTwice: number) {
+  constructor(feedback: FeedbackCheckpoint, transformer: Component<unknown>, mostTwice: number) {
     this.#feedback = feedback;
     this.#transformer = transformer;
     this.#mostTwice = mostTwice;
@@ -45,8 +45,8 @@ export class FeedbackComponent {
    * blocks that the backbone does not have.
    */
   async steps(geometry: Geometry): Promise<IlfSteps> {
-    this.#whole ??= this.#bytesTwice(geometry) <= this.#mostTwice;
-    return this.#whole ? this.#wholeSteps(geometry) : this.#stepsInParts(geometry);
+    this.#inOneSession ??= this.#bytesTwice(geometry) <= this.#mostTwice;
+    return this.#inOneSession ? this.#wholeSteps(geometry) : this.#stepsInParts(geometry);
   }
 
   #bytesTwice(geometry: Geometry): number {

@@ -28,8 +28,8 @@ export class FirstBlockCache implements Denoiser {
   readonly #own: string;
   readonly #streams: readonly string[];
   /** Of the last full step: what the first block added, and what all others did. */
-  #head: FloatTensor | null = null;
-  #rest: Streams | null = null;
+  #firstResidual: FloatTensor | null = null;
+  #otherResiduals: Streams | null = null;
 
   /** `parts`: up to the blocks, the first block, the other blocks, the output layer. */
   constructor(
@@ -47,15 +47,17 @@ export class FirstBlockCache implements Denoiser {
     const entered = await runParts([enter], feeds);
     const features = await runParts([first], entered);
     const head = minus(floatOf(features, this.#own), floatOf(entered, this.#own));
-    const full = !this.#head || meanAbsoluteDifference(head, this.#head) >= this.#threshold * meanAbsolute(this.#head);
+    const full =
+      !this.#firstResidual ||
+      meanAbsoluteDifference(head, this.#firstResidual) >= this.#threshold * meanAbsolute(this.#firstResidual);
     this.actions.push(full ? "full" : "inner");
     const before = pickStreams(features, this.#streams);
     if (full) {
       Object.assign(features, await others.run(features));
-      this.#head = head;
-      this.#rest = minusStreams(pickStreams(features, this.#streams), before);
+      this.#firstResidual = head;
+      this.#otherResiduals = minusStreams(pickStreams(features, this.#streams), before);
     } else {
-      Object.assign(features, plusStreams(before, this.#rest!));
+      Object.assign(features, plusStreams(before, this.#otherResiduals!));
     }
     return floatOf(await leave.run(features), "sample");
   }

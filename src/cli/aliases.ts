@@ -19,6 +19,7 @@ const aliases = new Map<string, readonly string[]>([
   ["motion", ["motion-bucket-id"]],
   ["noise", ["noise-aug-strength"]],
   ["adapter", ["motion-adapter"]],
+  ["look-ahead", ["aim"]],
 ]);
 
 /** Hidden options of the same kind, which set what ours sets. A name that the command has stays what it is there. */

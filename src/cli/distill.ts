@@ -8,9 +8,9 @@ import type { Folder } from "../checkpoints/files.ts";
 import { NodeFolder } from "../checkpoints/node.ts";
 import { writeSafetensors } from "../checkpoints/safetensors-node.ts";
 import { ArgumentError } from "../errors.ts";
-import { FEEDBACK_FILE, Feedback } from "../ilf/checkpoint.ts";
+import { FEEDBACK_FILE, FeedbackCheckpoint } from "../ilf/checkpoint.ts";
 import { moduleOf, rawFeedbackConfig } from "../ilf/config.ts";
-import type { LossKind } from "../ilf/training/distiller.ts";
+import type { LossKind } from "../ilf/training/feedback-trainer.ts";
 import { checkFolder } from "../media/output-node.ts";
 import { defined } from "../options/defined.ts";
 import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
@@ -55,7 +55,7 @@ interface Options extends SourceOptions, OutputOptions {
   trend: boolean;
   mixing: boolean;
   ownBlocks: boolean;
-  aim: number;
+  lookAhead: number;
   seed: number;
   minutes: number;
   threads?: number;
@@ -81,7 +81,12 @@ export function distillCommand(): Command {
     .option("--sampling-steps <n>", "solver steps of the trajectories", countBetween(2, 1000), 20)
     .option("--guidance <scale>", "guidance of the trajectories (the pipeline's default)", numberBetween(0, 100))
     .option("--feature-loss <weight>", "weight of the features' error beside the output's", numberBetween(0, 1e6), 0)
-    .option("--aim <share>", "lead this share of the way to a run of twice as many steps", numberBetween(0, 1), 0)
+    .option(
+      "--look-ahead <share>",
+      "lead this share of the way to a run of twice as many steps",
+      numberBetween(0, 1),
+      0,
+    )
     .option("--pictures <n>", "pictures sampled together", countBetween(1, 65536), 16)
     .option("--reuse <n>", "how often an inner step is learned from, on average", numberBetween(0.01, 1e6), 4)
     .option("--memory <gigabytes>", "recorded steps that are kept", numberBetween(0.001, 10_000), 1)
@@ -133,12 +138,12 @@ async function train(name: string, options: Options, signal: AbortSignal): Promi
       "reuse",
       "loss",
       "seed",
-      "aim",
+      "lookAhead",
     ),
   };
   const captions = pipe.kind === "text" ? await readCaptions(name, options.captions) : [];
   const distiller = await Distiller.create(pipe.pipeline, captions, settings);
-  const { trainer } = distiller.distillation;
+  const { trainer } = distiller.feedbackTrainer;
   await mkdir(out, { recursive: true });
   const statePath = join(out, "state.safetensors");
   const made = JSON.stringify({
@@ -172,7 +177,7 @@ async function train(name: string, options: Options, signal: AbortSignal): Promi
   }
   const finished = trainer.optimizer.steps >= settings.steps;
   if (finished) {
-    await writeSafetensors(join(out, FEEDBACK_FILE), distiller.distillation.weights(), { dtype: "F16" });
+    await writeSafetensors(join(out, FEEDBACK_FILE), distiller.feedbackTrainer.weights(), { dtype: "F16" });
     await writeFile(join(out, "config.json"), `${JSON.stringify(rawFeedbackConfig(distiller.config), null, 2)}\n`);
     await rm(statePath, { force: true });
   } else {
@@ -199,14 +204,18 @@ async function checkModulesFolder(out: string, force: boolean): Promise<void> {
   );
 }
 
-async function openModule(path: string): Promise<Feedback> {
-  const feedback = await Feedback.open(new NodeFolder(path));
+async function openModule(path: string): Promise<FeedbackCheckpoint> {
+  const feedback = await FeedbackCheckpoint.open(new NodeFolder(path));
   if (feedback) return feedback;
   throw new ArgumentError(`--from ${path}: has no config.json, so it is not a feedback module's folder.`);
 }
 
 /** What is trained, and what it starts from. */
-function configOf(options: Options, from: Feedback | null, blocks: number): Pick<DistillSettings, "config" | "start"> {
+function configOf(
+  options: Options,
+  from: FeedbackCheckpoint | null,
+  blocks: number,
+): Pick<DistillSettings, "config" | "start"> {
   const schedule = options.schedule === undefined ? null : parseSchedule(options.schedule);
   if (from) {
     if (options.feedBlock !== undefined || options.resumeBlock !== undefined) {
@@ -270,8 +279,8 @@ async function readCaptions(model: string, file: string | undefined): Promise<st
   );
 }
 
-async function resume(path: string, made: string, { distillation }: Distiller): Promise<void> {
-  await resumeTraining(path, distillation.trainer, ({ settings }) => {
+async function resume(path: string, made: string, { feedbackTrainer }: Distiller): Promise<void> {
+  await resumeTraining(path, feedbackTrainer.trainer, ({ settings }) => {
     if (settings === made) return;
     throw new ArgumentError(
       `${path}: is the checkpoint of a run with other settings (${settings}, not ${made}). ` +

@@ -9,12 +9,12 @@ import { StagedSession } from "../models/staged-session.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
 import { type FeedbackConfig, parseFeedbackConfig } from "./config.ts";
-import { feedbackModel } from "./feedback.ts";
+import { feedbackModel } from "./feedback-module.ts";
 
 export const FEEDBACK_FILE = "feedback.safetensors";
 
 /** A feedback module's configuration and weights; nothing is compiled yet. */
-export class Feedback {
+export class FeedbackCheckpoint {
   readonly config: FeedbackConfig;
   readonly weights: WeightFiles;
   readonly #name: string;
@@ -26,11 +26,11 @@ export class Feedback {
   }
 
   /** The module in the folder `ilf` of a model's folder; null if there is none. Throws CheckpointError and ConfigError. */
-  static async open(folder: Folder): Promise<Feedback | null> {
+  static async open(folder: Folder): Promise<FeedbackCheckpoint | null> {
     if (!(await folder.has("config.json"))) return null;
     const config = parseFeedbackConfig(await readConfig(folder));
     const file = await SafetensorsFile.open(await folder.source(FEEDBACK_FILE));
-    return new Feedback(config, WeightFiles.of(file), folder.name);
+    return new FeedbackCheckpoint(config, WeightFiles.of(file), folder.name);
   }
 
   /** Throws CheckpointError if it was trained for another backbone, or its tensors are not those of a module for this one. */

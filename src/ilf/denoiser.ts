@@ -9,7 +9,7 @@ import { type FloatTensor, floatTensor } from "../tensor.ts";
 import type { Carried, IlfSteps } from "./steps.ts";
 
 /** What is carried from step to step within one run. */
-export class Trail {
+export class StepMemory {
   #carried: Carried | null = null;
   #lastFull: { index: number; features: Streams } | null = null;
 
@@ -38,7 +38,7 @@ export class IlfDenoiser implements Denoiser {
   readonly #steps: IlfSteps;
   readonly #policy: StepPolicy;
   readonly #mostDrift: number;
-  readonly #trail = new Trail();
+  readonly #memory = new StepMemory();
   #drift = 0;
 
   /**
@@ -53,7 +53,7 @@ export class IlfDenoiser implements Denoiser {
 
   async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
     const chosen = this.#policy(step);
-    const { carried } = this.#trail;
+    const { carried } = this.#memory;
     if (carried && chosen !== "full") {
       const result = await this.#steps.inner(feeds, carried, (predicted) => {
         this.#drift += relativeChange(carried.features, predicted);
@@ -61,14 +61,14 @@ export class IlfDenoiser implements Denoiser {
       });
       if (result) {
         this.actions.push(chosen);
-        this.#trail.inner(result.features, result.embedding);
+        this.#memory.inner(result.features, result.embedding);
         return result.sample;
       }
     }
     this.#drift = 0;
     this.actions.push("full");
     const { sample, features, embedding } = await this.#steps.full(feeds);
-    this.#trail.full(step, features, embedding);
+    this.#memory.full(step, features, embedding);
     return sample;
   }
 }

@@ -1,4 +1,4 @@
-/** What the two kinds of feedback modules say to the model that is built of them (`feedback.ts`). */
+/** What the two kinds of feedback modules say to the model that is built of them (`feedback-module.ts`). */
 
 import type { Value } from "../graph/value.ts";
 import type { Features } from "../models/architecture.ts";

@@ -7,7 +7,7 @@ import type { StagedSession } from "../models/staged-session.ts";
 import { type Feeds, runParts } from "../sampling/denoiser.ts";
 import { type FloatTensor, floatOf, type Tensor } from "../tensor.ts";
 import { type FeedbackConfig, feedbackCuts } from "./config.ts";
-import { feedbackModel } from "./feedback.ts";
+import { feedbackModel } from "./feedback-module.ts";
 import { allOf, named, ofStream, predictedOf, type StreamPart } from "./stream-names.ts";
 
 /** What a step leaves for the next. */
@@ -62,7 +62,7 @@ export class StepsInParts implements IlfSteps {
   async inner(feeds: Feeds, carried: Carried, accept: (predicted: Streams) => boolean) {
     const { parts, after, feedback } = this.#sessions;
     const entered = await runParts(parts.slice(0, 1), feeds);
-    const { features, streams } = predictedOf((await feedback(feedbackFeeds(entered, carried))) as Streams);
+    const { features, streams } = predictedOf((await feedback(moduleInputs(entered, carried))) as Streams);
     if (!accept(features)) return null;
     const left = await runParts(parts.slice(after), { ...entered, ...streams });
     const embedding = pickStreams(entered, streamsOf(parts[0]!.model));
@@ -103,7 +103,7 @@ const carriedFeeds = ({ features, embedding, trend }: Carried): Record<string, T
 });
 
 /** What the feedback module reads at a step, from that step's entry and what the last one left. */
-export function feedbackFeeds(entered: Feeds, carried: Carried): Record<string, Tensor> {
+export function moduleInputs(entered: Feeds, carried: Carried): Record<string, Tensor> {
   const embedding = pickStreams(entered, Object.keys(carried.embedding));
   return { ...entered, ...named("embedding", embedding), ...carriedFeeds(carried) };
 }

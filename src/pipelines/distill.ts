@@ -5,12 +5,12 @@ import type { WeightFiles } from "../checkpoints/weights.ts";
 import { repeatPrompt } from "../components/prompts.ts";
 import { pickScheduler } from "../components/solver.ts";
 import { ArgumentError } from "../errors.ts";
-import { type Feedback, fingerprint } from "../ilf/checkpoint.ts";
+import { type FeedbackCheckpoint, fingerprint } from "../ilf/checkpoint.ts";
 import { type FeedbackConfig, feedbackCuts, flagsOf } from "../ilf/config.ts";
 import { IlfDenoiser } from "../ilf/denoiser.ts";
 import { type IlfSessions, StepsInParts } from "../ilf/steps.ts";
-import { Distillation, type LossKind, rowsOf } from "../ilf/training/distiller.ts";
-import { aimed, type Path, responsesOf } from "../ilf/training/look-ahead.ts";
+import { FeedbackTrainer, type LossKind, rowsOf } from "../ilf/training/feedback-trainer.ts";
+import { lookAheadTargets, type Path, responsesOf } from "../ilf/training/look-ahead.ts";
 import {
   inBothHalves,
   RecordBuffer,
@@ -43,14 +43,14 @@ export interface DistillSettings {
   loss: LossKind;
   featureLoss: number;
   /** A module that is trained further, of the same `config` but for the schedule; a new one unless given. */
-  start?: Feedback;
+  start?: FeedbackCheckpoint;
   /** Pictures sampled together, and how often each of their inner steps is learned from on average. */
   pictures: number;
   reuse: number;
   /** Most bytes of recorded steps that are kept. */
   memory: number;
-  /** The share of the way to a run of twice as many solver steps that targets lead (`aimed`); 0 aims at full steps as they are. */
-  aim: number;
+  /** The share of the way to a run of twice as many solver steps that targets lead (`lookAheadTargets`); 0 learns from full steps as they are. */
+  lookAhead: number;
   seed: number;
 }
 
@@ -79,56 +79,56 @@ type Trajectory = (denoiser: Denoiser, steps?: number) => Promise<Path>;
  * last bit only where every update has a trajectory of its own.
  */
 export class Distiller {
-  readonly distillation: Distillation;
+  readonly feedbackTrainer: FeedbackTrainer;
   readonly config: FeedbackConfig;
   readonly #settings: DistillSettings;
   readonly #sessions: IlfSessions;
   readonly #trajectories: Trajectories;
-  /** Of the solver, to what it is given; for targets that are aimed. */
+  /** Of the solver, to what it is given; for targets that look ahead. */
   readonly #responses: readonly number[];
   readonly #buffer: RecordBuffer;
   /** Inner steps that may still be learned from before more are sampled. */
-  #left = 0;
+  #usesLeft = 0;
 
   private constructor(
-    distillation: Distillation,
+    feedbackTrainer: FeedbackTrainer,
     config: FeedbackConfig,
     settings: DistillSettings,
     sessions: IlfSessions,
     trajectories: Trajectories,
     responses: readonly number[],
   ) {
-    this.distillation = distillation;
+    this.feedbackTrainer = feedbackTrainer;
     this.config = config;
     this.#settings = settings;
     this.#sessions = sessions;
     this.#trajectories = trajectories;
     this.#responses = responses;
-    this.#buffer = new RecordBuffer(settings.memory, distillation.reads);
+    this.#buffer = new RecordBuffer(settings.memory, feedbackTrainer.reads);
   }
 
   /**
    * `captions` are what a text-to-image pipeline is asked for; a class-to-image one is asked for its classes. Throws
    * CheckpointError for a `start` of another backbone, ArgumentError for one of another kind than `config` says and for a solver
-   * that targets cannot be aimed with.
+   * that targets cannot look ahead with.
    */
   static async create(
     pipe: TextToImagePipeline | ClassToImagePipeline,
     captions: readonly string[],
     settings: DistillSettings,
   ): Promise<Distiller> {
-    const { batch, guidanceScale, loss, featureLoss, start, aim, samplingSteps } = settings;
+    const { batch, guidanceScale, loss, featureLoss, start, lookAhead, samplingSteps } = settings;
     const trajectories =
       "textEncoder" in pipe ? await fromCaptions(pipe, captions, settings) : fromClasses(pipe, settings);
-    const responses = aim > 0 ? responsesOf(trajectories.openScheduler, samplingSteps) : [];
+    const responses = lookAhead > 0 ? responsesOf(trajectories.openScheduler, samplingSteps) : [];
     const transformer = pipe.transformer as TextToImagePipeline["transformer"];
     const { geometry } = trajectories;
     const backbone = transformer.model(geometry);
     if (start) await checkStart(start, settings, backbone, transformer.weights);
     const { cuts, ...places } = feedbackCuts(backbone, settings.config);
     const config = { ...settings.config, backbone: await fingerprint(backbone, transformer.weights) };
-    const distillation = await transformer.withRuntime((runtime, session) =>
-      Distillation.create(
+    const feedbackTrainer = await transformer.withRuntime((runtime, session) =>
+      FeedbackTrainer.create(
         runtime,
         transformer.model({ ...geometry, batch: rowsOf(batch, guidanceScale) }),
         transformer.weights,
@@ -147,50 +147,50 @@ export class Distiller {
     const sessions: IlfSessions = {
       parts: await transformer.inParts(geometry, cuts),
       ...places,
-      feedback: (feeds) => distillation.predict(feeds),
+      feedback: (feeds) => feedbackTrainer.predict(feeds),
     };
-    return new Distiller(distillation, config, settings, sessions, trajectories, responses);
+    return new Distiller(feedbackTrainer, config, settings, sessions, trajectories, responses);
   }
 
   /** One update; samples new trajectories first when the ones before were learned from often enough. */
   async step(): Promise<DistillProgress> {
     const { steps, batch, guidanceScale, pictures, learningRate, seed } = this.#settings;
-    const { trainer } = this.distillation;
+    const { trainer } = this.feedbackTrainer;
     const step = trainer.optimizer.steps;
     const random = randomFrom(seed + step);
-    if (this.#left < batch) await this.#collect(step, random);
+    if (this.#usesLeft < batch) await this.#collect(step, random);
     const record = this.#buffer.draw(batch, guidanceScale > 1, random);
-    const { loss } = await this.distillation.step(record, warmupCosine(step, steps, learningRate, 50));
-    this.#left = Math.max(0, this.#left - batch);
+    const { loss } = await this.feedbackTrainer.step(record, warmupCosine(step, steps, learningRate, 50));
+    this.#usesLeft = Math.max(0, this.#usesLeft - batch);
     return { step: step + 1, steps, loss, recorded: this.#buffer.added * pictures };
   }
 
   /** The sampler's own trajectory: early on the backbone's, later more and more the module's. */
   async #collect(step: number, random: () => number): Promise<void> {
-    const { steps, pictures, reuse, aim, guidanceScale } = this.#settings;
+    const { steps, pictures, reuse, lookAhead, guidanceScale } = this.#settings;
     const share = Math.min(1, (4 * step) / steps);
     const policy = scheduled(this.config.schedule);
     const records: RecordedStep[] = [];
     const recorder = () => new RecordingDenoiser(this.#sessions, policy, () => random() < share, records);
     const run = await this.#trajectories.draw(step);
     await run(new DenoiserByRows(recorder));
-    const targeted = aim > 0 ? await this.#aimed(run, records) : records;
+    const targeted = lookAhead > 0 ? await this.#lookingAhead(run, records) : records;
     const rows = rowsOf(pictures, guidanceScale);
     // Steps before or after guidance have the condition's rows alone.
     this.#buffer.add(targeted.map((record) => (record.target.shape[0]! < rows ? inBothHalves(record) : record)));
-    this.#left += records.length * pictures * reuse;
+    this.#usesLeft += records.length * pictures * reuse;
   }
 
-  async #aimed(run: Trajectory, records: readonly RecordedStep[]): Promise<StepRecord[]> {
-    const { samplingSteps, aim } = this.#settings;
+  async #lookingAhead(run: Trajectory, records: readonly RecordedStep[]): Promise<StepRecord[]> {
+    const { samplingSteps, lookAhead } = this.#settings;
     const inFull = () => new IlfDenoiser(new StepsInParts(this.#sessions), () => "full");
     const full = (steps: number) => run(new DenoiserByRows(inFull), steps);
     const [coarse, fine] = [await full(samplingSteps), await full(2 * samplingSteps)];
-    return aimed(records, { coarse, fine, responses: this.#responses, share: aim });
+    return lookAheadTargets(records, { coarse, fine, responses: this.#responses, share: lookAhead });
   }
 
   release(): Promise<void> {
-    return this.distillation.release();
+    return this.feedbackTrainer.release();
   }
 }
 
@@ -201,7 +201,7 @@ const shapeOf = ({ feedBlock, resumeBlock, module }: Omit<FeedbackConfig, "backb
 });
 
 async function checkStart(
-  start: Feedback,
+  start: FeedbackCheckpoint,
   { config }: DistillSettings,
   backbone: StagedModel,
   weights: WeightFiles,

@@ -16,7 +16,7 @@ import {
   parseFeedbackConfig,
   rawFeedbackConfig,
 } from "../../src/ilf/config.ts";
-import { copiedWeight, feedbackModel } from "../../src/ilf/feedback.ts";
+import { copiedWeight, feedbackModel } from "../../src/ilf/feedback-module.ts";
 import type { StagedModel } from "../../src/models/architecture.ts";
 import { architectureOf } from "../../src/models/registry.ts";
 import { splitModel } from "../../src/models/split-model.ts";

@@ -10,7 +10,7 @@ import { WeightFiles } from "../../src/checkpoints/weights.ts";
 import { constant } from "../../src/graph/value.ts";
 import { type FeedbackConfig, feedbackCuts } from "../../src/ilf/config.ts";
 import { IlfDenoiser } from "../../src/ilf/denoiser.ts";
-import { feedbackModel } from "../../src/ilf/feedback.ts";
+import { feedbackModel } from "../../src/ilf/feedback-module.ts";
 import { FEEDBACK_PREFIX, type IlfSessions, StepsInParts, WholeSteps, wholeSteps } from "../../src/ilf/steps.ts";
 import { describeModel, type StagedModel, weightShapes } from "../../src/models/architecture.ts";
 import { blocksOf, splitModel } from "../../src/models/split-model.ts";

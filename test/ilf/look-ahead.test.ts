@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { ArgumentError } from "../../src/errors.ts";
-import { aimed, type Path, responsesOf } from "../../src/ilf/training/look-ahead.ts";
+import { lookAheadTargets, type Path, responsesOf } from "../../src/ilf/training/look-ahead.ts";
 import { TorchGenerator } from "../../src/sampling/noise.ts";
 import { sample } from "../../src/sampling/sampler.ts";
 import { createScheduler } from "../../src/schedulers/registry.ts";
@@ -64,7 +64,7 @@ describe("responses of a solver to what it is given", () => {
   });
 });
 
-describe("aimed targets", () => {
+describe("targets that look ahead", () => {
   it.each([false, true])("lead the share of the way to the finer run (with guidance: %s)", async (guided) => {
     const random = new TorchGenerator(4);
     const noise = random.randn(shape);
@@ -96,7 +96,7 @@ describe("aimed targets", () => {
       target: rows(outputs[index]!),
       targetFeatures: { hiddenStates: noise },
     }));
-    const aims = aimed(records, { coarse, fine, responses: responsesOf(open("euler"), STEPS), share: 0.6 });
+    const aims = lookAheadTargets(records, { coarse, fine, responses: responsesOf(open("euler"), STEPS), share: 0.6 });
     const led = outputs.slice();
     for (const [i, index] of inner.entries()) {
       led[index] = combined(aims[i]!.target);

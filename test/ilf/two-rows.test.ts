@@ -13,10 +13,10 @@ import { WeightFiles } from "../../src/checkpoints/weights.ts";
 import { fingerprint } from "../../src/ilf/checkpoint.ts";
 import { type FeedbackConfig, feedbackCuts, rawFeedbackConfig } from "../../src/ilf/config.ts";
 import { IlfDenoiser } from "../../src/ilf/denoiser.ts";
-import { feedbackModel } from "../../src/ilf/feedback.ts";
+import { feedbackModel } from "../../src/ilf/feedback-module.ts";
 import { type IlfSteps, StepsInParts, WholeSteps, wholeSteps } from "../../src/ilf/steps.ts";
 import { allOf } from "../../src/ilf/stream-names.ts";
-import { Distillation } from "../../src/ilf/training/distiller.ts";
+import { FeedbackTrainer } from "../../src/ilf/training/feedback-trainer.ts";
 import { RecordBuffer, RecordingDenoiser } from "../../src/ilf/training/records.ts";
 import { weightShapes } from "../../src/models/architecture.ts";
 import { blocksOf, splitModel } from "../../src/models/split-model.ts";
@@ -27,8 +27,8 @@ import { type Action, scheduled } from "../../src/sampling/step-policy.ts";
 import { type FloatTensor, floatTensor, type Tensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
 import { seededRandom } from "../../training/random.ts";
-import { expectGradients } from "../support/distillation.ts";
 import { type Additions, moduleWith } from "../support/feedback.ts";
+import { expectGradients } from "../support/gradients-of-trainer.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { compileModel, compileParts } from "../support/toy-model.ts";
 import { twoRowCase, twoRowTrajectory } from "../support/two-row-case.ts";
@@ -192,7 +192,7 @@ describe.each(places)("fed from block %i into what comes after %i", (feedBlock, 
 describe("distillation", () => {
   async function distillation(settings: FeedbackConfig) {
     const { cuts, ...places } = feedbackCuts(net.model(), settings);
-    const distilled = await Distillation.create(nodeRuntime, net.model({ batch: 4 }), net.weights, {
+    const distilled = await FeedbackTrainer.create(nodeRuntime, net.model({ batch: 4 }), net.weights, {
       ...{ config: settings, anyBatch: net.model(), batch: 2, guidanceScale: 3, featureLoss: 0.1 },
       ...{ optimizer: { clipNorm: 1e9 }, session: { threads: 1 } },
     });

@@ -13,7 +13,7 @@ import {
   moduleOf,
   rawFeedbackConfig,
 } from "../../src/ilf/config.ts";
-import { feedbackModel } from "../../src/ilf/feedback.ts";
+import { feedbackModel } from "../../src/ilf/feedback-module.ts";
 import { weightShapes } from "../../src/models/architecture.ts";
 import { architectureOf } from "../../src/models/registry.ts";
 import { TorchGenerator } from "../../src/sampling/noise.ts";

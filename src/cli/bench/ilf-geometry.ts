@@ -4,10 +4,10 @@ import { readConfig } from "../../checkpoints/diffusers-folder.ts";
 import { openWeights } from "../../checkpoints/weights.ts";
 import { constant, type Value } from "../../graph/value.ts";
 import { type FeedbackConfig, feedbackCuts, moduleOf } from "../../ilf/config.ts";
-import { copiedWeight, feedbackModel } from "../../ilf/feedback.ts";
+import { copiedWeight, feedbackModel } from "../../ilf/feedback-module.ts";
 import { StepsInParts } from "../../ilf/steps.ts";
 import { allOf, named } from "../../ilf/stream-names.ts";
-import { Distillation, rowsOf } from "../../ilf/training/distiller.ts";
+import { FeedbackTrainer, rowsOf } from "../../ilf/training/feedback-trainer.ts";
 import { buildModel, describeModel, type StagedModel } from "../../models/architecture.ts";
 import { architectureOf } from "../../models/registry.ts";
 import { blocksOf, splitModel } from "../../models/split-model.ts";
@@ -49,14 +49,14 @@ export async function benchTraining(name: string, { rounds, seed, threads, json 
   const batch = 1;
   const guidanceScale = 4;
   const { model, weights, config, anyBatch } = await openNetwork(name, seed, rowsOf(batch, guidanceScale));
-  const distillation = await Distillation.create(nodeRuntime, model, weights, {
+  const trainer = await FeedbackTrainer.create(nodeRuntime, model, weights, {
     ...{ config, anyBatch, batch, guidanceScale },
     session: { spin: false, threads },
   });
   const { cuts, after } = feedbackCuts(model, config);
   const parts = [feedbackModel(model, config), ...splitModel(model, cuts).slice(after)];
   const known = Object.assign({}, ...parts.map((part) => part.inputs)) as StagedModel["inputs"];
-  const reads = Object.fromEntries(distillation.reads.map((feature) => [feature, known[feature]!]));
+  const reads = Object.fromEntries(trainer.reads.map((feature) => [feature, known[feature]!]));
   const carried = allOf("carried", known);
   const inputs = { ...reads, ...named("targetFeatures", carried), sample: outputOf(model) };
   const { sample: target, ...feeds } = randomFeeds({ ...model, inputs }, seed) as Record<string, FloatTensor>;
@@ -68,12 +68,12 @@ export async function benchTraining(name: string, { rounds, seed, threads, json 
   tellEstimate((rounds + 1) * each, `${rounds} updates, and one to warm up`);
   for (let round = -1; round < rounds; round++) {
     const start = performance.now();
-    await distillation.step({ feeds, target: target!, targetFeatures }, 1e-6);
+    await trainer.step({ feeds, target: target!, targetFeatures }, 1e-6);
     if (round >= 0) times.push(performance.now() - start);
   }
-  const parameters = distillation.trainer.parameters.size;
+  const parameters = trainer.trainer.parameters.size;
   const result = { geometry: name, parameters, milliseconds: median(times), peakMemory: nodeRuntime.peakMemory() };
-  await distillation.release();
+  await trainer.release();
   if (json) await printResult("bench ilf", { machine: machine(), seed, ...result });
   else {
     await print(

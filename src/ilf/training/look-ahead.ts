@@ -18,7 +18,7 @@ export type Path = readonly FloatTensor[];
  * steps alone. Each inner step makes up for how far the two went apart since the inner step before it.
  * `responses`: of the latent to the guided output at each step of `coarse` (`responsesOf`).
  */
-export function aimed(
+export function lookAheadTargets(
   records: readonly RecordedStep[],
   { coarse, fine, responses, share }: { coarse: Path; fine: Path; responses: readonly number[]; share: number },
 ): StepRecord[] {
@@ -48,7 +48,7 @@ export function responsesOf(open: () => Scheduler, steps: number): number[] {
   const [timesteps, finer] = [timestepsOf(steps), timestepsOf(2 * steps)];
   if (finer.length !== 2 * timesteps.length || timesteps.some((timestep, i) => timestep !== finer[2 * i])) {
     throw new ArgumentError(
-      `${open().className}: its ${steps} steps are not every second one of ${2 * steps}, so targets cannot be aimed at these.`,
+      `${open().className}: its ${steps} steps are not every second one of ${2 * steps}, so targets cannot look ahead to these.`,
     );
   }
   const pixel = (value: number) => floatTensor([1, 1, 1, 1], Float32Array.of(value));

@@ -9,8 +9,8 @@ import { type Denoiser, type Feeds, runParts } from "../../sampling/denoiser.ts"
 import { stack } from "../../sampling/guidance.ts";
 import type { Action, StepContext, StepPolicy } from "../../sampling/step-policy.ts";
 import { type FloatTensor, floatOf, sizeOf, type Tensor } from "../../tensor.ts";
-import { Trail } from "../denoiser.ts";
-import { feedbackFeeds, type IlfSessions } from "../steps.ts";
+import { StepMemory } from "../denoiser.ts";
+import { type IlfSessions, moduleInputs } from "../steps.ts";
 import { predictedOf } from "../stream-names.ts";
 
 /** An inner step of some pictures at once: first half of the rows without, second half with the condition. */
@@ -38,7 +38,7 @@ export class RecordingDenoiser implements Denoiser {
   readonly #sessions: IlfSessions;
   readonly #policy: StepPolicy;
   readonly #onOwnOutput: () => boolean;
-  readonly #trail = new Trail();
+  readonly #memory = new StepMemory();
 
   /** Records go to the end of `records`. */
   constructor(sessions: IlfSessions, policy: StepPolicy, onOwnOutput: () => boolean, records: RecordedStep[] = []) {
@@ -51,7 +51,7 @@ export class RecordingDenoiser implements Denoiser {
   async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
     const { parts, feed, resume, after, feedback } = this.#sessions;
     const chosen = this.#policy(step);
-    const { carried } = this.#trail;
+    const { carried } = this.#memory;
     const action = carried ? chosen : "full";
     this.actions.push(action);
     const entered = await runParts(parts.slice(0, 1), feeds);
@@ -66,14 +66,14 @@ export class RecordingDenoiser implements Denoiser {
     }
     const target = floatOf(features, "sample");
     if (!carried || action === "full") {
-      this.#trail.full(step, streams[feed]!, embedding);
+      this.#memory.full(step, streams[feed]!, embedding);
       return target;
     }
-    const read = feedbackFeeds(entered, carried);
+    const read = moduleInputs(entered, carried);
     const targetFeatures = pickStreams(streams[resume - 1]!, streamsInto(parts[resume]!.model));
     this.records.push({ feeds: read, target, targetFeatures, index: step.index });
     const predicted = predictedOf((await feedback(read)) as Streams);
-    this.#trail.inner(predicted.features, embedding);
+    this.#memory.inner(predicted.features, embedding);
     if (!this.#onOwnOutput()) return target;
     return floatOf(await runParts(parts.slice(after), { ...entered, ...predicted.streams }), "sample");
   }

@@ -3,9 +3,9 @@ import { readFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { ArgumentError } from "../../src/errors.ts";
 import { type FeedbackConfig, feedbackCuts } from "../../src/ilf/config.ts";
-import { feedbackModel } from "../../src/ilf/feedback.ts";
+import { feedbackModel } from "../../src/ilf/feedback-module.ts";
 import { allOf } from "../../src/ilf/stream-names.ts";
-import { Distillation, type DistillOptions, rowsOf } from "../../src/ilf/training/distiller.ts";
+import { FeedbackTrainer, type FeedbackTrainerOptions, rowsOf } from "../../src/ilf/training/feedback-trainer.ts";
 import { RecordBuffer, RecordingDenoiser, type StepRecord } from "../../src/ilf/training/records.ts";
 import { weightShapes } from "../../src/models/architecture.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
@@ -13,8 +13,8 @@ import { scheduled } from "../../src/sampling/step-policy.ts";
 import { floatTensor, type Tensor } from "../../src/tensor.ts";
 import { warmupCosine } from "../../src/training/adamw.ts";
 import { seededRandom } from "../../training/random.ts";
-import { expectGradients } from "../support/distillation.ts";
 import { type Additions, moduleWith } from "../support/feedback.ts";
+import { expectGradients } from "../support/gradients-of-trainer.ts";
 import { type Kind, kinds, tinyTransformer, trajectory } from "../support/tiny-transformer.ts";
 import { compileParts, times, toyModel, toyTensor, toyWeights, toyWidth, writeToy } from "../support/toy-model.ts";
 
@@ -27,10 +27,10 @@ const configOf = (feedBlock: number, resumeBlock: number, additions: Additions =
 const sumOf = (blocks: number, channel: number) =>
   toyWeights.blocks.slice(0, blocks).reduce((sum, a) => sum + a[channel]!, 0);
 
-async function distillToy(config: FeedbackConfig, options: Partial<DistillOptions> = {}, out = toyWeights.out) {
+async function distillToy(config: FeedbackConfig, options: Partial<FeedbackTrainerOptions> = {}, out = toyWeights.out) {
   const { batch = 8, guidanceScale = 1 } = options;
   const weights = await writeToy({ ...toyWeights, out });
-  return Distillation.create(nodeRuntime, toyModel(2, rowsOf(batch, guidanceScale)), weights, {
+  return FeedbackTrainer.create(nodeRuntime, toyModel(2, rowsOf(batch, guidanceScale)), weights, {
     ...{ config, anyBatch: toyModel(2), batch, guidanceScale, loss: "square", session: { threads: 1 } },
     ...options,
   });
@@ -69,7 +69,7 @@ function toyRecord(
   return { record, t };
 }
 
-async function train(distillation: Distillation, steps: number, next: () => StepRecord): Promise<number> {
+async function train(distillation: FeedbackTrainer, steps: number, next: () => StepRecord): Promise<number> {
   let loss = Number.NaN;
   for (let step = 0; step < steps; step++) {
     ({ loss } = await distillation.step(next(), warmupCosine(step, steps, 0.05, 10, 1e-4)));
@@ -78,7 +78,7 @@ async function train(distillation: Distillation, steps: number, next: () => Step
 }
 
 /** What the module's update is multiplied by the time with: scale * the block's vector. */
-function learned(distillation: Distillation): number[] {
+function learned(distillation: FeedbackTrainer): number[] {
   const { parameters } = distillation.trainer;
   const { "feedback/scale": scale, "feedback/block.weight": block } = parameters.tensors();
   return Array.from(scale!.data, (value, i) => value * block!.data[i]!);
@@ -216,7 +216,7 @@ describe("the loss before training, worked out by hand", () => {
 async function tinyDistillation(kind: Kind, config: FeedbackConfig) {
   const { model, weights } = await tinyTransformer(kind);
   const { cuts, ...places } = feedbackCuts(model(), config);
-  const distillation = await Distillation.create(nodeRuntime, model({ batch: 4 }), weights, {
+  const distillation = await FeedbackTrainer.create(nodeRuntime, model({ batch: 4 }), weights, {
     ...{ config, anyBatch: model(), batch: 2, guidanceScale: 3, featureLoss: 0.1 },
     ...{ optimizer: { clipNorm: 1e9 }, session: { threads: 1 } },
   });

@@ -1,11 +1,11 @@
 /** Gradients of a distillation, against finite differences. */
 import { expect } from "vitest";
-import type { Distillation } from "../../src/ilf/training/distiller.ts";
+import type { FeedbackTrainer } from "../../src/ilf/training/feedback-trainer.ts";
 import type { StepRecord } from "../../src/ilf/training/records.ts";
 
 /** Of all weights of the module on this batch; gives how many tensors they are. */
 export async function expectGradients(
-  distillation: Distillation,
+  distillation: FeedbackTrainer,
   batch: StepRecord,
   random: () => number,
 ): Promise<number> {

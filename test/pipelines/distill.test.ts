@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import type { NodeFolder } from "../../src/checkpoints/node.ts";
 import { pickScheduler } from "../../src/components/solver.ts";
 import { ArgumentError, CheckpointError } from "../../src/errors.ts";
-import { Feedback } from "../../src/ilf/checkpoint.ts";
+import { FeedbackCheckpoint } from "../../src/ilf/checkpoint.ts";
 import { ClassToImagePipeline } from "../../src/pipelines/class-to-image.ts";
 import { Distiller, type DistillSettings } from "../../src/pipelines/distill.ts";
 import { type SampleLatentsOptions, TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
@@ -41,7 +41,7 @@ const settings: DistillSettings = {
   reuse: 4,
   loss: "root",
   memory: 1e6,
-  aim: 0,
+  lookAhead: 0,
   seed: 5,
 };
 
@@ -123,7 +123,7 @@ describe.each(kinds)("distilling a tiny %s", (kind) => {
     const folder = await make(kind);
     const distiller = await Distiller.create(await open(kind, folder), captions, settings);
     for (let step = 0; step < settings.steps; step++) await distiller.step();
-    await writeFeedback(folder, distiller.config, distiller.distillation.weights());
+    await writeFeedback(folder, distiller.config, distiller.feedbackTrainer.weights());
     await distiller.release();
     const pipe = await open(kind, folder);
     // Seeds that training did not see.
@@ -152,7 +152,7 @@ describe.each(kinds)("distilling a tiny %s", (kind) => {
     const { pipe, calls } = watched(await open(kind, await make(kind)));
     const plain = await Distiller.create(pipe, captions, settings);
     const { loss } = await plain.step();
-    const aiming = await Distiller.create(pipe, captions, { ...settings, aim: 0.5 });
+    const aiming = await Distiller.create(pipe, captions, { ...settings, lookAhead: 0.5 });
     expect((await aiming.step()).loss).not.toBeCloseTo(loss, 4);
     expect(calls.map(({ steps }) => steps)).toEqual([5, 5, 5, 10]);
     for (const { noise } of calls) expect(noise).toEqual(calls[0]!.noise);
@@ -175,11 +175,11 @@ describe.each(kinds)("distilling a tiny %s", (kind) => {
     const first = await start();
     expect(await losses(first, 5)).toEqual(expected.slice(0, 5));
     const path = join(await temporaryFolder(), "state.safetensors");
-    await saveTraining(path, first.distillation.trainer);
+    await saveTraining(path, first.feedbackTrainer.trainer);
     const second = await start();
-    await resumeTraining(path, second.distillation.trainer);
+    await resumeTraining(path, second.feedbackTrainer.trainer);
     expect(await losses(second, 3)).toEqual(expected.slice(5));
-    expect(second.distillation.weights()).toEqual(whole.distillation.weights());
+    expect(second.feedbackTrainer.weights()).toEqual(whole.feedbackTrainer.weights());
     await Promise.all([whole, first, second].map((each) => each.release()));
   });
 
@@ -187,11 +187,11 @@ describe.each(kinds)("distilling a tiny %s", (kind) => {
     const folder = await make(kind);
     const { config, weights } = await randomFeedback(folder, settings.config, 0.3);
     await writeFeedback(folder, config, weights);
-    const start = (await Feedback.open(folder.sub("ilf")))!;
+    const start = (await FeedbackCheckpoint.open(folder.sub("ilf")))!;
     const distiller = await Distiller.create(await open(kind, folder), captions, { ...settings, start });
-    expect(distiller.distillation.weights()).toEqual(weights);
+    expect(distiller.feedbackTrainer.weights()).toEqual(weights);
     await distiller.step();
-    expect(distiller.distillation.weights()).not.toEqual(weights);
+    expect(distiller.feedbackTrainer.weights()).not.toEqual(weights);
     await distiller.release();
     const other = await writeTinyPipeline(await temporaryFolder(), kind, { layers: 4 });
     const failed = Distiller.create(await open(kind, other), captions, { ...settings, start });

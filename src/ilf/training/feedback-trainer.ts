@@ -18,7 +18,7 @@ import type { AdamWOptions } from "../../training/adamw.ts";
 import { Parameters } from "../../training/parameters.ts";
 import { type StepReport, Trainer } from "../../training/trainer.ts";
 import { type FeedbackConfig, feedbackCuts } from "../config.ts";
-import { copiedWeight, feedbackModel } from "../feedback.ts";
+import { copiedWeight, feedbackModel } from "../feedback-module.ts";
 import { named, ofStream, predictedOf } from "../stream-names.ts";
 import type { StepRecord } from "./records.ts";
 
@@ -29,7 +29,7 @@ import type { StepRecord } from "./records.ts";
  */
 export type LossKind = "square" | "root";
 
-export interface DistillOptions {
+export interface FeedbackTrainerOptions {
   config: FeedbackConfig;
   /** The backbone with an open batch, for predictions on trajectories. */
   anyBatch: StagedModel;
@@ -50,7 +50,7 @@ export interface DistillOptions {
 const PREFIX = "feedback/";
 
 /** The feedback module in training. */
-export class Distillation {
+export class FeedbackTrainer {
   readonly trainer: Trainer;
   /** The features that a training step reads from a record. */
   readonly reads: readonly string[];
@@ -72,8 +72,8 @@ export class Distillation {
     runtime: Runtime,
     backbone: StagedModel,
     weights: WeightFiles,
-    options: DistillOptions,
-  ): Promise<Distillation> {
+    options: FeedbackTrainerOptions,
+  ): Promise<FeedbackTrainer> {
     const { config, batch, guidanceScale, loss: kind = "root", featureLoss = 0 } = options;
     const { cuts, resume, after } = feedbackCuts(backbone, config);
     const module = feedbackModel(backbone, config);
@@ -114,7 +114,7 @@ export class Distillation {
     const anyBatch = buildModel(feedbackModel(options.anyBatch, config), parameterWeights(PREFIX).source);
     const predict = await runtime.compile(toOnnx(anyBatch), undefined, options.session);
     const reads = [...new Set([...Object.keys(module.inputs), ...parts.flatMap((part) => Object.keys(part.inputs))])];
-    return new Distillation(
+    return new FeedbackTrainer(
       trainer,
       predict,
       reads.filter((name) => !Object.hasOwn(streams, name)),
