@@ -50,9 +50,10 @@ export {
   WeightFiles,
 } from "./checkpoints/weights.ts";
 export type { Check } from "./checks.ts";
-export type { Component, InWorker, LoadingOptions, PipelineOptions } from "./components/components.ts";
+export type { Component } from "./components/components.ts";
 export type { DecodeOptions } from "./components/decode-video.ts";
 export type { ImageEncoder } from "./components/image-encoder.ts";
+export type { InWorker, LoadingOptions, PipelineOptions } from "./components/loading.ts";
 export type { PromptEncoder } from "./components/prompt-encoder.ts";
 export type { PromptEmbeddings, PromptTokenizer, TokenizedPrompt } from "./components/prompts.ts";
 export { pickScheduler, type Solver, type SolverOptions } from "./components/solver.ts";

@@ -5,7 +5,7 @@ import { version } from "../../package.json";
 import { methodsFor } from "../acceleration/methods.ts";
 import type { VideoAccelerate } from "../acceleration/video-options.ts";
 import { readModelIndex } from "../checkpoints/diffusers-folder.ts";
-import { forNetworks } from "../components/components.ts";
+import { forNetworks } from "../components/loading.ts";
 import { ArgumentError } from "../errors.ts";
 import type { Animation } from "../media/animation.ts";
 import { readPicture } from "../media/picture-node.ts";

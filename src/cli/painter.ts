@@ -3,7 +3,7 @@ import { platform } from "#platform";
 import type { AccelerationReport } from "../acceleration/acceleration.ts";
 import { type RawConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
-import { forNetworks } from "../components/components.ts";
+import { forNetworks } from "../components/loading.ts";
 import { ArgumentError } from "../errors.ts";
 import type { Picture } from "../media/picture.ts";
 import { spatialFactor } from "../models/autoencoder-kl.ts";

@@ -7,8 +7,9 @@ import { resizeWithAntialiasing } from "../media/resample.ts";
 import { type CLIPVisionConfig, clipVisionWithProjection } from "../models/clip-vision.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { type FloatTensor, floatOf, floatTensor } from "../tensor.ts";
-import { Component, type PipelineOptions } from "./components.ts";
+import { Component } from "./components.ts";
 import { expected } from "./expected-class.ts";
+import type { PipelineOptions } from "./loading.ts";
 import { STREAM_ABOVE } from "./prompt-encoder.ts";
 
 /** Of CLIP's training pictures, channel by channel in [0, 1]. */

@@ -7,8 +7,9 @@ import { clipText } from "../models/clip-text.ts";
 import { type T5Config, t5 } from "../models/t5.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { FloatTensor } from "../tensor.ts";
-import { Component, type PipelineOptions } from "./components.ts";
+import { Component } from "./components.ts";
 import { expected } from "./expected-class.ts";
+import type { PipelineOptions } from "./loading.ts";
 import { encodeClipPrompts, encodePrompts, PromptTokenizer, type TokenizedPrompt } from "./prompts.ts";
 
 /** Tokens where neither the tokenizer nor the encoder knows a limit. */

@@ -7,8 +7,9 @@ import { unet2DCondition } from "../models/unet-2d-condition.ts";
 import { type UNetMotionConfig, unetMotion } from "../models/unet-motion.ts";
 import { openWithMotionAdapter } from "../models/unet-motion-adapter.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import { Component, type PipelineOptions } from "./components.ts";
+import { Component } from "./components.ts";
 import { expected } from "./expected-class.ts";
+import type { PipelineOptions } from "./loading.ts";
 
 /**
  * `unet/` as a UNetMotionModel: as it is, or a UNet2DConditionModel with the motion modules of `adapter`, or else of

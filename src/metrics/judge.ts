@@ -4,8 +4,9 @@
 
 import { expectObject, type Folder } from "../checkpoints/files.ts";
 import { SafetensorsFile } from "../checkpoints/safetensors.ts";
-import { Component, openPipeline } from "../components/components.ts";
+import { Component } from "../components/components.ts";
 import { expected } from "../components/expected-class.ts";
+import { openPipeline } from "../components/pipeline-index.ts";
 import { PromptTokenizer } from "../components/prompts.ts";
 import { CheckpointError } from "../errors.ts";
 import type { Picture } from "../media/picture.ts";

@@ -7,15 +7,11 @@ import { callable } from "../callable.ts";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { listOf, whole } from "../checks.ts";
-import {
-  Component,
-  type InWorker,
-  type LoadingOptions,
-  ownGuidanceInterval,
-  type PipelineOptions,
-} from "../components/components.ts";
+import { Component } from "../components/components.ts";
 import { decodeLatents } from "../components/decode.ts";
 import { expected } from "../components/expected-class.ts";
+import type { InWorker, LoadingOptions, PipelineOptions } from "../components/loading.ts";
+import { ownGuidanceInterval } from "../components/pipeline-index.ts";
 import { readSchedulerConfig, solverOf } from "../components/solver.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
 import { type DiTConfig, dit } from "../models/dit.ts";

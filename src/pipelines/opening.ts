@@ -8,11 +8,11 @@ import {
   forNetworks,
   type InWorker,
   type LoadingOptions,
-  openPipeline,
   type PipelineOptions,
   pipelineOptions,
   readLoadingOptions,
-} from "../components/components.ts";
+} from "../components/loading.ts";
+import { openPipeline } from "../components/pipeline-index.ts";
 import { defined } from "../options/defined.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
 import { withProvider, workingProvider } from "../runtime/provider.ts";

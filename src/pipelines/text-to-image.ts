@@ -9,19 +9,12 @@ import { callable } from "../callable.ts";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { flag, whole } from "../checks.ts";
-import {
-  Component,
-  type InWorker,
-  type LoadingOptions,
-  ownFlag,
-  ownGuidance,
-  ownGuidanceInterval,
-  ownSequenceLength,
-  type PipelineOptions,
-} from "../components/components.ts";
+import { Component } from "../components/components.ts";
 import { decodeLatents } from "../components/decode.ts";
 import { checkDecoded } from "../components/decoded-size.ts";
 import { type Expected, expected } from "../components/expected-class.ts";
+import type { InWorker, LoadingOptions, PipelineOptions } from "../components/loading.ts";
+import { ownFlag, ownGuidance, ownGuidanceInterval, ownSequenceLength } from "../components/pipeline-index.ts";
 import { STREAM_ABOVE, warningsOf } from "../components/prompt-encoder.ts";
 import {
   encodePrompts,
