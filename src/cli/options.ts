@@ -96,7 +96,7 @@ export const samplerOptions = (steps: number | string, guidance: string, seed?: 
   new Option("--guidance <scale>", guidance).argParser(numberBetween(0, 100)),
   seedOption(seed),
   new Option("--scheduler <name>", "another solver than the model's own").choices(Object.keys(schedulerChoices)),
-  new Option("--eta <share>", "DDIM: how much noise each step adds (0), up to ancestral sampling's (1)").argParser(
+  new Option("--eta <share>", "DDIM, TCD: how much noise each step adds, from 0 (none) to 1").argParser(
     numberBetween(0, 1),
   ),
   new Option("--timesteps <list>", "timesteps of your own instead of --steps: 999,850,736,...")

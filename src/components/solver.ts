@@ -67,7 +67,7 @@ export interface SolverOptions {
   steps?: number;
   /** Another solver than the model's own. */
   scheduler?: SchedulerChoice;
-  /** How much of ancestral sampling's noise DDIM adds, from 0 to 1. */
+  /** How much noise DDIM and TCD add at each step, from 0 (none, the default) to 1 (DDIM: as ancestral sampling). */
   eta?: number;
   /** Timesteps of your own instead of a number of steps, for schedulers that take them. */
   timesteps?: readonly number[];
@@ -97,9 +97,9 @@ export interface Solver {
 
 /** Throws ArgumentError for what the scheduler does not take, and for steps that cannot be planned; ConfigError. */
 export function solverOf(own: RawConfig, options: SolverOptions, usualSteps: number): Solver {
-  const { scheduler: choice, eta, timesteps, sigmas } = options;
+  const { scheduler: choice, timesteps, sigmas } = options;
   const scheduler = pickScheduler(own, choice);
-  if (eta !== undefined) checkEta(scheduler, eta);
+  const eta = etaOf(scheduler, options.eta);
   if (timesteps === undefined && sigmas === undefined) {
     const { steps = usualSteps } = options;
     stepsCheck(steps, "steps");
@@ -117,9 +117,11 @@ export function solverOf(own: RawConfig, options: SolverOptions, usualSteps: num
   return { scheduler, steps, schedule, eta };
 }
 
-function checkEta(scheduler: Scheduler, eta: number): void {
-  if (!scheduler.takes.includes("eta")) {
-    throw new ArgumentError(`eta is for DDIM; ${scheduler.className} does not take it.`);
-  }
+/** No noise unless it is asked for, as in diffusers' pipelines; TCD alone would take 0.3. */
+function etaOf(scheduler: Scheduler, eta: number | undefined): number | undefined {
+  const takes = scheduler.takes.includes("eta");
+  if (eta === undefined) return takes ? 0 : undefined;
+  if (!takes) throw new ArgumentError(`eta is for DDIM and TCD; ${scheduler.className} does not take it.`);
   number(0, 1)(eta, "eta");
+  return eta;
 }

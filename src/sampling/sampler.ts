@@ -21,7 +21,7 @@ export interface SampleOptions {
   denoise(latents: FloatTensor, step: StepContext): Promise<FloatTensor>;
   /** Fresh noise for solvers that add some at every step. */
   drawNoise?: () => FloatTensor;
-  /** DDIM's amount of ancestral noise. */
+  /** How much noise DDIM and TCD add. */
   eta?: number;
   onStep?: (step: SamplerStep) => void | Promise<void>;
   signal?: AbortSignal;

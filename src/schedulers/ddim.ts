@@ -28,14 +28,15 @@ export type DDIMConfig = ConfigOf<typeof fields>;
  * sampling at eta 1. Steps back by floor(trainTimesteps / steps) whatever the spacing, as the reference does.
  */
 export class DDIMScheduler extends DiffusionProcess<DDIMConfig> implements Scheduler {
-  readonly className = "DDIMScheduler";
+  readonly className: string;
   readonly takes = ["eta"] as const;
   private stride: number | undefined;
 
   /** Throws ConfigError for keys and values that are not supported. */
-  constructor(config: Readonly<Record<string, unknown>> = {}) {
-    const read = readConfig("DDIMScheduler", fields, config);
+  constructor(config: Readonly<Record<string, unknown>> = {}, className = "DDIMScheduler") {
+    const read = readConfig(className, fields, config);
     super(read, alphasCumprod(read, read.rescale_betas_zero_snr));
+    this.className = className;
   }
 
   setTimesteps(plan: number | CustomSchedule): void {

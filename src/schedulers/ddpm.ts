@@ -30,14 +30,15 @@ export type DDPMConfig = ConfigOf<typeof fields>;
  * clean sample.
  */
 export class DDPMScheduler extends DiffusionProcess<DDPMConfig> implements Scheduler {
-  readonly className = "DDPMScheduler";
+  readonly className: string;
   readonly takes = ["timesteps"] as const;
   private planned = false;
 
   /** Throws ConfigError for keys and values that are not supported. */
-  constructor(config: Readonly<Record<string, unknown>> = {}) {
-    const read = readConfig("DDPMScheduler", fields, config);
+  constructor(config: Readonly<Record<string, unknown>> = {}, className = "DDPMScheduler") {
+    const read = readConfig(className, fields, config);
     super(read, alphasCumprod(read, read.rescale_betas_zero_snr));
+    this.className = className;
   }
 
   setTimesteps(plan: number | CustomSchedule): void {

@@ -4,7 +4,7 @@ import { type ConfigOf, flag, oneOf, readConfig } from "./config.ts";
 import { type CustomSchedule, stepsOf } from "./custom-schedule.ts";
 import { betaFields, stepsOffsetField } from "./noise-schedule.ts";
 import type { Scheduler, StepOptions, StepResult } from "./scheduler.ts";
-import { cleanSample, SigmaProcess } from "./sigma-process.ts";
+import { ancestral, cleanSample, SigmaProcess } from "./sigma-process.ts";
 import { interpolate } from "./sigmas.ts";
 import { spacedTimesteps, spacingField } from "./spacing.ts";
 
@@ -43,8 +43,7 @@ export class EulerAncestralDiscreteScheduler extends SigmaProcess<EulerAncestral
     const i = this.indexOf(timestep);
     const [sigma, sigmaNext] = [this.sigmas[i]!, this.sigmas[i + 1]!];
     this.next = i + 1;
-    const up = Math.sqrt((sigmaNext ** 2 * (sigma ** 2 - sigmaNext ** 2)) / sigma ** 2);
-    const down = Math.sqrt(sigmaNext ** 2 - up ** 2);
+    const { down, up } = ancestral(sigma, sigmaNext);
     const clean = cleanSample(this.predictionType, sigma);
     const ratio = (down - sigma) / sigma;
     return {

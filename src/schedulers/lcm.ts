@@ -1,32 +1,15 @@
-import { ArgumentError, ConfigError } from "../errors.ts";
+import { ArgumentError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { clampInPlace, combine, drawNoise, thresholdInPlace } from "./arithmetic.ts";
-import { type ConfigOf, flag, readConfig, real, whole } from "./config.ts";
-import { type CustomSchedule, checkDescending, readPlan } from "./custom-schedule.ts";
-import { alphasCumprod, betaFields, DiffusionProcess, MOST_TIMESTEPS, stepsOffsetField } from "./noise-schedule.ts";
-import { predicted, predictionField } from "./prediction.ts";
+import { type ConfigOf, readConfig } from "./config.ts";
+import type { CustomSchedule } from "./custom-schedule.ts";
+import { checkDistilled, distilledFields, distilledTimesteps } from "./distilled.ts";
+import { alphasCumprod, DiffusionProcess } from "./noise-schedule.ts";
+import { predicted } from "./prediction.ts";
 import type { Scheduler, StepOptions, StepResult } from "./scheduler.ts";
-import { checkSteps, indexOfTimestep, spacingField } from "./spacing.ts";
+import { indexOfTimestep } from "./spacing.ts";
 
-const fields = {
-  ...betaFields,
-  beta_start: real(0.00085, 0, 1),
-  beta_end: real(0.012, 0, 1),
-  beta_schedule: { ...betaFields.beta_schedule, fallback: "scaled_linear" as const },
-  original_inference_steps: whole(50, 1, MOST_TIMESTEPS),
-  clip_sample: flag(false),
-  clip_sample_range: real(1, 0),
-  set_alpha_to_one: flag(true),
-  // The reference has these two and reads neither.
-  steps_offset: stepsOffsetField,
-  timestep_spacing: spacingField("leading"),
-  prediction_type: predictionField,
-  thresholding: flag(false),
-  dynamic_thresholding_ratio: real(0.995, 0, 1),
-  sample_max_value: real(1, 0),
-  timestep_scaling: real(10, 0),
-  rescale_betas_zero_snr: flag(false),
-};
+const fields = distilledFields;
 export type LCMConfig = ConfigOf<typeof fields>;
 
 /** Standard deviation of the data, in the boundary conditions (Song et al. 2023, appendix C). */
@@ -45,31 +28,12 @@ export class LCMScheduler extends DiffusionProcess<LCMConfig> implements Schedul
   constructor(config: Readonly<Record<string, unknown>> = {}) {
     const read = readConfig("LCMScheduler", fields, config);
     super(read, alphasCumprod(read, read.rescale_betas_zero_snr));
-    if (read.original_inference_steps > read.num_train_timesteps) {
-      throw new ConfigError(
-        `LCMScheduler: original_inference_steps is ${read.original_inference_steps}, but there are only ` +
-          `${read.num_train_timesteps} num_train_timesteps.`,
-      );
-    }
+    checkDistilled(this.className, read);
   }
 
   setTimesteps(plan: number | CustomSchedule): void {
-    const total = this.trainTimesteps;
-    const chosen = readPlan(this.className, plan, this.takes, total);
-    if (chosen.timesteps) {
-      checkDescending(this.className, "timesteps", chosen.timesteps, { least: 0, most: total - 1, whole: true });
-    }
-    this.timesteps = chosen.timesteps ?? this.distilled(chosen.steps!);
+    this.timesteps = distilledTimesteps(this.className, this.config, plan);
     this.next = 0;
-  }
-
-  /** Some of the timesteps of distillation, evenly chosen from the noisiest down. */
-  private distilled(steps: number): number[] {
-    const original = this.config.original_inference_steps;
-    checkSteps(this.className, steps, original);
-    const stride = Math.floor(this.trainTimesteps / original);
-    const gap = original / steps;
-    return Array.from({ length: steps }, (_, i) => (original - Math.floor(i * gap)) * stride - 1);
   }
 
   step(modelOutput: FloatTensor, timestep: number, sample: FloatTensor, options: StepOptions = {}): StepResult {

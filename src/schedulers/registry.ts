@@ -1,16 +1,22 @@
 /** The table of schedulers: a new one is a file beside this one and an entry here. */
 import { ConfigError } from "../errors.ts";
 import { DDIMScheduler } from "./ddim.ts";
+import { DDIMParallelScheduler } from "./ddim-parallel.ts";
 import { DDPMScheduler } from "./ddpm.ts";
+import { DDPMParallelScheduler } from "./ddpm-parallel.ts";
 import { DPMSolverMultistepScheduler } from "./dpm-solver-multistep.ts";
 import { DPMSolverSinglestepScheduler } from "./dpm-solver-singlestep.ts";
 import { EulerAncestralDiscreteScheduler } from "./euler-ancestral-discrete.ts";
 import { EulerDiscreteScheduler } from "./euler-discrete.ts";
 import { FlowMatchEulerDiscreteScheduler } from "./flow-match-euler-discrete.ts";
 import { HeunDiscreteScheduler } from "./heun-discrete.ts";
+import { KDPM2AncestralDiscreteScheduler } from "./k-dpm-2-ancestral-discrete.ts";
+import { KDPM2DiscreteScheduler } from "./k-dpm-2-discrete.ts";
 import { LCMScheduler } from "./lcm.ts";
+import { LMSDiscreteScheduler } from "./lms-discrete.ts";
 import { PNDMScheduler } from "./pndm.ts";
 import type { Scheduler } from "./scheduler.ts";
+import { TCDScheduler } from "./tcd.ts";
 import { UniPCMultistepScheduler } from "./unipc-multistep.ts";
 
 /** What a model was trained on. A scheduler can only sample from models of its own process. */
@@ -97,6 +103,27 @@ export const schedulers = [
     create: HeunDiscreteScheduler,
   },
   {
+    name: "kdpm2",
+    className: "KDPM2DiscreteScheduler",
+    process: "diffusion",
+    summary: "second order, by the midpoint; runs the model twice a step",
+    create: KDPM2DiscreteScheduler,
+  },
+  {
+    name: "kdpm2-a",
+    className: "KDPM2AncestralDiscreteScheduler",
+    process: "diffusion",
+    summary: "the same with noise at every step",
+    create: KDPM2AncestralDiscreteScheduler,
+  },
+  {
+    name: "lms",
+    className: "LMSDiscreteScheduler",
+    process: "diffusion",
+    summary: "fourth order, from the steps before",
+    create: LMSDiscreteScheduler,
+  },
+  {
     name: "lcm",
     className: "LCMScheduler",
     process: "diffusion",
@@ -104,11 +131,32 @@ export const schedulers = [
     create: LCMScheduler,
   },
   {
+    name: "tcd",
+    className: "TCDScheduler",
+    process: "diffusion",
+    summary: "2 to 8 steps, for models distilled by TCD; eta adds noise",
+    create: TCDScheduler,
+  },
+  {
     name: "pndm",
     className: "PNDMScheduler",
     process: "diffusion",
     summary: "fourth order, from the steps before",
     create: PNDMScheduler,
+  },
+  {
+    name: null,
+    className: "DDIMParallelScheduler",
+    process: "diffusion",
+    summary: "DDIM under another name",
+    create: DDIMParallelScheduler,
+  },
+  {
+    name: null,
+    className: "DDPMParallelScheduler",
+    process: "diffusion",
+    summary: "DDPM under another name",
+    create: DDPMParallelScheduler,
   },
   {
     name: null,

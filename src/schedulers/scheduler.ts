@@ -7,7 +7,10 @@ export type { CustomSchedule } from "./custom-schedule.ts";
 export type { PredictionType } from "./prediction.ts";
 
 export interface StepOptions {
-  /** DDIM: how much of the noise of ancestral sampling to add, from 0 (none) to 1 (Song et al. 2021, equation 16). */
+  /**
+   * DDIM: how much of the noise of ancestral sampling to add, from 0 (none, the default) to 1 (Song et al. 2021, equation
+   * 16). TCD: how far below the next timestep to go before noise brings the sample back up to it; 0.3 unless given.
+   */
   eta?: number;
   /** DDIM: derive the noise anew from the clipped clean sample. */
   useClippedModelOutput?: boolean;
@@ -38,7 +41,7 @@ export interface Scheduler {
   readonly config: Readonly<Record<string, unknown>>;
   /** Descending; one for each step once `setTimesteps` has been called, before that those of training. */
   readonly timesteps: readonly number[];
-  /** Noise level of each timestep and of the end: one more than there are timesteps. */
+  /** Noise level of each timestep and of the end: one more than there are timesteps (two more for KDPM2, as in diffusers). */
   readonly sigmas?: readonly number[];
   /** Standard deviation of the sample to start from. */
   readonly initNoiseSigma: number;

@@ -12,7 +12,7 @@ interface SigmaConfig extends BetaConfig {
 }
 
 /**
- * The process x = x0 + sigma * noise (Karras et al. 2022), on whose noise levels Euler's and Heun's methods work. The
+ * The process x = x0 + sigma * noise (Karras et al. 2022), on whose noise levels Euler's, Heun's and the like work. The
  * model was trained on x / sqrt(sigma^2 + 1), so its input has to be scaled.
  */
 export class SigmaProcess<Config extends SigmaConfig> extends NoiseLevels<Config> {
@@ -59,4 +59,21 @@ export function cleanSample(type: DiffusionPrediction, sigma: number, raised = s
     case "v_prediction":
       return { sample: 1 / (sigma ** 2 + 1), output: -sigma / Math.sqrt(sigma ** 2 + 1) };
   }
+}
+
+/** A step down to `down`, then up with fresh noise of deviation `up`. */
+export interface Ancestral {
+  readonly down: number;
+  readonly up: number;
+}
+
+/**
+ * From one noise level to the next with as much noise as DDPM's ancestral sampling adds (Song et al. 2021, section 4.2).
+ * Rounded as the reference's float32 is: of a long step it leaves few digits of `down`, or 0.
+ */
+export function ancestral(sigma: number, next: number): Ancestral {
+  const round = Math.fround;
+  const [from, to] = [round(sigma ** 2), round(next ** 2)];
+  const up = round(Math.sqrt(round(round(to * round(from - to)) / from)));
+  return { down: round(Math.sqrt(Math.max(0, round(to - round(up ** 2))))), up };
 }

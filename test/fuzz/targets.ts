@@ -173,7 +173,20 @@ const configs: Target = {
   },
 };
 
-const schedulerNames = ["ddim-eta", "ddpm", "dpmpp", "euler", "flow", "pndm", "heun", "lcm", "unipc"];
+const schedulerNames = [
+  "ddim-eta",
+  "ddpm",
+  "dpmpp",
+  "euler",
+  "flow",
+  "pndm",
+  "heun",
+  "kdpm2",
+  "lcm",
+  "lms",
+  "tcd",
+  "unipc",
+];
 const schedulerFolders = readdirSync(join(fixtures, "schedulers")).filter((name) =>
   schedulerNames.some((start) => name.startsWith(start)),
 );

@@ -52,13 +52,19 @@ describe("createScheduler", () => {
     for (const num_train_timesteps of wrong) {
       expect(() => createScheduler({ _class_name: name, num_train_timesteps })).toThrow(/num_train_timesteps.*100000/);
     }
-    if (name.startsWith("FlowMatch")) return;
+    if (!Object.hasOwn(createScheduler({ _class_name: name }).config, "trained_betas")) return;
     const trained_betas = new Array<number>(100_001).fill(0.01);
     expect(() => createScheduler({ _class_name: name, trained_betas })).toThrow(/trained_betas.*at most 100000/);
   });
 
   it.each([
-    [{ _class_name: "DEISMultistepScheduler" }, /DEISMultistepScheduler.*supported are DDIMScheduler/],
+    [{ _class_name: "VQDiffusionScheduler" }, /VQDiffusionScheduler.*supported are DDIM/],
+    [{ _class_name: "TCDScheduler", original_inference_steps: 2000 }, /original_inference_steps is 2000.*only 1000/],
+    [{ _class_name: "KDPM2DiscreteScheduler", prediction_type: "sample" }, /prediction_type is "sample"/],
+    [
+      { _class_name: "LMSDiscreteScheduler", use_beta_sigmas: true, use_exponential_sigmas: true },
+      /only one of use_exponential_sigmas, use_beta_sigmas/,
+    ],
     [{ _class_name: "UniPCMultistepScheduler", solver_p: "DDIMScheduler" }, /solver_p is "DDIMScheduler".*null/],
     [{ _class_name: "UniPCMultistepScheduler", disable_corrector: [-1] }, /disable_corrector is \[-1\]/],
     [{ _class_name: "UniPCMultistepScheduler", shift_terminal: 0.1 }, /shift_terminal needs use_flow_sigmas/],

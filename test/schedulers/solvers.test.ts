@@ -41,6 +41,10 @@ describe("a model that is always right", () => {
     ["EulerDiscreteScheduler", {}],
     ["EulerDiscreteScheduler", { use_karras_sigmas: true }],
     ["HeunDiscreteScheduler", {}],
+    ["KDPM2DiscreteScheduler", {}],
+    ["KDPM2DiscreteScheduler", { use_exponential_sigmas: true }],
+    ["LMSDiscreteScheduler", {}],
+    ["LMSDiscreteScheduler", { use_karras_sigmas: true }],
     ["UniPCMultistepScheduler", {}],
     ["UniPCMultistepScheduler", { solver_order: 3, solver_type: "bh1" }],
     ["DPMSolverSinglestepScheduler", { solver_order: 3 }],
@@ -143,6 +147,8 @@ describe("state", () => {
     "DPMSolverSinglestepScheduler",
     "UniPCMultistepScheduler",
     "HeunDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LMSDiscreteScheduler",
   ];
   it.each(solversWithMemory)("of %s is forgotten by setTimesteps", (_class_name) => {
     const scheduler = createScheduler({ _class_name, prediction_type: "epsilon" });

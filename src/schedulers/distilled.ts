@@ -1,0 +1,57 @@
+/** Timesteps of models that were distilled to run in a few steps: some of those that distillation used. */
+import { ConfigError } from "../errors.ts";
+import { type ConfigOf, flag, real, whole } from "./config.ts";
+import { type CustomSchedule, checkDescending, readPlan } from "./custom-schedule.ts";
+import { betaFields, MOST_TIMESTEPS, stepsOffsetField } from "./noise-schedule.ts";
+import { predictionField } from "./prediction.ts";
+import { checkSteps, spacingField } from "./spacing.ts";
+
+/** Keys that LCM and TCD share. */
+export const distilledFields = {
+  ...betaFields,
+  beta_start: real(0.00085, 0, 1),
+  beta_end: real(0.012, 0, 1),
+  beta_schedule: { ...betaFields.beta_schedule, fallback: "scaled_linear" as const },
+  original_inference_steps: whole(50, 1, MOST_TIMESTEPS),
+  clip_sample: flag(false),
+  clip_sample_range: real(1, 0),
+  set_alpha_to_one: flag(true),
+  // The reference has these two and reads neither.
+  steps_offset: stepsOffsetField,
+  timestep_spacing: spacingField("leading"),
+  prediction_type: predictionField,
+  thresholding: flag(false),
+  dynamic_thresholding_ratio: real(0.995, 0, 1),
+  sample_max_value: real(1, 0),
+  timestep_scaling: real(10, 0),
+  rescale_betas_zero_snr: flag(false),
+};
+type DistilledConfig = ConfigOf<typeof distilledFields>;
+
+/** Throws ConfigError if distillation has more steps than there are timesteps. */
+export function checkDistilled(className: string, config: DistilledConfig): void {
+  const { original_inference_steps: original, num_train_timesteps: total } = config;
+  if (original <= total) return;
+  throw new ConfigError(
+    `${className}: original_inference_steps is ${original}, but there are only ${total} num_train_timesteps.`,
+  );
+}
+
+/** Timesteps of the caller's own, or those of distillation, evenly chosen from the noisiest down. Throws ArgumentError. */
+export function distilledTimesteps(
+  className: string,
+  config: DistilledConfig,
+  plan: number | CustomSchedule,
+): readonly number[] {
+  const { original_inference_steps: original, num_train_timesteps: total } = config;
+  const chosen = readPlan(className, plan, ["timesteps"], total);
+  if (chosen.timesteps) {
+    checkDescending(className, "timesteps", chosen.timesteps, { least: 0, most: total - 1, whole: true });
+    return chosen.timesteps;
+  }
+  const steps = chosen.steps!;
+  checkSteps(className, steps, original);
+  const stride = Math.floor(total / original);
+  const gap = original / steps;
+  return Array.from({ length: steps }, (_, i) => (original - Math.floor(i * gap)) * stride - 1);
+}
