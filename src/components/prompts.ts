@@ -221,11 +221,8 @@ export async function encodePrompts(
   const shape = [tokenized.length, tokens];
   const mask = floatTensor(shape, Float32Array.from(tokenized.flatMap((prompt) => prompt.mask)));
   const session = await encoder.session({ batch: "batch", tokens });
-  const ids = int64Tensor(
-    shape,
-    tokenized.flatMap((prompt) => prompt.ids),
-  );
-  const outputs = await session.run({ inputIds: ids, attentionMask: mask }, {}, signal);
+  const inputIds = int64Tensor(shape, idsOf(tokenized, encoder));
+  const outputs = await session.run({ inputIds, attentionMask: mask }, {}, signal);
   return { encoderHiddenStates: floatOf(outputs, "lastHiddenState"), encoderAttentionMask: mask };
 }
 

@@ -1,8 +1,8 @@
 /** Parts of a model that run by themselves: what a step that is done in part needs. */
 import { ArgumentError } from "../errors.ts";
-import { describe } from "../graph/value.ts";
+import { describe, input } from "../graph/value.ts";
 import type { Features, Stage, StagedModel } from "./architecture.ts";
-import { asInputs, buildStages, neededAfter, pick } from "./features.ts";
+import { buildStages, pick } from "./features.ts";
 import { parameterWeights, Weights } from "./weights.ts";
 
 /**
@@ -37,6 +37,21 @@ export function splitModel(model: StagedModel, cuts: readonly number[]): StagedM
       stages,
     };
   });
+}
+
+/** Inputs of a new graph, in the place of features that another one gives. */
+const asInputs = (features: Features): Features =>
+  Object.fromEntries(Object.entries(features).map(([name, { shape, dtype }]) => [name, input(name, shape, dtype)]));
+
+/** For each number of stages done: the features that the remaining ones, or the caller, still read. */
+function neededAfter({ stages, outputs }: StagedModel): ReadonlySet<string>[] {
+  let needed = new Set(outputs);
+  const result = [needed];
+  for (const { reads, writes } of stages.toReversed()) {
+    needed = new Set([...needed].filter((name) => !writes.includes(name)).concat(reads));
+    result.unshift(needed);
+  }
+  return result;
 }
 
 /** Refuses streams that are not there where a part ends, or of another shape than before: what is carried on would not fit. */

@@ -308,3 +308,15 @@ describe("a damaged pipeline", () => {
     await expect(open(await writeTinyPipeline(await temporaryFolder(), "dit"))).rejects.toThrow(ConfigError);
   });
 });
+
+it("a tokenizer with more tokens than the text encoder is refused, not read out of bounds", async () => {
+  const folder = await make();
+  const path = join(folder.path, "tokenizer/tokenizer.json");
+  const json = JSON.parse(await readFile(path, "utf8")) as { model: { vocab: Record<string, number> } };
+  const word = Object.keys(json.model.vocab).find((token) => token.includes("cat"))!;
+  json.model.vocab[word] = 5000;
+  await writeFile(path, JSON.stringify(json));
+  const made = (await open(folder))("cat", settings);
+  await expect(made).rejects.toThrow(CheckpointError);
+  await expect(made).rejects.toThrow("The tokenizer gives the id 5000, but the text encoder has");
+});
