@@ -41,6 +41,16 @@ it.each(files.map((file) => relative(root, file)))("%s", async (name) => {
   expect(broken).toEqual([]);
 });
 
+it.each(files.map((file) => relative(root, file)))("%s: its tables are whole", async (name) => {
+  const blocks = withoutCode(await readFile(join(root, name), "utf8")).matchAll(/(?:^[ ]*\|.*\|[ ]*\n)+/gm);
+  const cells = (line: string) => line.replaceAll(/\\\|/g, "").split("|").length;
+  for (const [block] of blocks) {
+    const [head, rule, ...rows] = block.trimEnd().split("\n");
+    expect(rule, head).toMatch(/^[ ]*\|[ :|-]+\|[ ]*$/);
+    for (const row of rows) expect(cells(row), row).toBe(cells(head!));
+  }
+});
+
 it("documents that are named in the text, and in comments of the sources, are there", async () => {
   const sources = (await readdir(join(root, "src"), { recursive: true })).filter((name) => name.endsWith(".ts"));
   for (const file of [...files, ...sources.map((name) => join(root, "src", name))]) {
