@@ -7,7 +7,7 @@ import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError } from "../errors.ts";
 import { add, cast, equal, mul, reduceMax, reduceSum, reshape, slice, where } from "../graph/operators.ts";
 import { constant, input, type Value } from "../graph/value.ts";
-import type { Architecture, Geometry, Stage, StagedModel } from "./architecture.ts";
+import { type Architecture, alias, type Geometry, type Stage, type StagedModel } from "./architecture.ts";
 import {
   type CLIPEncoderConfig,
   describeEncoder,
@@ -89,22 +89,27 @@ export function textCounts(config: CLIPTextConfig): Count[] {
 /**
  * Inputs: `inputIds` int64 [batch, tokens]. A token sees itself and those before it, so padding after the end changes
  * nothing at the text's own tokens, and there is no mask.
- * Outputs: `lastHiddenState` [batch, tokens, width], `poolerOutput` [batch, width], the state at the end of the text.
+ * Outputs: `lastHiddenState` [batch, tokens, width], `poolerOutput` [batch, width], the state at the end of the text, and
+ * `hiddenStates.<n>` for each n of the geometry's. Throws ArgumentError for layers that the tower does not have.
  */
-export function textModel(className: string, config: CLIPTextConfig, { batch, tokens }: Geometry): StagedModel {
+export function textModel(className: string, config: CLIPTextConfig, geometry: Geometry): StagedModel {
+  const { batch, tokens } = geometry;
   if (tokens === undefined) throw new ArgumentError(`${className}: how many tokens are there?`);
   const { maxPositions, vocabSize, epsilon } = config;
   if (tokens > maxPositions) {
     throw new ArgumentError(`${className}: ${tokens} tokens are more than the ${maxPositions} that it was made for.`);
   }
+  const { layers, states } = wantedLayers(className, config, geometry);
+  const layerStages = encoderStages("text_model", { ...config, numLayers: layers }, causalMask(tokens));
   return {
     className,
     settings: `${describeEncoder(config)}, max_position_embeddings ${maxPositions} and vocab_size ${vocabSize}`,
     inputs: { inputIds: input("inputIds", [batch, tokens], "int64") },
-    outputs: ["lastHiddenState", "poolerOutput"],
+    outputs: ["lastHiddenState", "poolerOutput", ...[...states].map(stateName)],
     stages: [
-      embeddingStage(config, tokens),
-      ...encoderStages("text_model", config, causalMask(tokens)),
+      ...[embeddingStage(config, tokens), ...layerStages].flatMap((stage, i) =>
+        states.has(i) ? [stage, alias("hiddenStates", stateName(i), stage.role)] : [stage],
+      ),
       {
         name: "text_model.final_layer_norm",
         role: "leave",
@@ -129,13 +134,32 @@ export function textModel(className: string, config: CLIPTextConfig, { batch, to
   };
 }
 
+const stateName = (layer: number) => `hiddenStates.${layer}`;
+
+/** How many layers are run, and after which of them, the embedding counted as 0, the state is an output. */
+function wantedLayers(
+  className: string,
+  { numLayers }: CLIPTextConfig,
+  { hiddenStates = [], skippedLayers = 0 }: Geometry,
+): { layers: number; states: ReadonlySet<number> } {
+  const layers = numLayers - skippedLayers;
+  if (!Number.isInteger(skippedLayers) || skippedLayers < 0 || layers < 1) {
+    throw new ArgumentError(
+      `${className}: ${skippedLayers} layers to skip; it has ${numLayers}, of which at least one is needed.`,
+    );
+  }
+  const wrong = hiddenStates.find((layer) => !(Number.isInteger(layer) && layer >= 0 && layer <= layers));
+  if (wrong === undefined) return { layers, states: new Set(hiddenStates) };
+  throw new ArgumentError(`${className}: there is no state after layer ${wrong}; ${layers} layers are run.`);
+}
+
 /** The same, and `textEmbeds` [batch, projection width], not normalised, as transformers gives them. */
 export function projectedTextModel(className: string, config: CLIPTextConfig, geometry: Geometry): StagedModel {
   const { outputs, stages, settings, ...model } = textModel(className, config, geometry);
   return {
     ...model,
     settings: `${settings} and projection_dim ${config.projectionWidth}`,
-    outputs: ["textEmbeds", "lastHiddenState"],
+    outputs: ["textEmbeds", ...outputs.filter((name) => name !== "poolerOutput")],
     stages: [
       ...stages,
       {

@@ -80,9 +80,10 @@ export class ConfigReader {
     return list as readonly boolean[];
   }
 
-  integers(key: string, fallback?: readonly number[], { least = 1, most = MOST } = {}): readonly number[] {
+  /** At least `fewest` whole numbers from `least` to `most`. */
+  integers(key: string, fallback?: readonly number[], { least = 1, most = MOST, fewest = 1 } = {}): readonly number[] {
     const value = this.#value(key, fallback);
-    const fine = Array.isArray(value) && value.length > 0 && value.every((item) => isWhole(item, least, most));
+    const fine = Array.isArray(value) && value.length >= fewest && value.every((item) => isWhole(item, least, most));
     if (!fine) this.#refuse(key, value, `a list of whole numbers from ${least} to ${most}`);
     return value as readonly number[];
   }
@@ -99,6 +100,27 @@ export class ConfigReader {
     const fine = list.length === count && list.every((item) => isWhole(item, 1, most));
     if (!fine) this.#refuse(key, value, `${wholeNumber(1, most)}, or a list of ${count} of them`);
     return list as readonly number[];
+  }
+
+  /**
+   * One whole number for all blocks, or a list with one for each, or in its place a list with one for each of the block's
+   * layers, of which `layers` says how many there are; what is beyond them is not read.
+   */
+  integerPerLayer(key: string, layers: readonly number[], fallback?: number, most: number = MOST): number[][] {
+    const value = this.#value(key, fallback);
+    const list = Array.isArray(value) ? (value as readonly unknown[]) : new Array<unknown>(layers.length).fill(value);
+    const found = list.map((item, i) => (Array.isArray(item) ? item : new Array<unknown>(layers[i] ?? 0).fill(item)));
+    const fine =
+      list.length === layers.length &&
+      found.every((items, i) => items.length >= layers[i]! && items.every((item) => isWhole(item, 1, most)));
+    if (!fine) {
+      this.#refuse(
+        key,
+        value,
+        `${wholeNumber(1, most)}, or a list of ${layers.length} of them or of lists for each layer`,
+      );
+    }
+    return found.map((items, i) => items.slice(0, layers[i]!) as number[]);
   }
 
   strings(key: string, fallback?: readonly string[]): readonly string[] {

@@ -7,15 +7,18 @@ import {
   concat,
   conv2d,
   cos,
+  div,
   gather,
   gelu,
   gemm,
   mul,
   layerNorm as normalise,
   type Operand,
+  reduceMean,
   reshape,
   silu,
   sin,
+  sqrt,
 } from "../graph/operators.ts";
 import { constant, staticDim, type Value } from "../graph/value.ts";
 import { rows, type Weights } from "./weights.ts";
@@ -49,6 +52,12 @@ export function layerNorm(x: Value, epsilon: number, w?: Weights): Value {
   return w
     ? normalise(x, w.tensor("weight", [width]), w.tensor("bias", [width]), epsilon)
     : normalise(x, null, null, epsilon);
+}
+
+/** x / rms(x) * weight over the last axis (Zhang & Sennrich 2019, arXiv 1910.07467): no mean, no shift. */
+export function rmsNorm(x: Value, w: Weights, epsilon: number): Value {
+  const rms = sqrt(add(reduceMean(mul(x, x), [-1]), epsilon));
+  return mul(div(x, rms), w.tensor("weight", [staticDim(x, -1, "rmsNorm")]));
 }
 
 /** x (1 + scale) + shift: adaptive layer norm's second half. */

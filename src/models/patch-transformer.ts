@@ -163,7 +163,7 @@ export function positionTable(
 export function unpatchify(
   tokens: Value,
   [rows, columns]: readonly [number, number],
-  { patchSize, outChannels }: PatchTransformerConfig,
+  { patchSize, outChannels }: Pick<PatchTransformerConfig, "patchSize" | "outChannels">,
 ): Value {
   const batch = tokens.shape[0]!;
   const patches = reshape(tokens, [batch, rows, columns, patchSize, patchSize, outChannels]);

@@ -4,6 +4,7 @@ import { ConfigError } from "../errors.ts";
 import type { Architecture } from "./architecture.ts";
 import { autoencoderKL } from "./autoencoder-kl.ts";
 import { autoencoderKLTemporalDecoder } from "./autoencoder-kl-temporal-decoder.ts";
+import { autoencoderTiny } from "./autoencoder-tiny.ts";
 import { clip } from "./clip.ts";
 import { clipText, clipTextWithProjection } from "./clip-text.ts";
 import { clipVisionWithProjection } from "./clip-vision.ts";
@@ -12,6 +13,7 @@ import { emojiAlign } from "./emoji-align.ts";
 import { fidInception } from "./fid-inception.ts";
 import { olderClassName } from "./patch-transformer.ts";
 import { pixart } from "./pixart.ts";
+import { sd3 } from "./sd3.ts";
 import { t5 } from "./t5.ts";
 import { unet2DCondition } from "./unet-2d-condition.ts";
 import { unetMotion } from "./unet-motion.ts";
@@ -26,6 +28,7 @@ export type Registry = ReadonlyMap<string, Networks>;
 const builtIn: readonly Networks[] = [
   autoencoderKL,
   autoencoderKLTemporalDecoder,
+  autoencoderTiny,
   clip,
   { model: clipText },
   { model: clipTextWithProjection },
@@ -34,6 +37,7 @@ const builtIn: readonly Networks[] = [
   emojiAlign,
   { model: fidInception },
   { model: pixart },
+  { model: sd3 },
   { model: t5 },
   { model: unet2DCondition },
   { model: unetMotion },

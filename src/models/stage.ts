@@ -55,6 +55,15 @@ export interface Geometry {
   width?: number;
   /** Text tokens. */
   tokens?: number;
+  /** Numbers that Stable Diffusion XL's UNet is told about sizes and crops: 6 unless given; its refiner has 5. */
+  timeIds?: number;
+  /**
+   * States that CLIP's text tower gives beside its outputs, as `hiddenStates.<n>` [batch, tokens, width], not normalised: 0 is
+   * the embedding, n what layer n gives. Stable Diffusion XL and 3 take the one before the last layer.
+   */
+  hiddenStates?: readonly number[];
+  /** Layers that CLIP's text tower leaves out at its end, before the final norm: CLIP skip. */
+  skippedLayers?: number;
   /** Of a video. */
   frames?: number;
 }
@@ -65,6 +74,8 @@ export interface StagedModel {
   /** The configuration values that decide the weights' shapes, for errors: "out_channels 16 and patch_size 2". */
   readonly settings?: string;
   readonly inputs: Features;
+  /** Inputs that may be left out in the reference: zeros for them change nothing. */
+  readonly optional?: readonly string[];
   readonly outputs: readonly string[];
   readonly stages: readonly Stage[];
   /** Of a denoiser: the input that is the noisy latent, [batch, channels, ...]. The output's first channels are its. */

@@ -4,13 +4,13 @@
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
-import { add, attention, div, gather, mul, reduceMean, reshape, sqrt, sub, transpose } from "../graph/operators.ts";
-import { constant, input, staticDim, type Value } from "../graph/value.ts";
+import { add, attention, gather, mul, reshape, sub, transpose } from "../graph/operators.ts";
+import { constant, input, type Value } from "../graph/value.ts";
 import { type Activation, activationNames, activations } from "./activations.ts";
 import type { Architecture, Geometry, Stage, StagedModel } from "./architecture.ts";
 import { ConfigReader, MOST_LAYERS, MOST_WIDTH } from "./config.ts";
 import type { Count } from "./counts.ts";
-import { embedding, linear } from "./layers.ts";
+import { embedding, linear, rmsNorm } from "./layers.ts";
 import { transformersKeys } from "./transformers-keys.ts";
 import type { Weights } from "./weights.ts";
 
@@ -244,10 +244,4 @@ function feedForward(x: Value, w: Weights, { width, inner, activation, gated }: 
   const activate = activations[activation];
   const hidden = gated ? mul(activate(widen("wi_0")), widen("wi_1")) : activate(widen("wi"));
   return linear(hidden, w.at("wo"), width, { bias: false });
-}
-
-/** x / rms(x) * weight over the last axis (Zhang & Sennrich 2019, arXiv 1910.07467): no mean, no shift. */
-function rmsNorm(x: Value, w: Weights, epsilon: number): Value {
-  const rms = sqrt(add(reduceMean(mul(x, x), [-1]), epsilon));
-  return mul(div(x, rms), w.tensor("weight", [staticDim(x, -1, "rmsNorm")]));
 }

@@ -1,12 +1,13 @@
 /**
- * Stable Diffusion's UNet (Rombach et al. 2022, arXiv 2112.10752), as versions 1 and 2 have it: residual blocks with
- * attention within the picture and to the text. Names and configuration keys are those of diffusers'
- * UNet2DConditionModel.
+ * Stable Diffusion's UNet (Rombach et al. 2022, arXiv 2112.10752): residual blocks with attention within the picture and to
+ * the text. Versions 1, 2 and XL, what was distilled from them (Turbo, LCM, SSD-1B), and inpainting. Names and configuration
+ * keys are those of diffusers' UNet2DConditionModel.
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Dim } from "../graph/value.ts";
 import type { Architecture, Geometry, StagedModel } from "./architecture.ts";
 import { ConfigReader, MOST_WIDTH } from "./config.ts";
+import type { Count } from "./counts.ts";
 import type { SinusoidOptions } from "./layers.ts";
 import { type ClassEmbedding, classEmbedding, classLabels, parseClassEmbedding } from "./unet/class-embedding.ts";
 import {
@@ -21,6 +22,14 @@ import {
 import { resnet, transformer2d } from "./unet/layers.ts";
 import { resizingResnet, simpleAttention } from "./unet/simple.ts";
 import type { StageList } from "./unet/stages.ts";
+import {
+  parseTextTime,
+  type TextTime,
+  textTimeCounts,
+  textTimeEmbedding,
+  textTimeInputs,
+  textTimeWidths,
+} from "./unet/text-time.ts";
 import { type UNetParts, unet } from "./unet/unet.ts";
 
 /** What the layers depend on that work on each picture, or each frame of a video, alone. */
@@ -30,28 +39,30 @@ export interface SpatialConfig {
   /** Whether the transformers' projections are stored as linear layers (Stable Diffusion 2). */
   useLinearProjection: boolean;
   downsamplePadding: 0 | 1;
+  /** How the time acts in resnets: `ResnetOptions`. */
+  scaleShift: boolean;
 }
 
 export interface UNet2DConditionConfig extends UNetConfig, SpatialConfig {
   sinusoids: SinusoidOptions;
   centerInputSample: boolean;
   classEmbedding: ClassEmbedding | null;
+  textTime: TextTime | null;
+  /** Width of `timestepCond`. */
+  timeCondProjDim: number | null;
 }
 
 export const unet2DCondition: Architecture<UNet2DConditionConfig> = {
   className: "UNet2DConditionModel",
   parseConfig,
   model,
-  counts: (config) => unetCounts(config),
+  counts,
   picture: "sample",
   text: "encoderHiddenStates",
-  // For a guidance scale that is told to the network (distilled models), which nothing here does: without it it is not used.
-  ignores: /^time_embedding\.cond_proj\.weight$/,
 };
 
 /** Settings of the class that would change the result and are not served, with the one value that is. */
 const fixed: Readonly<Record<string, string | number | boolean | null>> = {
-  addition_embed_type: null,
   attention_type: "default",
   class_embeddings_concat: false,
   conv_in_kernel: 3,
@@ -64,23 +75,18 @@ const fixed: Readonly<Record<string, string | number | boolean | null>> = {
   num_attention_heads: null,
   resnet_out_scale_factor: 1,
   resnet_skip_time_act: false,
-  resnet_time_scale_shift: "default",
   time_embedding_act_fn: null,
   time_embedding_dim: null,
   time_embedding_type: "positional",
   timestep_post_act: null,
 };
 
-/**
- * Settings that change nothing here: for training, for precisions below float32, of parts that are refused above, and
- * `time_cond_proj_dim`, whose input no pipeline here gives.
- */
+/** Settings that change nothing here: for training, for precisions below float32, and of parts that are refused or not there. */
 const harmless = [
   "addition_embed_type_num_heads",
   "addition_time_embed_dim",
   "dropout",
   "projection_class_embeddings_input_dim",
-  "time_cond_proj_dim",
   "upcast_attention",
 ];
 
@@ -119,19 +125,35 @@ function parseConfig(raw: RawConfig): UNet2DConditionConfig {
   const config = {
     ...spatial,
     ...parseSizes(read, className, levels.length),
+    scaleShift: read.choice("resnet_time_scale_shift", ["default", "scale_shift"], "default") === "scale_shift",
     levels,
     middle: middle && middleLevel(levels.at(-1)!, middles[middle], middleCross),
     sinusoids: { shift: read.number("freq_shift", 0), sinesFirst: !read.boolean("flip_sin_to_cos", true) },
     centerInputSample: read.boolean("center_input_sample", false),
     classEmbedding: parseClassEmbedding(read, className),
+    textTime: parseTextTime(read, className),
+    timeCondProjDim: read.has("time_cond_proj_dim")
+      ? read.integer("time_cond_proj_dim", undefined, 1, MOST_WIDTH)
+      : null,
   };
   read.finish(harmless);
   return config;
 }
 
+function counts(config: UNet2DConditionConfig): Count[] {
+  const { textTime, timeCondProjDim: size } = config;
+  return [
+    ...unetCounts(config),
+    ...(textTime ? textTimeCounts(textTime) : []),
+    ...(size ? [{ key: "time_cond_proj_dim", tensor: "time_embedding.cond_proj.weight", axis: 1, size }] : []),
+  ];
+}
+
 /** A transformer in the middle has self-attention whatever the configuration says; diffusers does not pass it on. */
 function middleLevel(deepest: UNetLevel, kind: BlockKind, onlyCross: boolean): UNetLevel & { kind: BlockKind } {
-  return { ...deepest, kind, layers: kind === "plain" ? 0 : 1, onlyCross: kind === "simple" && onlyCross };
+  const layers = kind === "plain" ? 0 : 1;
+  const transformerLayers = deepest.transformerLayers.slice(0, layers);
+  return { ...deepest, kind, layers, transformerLayers, onlyCross: kind === "simple" && onlyCross };
 }
 
 export function parseSpatial(read: ConfigReader): SpatialConfig {
@@ -142,18 +164,23 @@ export function parseSpatial(read: ConfigReader): SpatialConfig {
     normEps: read.epsilon("norm_eps", 1e-5),
     useLinearProjection: read.boolean("use_linear_projection", false),
     downsamplePadding: downsamplePadding as 0 | 1,
+    scaleShift: false,
   };
 }
 
 /**
  * Inputs: `sample` [batch, inChannels, height, width] latent, `timestep` [batch] in 0..1000, `encoderHiddenStates` [batch,
- * tokens, crossAttentionDim], and in a model with a class embedding `classLabels` (see there); all float32 but numbers of
- * classes. Output: `sample` [batch, outChannels, height, width].
+ * tokens, crossAttentionDim]; in a model with a class embedding `classLabels` (see there); in one with `textTime` (XL)
+ * `textEmbeds` [batch, width], the text's pooled state, and `timeIds` [batch, 6], in pixels; in one with `timeCondProjDim`
+ * (LCM) `timestepCond` [batch, timeCondProjDim], the guidance scale's embedding. All float32 but numbers of classes. An
+ * inpainting model's nine channels are the latent, the mask and the masked picture's latent. Output: `sample` [batch,
+ * outChannels, height, width].
  */
 function model(config: UNet2DConditionConfig, geometry: Geometry): StagedModel {
-  const { classEmbedding: kind, sinusoids, levels } = config;
+  const { classEmbedding: kind, textTime, sinusoids, levels } = config;
   const frequencies = levels[0]!.channels;
   const labels = (batch: Dim) => classLabels(kind!, batch, 4 * frequencies);
+  const widths = textTime && textTimeWidths(textTime, geometry, unet2DCondition.className);
   return unet({
     className: unet2DCondition.className,
     config,
@@ -164,19 +191,24 @@ function model(config: UNet2DConditionConfig, geometry: Geometry): StagedModel {
     downsamplePadding: config.downsamplePadding,
     sinusoids,
     center: config.centerInputSample,
-    ...(kind && {
-      inputs: (batch) => ({ classLabels: labels(batch).layout }),
-      types: { classLabels: labels(geometry.batch).type },
-      addedTime: classEmbedding(kind, sinusoids, frequencies),
+    timestepCond: config.timeCondProjDim,
+    inputs: (batch) => ({
+      ...(kind && { classLabels: labels(batch).layout }),
+      ...(widths && textTimeInputs(widths, batch)),
     }),
+    ...(kind && { types: { classLabels: labels(geometry.batch).type } }),
+    addedTimes: [
+      ...(kind ? [classEmbedding(kind, sinusoids, frequencies)] : []),
+      ...(textTime ? [textTimeEmbedding(textTime, sinusoids)] : []),
+    ],
     parts: (net) => spatialParts(net, config),
   });
 }
 
 /** Resnets, and after them attention where a block has it: each picture, or each frame of a video, alone. */
 export function spatialParts(net: StageList, config: SpatialConfig): UNetParts {
-  const { normNumGroups: groups, normEps: epsilon, useLinearProjection: linearProjection } = config;
-  const norm = { groups, epsilon };
+  const { normNumGroups: groups, normEps: epsilon, useLinearProjection: linearProjection, scaleShift } = config;
+  const norm = { groups, epsilon, scaleShift };
   return {
     resnet: (x, module, { level }, skip) => resnet(net, x, module, level.channels, { ...norm, skip }),
     rest: (x, { block, index, level, kind, transformerLayers: layers }) => {

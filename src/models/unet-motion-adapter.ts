@@ -93,6 +93,8 @@ function mergedConfig(unet: RawConfig, adapter: RawConfig): RawConfig {
 /** What diffusers' UNetMotionModel keeps of a UNet's configuration, but for what is renamed. */
 const spatialKeys = [
   "act_fn",
+  "addition_embed_type",
+  "addition_time_embed_dim",
   "block_out_channels",
   "cross_attention_dim",
   "downsample_padding",
@@ -102,6 +104,7 @@ const spatialKeys = [
   "norm_eps",
   "norm_num_groups",
   "out_channels",
+  "projection_class_embeddings_input_dim",
   "reverse_transformer_layers_per_block",
   "sample_size",
   "time_cond_proj_dim",
@@ -120,7 +123,7 @@ const adapterKeys = {
 
 /** Throws ConfigError for what a UNetMotionModel cannot have. diffusers drops it, and draws something else than the UNet would. */
 function expectVideoSettings(base: UNet2DConditionConfig): void {
-  const { levels, middle, sinusoids, centerInputSample, classEmbedding } = base;
+  const { levels, middle, sinusoids, centerInputSample, classEmbedding, scaleShift } = base;
   const blocks = levels.flatMap(({ down, up }) => [down, up]);
   const problems: readonly [boolean, string][] = [
     [blocks.includes("simple"), '"down_block_types" or "up_block_types" with simple blocks'],
@@ -129,6 +132,7 @@ function expectVideoSettings(base: UNet2DConditionConfig): void {
     [sinusoids.sinesFirst === true, '"flip_sin_to_cos" false'],
     [sinusoids.shift !== 0, `"freq_shift" ${sinusoids.shift}`],
     [centerInputSample, '"center_input_sample"'],
+    [scaleShift, '"resnet_time_scale_shift"'],
     [classEmbedding !== null, '"num_class_embeds" or "class_embed_type"'],
   ];
   const found = problems.find(([there]) => there);

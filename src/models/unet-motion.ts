@@ -5,6 +5,7 @@
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError } from "../errors.ts";
+import type { Dim } from "../graph/value.ts";
 import type { Architecture, Geometry, StagedModel } from "./architecture.ts";
 import { ConfigReader, MOST_LAYERS, MOST_WIDTH } from "./config.ts";
 import type { Count } from "./counts.ts";
@@ -18,6 +19,14 @@ import {
   unetCounts,
 } from "./unet/config.ts";
 import { motionModule } from "./unet/temporal.ts";
+import {
+  parseTextTime,
+  type TextTime,
+  textTimeCounts,
+  textTimeEmbedding,
+  textTimeInputs,
+  textTimeWidths,
+} from "./unet/text-time.ts";
 import { unet } from "./unet/unet.ts";
 import { parseSpatial, type SpatialConfig, spatialParts } from "./unet-2d-condition.ts";
 
@@ -32,6 +41,7 @@ export interface UNetMotionConfig extends UNetConfig<MotionLevel>, SpatialConfig
   /** Most frames: rows of the motion modules' tables of positions. */
   motionMaxSeqLength: number;
   useMotionMidBlock: boolean;
+  textTime: TextTime | null;
 }
 
 export const unetMotion: Architecture<UNetMotionConfig> = {
@@ -54,7 +64,6 @@ const MOST_FRAMES = 4096;
 
 /** Settings of the class that would change the result and are not served, with the one value that is. */
 const fixed: Readonly<Record<string, string | number | null>> = {
-  addition_embed_type: null,
   encoder_hid_dim: null,
   encoder_hid_dim_type: null,
   mid_block_scale_factor: 1,
@@ -90,6 +99,7 @@ function parseConfig(raw: RawConfig): UNetMotionConfig {
   const deepest = levels.at(-1)!;
   const layersOr = (key: string, fallback: number) =>
     read.has(key) ? read.integer(key, undefined, 1, MOST_LAYERS) : fallback;
+  const middleLayers = read.integer("mid_block_layers", 1, 1, MOST_LAYERS);
   const config = {
     ...spatial,
     ...parseSizes(read, className, count),
@@ -97,12 +107,15 @@ function parseConfig(raw: RawConfig): UNetMotionConfig {
     middle: {
       ...deepest,
       kind: "transformer" as const,
-      layers: read.integer("mid_block_layers", 1, 1, MOST_LAYERS),
-      transformerLayers: layersOr("transformer_layers_per_mid_block", deepest.transformerLayers),
+      layers: middleLayers,
+      transformerLayers: new Array<number>(middleLayers).fill(
+        layersOr("transformer_layers_per_mid_block", deepest.transformerLayers[0]!),
+      ),
       motionLayers: layersOr("temporal_transformer_layers_per_mid_block", 1),
     },
     motionMaxSeqLength: read.integer("motion_max_seq_length", 32, 1, MOST_FRAMES),
     useMotionMidBlock: read.boolean("use_motion_mid_block", true),
+    textTime: parseTextTime(read, className),
   };
   read.finish(harmless);
   return config;
@@ -113,14 +126,16 @@ function motionCounts(config: UNetMotionConfig): Count[] {
   const module = "motion_modules.0.transformer_blocks";
   return [
     ...unetCounts(config),
+    ...(config.textTime ? textTimeCounts(config.textTime) : []),
     ...config.levels.map(({ motionLayers: count }, i) => ({ key, module: `down_blocks.${i}.${module}`, count })),
   ];
 }
 
 /**
  * Inputs: `sample` [batch, inChannels, frames, height, width] latents, `timestep` [batch] in 0..1000,
- * `encoderHiddenStates` [batch, tokens, crossAttentionDim], one text for all frames; all float32. Output: `sample` [batch,
- * outChannels, frames, height, width]. Throws ArgumentError for more frames than the motion modules have positions for.
+ * `encoderHiddenStates` [batch, tokens, crossAttentionDim], one text for all frames; in a model with `textTime` (XL)
+ * `textEmbeds` and `timeIds` as in UNet2DConditionModel; all float32. Output: `sample` [batch, outChannels, frames, height,
+ * width]. Throws ArgumentError for more frames than the motion modules have positions for.
  */
 function model(config: UNetMotionConfig, geometry: Geometry): StagedModel {
   const { className } = unetMotion;
@@ -132,11 +147,18 @@ function model(config: UNetMotionConfig, geometry: Geometry): StagedModel {
         "(config motion_max_seq_length). Ask for no more, or take an adapter that was trained on longer videos.",
     );
   }
+  const { textTime } = config;
+  const widths = textTime && textTimeWidths(textTime, geometry, className);
   return unet({
     className,
     config,
     geometry,
     frames,
+    ...(textTime &&
+      widths && {
+        inputs: (batch: Dim) => textTimeInputs(widths, batch),
+        addedTimes: [textTimeEmbedding(textTime)],
+      }),
     sample: ({ batch, channel, frame, height, width }) => ({ batch, channel, frame, height, width }),
     norm: { groups, epsilon },
     downsamplePadding: config.downsamplePadding,

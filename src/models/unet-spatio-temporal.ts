@@ -62,10 +62,16 @@ function parseConfig(raw: RawConfig): UNetSpatioTemporalConfig {
         `"addition_time_embed_dim", which is ${additionTimeEmbedDim} and has to be even.`,
     );
   }
+  const deepest = levels.at(-1)!;
   const config = {
     ...parseSizes(read, className, levels.length, { inChannels: 8, crossAttentionDim: 1024 }),
     levels,
-    middle: { ...levels.at(-1)!, kind: "transformer" as const, layers: 1 },
+    middle: {
+      ...deepest,
+      kind: "transformer" as const,
+      layers: 1,
+      transformerLayers: deepest.transformerLayers.slice(0, 1),
+    },
     numFrames: read.integer("num_frames", 25, 1, MOST_FRAMES),
     additionTimeEmbedDim,
     addedTimeIds: projected / additionTimeEmbedDim,
@@ -94,11 +100,13 @@ function model(config: UNetSpatioTemporalConfig, geometry: Geometry): StagedMode
     sample: ({ batch, frame, channel, height, width }) => ({ batch, frame, channel, height, width }),
     inputs: (batch) => ({ addedTimeIds: { batch, number: config.addedTimeIds } }),
     norm: { groups: GROUPS, epsilon: EPSILON },
-    addedTime: {
-      module: "add_embedding",
-      reads: "addedTimeIds",
-      embed: (numbers, w, width) => embedNumbers(numbers, w, width, config),
-    },
+    addedTimes: [
+      {
+        module: "add_embedding",
+        reads: ["addedTimeIds"],
+        embed: ({ addedTimeIds }, w, width) => embedNumbers(addedTimeIds!, w, width, config),
+      },
+    ],
     parts: (net) => ({
       resnet: (x, module, { block, level, kind }, skip) => {
         const small = block.startsWith("up_") || (block.startsWith("down_") && kind !== "plain");

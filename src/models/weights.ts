@@ -8,7 +8,7 @@ import { halfToFloat } from "../checkpoints/half.ts";
 import type { LowRank, WeightEntry, WeightFiles } from "../checkpoints/weights.ts";
 import { CheckpointError } from "../errors.ts";
 import { add, cast, concat, gather, matmul, mul, reshape, slice, sub, transpose } from "../graph/operators.ts";
-import { constant, describe, input, makeNode, type Value, type ValueType, weight } from "../graph/value.ts";
+import { constant, type Dim, describe, input, makeNode, type Value, type ValueType, weight } from "../graph/value.ts";
 import type { WeightLocation, WeightLocations } from "../runtime/runtime.ts";
 import { sizeOf } from "../tensor.ts";
 
@@ -179,6 +179,8 @@ export function rows(value: Value, start: number, end: number): Value {
     if (op === "Add") return add(inner(0), inner(1));
     if (op === "MatMul") return matmul(inner(0), inputs[1]!);
     if (op === "Mul" && inputs[1]!.shape.length === 0) return mul(inner(0), inputs[1]!);
+    const seen = op === "Reshape" ? inShape(inputs[0]!, value.shape) : null;
+    if (seen) return rows(seen, start, end);
     const from = op === "Reshape" ? inputs[0]!.shape[0] : undefined;
     if (from !== undefined && from === value.shape[0]) return reshape(inner(0), value.shape.with(0, end - start));
   }
@@ -192,6 +194,15 @@ export function rows(value: Value, start: number, end: number): Value {
     {},
     { data: part },
   )[0]!;
+}
+
+/** A weight in a file as one of another shape, of the same bytes; null for what is no such weight. */
+function inShape({ dtype, node: { op, data, inputs } }: Value, shape: readonly Dim[]): Value | null {
+  if (op === "Cast") {
+    const inner = inShape(inputs[0]!, shape);
+    return inner && cast(inner, dtype);
+  }
+  return op === "Weight" && data ? makeNode("Weight", [], [{ dtype, shape }], {}, { data })[0]! : null;
 }
 
 /** Whether a value depends on anything but weights. */

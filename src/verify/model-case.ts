@@ -18,7 +18,7 @@ import { networksOf, type Registry } from "../models/registry.ts";
 import { loadModel, namedWeights } from "../models/staged-session.ts";
 import { checkpointWeights, Weights, weightLocations } from "../models/weights.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
-import type { Tensor } from "../tensor.ts";
+import { floatTensor, type Tensor } from "../tensor.ts";
 import { compare, type OutputError } from "./compare.ts";
 
 type Io = ReadonlyMap<string, Tensor>;
@@ -64,7 +64,7 @@ export async function verifyModel(
   }
   const inputs = byFeature(io, "input.");
   const parts = networks.map((network) => {
-    const geometry = geometryOf(network, inputs);
+    const geometry = geometryOf(network, inputs, byFeature(io, "output.").keys());
     return { ...network, geometry, model: network.model(geometry) };
   });
   await checkAll(files, parts);
@@ -102,10 +102,11 @@ export async function checkAll(
   await checkFinite(named);
 }
 
-/** The sizes that the reference's inputs have. */
+/** The sizes that the reference's inputs have, and the states that it has among its outputs. */
 function geometryOf(
   { name, architecture }: { name: string; architecture: Architecture<unknown> },
   inputs: Io,
+  outputs: Iterable<string>,
 ): Geometry {
   const picture = inputs.get(architecture.picture ?? "");
   const text = inputs.get(architecture.text ?? "");
@@ -113,6 +114,8 @@ function geometryOf(
   if (batch === undefined) throw new ArgumentError('The reference has no tensor "input.*" with a batch.');
   const [height, width] = picture?.shape.slice(-2) ?? [];
   const tokens = text?.shape[1];
+  const timeIds = inputs.get("timeIds")?.shape[1];
+  const hiddenStates = [...outputs].flatMap((output) => /^hiddenStates\.(\d+)$/.exec(output)?.[1] ?? []).map(Number);
   // A decoder of videos is given all their frames one after the other.
   const inARow = name === "decoder" ? Number(inputs.get("numFrames")?.data[0] ?? 0) : 0;
   const frames = inARow || (architecture.framesAxis === undefined ? 0 : picture?.shape[architecture.framesAxis]);
@@ -122,14 +125,19 @@ function geometryOf(
     ...(height !== undefined && { height }),
     ...(width !== undefined && { width }),
     ...(tokens !== undefined && { tokens }),
+    ...(timeIds !== undefined && { timeIds }),
+    ...(hiddenStates.length > 0 && { hiddenStates }),
   };
 }
 
-/** What the model takes, out of what the reference has; integers become floats where it takes those. */
-function feedsOf({ className, inputs: wanted }: StagedModel, inputs: Io): Tensors {
+/**
+ * What the model takes, out of what the reference has; integers become floats where it takes those, and what may be left out
+ * is zeros.
+ */
+function feedsOf({ className, inputs: wanted, optional }: StagedModel, inputs: Io): Tensors {
   return Object.fromEntries(
     Object.entries<Value>(wanted).map(([name, { dtype, shape }]) => {
-      const tensor = inputs.get(name);
+      const tensor = inputs.get(name) ?? (optional?.includes(name) ? floatTensor(shape.map(Number)) : undefined);
       if (!tensor) throw new ArgumentError(`${className} needs "input.${snake(name)}", which the reference lacks.`);
       if (dtype !== "float32") return [name, tensor];
       const data = tensor.dtype === dtype ? tensor.data : Float32Array.from<number | bigint>(tensor.data, Number);
@@ -203,10 +211,13 @@ function compareTensors(name: string, actual: Tensor, expected: Tensor): OutputE
   throw new ArgumentError(`${name}: the model gives [${actual.shape}], the reference has [${expected.shape}].`);
 }
 
-/** The tensors below a prefix under their features' names: "input.added_cond_kwargs.aspect_ratio" is aspectRatio. */
+/**
+ * The tensors below a prefix under their features' names: "input.added_cond_kwargs.aspect_ratio" is aspectRatio,
+ * "output.hidden_states.2" hiddenStates.2.
+ */
 function byFeature(io: Io, prefix: string): Map<string, Tensor> {
   const tensors = [...io].filter(([name]) => name.startsWith(prefix));
-  return new Map(tensors.map(([name, tensor]) => [camel(name.slice(name.lastIndexOf(".") + 1)), tensor]));
+  return new Map(tensors.map(([name, tensor]) => [camel(/[^.]*(\.\d+)?$/.exec(name)![0]), tensor]));
 }
 
 const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());

@@ -62,8 +62,6 @@ describe("checkpoints in one file, at published geometries", () => {
   it.each(Object.keys(published))("%s: configurations make networks of just these tensors", (name) => {
     const { components } = readCheckpoint(header(published[name]!.tensors), {});
     for (const { config, weights } of components.values()) {
-      // Conditions on sizes and pooled text come with the pipeline of SDXL.
-      if (config["addition_embed_type"]) continue;
       const shapes = new Map<string, readonly number[]>();
       for (const architecture of Object.values(networksOf(config))) {
         const geometry: Geometry = { batch: 1, height: 64, width: 64, tokens: 77 };
@@ -102,12 +100,11 @@ describe("small checkpoints in one file, against diffusers after its own convers
       if (kind !== "output") continue;
       const raw = await readConfig(folder.sub(component));
       expect(components.get(component)!.className).toBe(classNameOf(raw));
-      if (raw["addition_embed_type"]) continue;
       const found = await run(raw, await openWeights(folder.sub(component)), inputsOf(io, component), output);
       expect(compare(key, found, expected.data as Float32Array).relative, key).toBeLessThan(2e-5);
       compared++;
     }
-    expect(compared).toBeGreaterThanOrEqual(name === "sdxl" ? 5 : 4);
+    expect(compared).toBeGreaterThanOrEqual(name === "sdxl" ? 6 : 4);
   });
 });
 
@@ -147,6 +144,10 @@ async function run(
     geometry = { batch: 2, height: 8, width: 8, tokens: 5 };
     set("sample", given["sample"]!);
     set("encoderHiddenStates", given["encoder_hidden_states"]!);
+    if (raw["addition_embed_type"]) {
+      set("textEmbeds", given["text_embeds"]!);
+      set("timeIds", given["time_ids"]!);
+    }
     set("timestep", {
       dtype: "float32",
       shape: [2],

@@ -16,6 +16,7 @@ const classes = Object.keys(keys).filter((name) => name !== "MotionAdapter");
 const changesNothing: Readonly<Record<string, readonly string[]>> = {
   AutoencoderKL: ["force_upcast", "latents_mean", "latents_std", "sample_size"],
   AutoencoderKLTemporalDecoder: ["force_upcast", "sample_size"],
+  AutoencoderTiny: ["force_upcast"],
   DiTTransformer2DModel: ["dropout", "norm_num_groups", "upcast_attention"],
   PixArtTransformer2DModel: ["dropout", "norm_num_groups", "num_embeds_ada_norm", "upcast_attention"],
   UNet2DConditionModel: [
@@ -23,11 +24,11 @@ const changesNothing: Readonly<Record<string, readonly string[]>> = {
     "addition_time_embed_dim",
     "dropout",
     "projection_class_embeddings_input_dim",
-    "time_cond_proj_dim",
     "upcast_attention",
   ],
   UNetMotionModel: ["addition_time_embed_dim", "projection_class_embeddings_input_dim", "time_cond_proj_dim"],
   UNetSpatioTemporalConditionModel: [],
+  SD3Transformer2DModel: [],
   T5EncoderModel: [
     "classifier_dropout",
     "dropout_rate",
@@ -39,6 +40,13 @@ const changesNothing: Readonly<Record<string, readonly string[]>> = {
     "use_cache",
   ],
   CLIPTextModel: ["attention_dropout", "bos_token_id", "initializer_factor", "initializer_range", "pad_token_id"],
+  CLIPTextModelWithProjection: [
+    "attention_dropout",
+    "bos_token_id",
+    "initializer_factor",
+    "initializer_range",
+    "pad_token_id",
+  ],
   CLIPVisionModelWithProjection: ["attention_dropout", "initializer_factor", "initializer_range"],
 };
 

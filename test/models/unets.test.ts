@@ -257,9 +257,19 @@ describe("what a UNet refuses", () => {
       'config "mid_block_type" is "UNetMidBlockFlat"; supported is',
     ],
     [
-      { addition_embed_type: "text_time" },
+      { addition_embed_type: "image" },
       unet2DCondition,
-      'config "addition_embed_type" is "text_time"; supported is null.',
+      'config "addition_embed_type" is "image"; supported is one of "text_time".',
+    ],
+    [{ addition_embed_type: "text_time" }, unet2DCondition, 'config has no "addition_time_embed_dim"'],
+    [
+      {
+        addition_embed_type: "text_time",
+        addition_time_embed_dim: 256,
+        projection_class_embeddings_input_dim: 256,
+      },
+      unet2DCondition,
+      'config "addition_time_embed_dim" is 256 and "projection_class_embeddings_input_dim" 256; supported is an even',
     ],
     [{ only_cross_attention: [true] }, unet2DCondition, 'config "only_cross_attention" is [true]'],
     [

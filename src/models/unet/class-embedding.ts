@@ -51,8 +51,9 @@ export function classLabels(kind: ClassEmbedding, batch: Dim, width: number): { 
 export function classEmbedding(kind: ClassEmbedding, sinusoids: SinusoidOptions, frequencies: number): AddedTime {
   return {
     module: "class_embedding",
-    reads: "classLabels",
-    embed: (labels, w, width) => {
+    reads: ["classLabels"],
+    embed: ({ classLabels }, w, width) => {
+      const labels = classLabels!;
       switch (kind.type) {
         case "table":
           return embedding(labels, w, kind.classes, width);

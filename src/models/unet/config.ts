@@ -17,9 +17,9 @@ export interface UNetLevel {
   /** Of attention; what UNet2DConditionModel calls `attention_head_dim`. */
   heads: number;
   /** Blocks in each transformer of the down block. */
-  transformerLayers: number;
-  /** And of the up block: diffusers' reverse_transformer_layers_per_block. */
-  upTransformerLayers: number;
+  transformerLayers: readonly number[];
+  /** And of the up block, in its order: diffusers' reverse_transformer_layers_per_block. */
+  upTransformerLayers: readonly number[];
   /** Whether self-attention looks at the text too, and at nothing else: diffusers' only_cross_attention. */
   onlyCross: boolean;
   /** What follows the resnets. */
@@ -73,10 +73,7 @@ export function parseLevels(read: ConfigReader, className: string, options: Leve
   const layers = read.integerPerBlock("layers_per_block", count, 2, MOST_LAYERS);
   const [headsKey, headsFallback] = options.heads;
   const heads = read.integerPerBlock(headsKey, count, headsFallback, MOST_WIDTH);
-  const transformerLayers = read.integerPerBlock("transformer_layers_per_block", count, 1, MOST_LAYERS);
-  const upTransformerLayers = read.has("reverse_transformer_layers_per_block")
-    ? read.integerPerBlock("reverse_transformer_layers_per_block", count, undefined, MOST_LAYERS).toReversed()
-    : transformerLayers;
+  const transformers = transformerLayers(read, layers);
   const down = kinds(read, className, "down_block_types", options.blocks.down, count);
   const up = kinds(read, className, "up_block_types", options.blocks.up, count).reverse();
   const { groups, onlyCross } = options;
@@ -94,13 +91,29 @@ export function parseLevels(read: ConfigReader, className: string, options: Leve
       channels: width,
       layers: layers[i]!,
       heads: heads[i]!,
-      transformerLayers: transformerLayers[i]!,
-      upTransformerLayers: upTransformerLayers[i]!,
+      transformerLayers: transformers.down[i]!,
+      upTransformerLayers: transformers.up[i]!,
       onlyCross: onlyCross?.[i] ?? false,
       down: down[i]!,
       up: up[i]!,
     };
   });
+}
+
+/**
+ * Blocks of every transformer, by level, of the down and the up blocks. As in diffusers a level may say it for each of its
+ * layers where the way up has a list of its own (SSD-1B).
+ */
+function transformerLayers(read: ConfigReader, layers: readonly number[]) {
+  const [key, upKey] = ["transformer_layers_per_block", "reverse_transformer_layers_per_block"];
+  const upLayers = layers.map((count) => count + 1);
+  if (read.has(upKey)) {
+    const up = read.integerPerLayer(upKey, upLayers.toReversed(), undefined, MOST_LAYERS).toReversed();
+    return { down: read.integerPerLayer(key, layers, 1, MOST_LAYERS), up };
+  }
+  const each = read.integerPerBlock(key, layers.length, 1, MOST_LAYERS);
+  const repeated = (counts: readonly number[]) => counts.map((count, i) => new Array<number>(count).fill(each[i]!));
+  return { down: repeated(layers), up: repeated(upLayers) };
 }
 
 /** Channels of the latent on both ends, its size, and the width of the text. */
@@ -169,22 +182,26 @@ export function describeUNet({ inChannels, levels, crossAttentionDim }: UNetConf
 /** `resnet`: where in a layer its first convolution is. */
 export function unetCounts({ levels, middle }: UNetConfig, resnet = "conv1"): Count[] {
   const key = "layers_per_block";
-  const ofTransformers = (block: string, count: number) =>
-    ({ key: "transformer_layers_per_block", module: `${block}.attentions.0.transformer_blocks`, count }) as const;
+  const ofTransformers = (block: string, counts: readonly number[]): Count[] =>
+    counts.map((count, i) => ({
+      key: "transformer_layers_per_block",
+      module: `${block}.attentions.${i}.transformer_blocks`,
+      count,
+    }));
   const ofLevels = levels.flatMap(({ channels, layers, down, up, ...level }, i): Count[] => {
     const [downBlock, upBlock] = [`down_blocks.${i}`, `up_blocks.${levels.length - 1 - i}`];
     return [
       { key: "block_out_channels", tensor: `${downBlock}.resnets.0.${resnet}.weight`, axis: 0, size: channels },
       { key, module: `${downBlock}.resnets`, count: layers },
       { key, module: `${upBlock}.resnets`, count: layers + 1 },
-      ...(down === "transformer" ? [ofTransformers(downBlock, level.transformerLayers)] : []),
-      ...(up === "transformer" ? [ofTransformers(upBlock, level.upTransformerLayers)] : []),
+      ...(down === "transformer" ? ofTransformers(downBlock, level.transformerLayers) : []),
+      ...(up === "transformer" ? ofTransformers(upBlock, level.upTransformerLayers) : []),
     ];
   });
   const ofMiddle: Count[] = middle
     ? [
         { key: "mid_block_layers", module: "mid_block.resnets", count: middle.layers + 1 },
-        ...(middle.kind === "transformer" ? [ofTransformers("mid_block", middle.transformerLayers)] : []),
+        ...(middle.kind === "transformer" ? ofTransformers("mid_block", middle.transformerLayers) : []),
       ]
     : [];
   return [{ key: "block_out_channels", module: "down_blocks", count: levels.length }, ...ofLevels, ...ofMiddle];

@@ -2,9 +2,9 @@
  * The layers that Stable Diffusion's UNet consists of (Rombach et al. 2022, arXiv 2112.10752, section 3.3; the residual
  * block is Ho et al.'s 2020, arXiv 2006.11239, appendix B), each as a stage. Names are diffusers'.
  */
-import { add, concat, reshape, silu } from "../../graph/operators.ts";
+import { add, concat, reshape, silu, split } from "../../graph/operators.ts";
 import { type Dim, staticDim, type Value } from "../../graph/value.ts";
-import { attentionLayer, conv, gegluFeedForward, groupNorm, layerNorm, linear } from "../layers.ts";
+import { attentionLayer, conv, gegluFeedForward, groupNorm, layerNorm, linear, modulate } from "../layers.ts";
 import { resizeNearest } from "../resize.ts";
 import type { Weights } from "../weights.ts";
 import { type Field, type Size, type StageList, toField, toPictures } from "./stages.ts";
@@ -25,6 +25,8 @@ export interface NormOptions {
 }
 
 export interface ResnetOptions extends NormOptions {
+  /** The time scales and shifts what the second norm gives, instead of being added before it: diffusers' "scale_shift". */
+  scaleShift?: boolean;
   /** Halves or doubles pictures, after the first norm and for the shortcut. */
   resize?: (pictures: Value) => Value;
 }
@@ -39,22 +41,31 @@ export function resnetBlock(
   frames: Dim,
   w: Weights,
   out: number,
-  { groups, epsilon, resize = (pictures) => pictures }: ResnetOptions,
+  { groups, epsilon, resize = (pictures) => pictures, scaleShift = false }: ResnetOptions,
 ): Value {
   let h = resize(silu(groupNorm(x, groups, epsilon, w.at("norm1"))));
   x = resize(x);
   h = conv(h, w.at("conv1"), out, 3, { padding: 1 });
-  h = addToFrames(h, linear(silu(time), w.at("time_emb_proj"), out), frames);
-  h = conv(silu(groupNorm(h, groups, epsilon, w.at("norm2"))), w.at("conv2"), out, 3, { padding: 1 });
+  const told = linear(silu(time), w.at("time_emb_proj"), scaleShift ? 2 * out : out);
+  if (!scaleShift) h = eachFrame(h, [told], frames, add);
+  h = groupNorm(h, groups, epsilon, w.at("norm2"));
+  if (scaleShift) h = eachFrame(h, split(told, 2, 1), frames, (x, scale, shift) => modulate(x, shift!, scale));
+  h = conv(silu(h), w.at("conv2"), out, 3, { padding: 1 });
   return add(staticDim(x, 1, "resnet") === out ? x : conv(x, w.at("conv_shortcut"), out, 1), h);
 }
 
-/** One vector a video [batch, channels] added to all its frames' positions: [batch * frames, channels, height, width]. */
-function addToFrames(pictures: Value, vectors: Value, frames: Dim): Value {
+/** Vectors of each video [batch, channels] with all its frames' positions: [batch * frames, channels, height, width]. */
+function eachFrame(
+  pictures: Value,
+  vectors: readonly Value[],
+  frames: Dim,
+  combine: (videos: Value, first: Value, ...others: Value[]) => Value,
+): Value {
   const [, channels, height, width] = pictures.shape as [Dim, number, number, number];
-  const batch = vectors.shape[0]!;
+  const batch = vectors[0]!.shape[0]!;
   const videos = reshape(pictures, [batch, frames, channels, height * width]);
-  return reshape(add(videos, reshape(vectors, [batch, 1, channels, 1])), pictures.shape);
+  const spread = vectors.map((vector) => reshape(vector, [batch, 1, channels, 1])) as [Value, ...Value[]];
+  return reshape(combine(videos, ...spread), pictures.shape);
 }
 
 /** The stage of a resnet; `skip` is what the way up joins to its input. */
@@ -63,14 +74,14 @@ export function resnet(
   x: Field,
   module: string,
   out: number,
-  { skip, ...norm }: NormOptions & { skip?: Field | undefined },
+  { skip, ...options }: ResnetOptions & { skip?: Field | undefined },
 ): Field {
   const fields = skip ? [x, skip] : [x];
   return net.field(module, "frame", { fields, also: [TIME] }, { ...x, channels: out }, (values, features, weights) => {
     const pictures = values.map((value) => toPictures(value, x));
     const joined = skip ? concat(pictures, 1) : pictures[0]!;
     const { shape } = values[0]!;
-    return toField(resnetBlock(joined, features[TIME]!, shape[1]!, weights.at(module), out, norm), shape);
+    return toField(resnetBlock(joined, features[TIME]!, shape[1]!, weights.at(module), out, options), shape);
   });
 }
 

@@ -6,7 +6,7 @@ import { add, attention, concat, reshape, upsampleNearest } from "../../graph/op
 import { averagePool2d } from "../../graph/pooling.ts";
 import type { Dim, Value } from "../../graph/value.ts";
 import { groupNorm, linear } from "../layers.ts";
-import { CONTEXT, type NormOptions, resnetBlock, TIME } from "./layers.ts";
+import { CONTEXT, type ResnetOptions, resnetBlock, TIME } from "./layers.ts";
 import { type Field, type StageList, toField, toPictures } from "./stages.ts";
 
 /** diffusers builds the attention's norm with its own default, whatever the resnets have. */
@@ -46,7 +46,7 @@ export function resizingResnet(
   x: Field,
   module: string,
   to: "half" | "twice",
-  norm: NormOptions,
+  given: ResnetOptions,
 ): Field {
   const side = (value: number) => (to === "half" ? Math.floor(value / 2) : 2 * value);
   const size = { height: side(x.height), width: side(x.width), channels: x.channels };
@@ -55,7 +55,7 @@ export function resizingResnet(
   return net.field(module, "frame", { fields: [x], also: [TIME] }, size, ([value], features, weights) => {
     const { shape } = value!;
     const pictures = toPictures(value!, x);
-    const options = { ...norm, resize };
+    const options = { ...given, resize };
     return toField(resnetBlock(pictures, features[TIME]!, shape[1]!, weights.at(module), x.channels, options), shape);
   });
 }

@@ -5,8 +5,8 @@
 import { ArgumentError } from "../../errors.ts";
 import { add, mul, reshape, silu, sub, transpose } from "../../graph/operators.ts";
 import { type Dim, input, type Value, type ValueType } from "../../graph/value.ts";
-import type { Geometry, Layout, StagedModel } from "../architecture.ts";
-import { conv, groupNorm, type SinusoidOptions, sinusoidalEmbedding, timestepEmbedding } from "../layers.ts";
+import type { Features, Geometry, Layout, StagedModel } from "../architecture.ts";
+import { conv, groupNorm, linear, type SinusoidOptions, sinusoidalEmbedding, timestepEmbedding } from "../layers.ts";
 import type { Weights } from "../weights.ts";
 import { type BlockKind, describeUNet, type UNetConfig, type UNetLevel } from "./config.ts";
 import { CONTEXT, downsample, type NormOptions, TIME, upsample } from "./layers.ts";
@@ -19,7 +19,7 @@ export interface Layer<Level> {
   readonly level: Level;
   /** What the block has after each resnet. */
   readonly kind: BlockKind;
-  /** Blocks of its transformers. */
+  /** Blocks of its transformer. */
   readonly transformerLayers: number;
 }
 
@@ -34,11 +34,11 @@ export interface UNetParts<Level extends UNetLevel = UNetLevel> {
   double?(x: Field, module: string): Field;
 }
 
-/** `module` is where its weights are. */
+/** What is added to the embedding of the timestep. `module` is where its weights are, `reads` the inputs that it is made of. */
 export interface AddedTime {
   module: string;
-  reads: string;
-  embed: (value: Value, w: Weights, width: number) => Value;
+  reads: readonly string[];
+  embed: (features: Features, w: Weights, width: number) => Value;
 }
 
 export interface UNetOptions<Level extends UNetLevel> {
@@ -59,8 +59,10 @@ export interface UNetOptions<Level extends UNetLevel> {
   sinusoids?: SinusoidOptions;
   /** Whether the sample is in [0, 1] and the network wants it in [-1, 1]: diffusers' center_input_sample. */
   center?: boolean;
-  /** What is added to the embedding of the timestep, which is `width` wide, out of one more input. */
-  addedTime?: AddedTime;
+  /** What is added to the embedding of the timestep, which is `width` wide, out of more inputs. */
+  addedTimes?: readonly AddedTime[];
+  /** Width of the input `timestepCond`, which is added to the timestep's sinusoids: the guidance scale of distilled models. */
+  timestepCond?: number | null;
   parts(net: StageList): UNetParts<Level>;
 }
 
@@ -77,6 +79,7 @@ export function unet<Level extends UNetLevel>(options: UNetOptions<Level>): Stag
     sample: options.sample({ ...size, channel: config.inChannels }),
     timestep: { batch },
     [CONTEXT]: { batch, token: tokens, channel: config.crossAttentionDim },
+    ...(options.timestepCond && { timestepCond: { batch, channel: options.timestepCond } }),
     ...options.inputs?.(batch),
   };
   const net = new StageList(batch, frames, inputs);
@@ -94,6 +97,7 @@ export function unet<Level extends UNetLevel>(options: UNetOptions<Level>): Stag
     outputs: ["sample"],
     stages: net.stages,
     latent: "sample",
+    ...(options.timestepCond && { optional: ["timestepCond"] }),
   };
 }
 
@@ -113,24 +117,29 @@ function latentSize(className: string, config: UNetConfig, geometry: Geometry): 
   );
 }
 
-/** What all resnets are told, in one stage, or in two if there is more to tell than the timestep. */
+/** What all resnets are told: a stage for the timestep, and one for each of what is added to it. */
 function timeStages<Level extends UNetLevel>(net: StageList, options: UNetOptions<Level>): void {
-  const { config, sinusoids, addedTime } = options;
+  const { config, sinusoids, addedTimes = [], timestepCond } = options;
   const { channels } = config.levels[0]!;
   const layout = { batch: net.batch, channel: 4 * channels };
-  const time = addedTime ? "timeEmbedding" : TIME;
-  net.add("time_embedding", "whole", ["timestep"], { [time]: layout }, ({ timestep }, w) => ({
-    [time]: timestepEmbedding(
-      sinusoidalEmbedding(timestep!, channels, sinusoids),
-      w.at("time_embedding"),
-      4 * channels,
-    ),
-  }));
-  if (!addedTime) return;
-  const { module, reads, embed } = addedTime;
-  net.add(module, "whole", [time, reads], { [TIME]: layout }, (features, w) => ({
-    [TIME]: add(features[time]!, embed(features[reads]!, w.at(module), 4 * channels)),
-  }));
+  const names = ["timeEmbedding", ...addedTimes.slice(0, -1).map(({ module }) => `timeEmbedding and ${module}`)];
+  // The last has the name that resnets know.
+  const written = [...names.slice(0, addedTimes.length), TIME];
+  const reads = ["timestep", ...(timestepCond ? ["timestepCond"] : [])];
+  net.add("time_embedding", "whole", reads, { [written[0]!]: layout }, (features, weights) => {
+    const w = weights.at("time_embedding");
+    const places = sinusoidalEmbedding(features["timestep"]!, channels, sinusoids);
+    const told = timestepCond
+      ? add(places, linear(features["timestepCond"]!, w.at("cond_proj"), channels, { bias: false }))
+      : places;
+    return { [written[0]!]: timestepEmbedding(told, w, 4 * channels) };
+  });
+  for (const [i, { module, reads, embed }] of addedTimes.entries()) {
+    const [before, after] = [written[i]!, written[i + 1]!];
+    net.add(module, "whole", [before, ...reads], { [after]: layout }, (features, w) => ({
+      [after]: add(features[before]!, embed(features, w.at(module), 4 * channels)),
+    }));
+  }
 }
 
 /** The sample's dimensions in the order in which convolutions want them; a picture's has no frames. */
@@ -184,7 +193,7 @@ function walk<Level extends UNetLevel>(net: StageList, start: Field, options: UN
   for (const [i, level] of levels.entries()) {
     const block = `down_blocks.${i}`;
     for (let index = 0; index < level.layers; index++) {
-      const layer = { block, index, level, kind: level.down, transformerLayers: level.transformerLayers };
+      const layer = { block, index, level, kind: level.down, transformerLayers: level.transformerLayers[index]! };
       net.at({ way: "down", level: i, resizes: false });
       x = rest(resnet(x, `${block}.resnets.${index}`, layer), layer);
       skips.push(x);
@@ -207,7 +216,7 @@ function walk<Level extends UNetLevel>(net: StageList, start: Field, options: UN
   for (const [i, level] of levels.toReversed().entries()) {
     const block = `up_blocks.${i}`;
     for (let index = 0; index <= level.layers; index++) {
-      const layer = { block, index, level, kind: level.up, transformerLayers: level.upTransformerLayers };
+      const layer = { block, index, level, kind: level.up, transformerLayers: level.upTransformerLayers[index]! };
       const skip = skips.pop()!;
       net.at({ way: "up", level: deepest - i, resizes: false, skip: skip.name });
       x = rest(resnet(x, `${block}.resnets.${index}`, layer, skip), layer);
@@ -236,8 +245,11 @@ function middleOf<Level extends UNetLevel>(
   middle: Level & { kind: BlockKind },
   { resnet, rest }: UNetParts<Level>,
 ): Field {
-  const { kind, transformerLayers } = middle;
-  const layer = (index: number) => ({ block: "mid_block", index, level: middle, kind, transformerLayers });
+  const { kind } = middle;
+  const layer = (index: number) => ({
+    ...{ block: "mid_block", index, level: middle, kind },
+    transformerLayers: middle.transformerLayers[index]!,
+  });
   x = resnet(x, "mid_block.resnets.0", layer(0));
   for (let index = 0; index < middle.layers; index++) {
     x = resnet(rest(x, layer(index)), `mid_block.resnets.${index + 1}`, layer(index));

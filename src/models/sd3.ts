@@ -1,0 +1,311 @@
+/**
+ * Stable Diffusion 3's MMDiT (Esser et al. 2024, arXiv 2403.03206, figure 2): the picture's patches and the text's tokens both
+ * run through the blocks, with weights of their own and one attention for both. 3.5 medium's first blocks have a second
+ * attention for the patches alone. Names and configuration keys are those of diffusers' SD3Transformer2DModel.
+ */
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
+import { ArgumentError, ConfigError } from "../errors.ts";
+import { add, attention, concat, mul, reshape, silu, slice, split, transpose } from "../graph/operators.ts";
+import { input, type Value } from "../graph/value.ts";
+import type { Architecture, Features, Geometry, Stage, StagedModel } from "./architecture.ts";
+import { ConfigReader, MOST_LAYERS, MOST_WIDTH } from "./config.ts";
+import type { Count } from "./counts.ts";
+import {
+  conv,
+  feedForward,
+  layerNorm,
+  linear,
+  modulate,
+  rmsNorm,
+  sinusoidalEmbedding,
+  timestepEmbedding,
+} from "./layers.ts";
+import { unpatchify } from "./patch-transformer.ts";
+import { rows, type Weights } from "./weights.ts";
+
+export interface SD3Config {
+  heads: number;
+  /** heads * attention_head_dim */
+  width: number;
+  inChannels: number;
+  outChannels: number;
+  numLayers: number;
+  patchSize: number;
+  /** Height and width of the latent that the model was made for. */
+  sampleSize: number;
+  /** Rows and columns of the table of positions, of which every picture gets the middle. */
+  posEmbedMaxSize: number;
+  /** Width of the text's states and of its pooled state. */
+  jointAttentionDim: number;
+  pooledProjectionDim: number;
+  /** Blocks with a second attention. */
+  dualAttentionLayers: ReadonlySet<number>;
+  /** Whether queries and keys are normalised (3.5). */
+  qkNorm: boolean;
+}
+
+/** Sinusoids that the timestep is first turned into. */
+const FREQUENCIES = 256;
+const EPSILON = 1e-6;
+/** Of the table of positions: 3.5 medium has 384. */
+const MOST_POSITIONS = 1024;
+
+export const sd3: Architecture<SD3Config> = {
+  className: "SD3Transformer2DModel",
+  parseConfig,
+  model,
+  counts,
+  picture: "hiddenStates",
+  text: "encoderHiddenStates",
+};
+
+function parseConfig(raw: RawConfig): SD3Config {
+  const { className } = sd3;
+  const read = new ConfigReader(raw, className);
+  const heads = read.integer("num_attention_heads", 18, 1, MOST_WIDTH);
+  const headDim = read.integer("attention_head_dim", 64, 1, MOST_WIDTH);
+  const width = heads * headDim;
+  if (width > MOST_WIDTH) {
+    throw new ConfigError(
+      `${className}: ${heads} heads (config "num_attention_heads") of ${headDim} ("attention_head_dim") make a width of ` +
+        `${width}; at most ${MOST_WIDTH} is supported.`,
+    );
+  }
+  // The text's tokens are as wide as the patches: both run through the same attention.
+  read.require("caption_projection_dim", width, 1152);
+  const inChannels = read.integer("in_channels", 16, 1, MOST_WIDTH);
+  const patchSize = read.integer("patch_size", 2, 1, 256);
+  const posEmbedMaxSize = read.integer("pos_embed_max_size", 96, 1, MOST_POSITIONS);
+  const config = {
+    heads,
+    width,
+    inChannels,
+    outChannels: read.isNull("out_channels") ? inChannels : read.integer("out_channels", 16, 1, MOST_WIDTH),
+    numLayers: read.integer("num_layers", 18, 1, MOST_LAYERS),
+    patchSize,
+    sampleSize: read.side("sample_size", 128, MOST_POSITIONS * patchSize),
+    posEmbedMaxSize,
+    jointAttentionDim: read.integer("joint_attention_dim", 4096, 1, MOST_WIDTH),
+    pooledProjectionDim: read.integer("pooled_projection_dim", 2048, 1, MOST_WIDTH),
+    dualAttentionLayers: new Set(read.integers("dual_attention_layers", [], { least: 0, fewest: 0 })),
+    qkNorm: read.choiceOrNull("qk_norm", ["rms_norm"], null) !== null,
+  };
+  read.finish([]);
+  return config;
+}
+
+function counts({ numLayers, width, inChannels, patchSize }: SD3Config): Count[] {
+  const tensor = "pos_embed.proj.weight";
+  return [
+    { key: "num_layers", module: "transformer_blocks", count: numLayers },
+    { key: "num_attention_heads", tensor, axis: 0, size: width },
+    { key: "in_channels", tensor, axis: 1, size: inChannels },
+    { key: "patch_size", tensor, axis: 3, size: patchSize },
+  ];
+}
+
+/** The configuration values that decide the shapes of the weights, for error messages. */
+function describeSD3(config: SD3Config): string {
+  const { heads, width, inChannels, outChannels, patchSize, numLayers, jointAttentionDim, posEmbedMaxSize } = config;
+  return (
+    `in_channels ${inChannels}, out_channels ${outChannels}, patch_size ${patchSize}, num_layers ${numLayers}, ` +
+    `num_attention_heads ${heads}, attention_head_dim ${width / heads}, joint_attention_dim ${jointAttentionDim} and ` +
+    `pos_embed_max_size ${posEmbedMaxSize}`
+  );
+}
+
+/**
+ * Inputs: `hiddenStates` [batch, inChannels, height, width] latent, `timestep` [batch] in 0..1000, `encoderHiddenStates`
+ * [batch, tokens, jointAttentionDim], `pooledProjections` [batch, pooledProjectionDim]; all float32. Output: `sample` [batch,
+ * outChannels, height, width]. Throws ArgumentError for a latent that is not whole patches or larger than the table of
+ * positions.
+ */
+function model(config: SD3Config, geometry: Geometry): StagedModel {
+  const { batch, tokens } = geometry;
+  if (tokens === undefined) throw new ArgumentError(`${sd3.className}: how many text tokens are there?`);
+  const { patchSize, sampleSize, numLayers } = config;
+  const [height, width] = [geometry.height ?? sampleSize, geometry.width ?? sampleSize];
+  const grid = patchGrid(height, width, config);
+  return {
+    className: sd3.className,
+    settings: describeSD3(config),
+    inputs: {
+      hiddenStates: input("hiddenStates", [batch, config.inChannels, height, width]),
+      timestep: input("timestep", [batch]),
+      encoderHiddenStates: input("encoderHiddenStates", [batch, tokens, config.jointAttentionDim]),
+      pooledProjections: input("pooledProjections", [batch, config.pooledProjectionDim]),
+    },
+    outputs: ["sample"],
+    latent: "hiddenStates",
+    streams: ["hiddenStates", "encoderHiddenStates"],
+    stages: [
+      {
+        name: "pos_embed",
+        role: "enter",
+        axis: "whole",
+        reads: ["hiddenStates"],
+        writes: ["hiddenStates"],
+        build: ({ hiddenStates }, w) => ({ hiddenStates: patches(hiddenStates!, w.at("pos_embed"), grid, config) }),
+      },
+      {
+        name: "time_text_embed",
+        role: "enter",
+        axis: "whole",
+        reads: ["timestep", "pooledProjections"],
+        writes: ["temb"],
+        build: ({ timestep, pooledProjections }, weights) => {
+          const w = weights.at("time_text_embed");
+          const time = sinusoidalEmbedding(timestep!, FREQUENCIES);
+          const embed = (x: Value, name: string) => timestepEmbedding(x, w.at(name), config.width);
+          return { temb: add(embed(time, "timestep_embedder"), embed(pooledProjections!, "text_embedder")) };
+        },
+      },
+      {
+        name: "context_embedder",
+        role: "enter",
+        axis: "whole",
+        reads: ["encoderHiddenStates"],
+        writes: ["encoderHiddenStates"],
+        build: ({ encoderHiddenStates }, w) => ({
+          encoderHiddenStates: linear(encoderHiddenStates!, w.at("context_embedder"), config.width),
+        }),
+      },
+      ...Array.from({ length: numLayers }, (_, i) => blockStage(i, config)),
+      {
+        name: "proj_out",
+        role: "leave",
+        axis: "whole",
+        reads: ["hiddenStates", "temb"],
+        writes: ["sample"],
+        build: ({ hiddenStates, temb }, w) => {
+          const normed = continuousNorm(hiddenStates!, temb!, w.at("norm_out"));
+          const pixels = linear(normed, w.at("proj_out"), patchSize ** 2 * config.outChannels);
+          return { sample: unpatchify(pixels, grid, config) };
+        },
+      },
+    ],
+  };
+}
+
+/** Rows and columns of patches. */
+function patchGrid(height: number, width: number, { patchSize, posEmbedMaxSize }: SD3Config): [number, number] {
+  const grid: [number, number] = [height / patchSize, width / patchSize];
+  if (grid.every((count) => Number.isInteger(count) && count >= 1 && count <= posEmbedMaxSize)) return grid;
+  throw new ArgumentError(
+    `${sd3.className}: a latent of ${height} x ${width}; its sides are multiples of patch_size ${patchSize}, up to ` +
+      `${posEmbedMaxSize * patchSize} (config "pos_embed_max_size").`,
+  );
+}
+
+/** latent [batch, channels, height, width] -> tokens [batch, rows * columns, width], position added. */
+function patches(latent: Value, w: Weights, [height, width]: readonly [number, number], config: SD3Config): Value {
+  const { patchSize, posEmbedMaxSize: most } = config;
+  const cut = conv(latent, w.at("proj"), config.width, patchSize, { stride: patchSize });
+  const tokens = reshape(transpose(cut, [0, 2, 3, 1]), [latent.shape[0]!, height * width, config.width]);
+  // The middle of the table, row by row: each is a run of the file, and the rest of it, most of it, is never read.
+  const table = reshape(w.tensor("pos_embed", [1, most ** 2, config.width]), [most ** 2, config.width]);
+  const [top, left] = [Math.floor((most - height) / 2), Math.floor((most - width) / 2)];
+  const places = Array.from({ length: height }, (_, row) => {
+    const start = (top + row) * most + left;
+    return rows(table, start, start + width);
+  });
+  return add(tokens, places.length === 1 ? places[0]! : concat(places, 0));
+}
+
+function blockStage(index: number, config: SD3Config): Stage {
+  const name = `transformer_blocks.${index}`;
+  // Nothing reads what would become of the text in the last one: diffusers' context_pre_only.
+  const last = index === config.numLayers - 1;
+  return {
+    name,
+    role: "block",
+    axis: "whole",
+    reads: ["hiddenStates", "encoderHiddenStates", "temb"],
+    writes: last ? ["hiddenStates"] : ["hiddenStates", "encoderHiddenStates"],
+    build: (features, w) =>
+      jointBlock(features, w.at(name), config, { dual: config.dualAttentionLayers.has(index), last }),
+  };
+}
+
+interface BlockKind {
+  dual: boolean;
+  last: boolean;
+}
+
+/** hiddenStates [batch, patches, width], encoderHiddenStates [batch, tokens, width], temb [batch, width] -> the first two. */
+function jointBlock(features: Features, w: Weights, config: SD3Config, { dual, last }: BlockKind): Features {
+  const { hiddenStates: image, encoderHiddenStates: text, temb } = features as Record<string, Value>;
+  const normed = layerNorm(image!, EPSILON);
+  const [shift1, scale1, gate1, shift2, scale2, gate2, ...second] = vectors(temb!, w.at("norm1"), dual ? 9 : 6);
+  const ofText = last ? null : vectors(temb!, w.at("norm1_context"), 6);
+  const normedText = ofText
+    ? modulate(layerNorm(text!, EPSILON), ofText[0], ofText[1])
+    : continuousNorm(text!, temb!, w.at("norm1_context"));
+
+  const attended = jointAttention(modulate(normed, shift1, scale1), normedText, w.at("attn"), config, last);
+  let x = add(image!, mul(gate1, attended.image));
+  if (dual) {
+    const [shift, scale, gate] = second as [Value, Value, Value];
+    x = add(x, mul(gate, selfAttention(modulate(normed, shift, scale), w.at("attn2"), config)));
+  }
+  x = add(x, mul(gate2, feedForward(modulate(layerNorm(x, EPSILON), shift2, scale2), w.at("ff"))));
+  if (!ofText) return { hiddenStates: x };
+
+  const [, , textGate1, textShift2, textScale2, textGate2] = ofText;
+  const y = add(text!, mul(textGate1, attended.text!));
+  const hidden = feedForward(modulate(layerNorm(y, EPSILON), textShift2, textScale2), w.at("ff_context"));
+  return { hiddenStates: x, encoderHiddenStates: add(y, mul(textGate2, hidden)) };
+}
+
+type Six = readonly [Value, Value, Value, Value, Value, Value, ...Value[]];
+
+/** Shifts, scales and gates out of what the blocks are told: `count` times [batch, 1, width]. */
+function vectors(temb: Value, w: Weights, count: number): Six {
+  const [batch, width] = temb.shape as [number, number];
+  const all = reshape(linear(silu(temb), w.at("linear"), count * width), [batch, 1, count * width]);
+  return split(all, count, 2) as readonly Value[] as Six;
+}
+
+/** diffusers' AdaLayerNormContinuous, whose scale comes before the shift. */
+function continuousNorm(x: Value, temb: Value, w: Weights): Value {
+  const [scale, shift] = vectors(temb, w, 2);
+  return modulate(layerNorm(x, EPSILON), shift, scale);
+}
+
+/** One attention over patches and tokens, each with projections of their own. */
+function jointAttention(image: Value, text: Value, w: Weights, config: SD3Config, last: boolean) {
+  const ofImage = projections(image, w, ["to_q", "to_k", "to_v"], ["norm_q", "norm_k"], config);
+  const names = ["add_q_proj", "add_k_proj", "add_v_proj"] as const;
+  const ofText = projections(text, w, names, ["norm_added_q", "norm_added_k"], config);
+  const [q, k, v] = ofImage.map((value, i) => concat([value, ofText[i]!], 1)) as [Value, Value, Value];
+  const mixed = attention(q, k, v, config.heads);
+  const [patches, tokens] = [image.shape[1] as number, text.shape[1] as number];
+  const out = (start: number, end: number, to: Weights) => linear(slice(mixed, 1, start, end), to, config.width);
+  return {
+    image: out(0, patches, w.at("to_out").at(0)),
+    text: last ? null : out(patches, patches + tokens, w.at("to_add_out")),
+  };
+}
+
+function selfAttention(x: Value, w: Weights, config: SD3Config): Value {
+  const [q, k, v] = projections(x, w, ["to_q", "to_k", "to_v"], ["norm_q", "norm_k"], config);
+  return linear(attention(q, k, v, config.heads), w.at("to_out").at(0), config.width);
+}
+
+/** Queries, keys and values; where the model has it, each head's queries and keys normalised. */
+function projections(
+  x: Value,
+  w: Weights,
+  names: readonly [string, string, string],
+  norms: readonly [string, string],
+  { width, heads, qkNorm }: SD3Config,
+): [Value, Value, Value] {
+  const [batch, tokens] = x.shape as [number, number];
+  return names.map((name, i) => {
+    const projected = linear(x, w.at(name), width);
+    const norm = norms[i];
+    if (!qkNorm || norm === undefined) return projected;
+    const each = reshape(projected, [batch, tokens, heads, width / heads]);
+    return reshape(rmsNorm(each, w.at(norm), EPSILON), [batch, tokens, width]);
+  }) as [Value, Value, Value];
+}
