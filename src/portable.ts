@@ -47,6 +47,7 @@ export {
   type LowRank,
   openWeights,
   type WeightEntry,
+  type WeightFile,
   WeightFiles,
 } from "./checkpoints/weights.ts";
 export type { Check } from "./checks.ts";

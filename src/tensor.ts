@@ -8,6 +8,7 @@ export interface DTypeArrays {
   uint8: Uint8Array;
   bool: Uint8Array;
 }
+/** Element types of tensors. */
 export type DType = keyof DTypeArrays;
 
 /** A dense array in row-major order that the caller owns; `data` may be a view of a larger buffer. */
@@ -16,6 +17,7 @@ export interface Tensor<D extends DType = DType> {
   readonly shape: readonly number[];
   readonly data: DTypeArrays[D];
 }
+/** A tensor of float32. */
 export type FloatTensor = Tensor<"float32">;
 
 /** Number of elements of a shape; 1 for a scalar. */

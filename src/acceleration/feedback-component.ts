@@ -20,6 +20,7 @@ export async function openFeedback(
 
 let opened = 0;
 
+/** A model's trained feedback module: `ilf/` of its folder. */
 export class FeedbackComponent {
   /** Tells it from other modules of the same transformer. */
   readonly #name = `feedback ${++opened}`;
@@ -82,6 +83,7 @@ export class FeedbackComponent {
     });
   }
 
+  /** Frees memory and threads. */
   release(): Promise<void> {
     return this.#module.release();
   }

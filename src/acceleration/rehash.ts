@@ -6,6 +6,7 @@ import type { Flow } from "../streamlined/grouping.ts";
 import type { Rehash } from "../streamlined/plan.ts";
 import { rehashAt, rehashCuts, rehashPolicy } from "../streamlined/rehash.ts";
 
+/** At which steps Step Rehash runs the network with and without the condition: the full ones, or all. */
 export const guidanceStepsChoices = ["full", "all"] as const;
 
 export interface RehashSettings {

@@ -200,6 +200,7 @@ export class Streamlined<Config> {
     );
   }
 
+  /** Frees memory and threads; what is needed later is compiled anew. */
   release(): Promise<void> {
     return this.#sessions.release();
   }

@@ -26,12 +26,14 @@ export interface ReuseOptions extends ReuseSettings {
   method: "reuse";
 }
 
+/** Names that `accelerate` of a video takes. */
 export const videoAccelerations = namesOf(methods) as readonly OfferedMethod<"video-unet">[];
 /** A method's name, or it with settings of its own. "none" unless given. */
 export type VideoAccelerate = OfferedMethod<"video-unet"> | MethodSettings<"video-unet">;
 
 const videoAccelerateCheck = methodCheck(methods);
 
+/** How a video's denoiser runs: within how much memory, and which steps in part. */
 export interface StreamlinedOptions extends Listeners {
   /** How much memory the whole process may take, in bytes or as "6GB"; no limit unless given. */
   memory?: number | string;

@@ -15,6 +15,7 @@ import type { Action, StepContext } from "../sampling/step-policy.ts";
 import { type FloatTensor, floatOf } from "../tensor.ts";
 import { addToFirstChannels, meanAbsolute, meanAbsoluteDifference, minus } from "./arrays.ts";
 
+/** Settings of `EasyCache`; what is not given is as published. */
 export interface EasyCacheOptions {
   /** Sum of predicted relative changes below which steps are left out; 0.2. */
   threshold?: number;

@@ -15,6 +15,7 @@ import { type FloatTensor, floatOf } from "../tensor.ts";
 import { meanAbsolute, meanAbsoluteDifference, minus } from "./arrays.ts";
 import { minusStreams, pickStreams, plusStreams, type Streams } from "./streams.ts";
 
+/** Settings of `FirstBlockCache`; what is not given is as published. */
 export interface FirstBlockCacheOptions {
   /** The remaining blocks are left out while the first one's residual has changed by less than this; 0.05. */
   threshold?: number;

@@ -3,6 +3,7 @@ import type { Feeds } from "../sampling/denoiser.ts";
 import { type FloatTensor, floatOf } from "../tensor.ts";
 import { combine } from "./arrays.ts";
 
+/** Named features that run through the blocks, all float32. */
 export type Streams = Readonly<Record<string, FloatTensor>>;
 
 export const mapStreams = (streams: Streams, f: (tensor: FloatTensor) => FloatTensor): Streams =>

@@ -24,6 +24,7 @@ import { type FloatTensor, floatOf } from "../tensor.ts";
 import { combine } from "./arrays.ts";
 import { minusStreams, pickStreams, plusStreams, type Streams } from "./streams.ts";
 
+/** Settings of `TaylorSeer`; what is not given is as in the authors' code for DiT. */
 export interface TaylorSeerOptions {
   /** Every how many steps one is full, N in the paper; 4 unless given. */
   interval?: number;

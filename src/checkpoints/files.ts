@@ -24,6 +24,7 @@ export interface ByteSource {
 export abstract class Folder {
   /** What error messages call it. */
   abstract readonly name: string;
+  /** Whether there is a file of this path within the folder. */
   abstract has(path: string): Promise<boolean>;
   /**
    * Opens a file. Throws CheckpointError if it is not there or the path leaves the folder. Of a file that is fetched whole no

@@ -3,6 +3,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { ArgumentError } from "../errors.ts";
 
+/** A variable of the environment that halfstep reads. */
 export interface EnvironmentVariable {
   readonly name: string;
   /** In half a sentence. */

@@ -6,6 +6,7 @@ import { isCommit } from "./hub-cache.ts";
 import { isHeld } from "./hub-download-node.ts";
 import { cacheDirectory } from "./hub-environment.ts";
 
+/** A commit of a model in the cache. */
 export interface CachedRevision {
   readonly commit: string;
   /** Branches and tags that were this commit when they were last asked for. */
@@ -14,6 +15,7 @@ export interface CachedRevision {
   readonly bytes: number;
 }
 
+/** A model in the cache of downloads. */
 export interface CachedModel {
   /** "owner/name". */
   readonly name: string;

@@ -23,6 +23,7 @@ import { NodeFolder } from "./node.ts";
 
 export { cacheDirectory } from "./hub-environment.ts";
 
+/** How far a download is: one file of it, and all that are known to be needed so far. In bytes. */
 export interface DownloadProgress {
   /** Path inside the repository of the file that has grown. */
   file: string;
@@ -34,6 +35,7 @@ export interface DownloadProgress {
   total: number;
 }
 
+/** Where `downloadModel` downloads from and to. */
 export interface HubOptions extends Selection {
   /** Branch, tag, pull request ("refs/pr/1") or commit; "main" unless given. */
   revision?: string;
@@ -48,6 +50,7 @@ export interface HubOptions extends Selection {
   /** Instead of what a pipeline needs: paths, with `*` for any characters. */
   files?: readonly string[];
   signal?: AbortSignal;
+  /** Told while files are downloaded. */
   onProgress?: (progress: DownloadProgress) => void;
   /** Called with a sentence for people: for example that the Hub asks to wait, and for how long. */
   onNotice?: (notice: string) => void;

@@ -3,6 +3,7 @@ import { checkJson, describe, expectObject, type JsonLimits, oneLine, quote } fr
 
 /** Bytes an element takes, for each element type that halfstep reads. */
 export const storedBytes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, BOOL: 1 } as const;
+/** Element types as safetensors names them. */
 export type StoredDType = keyof typeof storedBytes;
 
 /** Element types of the format that diffusion checkpoints hold rarely, and halfstep does not read. */
@@ -22,6 +23,7 @@ export interface TensorEntry {
   readonly file: string;
 }
 
+/** What a safetensors file says about its tensors. */
 export interface Header {
   /** In the order of their data in the file. */
   readonly entries: ReadonlyMap<string, TensorEntry>;

@@ -9,9 +9,11 @@ export type FloatStorage = "F32" | "F16" | "BF16";
 
 /** A tensor whose data is made or read only when its turn to be written comes. */
 export interface LazyTensor extends Pick<Tensor, "dtype" | "shape"> {
+  /** Called once, when the tensor is written. */
   load(): Tensor | Promise<Tensor>;
 }
 
+/** How `encodeSafetensors` stores tensors. */
 export interface EncodeOptions {
   /** The `__metadata__` member. diffusers and transformers refuse files without `format`: it is "pt" unless given. */
   metadata?: Readonly<Record<string, string>>;
@@ -19,6 +21,7 @@ export interface EncodeOptions {
   dtype?: FloatStorage | ((name: string) => FloatStorage);
 }
 
+/** A safetensors file that is made while it is read. */
 export interface Encoded {
   /** Bytes of the whole file. */
   readonly size: number;

@@ -13,6 +13,7 @@ const FETCHED = "X-Halfstep-Fetched";
 /** Larger files are checked by their size alone: a hash needs the whole file in memory. */
 const MOST_HASHED = 2 ** 30;
 
+/** A file of a model that the browser keeps. */
 export interface CachedFile {
   readonly url: string;
   readonly bytes: number;
@@ -53,6 +54,7 @@ async function openCache(): Promise<Cache | null> {
   }
 }
 
+/** Options of `CachingFolder`. */
 export interface CachingOptions extends HttpOptions {
   /** Told while files are fetched, and once of those that were there. `total` grows as files are found to be needed. */
   onDownload?: (progress: DownloadProgress) => void;

@@ -2,6 +2,7 @@ import { CheckpointError, HubError } from "../errors.ts";
 import { defined } from "../options/defined.ts";
 import { type ByteSource, checkRange, Folder, insidePath, memorySource } from "./files.ts";
 
+/** How files are asked for. */
 export interface HttpOptions {
   /** Sent with every request, such as `Authorization`. */
   headers?: Readonly<Record<string, string>>;

@@ -42,6 +42,7 @@ export class WeightFiles {
     this.files = files;
   }
 
+  /** The weights of one file. */
   static of(file: SafetensorsFile): WeightFiles {
     return new WeightFiles(file.entries, new Map([[file.source.name, file]]));
   }

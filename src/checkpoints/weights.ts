@@ -6,7 +6,7 @@ import { memoryDType, SafetensorsFile } from "./safetensors.ts";
 import { type WeightEntry, WeightFiles } from "./weight-files.ts";
 import { chooseWeights, requireVariant, usualNames, whyNoWeights } from "./weight-names.ts";
 
-export { type LowRank, type WeightEntry, WeightFiles } from "./weight-files.ts";
+export { type LowRank, type WeightEntry, type WeightFile, WeightFiles } from "./weight-files.ts";
 
 /**
  * Opens the weights in a component's folder: `diffusion_pytorch_model` or `model`, whole or in shards, of a variant

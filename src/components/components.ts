@@ -154,6 +154,7 @@ export class Component<Config> {
     return { takesTurns: true, ...options, ...this.#options };
   }
 
+  /** Frees memory and threads; what is needed later is compiled anew. */
   release(): Promise<void> {
     return this.#sessions.release();
   }

@@ -6,6 +6,7 @@ import { inTiles } from "../streamlined/tiles.ts";
 import { type FloatTensor, floatOf, floatTensor, sizeOf } from "../tensor.ts";
 import type { Component } from "./components.ts";
 
+/** How frames are decoded. */
 export interface DecodeOptions {
   /** Stops before the next frames; what is thrown is the signal's reason. */
   signal?: AbortSignal;

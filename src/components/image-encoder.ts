@@ -32,6 +32,7 @@ export function readNormalisation(config: RawConfig, name: string): Normalisatio
   return { mean: three("image_mean", CLIP_MEAN), std: three("image_std", CLIP_STD) };
 }
 
+/** CLIP's image encoder with its preprocessing: a picture to the embedding that conditions a video. */
 export class ImageEncoder {
   /** What it gives of a picture, as a text encoder gives tokens. */
   readonly tokens = 1;
@@ -85,6 +86,7 @@ export class ImageEncoder {
     return floatTensor(resized.shape, values);
   }
 
+  /** Frees memory and threads. */
   release(): Promise<void> {
     return this.#vision.release();
   }

@@ -5,6 +5,7 @@ import { type ResolveOptions, resolveOptions } from "../platform/platform.ts";
 import { type SessionOptions, sessionOptions } from "../runtime/runtime.ts";
 import type { WorkerChoice } from "../worker/choice.ts";
 
+/** How the networks of a pipeline are opened and compiled. */
 export interface PipelineOptions extends SessionOptions {
   /** Read each network's weights part by part in every run instead of keeping them; a large text encoder is anyway. */
   stream?: boolean;
@@ -18,6 +19,7 @@ export const pipelineOptions: OptionTable<PipelineOptions> = { ...sessionOptions
 export type LoadingOptions = PipelineOptions & ResolveOptions;
 export const loadingOptions: OptionTable<LoadingOptions> = { ...pipelineOptions, ...resolveOptions };
 
+/** Option of `fromPretrained` for a pipeline in a worker. */
 export interface InWorker {
   /**
    * Run the pipeline in a worker (Node: a worker thread), so that this thread stays free: true for one of halfstep's own, or a

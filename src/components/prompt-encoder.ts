@@ -18,11 +18,13 @@ const T5_TOKENS = 300;
 /** Encoders with more bytes of weights are streamed: they run once a call, beside networks that need the memory. */
 export const STREAM_ABOVE = 512 * 2 ** 20;
 
+/** Text encoder and tokenizer of a pipeline: prompts to embeddings. */
 export interface PromptEncoder {
   /** Tokens of a prompt, padding included. */
   readonly tokens: number;
   /** [prompts, tokens, width], and what a user should know about the prompts. */
   embed(prompts: readonly string[], signal?: AbortSignal): Promise<{ embeddings: FloatTensor; warnings: string[] }>;
+  /** Frees memory and threads. */
   release(): Promise<void>;
 }
 

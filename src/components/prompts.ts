@@ -11,6 +11,7 @@ import { sentencePieceTokenizer, tokenText } from "../tokenizers/sentencepiece.t
 import { tokenizerFromJson } from "../tokenizers/tokenizer-json.ts";
 import type { Component } from "./components.ts";
 
+/** A prompt as token ids. */
 export interface TokenizedPrompt {
   /** Padded to the length that was asked for. */
   ids: number[];
@@ -32,6 +33,7 @@ const READ_PER_TOKEN = 32;
 const SHOWN_TOKENS = 200;
 const SHOWN_WORDS = 1000;
 
+/** A pipeline's tokenizer: prompts to token ids of one length. */
 export class PromptTokenizer {
   readonly #tokenizer: Tokenizer;
   readonly #pad: number;
@@ -181,6 +183,7 @@ function wordsOf(text: string): string[] {
   return [...words].filter((word) => word !== "" && word.length <= 100).slice(0, SHOWN_WORDS);
 }
 
+/** Prompts after the text encoder, one row each. */
 export interface PromptEmbeddings {
   /** [prompts, tokens, width] */
   encoderHiddenStates: FloatTensor;

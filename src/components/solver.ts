@@ -62,6 +62,7 @@ export async function readSchedulerConfig(folder: Folder, { components }: ModelI
   return { ...config, _class_name: own };
 }
 
+/** Which scheduler a call uses, and its steps. */
 export interface SolverOptions {
   /** Inference steps. */
   steps?: number;

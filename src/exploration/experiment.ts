@@ -52,6 +52,10 @@ export interface Experiment {
   };
 }
 
+/**
+ * Builds the environment, the baseline and the threshold. Throws ArgumentError for settings that make no sense, and for
+ * a baseline below the threshold unless that is allowed.
+ */
 export function setUp(settings: ExperimentSettings): Experiment {
   const mdp = environment(settings.env);
   const { horizon, states, actions, rewards, initial } = mdp;

@@ -31,6 +31,7 @@ export interface AlgorithmSummary {
   readonly secondsPerEpisode: number;
 }
 
+/** Mean, spread and episodes below the threshold, over the trials of one algorithm. */
 export function summarise(trials: readonly TrialResult[], experiment: Experiment): AlgorithmSummary[] {
   const { mdp, optimalValue, baselineValue, problem, settings } = experiment;
   const scale = mdp.units?.scale ?? 1;

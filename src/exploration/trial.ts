@@ -22,6 +22,7 @@ export interface Stretch {
   readonly baselineShare: number;
 }
 
+/** A trial as it is saved between two parts of a run. */
 export interface TrialJson {
   readonly algorithm: AlgorithmName;
   readonly seed: number;
@@ -54,6 +55,7 @@ export class Trial {
     this.stretches = from.stretches.map((stretch) => ({ ...stretch }));
   }
 
+  /** A new trial of an algorithm in an experiment. */
   static async start(experiment: Experiment, algorithm: AlgorithmName, seed: number): Promise<Trial> {
     const { settings, problem } = experiment;
     const batch = batchOf(algorithm, settings);
@@ -108,6 +110,7 @@ export class Trial {
     else this.stretches.push({ episode: this.episodes, count: 1, value, kind: policy.kind, baselineShare });
   }
 
+  /** What a later run goes on from. */
   toJSON(): TrialJson {
     const { algorithm, seed, seconds, stretches } = this;
     return { algorithm, seed, learner: this.#learner.toJSON(), random: this.#random.state, seconds, stretches };

@@ -21,6 +21,7 @@ const FLOAT = 1;
 const STRING = 3;
 const INTS = 7;
 
+/** A serialised ONNX model, with what has to be known to run it. */
 export interface OnnxModel {
   /** The serialised ModelProto. */
   readonly bytes: Uint8Array;

@@ -30,6 +30,7 @@ export type WeightData =
   | { readonly file: string; readonly offset: number; readonly length: number }
   | { readonly bytes: Uint8Array };
 
+/** An operator of a graph, with its inputs and outputs. */
 export interface Node {
   /** An ONNX operator, or "Input", "Constant", "Weight" for the leaves. */
   readonly op: string;
@@ -43,6 +44,7 @@ export interface Node {
   readonly data?: WeightData;
 }
 
+/** An output of a node: a tensor that is known by type and shape only. */
 export interface Value {
   readonly dtype: ValueType;
   readonly shape: readonly Dim[];

@@ -8,6 +8,7 @@ import { ConfigReader, MOST_LAYERS } from "../models/config.ts";
 import { blocksOf } from "../models/split-model.ts";
 import { isList, parseSchedule, type Schedule } from "../sampling/step-policy.ts";
 
+/** A feedback module's `config.json`. */
 export interface FeedbackConfig {
   /** b: the number of blocks (from the first) after which the features are taken. */
   feedBlock: number;
@@ -28,6 +29,7 @@ export interface PaperModule {
   readonly kind: "paper";
 }
 
+/** What a feedback module has beside the paper's block and scale. */
 export interface ExtendedModule {
   readonly kind: "extended";
   /** What it reads beside the carried features, in this order. */

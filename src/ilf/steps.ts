@@ -22,7 +22,9 @@ export interface Carried {
 /** A step's output, and of what it leaves all but the trend. */
 export type IlfStepResult = Omit<Carried, "trend"> & { readonly sample: FloatTensor };
 
+/** The two kinds of steps of Inner Loop Feedback. */
 export interface IlfSteps {
+  /** The whole network. */
   full(feeds: Feeds): Promise<IlfStepResult>;
   /** Null where `accept` will not have the predicted features; what was computed until then is lost. */
   inner(feeds: Feeds, carried: Carried, accept: (predicted: Streams) => boolean): Promise<IlfStepResult | null>;

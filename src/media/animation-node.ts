@@ -24,6 +24,7 @@ import { loadSharp } from "./sharp-node.ts";
 /** Well under what systems allow in one argument of a program. */
 const MOST_COMMENT = 20_000;
 
+/** How `writeAnimation` writes a file. */
 export interface WriteAnimationOptions {
   /** Text that is stored in the file if the format has a place for it: prompt, seed, settings. */
   text?: Readonly<Record<string, string>>;

@@ -3,6 +3,7 @@ import { ArgumentError, ShapeError } from "../errors.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { type Picture, toPictures } from "./picture.ts";
 
+/** Frames and how fast they go. */
 export interface Animation<Frame extends Picture = Picture> {
   /** All of one size. */
   readonly frames: readonly Frame[];

@@ -2,6 +2,7 @@
 
 export type PictureType = "image/png" | "image/jpeg" | "image/webp";
 
+/** How `save` writes a picture. */
 export interface SavePictureOptions {
   /** Text that is stored in the file: prompt, seed, settings. */
   text?: Readonly<Record<string, string>>;

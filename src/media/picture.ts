@@ -4,6 +4,7 @@ import { isObject, shown, whole } from "../checks.ts";
 import { ArgumentError, ShapeError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
 
+/** A picture of 8 bits a channel. */
 export interface Picture {
   readonly width: number;
   readonly height: number;

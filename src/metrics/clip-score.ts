@@ -28,6 +28,7 @@ export function clipScore(pictures: FloatTensor, captions: FloatTensor): number 
   return Math.max(0, 100 * alignmentScore(pictures, captions));
 }
 
+/** A CLIP model that says how well pictures fit prompts. */
 export class ClipJudge {
   readonly #image: Component<CLIPVisionConfig>;
   readonly #text: Component<CLIPTextConfig>;
@@ -120,6 +121,7 @@ export class ClipJudge {
     });
   }
 
+  /** Frees memory and threads. */
   async release(): Promise<void> {
     await Promise.all([this.#image.release(), this.#text.release()]);
   }

@@ -38,6 +38,7 @@ export interface EvaluateOptions extends ImageSettings {
   seed?: number;
   /** Pictures that are made together, 8 unless given: no difference in the result, but for rounding. */
   batch?: number;
+  /** Told after each batch of images. */
   onProgress?: (progress: { done: number; total: number }) => void;
   /** Called with the images as they are made, and with their captions: for other kinds of judges. */
   onPictures?: (pictures: readonly Picture[], captions: readonly string[]) => void | Promise<void>;
@@ -98,6 +99,7 @@ export async function evaluate(maker: ImageMaker, judge: Judge, given: EvaluateO
     // Aborted while the last pictures were judged.
     signal?.throwIfAborted();
   }
+  /** Told after each batch of images. */
   onProgress?.({ done: samples, total: samples });
   return { ...score(judged.reduce(together)), ...ceilings(reference, samples, score) };
 }

@@ -14,6 +14,7 @@ import { type FloatTensor, floatTensor } from "../tensor.ts";
 const BATCH = 8;
 const PORT = "pt_inception-2015-12-05-6726825d.pth";
 
+/** The Inception network whose features the Fréchet inception distance (FID) compares. */
 export class Inception {
   readonly #network: Component<object>;
 
@@ -52,6 +53,7 @@ export class Inception {
     return features;
   }
 
+  /** Frees memory and threads. */
   release(): Promise<void> {
     return this.#network.release();
   }

@@ -37,6 +37,7 @@ export interface JudgedPictures {
   readonly embeds: FloatTensor;
 }
 
+/** Captions with the real pictures of them: what a judge compares pictures with. */
 export interface Reference {
   readonly captions: readonly ReferenceCaption[];
   readonly real: JudgedPictures;
@@ -48,6 +49,7 @@ export const judgeClass = "EmojiAlignPipeline";
 /** Images that are embedded together: enough to keep all threads busy. */
 const BATCH = 32;
 
+/** A small text-image model that compares pictures with captions and with reference pictures. */
 export class Judge {
   readonly #folder: Folder;
   readonly #image: Component<EmojiAlignConfig>;
@@ -162,6 +164,7 @@ export class Judge {
     return embeds;
   }
 
+  /** Frees memory and threads. */
   async release(): Promise<void> {
     await Promise.all([this.#image.release(), this.#text.release()]);
   }

@@ -11,7 +11,9 @@ export type * from "./stage.ts";
 /** A network's file: its class name in diffusers or transformers, and how its stages follow from a config.json. */
 export interface Architecture<Config> {
   readonly className: string;
+  /** Reads a config.json. Throws ConfigError for settings that are not served. */
   parseConfig(raw: RawConfig): Config;
+  /** The network at these sizes, as a list of stages. */
   model(config: Config, geometry: Geometry): StagedModel;
   /** What the configuration promises about the weights, of everything that would be costly to build in vain. */
   counts?(config: Config): readonly Count[];

@@ -13,6 +13,7 @@ import { attentionLayer, conv, groupNorm } from "./layers.ts";
 import { upsampleConv } from "./upsample.ts";
 import type { Weights } from "./weights.ts";
 
+/** What of an AutoencoderKL's `config.json` its graph depends on. */
 export interface AutoencoderKLConfig {
   inChannels: number;
   outChannels: number;

@@ -20,6 +20,7 @@ import { ConfigReader, MOST_WIDTH } from "./config.ts";
 import type { Count } from "./counts.ts";
 import { embedding, layerNorm, linear } from "./layers.ts";
 
+/** What of CLIP's text configuration its graph depends on. */
 export interface CLIPTextConfig extends CLIPEncoderConfig {
   vocabSize: number;
   /** Most tokens of a text, the first and the ending one included. */
@@ -36,6 +37,7 @@ const MOST_POSITIONS = 4096;
 /** Stored by some versions: 0, 1, 2, ...; and what a whole CLIPModel has beside this tower. */
 const ignores = /(\.position_ids|^logit_scale|^text_projection\.weight)$|^(vision_model|visual_projection)\./;
 
+/** CLIP's text encoder. */
 export const clipText: Architecture<CLIPTextConfig> = {
   className: "CLIPTextModel",
   parseConfig: (raw) => parseTextConfig(raw, clipText.className),
@@ -47,6 +49,7 @@ export const clipText: Architecture<CLIPTextConfig> = {
   text: "inputIds",
 };
 
+/** CLIP's text encoder with its projection. */
 export const clipTextWithProjection: Architecture<CLIPTextConfig> = {
   className: "CLIPTextModelWithProjection",
   parseConfig: (raw) => parseTextConfig(raw, clipTextWithProjection.className),

@@ -20,6 +20,7 @@ import { ConfigReader, MOST_WIDTH } from "./config.ts";
 import type { Count } from "./counts.ts";
 import { layerNorm, linear } from "./layers.ts";
 
+/** What of CLIP's vision configuration its graph depends on. */
 export interface CLIPVisionConfig extends CLIPEncoderConfig {
   /** Pixels on a side. */
   imageSize: number;
@@ -29,6 +30,7 @@ export interface CLIPVisionConfig extends CLIPEncoderConfig {
   projectionWidth: number;
 }
 
+/** CLIP's image encoder with its projection. */
 export const clipVisionWithProjection: Architecture<CLIPVisionConfig> = {
   className: "CLIPVisionModelWithProjection",
   parseConfig: (raw) => parseVisionConfig(raw, clipVisionWithProjection.className),

@@ -21,6 +21,7 @@ export interface TensorSize {
   readonly size: number;
 }
 
+/** Something that a configuration says about the weights, which is checked before anything is built. */
 export type Count = LayerCount | TensorSize;
 
 /** Throws CheckpointError for the first count that the weights do not bear out. Names are those that the model asks for. */

@@ -30,6 +30,7 @@ import {
 } from "./patch-transformer.ts";
 import type { Weights } from "./weights.ts";
 
+/** What of a DiT's `config.json` its graph depends on. */
 export interface DiTConfig extends PatchTransformerConfig {
   /** Rows of the label table but for its last, which stands for no class. */
   numClasses: number;
@@ -40,6 +41,7 @@ const FREQUENCIES = 256;
 /** Of the norms that are modulated by the condition; the second norm of a block has `norm_eps`. */
 const EPSILON = 1e-6;
 
+/** DiT (Peebles & Xie 2023): `DiTTransformer2DModel`. */
 export const dit: Architecture<DiTConfig> = {
   className: "DiTTransformer2DModel",
   parseConfig,

@@ -92,6 +92,7 @@ export function attentionLayer(
   return linear(attention(q, k, v, heads, mask), w.at("to_out").at(0), staticDim(x, -1, "attention"));
 }
 
+/** Which of the usual sinusoidal embeddings is meant. */
 export interface SinusoidOptions {
   /** diffusers' downscale_freq_shift, 0 unless given. */
   shift?: number;

@@ -30,6 +30,7 @@ import {
 } from "./patch-transformer.ts";
 import type { Weights } from "./weights.ts";
 
+/** What of a PixArt transformer's `config.json` its graph depends on. */
 export interface PixArtConfig extends PatchTransformerConfig {
   /** Width of the text encoder's output, which is projected to the transformer's; null if it is attended to as it is. */
   captionChannels: number | null;
@@ -44,6 +45,7 @@ const FREQUENCIES = 256;
 /** Added to the attention scores of padding. */
 const HIDDEN = -10000;
 
+/** PixArt-alpha and PixArt-sigma: `PixArtTransformer2DModel`. */
 export const pixart: Architecture<PixArtConfig> = {
   className: "PixArtTransformer2DModel",
   parseConfig,

@@ -84,6 +84,7 @@ function readFirst(stages: readonly Stage[]): string[] {
   return [...read];
 }
 
+/** Where a model's blocks are. */
 export interface Blocks {
   /** The stages from `first` up to `end`; all rows of blocks are counted together. */
   readonly first: number;

@@ -44,6 +44,7 @@ export interface Stage {
    * Every stage promises the same of "batch". One without layouts is never cut.
    */
   readonly layouts?: Readonly<Record<string, Layout>>;
+  /** The stage's graph: the features that it writes from those that it reads. */
   build(features: Features, weights: Weights): Features;
 }
 

@@ -12,6 +12,7 @@ import { checkCounts } from "./counts.ts";
 import { buildGroup, type FeatureFlow, featureFlow, groupStages, OUT, type StageGroup } from "./grouping.ts";
 import { checkpointWeights, type WeightSource, Weights, weightLocations } from "./weights.ts";
 
+/** How a model's stages are compiled. */
 export interface StagedOptions extends SessionOptions {
   /** How many stages each session takes, in order; one session for all of them unless given. */
   groups?: readonly number[];
@@ -117,6 +118,7 @@ export class StagedSession {
     return Object.fromEntries([...outputs].map(([name, id]) => [name, features.get(id)!]));
   }
 
+  /** Frees memory and threads. */
   async release(): Promise<void> {
     await Promise.all(this.#sessions.map((session) => session.release()));
   }

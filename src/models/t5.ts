@@ -14,6 +14,7 @@ import { embedding, linear, rmsNorm } from "./layers.ts";
 import { transformersKeys } from "./transformers-keys.ts";
 import type { Weights } from "./weights.ts";
 
+/** What of a T5 encoder's `config.json` its graph depends on. */
 export interface T5Config {
   vocabSize: number;
   /** d_model */
@@ -38,6 +39,7 @@ const MOST_TOKENS = 4096;
 /** Added to the attention scores of padding: the most negative float. */
 const HIDDEN = -3.4028234663852886e38;
 
+/** T5's encoder: `T5EncoderModel`. */
 export const t5: Architecture<T5Config> = {
   className: "T5EncoderModel",
   parseConfig,

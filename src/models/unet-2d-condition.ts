@@ -43,6 +43,7 @@ export interface SpatialConfig {
   scaleShift: boolean;
 }
 
+/** What of Stable Diffusion's UNet's `config.json` its graph depends on. */
 export interface UNet2DConditionConfig extends UNetConfig, SpatialConfig {
   sinusoids: SinusoidOptions;
   centerInputSample: boolean;
@@ -52,6 +53,7 @@ export interface UNet2DConditionConfig extends UNetConfig, SpatialConfig {
   timeCondProjDim: number | null;
 }
 
+/** The UNet of Stable Diffusion: `UNet2DConditionModel`. */
 export const unet2DCondition: Architecture<UNet2DConditionConfig> = {
   className: "UNet2DConditionModel",
   parseConfig,

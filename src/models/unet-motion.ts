@@ -37,6 +37,7 @@ export interface MotionLevel extends UNetLevel {
   motionLayers: number;
 }
 
+/** What of AnimateDiff's UNet's `config.json` its graph depends on. */
 export interface UNetMotionConfig extends UNetConfig<MotionLevel>, SpatialConfig {
   /** Most frames: rows of the motion modules' tables of positions. */
   motionMaxSeqLength: number;
@@ -44,6 +45,7 @@ export interface UNetMotionConfig extends UNetConfig<MotionLevel>, SpatialConfig
   textTime: TextTime | null;
 }
 
+/** The UNet of AnimateDiff: `UNetMotionModel`. */
 export const unetMotion: Architecture<UNetMotionConfig> = {
   className: "UNetMotionModel",
   parseConfig,

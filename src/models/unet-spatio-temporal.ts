@@ -15,6 +15,7 @@ import { spatioTemporalResnet, spatioTemporalTransformer } from "./unet/temporal
 import { unet } from "./unet/unet.ts";
 import type { Weights } from "./weights.ts";
 
+/** What of Stable Video Diffusion's UNet's `config.json` its graph depends on. */
 export interface UNetSpatioTemporalConfig extends UNetConfig {
   /** Of the videos that it was trained on; others can be asked for. */
   numFrames: number;
@@ -24,6 +25,7 @@ export interface UNetSpatioTemporalConfig extends UNetConfig {
   addedTimeIds: number;
 }
 
+/** The UNet of Stable Video Diffusion: `UNetSpatioTemporalConditionModel`. */
 export const unetSpatioTemporal: Architecture<UNetSpatioTemporalConfig> = {
   className: "UNetSpatioTemporalConditionModel",
   parseConfig,

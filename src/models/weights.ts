@@ -15,6 +15,7 @@ import { sizeOf } from "../tensor.ts";
 /** Gives the float32 value of a tensor that must have this shape. */
 export type WeightSource = (name: string, shape: readonly number[]) => Value;
 
+/** A model's weights by name, as the values of a graph. */
 export class Weights {
   readonly #source: WeightSource;
   readonly #prefix: string;

@@ -33,8 +33,10 @@ import {
 } from "./pictures.ts";
 import { checkPixels, noiseFor } from "./settings.ts";
 
+/** Options of a call: scheduler, steps, guidance, seeds, acceleration. */
 export type ClassToImageOptions = PictureOptions;
 export const classToImageOptions = pictureOptions;
+/** What a call gives. */
 export type ClassToImageResult = PictureResult;
 
 /** What the loop needs. `noise`: [batch, channels, height, width]. */
@@ -58,6 +60,7 @@ const NULL_CLASS = 1000;
 
 const kind = { name: "ClassToImagePipeline", options: classToImageOptions };
 
+/** Images of classes with DiT. `fromPretrained` opens one; what it gives can be called. */
 export class ClassToImagePipeline {
   readonly name: string;
   readonly transformer: Component<DiTConfig>;

@@ -34,6 +34,7 @@ import { listenersOf, makeRoom, planRun } from "./run-plan.ts";
 import { framesCheck, type LoopOptions } from "./settings.ts";
 import { toVideos, type VideoOptions, type VideoResult, videoActions, videoOptions, videoSize } from "./videos.ts";
 
+/** Options of a call: size, frames, steps, guidance, seeds, memory, acceleration. */
 export interface ImageToVideoOptions extends VideoOptions {
   /** How far to go from what the model gives without the picture: on the first frame (1 unless given), and on the last (3). */
   minGuidanceScale?: number;
@@ -58,6 +59,7 @@ export const imageToVideoOptions: OptionTable<ImageToVideoOptions> = {
   decodeChunkSize: framesCheck,
 };
 
+/** What a call gives. */
 export type ImageToVideoResult = VideoResult;
 
 /** What the loop needs, once the picture is coded; tensors as in diffusers' calls. `noise`: [batch, frames, channels, height, width]. */
@@ -92,6 +94,9 @@ type Parts = Pick<
   "name" | "className" | "unet" | "encoder" | "decoder" | "imageEncoder" | "schedulerConfig"
 >;
 
+/**
+ * Videos that begin at an image, with Stable Video Diffusion. `fromPretrained` opens one; what it gives can be called.
+ */
 export class ImageToVideoPipeline {
   readonly name: string;
   readonly className: string;

@@ -8,6 +8,7 @@ import { type GuidanceInterval, guidanceIntervalCheck, guidanceScaleCheck } from
 import type { FloatTensor } from "../tensor.ts";
 import { type LoopOptions, type SamplingOptions, samplingOptions } from "./settings.ts";
 
+/** Options that calls of both image pipelines have. */
 export interface PictureOptions extends SamplingOptions {
   /** Inference steps; 20 unless given, of a class-to-image model 50. */
   steps?: number;

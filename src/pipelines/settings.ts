@@ -10,11 +10,13 @@ import type { SamplerStep } from "../sampling/sampler.ts";
 import { MOST_PICTURES, type Seeds, seedCheck, seededNoise } from "../sampling/seeds.ts";
 import type { FloatTensor } from "../tensor.ts";
 
+/** Options that calls of all pipelines have. */
 export interface SamplingOptions extends Omit<SolverOptions, "steps">, Seeds {
   /** Do steps in part: a method, or it with settings. ILF where the model has a feedback module, none elsewhere. */
   accelerate?: Accelerate;
   /** Stops before the next step; what is thrown is the signal's reason. */
   signal?: AbortSignal;
+  /** Told after each step; the next step waits for what it returns. */
   onStep?: (step: SamplerStep) => void | Promise<void>;
 }
 
@@ -27,6 +29,7 @@ export interface LoopOptions extends Solver {
   /** All steps in full unless given. */
   denoiser?: Denoiser;
   signal?: AbortSignal;
+  /** Told after each step; the next step waits for what it returns. */
   onStep?: (step: SamplerStep) => void | Promise<void>;
 }
 

@@ -51,6 +51,7 @@ import { promptList } from "./prompt-list.ts";
 import { resizeAndCrop } from "./resolution-bins.ts";
 import { countCheck, noiseFor, promptCheck, promptListCheck, sideCheck } from "./settings.ts";
 
+/** Options of a call: size, steps, guidance, seeds, acceleration. */
 export interface TextToImageOptions extends PictureOptions {
   /** One for all prompts, or one for each. */
   negativePrompt?: string | readonly string[];
@@ -111,6 +112,7 @@ export type TextToImage = TextToImagePipeline &
 export const textToImageClasses = ["PixArtSigmaPipeline", "PixArtAlphaPipeline"] as const;
 const kind = { name: "TextToImagePipeline", options: textToImageOptions };
 
+/** Images of prompts with PixArt-alpha and PixArt-sigma. `fromPretrained` opens one; what it gives can be called. */
 export class TextToImagePipeline {
   readonly name: string;
   readonly className: string;

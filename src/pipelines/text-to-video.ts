@@ -35,6 +35,7 @@ import { listenersOf, makeRoom, planRun } from "./run-plan.ts";
 import { type LoopOptions, noiseFor, promptCheck, promptListCheck } from "./settings.ts";
 import { toVideos, type VideoOptions, type VideoResult, videoActions, videoOptions, videoSize } from "./videos.ts";
 
+/** Options of a call: size, frames, steps, guidance, seeds, memory, acceleration. */
 export interface TextToVideoOptions extends VideoOptions {
   /** One for all prompts, or one for each. */
   negativePrompt?: string | readonly string[];
@@ -51,6 +52,7 @@ export const textToVideoOptions: OptionTable<TextToVideoOptions> = {
   fps: number(Number.MIN_VALUE, 1000),
 };
 
+/** What a call gives. */
 export type TextToVideoResult = VideoResult;
 
 /** What the loop needs, once prompts are embedded; tensors as in diffusers' calls. `noise`: [batch, channels, frames, height, width]. */
@@ -62,6 +64,7 @@ export interface SampleVideoOptions extends LoopOptions {
   negative: FloatTensor | null;
 }
 
+/** What `fromPretrained` takes. */
 export type TextToVideoLoading = TextToVideoSource<string> & ResolveOptions;
 
 /** A pipeline that was opened with `worker`: what can be used without its networks. Every TextToVideo is one too. */
@@ -75,6 +78,7 @@ export type TextToVideoInWorker = Pick<
 export type TextToVideo = TextToVideoPipeline &
   ((prompt: string | readonly string[], options?: TextToVideoOptions) => Promise<TextToVideoResult>);
 
+/** How the networks are opened, and where the motion modules come from. */
 export interface TextToVideoSource<Adapter = Folder> extends PipelineOptions {
   /** Motion modules (diffusers' MotionAdapter) for a Stable Diffusion pipeline, or instead of the folder's own adapter. */
   motionAdapter?: Adapter;
@@ -89,6 +93,7 @@ const framesTogether = ({ height, width }: PictureSize) => Math.max(1, Math.floo
 
 type PartName = "name" | "className" | "unet" | "vae" | "prompts" | "schedulerConfig" | "guidanceScale";
 
+/** Videos of prompts with AnimateDiff. `fromPretrained` opens one; what it gives can be called. */
 export class TextToVideoPipeline {
   readonly name: string;
   readonly className: string;

@@ -20,6 +20,7 @@ import {
   sideCheck,
 } from "./settings.ts";
 
+/** Options that calls of both video pipelines have. */
 export interface VideoOptions
   extends Omit<SamplingOptions, "accelerate">,
     StreamlinedOptions,

@@ -8,6 +8,7 @@ import type { OptionTable } from "../options/options.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { CallScope } from "./call-scope.ts";
 
+/** Where a model comes from, beside its name. */
 export interface ResolveOptions {
   /** Branch, tag or commit on the Hub. */
   revision?: string;
@@ -16,6 +17,7 @@ export interface ResolveOptions {
   /** Small changes to the model's networks, in files of their own; merged into the weights when a network is compiled. */
   loras?: readonly LoraChoice[];
   signal?: AbortSignal;
+  /** Told while files are downloaded. */
   onDownload?: (progress: DownloadProgress) => void;
   /**
    * Called with a sentence for people while a model is fetched: for example that the Hub asks to wait, and for how

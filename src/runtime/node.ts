@@ -145,6 +145,7 @@ function peakMemory(): number {
   return process.resourceUsage().maxRSS * 1024;
 }
 
+/** ONNX Runtime in Node: onnxruntime-node, or onnxruntime-web where that is not installed. */
 export const nodeRuntime: Runtime = {
   get name() {
     return inWebAssembly ? "onnxruntime-web" : "onnxruntime-node";

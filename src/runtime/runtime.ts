@@ -4,11 +4,14 @@ import type { OnnxModel } from "../graph/onnx.ts";
 import type { OptionTable } from "../options/options.ts";
 import type { Tensor } from "../tensor.ts";
 
+/** Where networks can be computed; which of them work depends on the machine. */
 export const providers = ["auto", "cpu", "cuda", "webgpu", "wasm"] as const;
 /** "auto" is WebGPU if it works, and otherwise the CPU. */
 export type Provider = (typeof providers)[number];
+/** A provider that is a certain one. */
 export type ProviderName = Exclude<Provider, "auto">;
 
+/** How a graph is compiled and run. */
 export interface SessionOptions {
   /** Where to compute; "cpu" in Node and "auto" in a browser unless given. */
   provider?: Provider;
@@ -67,14 +70,21 @@ export const sessionOptions: OptionTable<SessionOptions> = {
 /** The files that a model's weights lie in, under the names that the graph uses. */
 export type WeightLocations = ReadonlyMap<string, WeightLocation>;
 /** A path on disk (Node maps it) or the contents of the file (browser). */
-export type WeightLocation = WeightPath | { readonly bytes: () => Promise<Uint8Array> };
+export type WeightLocation =
+  | WeightPath
+  | {
+      /** Reads the whole file. */
+      readonly bytes: () => Promise<Uint8Array>;
+    };
 
+/** A file of weights on disk. */
 export interface WeightPath {
   readonly path: string;
   /** Throws if the file has changed since its offsets were read. */
   readonly unchanged?: () => Promise<void>;
 }
 
+/** A compiled graph. */
 export interface Session {
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[];
@@ -86,9 +96,11 @@ export interface Session {
     feeds: Readonly<Record<string, Tensor>>,
     into?: Readonly<Record<string, Tensor>>,
   ): Promise<Record<string, Tensor>>;
+  /** Frees memory and threads. */
   release(): Promise<void>;
 }
 
+/** What compiles graphs: `nodeRuntime` or `webRuntime`. */
 export interface Runtime {
   readonly name: string;
   readonly version: string;
@@ -100,6 +112,7 @@ export interface Runtime {
   readonly usual: Provider;
   /** Why one of `providers` does not work on this machine, and what to do about it; null if it works. */
   whyNot(provider: ProviderName): Promise<string | null>;
+  /** Compiles a graph whose weights lie in files, or in memory. */
   compile(model: OnnxModel, weights?: WeightLocations, options?: SessionOptions): Promise<Session>;
   /** Largest resident memory of this process so far, in bytes; null where it cannot be known. */
   peakMemory(): number | null;

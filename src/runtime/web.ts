@@ -9,6 +9,7 @@ import { workingProvider } from "./provider.ts";
 import type { ProviderName, Runtime, SessionOptions, WeightLocations } from "./runtime.ts";
 import { threadSettings, type WebBuild } from "./web-threads.ts";
 
+/** Settings of ONNX Runtime in a browser. */
 export interface WebRuntimeSettings {
   /**
    * Where ONNX Runtime's own `.wasm` and `.mjs` files are: the URL of a folder, or of each of the two. Bundlers find and
@@ -122,6 +123,7 @@ function contents(file: string, weights: WeightLocations): Promise<Uint8Array> {
   throw new ArgumentError(`compile: the contents of weight file "${file}" were not given; a browser has no paths`);
 }
 
+/** ONNX Runtime in a browser: onnxruntime-web. */
 export const webRuntime: Runtime = {
   name: "onnxruntime-web",
   version: common.versions.common,

@@ -6,6 +6,7 @@ import type { StagedSession } from "../models/staged-session.ts";
 import { type FloatTensor, floatOf, type Tensor } from "../tensor.ts";
 import type { Action, StepContext } from "./step-policy.ts";
 
+/** Tensors by the names that a network's inputs have. */
 export type Feeds = Readonly<Record<string, Tensor>>;
 
 /** A denoiser within one run of the sampler: what it keeps from step to step belongs to that run alone. */

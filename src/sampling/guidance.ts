@@ -40,6 +40,7 @@ export function isGuided({ index, steps }: StepContext, [start, stop]: GuidanceI
   return index >= stepsTo(start) && index < stepsTo(stop);
 }
 
+/** What `guidedDenoise` is made of. */
 export interface GuidedDenoise {
   denoiser: Denoiser;
   /** The network's input that is the noisy latent: "hiddenStates" of a transformer, "sample" of a UNet. */

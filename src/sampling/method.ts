@@ -7,6 +7,7 @@ import { checkSchedule, parseSchedule, type Schedule, type StepChoice, stepChoic
 
 /** A row of transformer blocks, a UNet for pictures, or a UNet for videos. */
 export const networkKinds = ["transformer", "unet", "video-unet"] as const;
+/** What kind of network a method can be for. */
 export type NetworkKind = (typeof networkKinds)[number];
 
 /** One entry of the table. `Network` is what the method needs of a network to be opened on it. */
@@ -54,17 +55,20 @@ export interface MethodOption<T> {
   readonly usual: string;
   /** The name of its value on a command line, and how it is parsed there. */
   readonly value: string;
+  /** Reads what is typed. Throws ArgumentError for what is no value. */
   readonly parse: (text: string) => T;
   /** For completion. */
   readonly choices?: readonly string[];
 }
 
+/** An entry's options by name. */
 export type MethodOptions<Options extends object> = {
   readonly [Name in keyof Options]-?: MethodOption<NonNullable<Options[Name]>>;
 };
 
 /** What a method can do with every network: all steps in full. */
 export interface WholeNetwork {
+  /** Compiles the network in one piece. Gives what opens a denoiser that does every step in full. */
   whole(): Promise<() => Denoiser>;
 }
 

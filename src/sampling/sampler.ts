@@ -10,6 +10,7 @@ export interface SamplerStep extends StepContext {
   readonly latents: FloatTensor;
 }
 
+/** What `sample` needs. */
 export interface SampleOptions {
   scheduler: Scheduler;
   steps: number;
@@ -23,6 +24,7 @@ export interface SampleOptions {
   drawNoise?: () => FloatTensor;
   /** How much noise DDIM and TCD add. */
   eta?: number;
+  /** Told after each step; the next step waits for what it returns. */
   onStep?: (step: SamplerStep) => void | Promise<void>;
   signal?: AbortSignal;
 }

@@ -12,6 +12,7 @@ const LARGEST_SEED = Number.MAX_SAFE_INTEGER - MOST_PICTURES;
 
 export const seedCheck: Check = whole(0, LARGEST_SEED);
 
+/** The seeds of a call. */
 export interface Seeds {
   /** A whole number; picture i of several is the one of seed + i alone. Drawn at random unless given. */
   seed?: number;

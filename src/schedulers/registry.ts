@@ -173,6 +173,7 @@ export type SchedulerChoice = NonNullable<(typeof schedulers)[number]["name"]>;
 /** The keys of scheduler_config.json that a short name stands for: a class, and what tells two solvers of a class apart. */
 export type ChosenConfig = Readonly<{ _class_name: string } & Record<string, unknown>>;
 
+/** By short name, the keys that make a configuration one of that scheduler. */
 export const schedulerChoices = Object.fromEntries(
   schedulers.flatMap(({ name, className, ...entry }) =>
     name === null ? [] : [[name, { _class_name: className, ...("config" in entry ? entry.config : {}) }]],

@@ -6,6 +6,7 @@ import type { PredictionType } from "./prediction.ts";
 export type { CustomSchedule } from "./custom-schedule.ts";
 export type { PredictionType } from "./prediction.ts";
 
+/** What a scheduler's step can be told beside the model's output. */
 export interface StepOptions {
   /**
    * DDIM: how much of the noise of ancestral sampling to add, from 0 (none, the default) to 1 (Song et al. 2021, equation
@@ -23,6 +24,7 @@ export interface StepOptions {
   noise?: () => FloatTensor;
 }
 
+/** What a scheduler's step gives. */
 export interface StepResult {
   /** The sample at the next, less noisy timestep; a new tensor of the sample's shape. */
   prevSample: FloatTensor;

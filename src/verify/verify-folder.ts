@@ -14,6 +14,7 @@ import { verifyScheduler } from "./scheduler-case.ts";
 import { checkModel, checkPipeline, checkScheduler } from "./unrecorded-case.ts";
 import { type Beside, namesItsParts, verifyImageToVideo } from "./video-case.ts";
 
+/** How `verifyFolder` runs. */
 export interface VerifyOptions extends ModelCaseOptions {
   /** Largest relative error that passes: 1e-4, of whole pipelines 1e-3. Of random numbers the largest absolute one: 1e-6. */
   tolerance?: number;
@@ -31,6 +32,7 @@ const verifyOptions: OptionTable<VerifyOptions> = {
   beside: callback,
 };
 
+/** What `verifyFolder` found. */
 export interface Verification {
   readonly folder: string;
   /** What was verified: a model's or scheduler's class, or TorchGenerator. */

@@ -25,6 +25,7 @@ export interface Bounds {
   endEpisode(episode: Episode): void;
   /** What the bounds know beside the counts, for saving. */
   toJSON(): unknown;
+  /** Goes on from what `toJSON` gave. Throws ArgumentError for what is none of it. */
   restore(saved: unknown): void;
   /**
    * The policy that is greedy in its own lower bound, with that bound: pessimistic value iteration (VI-LCB). Ties go to the

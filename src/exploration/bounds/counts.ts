@@ -14,6 +14,7 @@ export interface CountsJson {
   readonly rewardSums: readonly (readonly [row: number, sum: number, squares: number])[];
 }
 
+/** Counts as JSON; `readCounts` reads them. */
 export function writeCounts(counts: Counts): CountsJson {
   const rewardSums: [number, number, number][] = [];
   counts.visits.forEach((n, row) => {
@@ -96,6 +97,7 @@ export class Counts implements Sizes {
     this.times = new Float64Array(rows);
   }
 
+  /** The number of the row of a step, a state and an action. */
   row(step: number, state: number, action: number): number {
     return (step * this.states + state) * this.actions + action;
   }
@@ -125,6 +127,7 @@ export class Counts implements Sizes {
     return row;
   }
 
+  /** Adds the reward of one visit to a row. */
   addReward(row: number, reward: number): void {
     this.rewardSum[row]! += reward;
     this.rewardSquares[row]! += reward * reward;
@@ -173,6 +176,7 @@ export class Counts implements Sizes {
     this.#used += room;
   }
 
+  /** What `readCounts` reads. */
   toJSON(): CountEntry[] {
     const entries: CountEntry[] = [];
     for (let row = 0; row < this.visits.length; row++) {

@@ -8,7 +8,9 @@ import { EpsMix } from "./epsmix.ts";
 import type { Learner, LearnerJson, LearnerOptions } from "./learner.ts";
 import { StepMix } from "./stepmix.ts";
 
+/** All algorithms: StepMix, EpsMix and what they are compared with. */
 export const algorithmNames = ["stepmix", "epsmix", "bpi-ucbvi", "conservative-ucbvi", "optpess-lp", "dope"] as const;
+/** Name of an algorithm, as on the command line. */
 export type AlgorithmName = (typeof algorithmNames)[number];
 
 const bounded = {
@@ -26,6 +28,7 @@ async function withSolver(name: "optpess-lp" | "dope") {
   return { solver, algorithm };
 }
 
+/** A new learner by the name of its algorithm. */
 export async function createLearner(name: AlgorithmName, problem: Problem, options?: LearnerOptions): Promise<Learner> {
   if (name === "optpess-lp" || name === "dope") {
     const { solver, algorithm } = await withSolver(name);

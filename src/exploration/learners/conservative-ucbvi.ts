@@ -50,6 +50,7 @@ export class ConservativeUcbvi extends BoundedLearner {
     super.restoreOwn(bounds);
   }
 
+  /** Goes on from what `toJSON` gave, to the last bit. */
   static fromJSON(json: LearnerJson): ConservativeUcbvi {
     const { problem, options } = restoredParts(json);
     return new ConservativeUcbvi(problem, options).restore(json);

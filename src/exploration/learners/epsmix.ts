@@ -20,6 +20,7 @@ export interface EpsMixDecision {
 export class EpsMix extends BoundedLearner {
   override readonly algorithm = "epsmix";
 
+  /** The policy of this episode, and the figures that it was chosen by. */
   decision(): EpsMixDecision {
     const { horizon, threshold } = this.problem;
     this.bounds.plan();
@@ -43,6 +44,7 @@ export class EpsMix extends BoundedLearner {
     return { kind, components: components.filter(({ weight }) => weight > 0) };
   }
 
+  /** Goes on from what `toJSON` gave, to the last bit. */
   static fromJSON(json: LearnerJson): EpsMix {
     const { problem, options } = restoredParts(json);
     return new EpsMix(problem, options).restore(json);

@@ -16,6 +16,7 @@ import { checkProblem, type Problem, type ProblemJson, problemFromJson, problemT
 import { Random } from "../mdp/random.ts";
 import { checkCount, checkList, checkObject } from "../mdp/reading.ts";
 
+/** Settings that all learners share. */
 export interface LearnerOptions {
   readonly seed?: number;
   /** Episodes played under one policy before their observations are merged into the counts (1). */
@@ -41,6 +42,7 @@ export interface LearnerJson extends ProblemJson, CountsJson {
 /** Episodes of a batch are kept until it is full. */
 const mostBatch = 1e6;
 
+/** What all algorithms are: `act` gives an action, `observe` takes what came of it, `endEpisode` ends the episode. */
 export abstract class Learner {
   abstract readonly algorithm: string;
   readonly problem: Problem;
@@ -199,6 +201,7 @@ export abstract class Learner {
     this.merged(rows, episode);
   }
 
+  /** Everything that is needed to go on from here, to the last bit. */
   toJSON(): LearnerJson {
     const own = this.ownToJson();
     return {

@@ -31,6 +31,7 @@ export class StepMix extends BoundedLearner {
     checkStepMix(problem);
   }
 
+  /** The policy of this episode, and the figures that it was chosen by. */
   decision(): StepMixDecision {
     const { horizon, threshold } = this.problem;
     this.bounds.plan();
@@ -67,6 +68,7 @@ export class StepMix extends BoundedLearner {
     return { kind, components };
   }
 
+  /** Goes on from what `toJSON` gave, to the last bit. */
   static fromJSON(json: LearnerJson): StepMix {
     const { problem, options } = restoredParts(json);
     return new StepMix(problem, options).restore(json);

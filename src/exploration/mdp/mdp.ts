@@ -67,7 +67,9 @@ export interface MdpParts extends Sizes {
   readonly initial: ArrayLike<number>;
   readonly rewardDraws?: "mean" | "bernoulli";
   readonly units?: RewardUnits;
+  /** Where an action leads, with the probability of each. */
   row(step: number, state: number, action: number): Iterable<Successor>;
+  /** The mean reward of an action. */
   reward(step: number, state: number, action: number): number;
 }
 

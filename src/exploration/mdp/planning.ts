@@ -2,6 +2,7 @@
 import { type Mdp, rowOf } from "./mdp.ts";
 import { type MixturePolicy, probabilityOf, type SwitchingPolicy } from "./policy.ts";
 
+/** The best policy of a known MDP, and what it is worth. */
 export interface OptimalPlan {
   /** Expected return from the initial distribution. */
   readonly value: number;

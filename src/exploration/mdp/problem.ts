@@ -79,6 +79,7 @@ function checkTable(table: unknown, name: string, length: number): Float64Array 
   throw new ArgumentError(`${name} is ${shown(table)}; it must be a Float64Array of ${length}.`);
 }
 
+/** A problem from its JSON form. Throws ArgumentError for what is none. */
 export function problemFromJson(json: ProblemJson): Problem {
   checkObject(json, "The state");
   checkSizes(json);
@@ -104,6 +105,7 @@ export function problemFromJson(json: ProblemJson): Problem {
   });
 }
 
+/** A problem as JSON; `problemFromJson` reads it. */
 export function problemToJson(problem: Problem): ProblemJson {
   const { horizon, states, actions, rewards, initial, baseline, threshold, delta, bonusScale } = problem;
   const { bounds, fallback, baselineValue } = problem;

@@ -5,6 +5,7 @@ import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
 import { ArgumentError } from "../../errors.ts";
 import { checkCount, checkList } from "./reading.ts";
 
+/** Random numbers that can be saved and gone on from. */
 export class Random {
   readonly #generator: RandomGenerator;
 
@@ -12,11 +13,13 @@ export class Random {
     this.#generator = generator;
   }
 
+  /** Equal seeds give equal numbers. */
   static seeded(seed: number): Random {
     if (!Number.isSafeInteger(seed)) throw new ArgumentError(`The seed is ${seed}; it must be a whole number.`);
     return new Random(xoroshiro128plus(seed));
   }
 
+  /** Goes on from a saved state. Throws ArgumentError for what is none. */
   static fromState(state: readonly number[]): Random {
     const parts = checkList(state, "random", 4);
     parts.forEach((part, i) => {

@@ -33,6 +33,7 @@ export interface UNetLevel {
  */
 export type BlockKind = "plain" | "transformer" | "simple";
 
+/** What the configurations of all UNets have. */
 export interface UNetConfig<Level extends UNetLevel = UNetLevel> {
   inChannels: number;
   outChannels: number;

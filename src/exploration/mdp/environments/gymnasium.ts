@@ -5,6 +5,7 @@ import { checkCount, checkList, checkNumber, checkObject } from "../reading.ts";
 import cliffWalkingTable from "./cliff-walking.json" with { type: "json" };
 import frozenLakeTable from "./frozen-lake-4x4.json" with { type: "json" };
 
+/** One outcome of an action in a Gymnasium table. */
 export type Outcome = readonly [probability: number, next: number, reward: number, terminated: boolean];
 
 /** P[state][action] is a list of [probability, next state, reward, terminated], as Gymnasium's toy-text environments have. */
