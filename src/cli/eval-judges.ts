@@ -8,6 +8,7 @@ import { readPicture } from "../media/picture-node.ts";
 import { ClipJudge, clipScore } from "../metrics/clip-score.ts";
 import { frechetDistanceOf } from "../metrics/frechet.ts";
 import { Inception } from "../metrics/inception.ts";
+import { releaseAll } from "../runtime/open-all.ts";
 import type { SessionOptions } from "../runtime/runtime.ts";
 import { stack } from "../sampling/guidance.ts";
 import type { FloatTensor } from "../tensor.ts";
@@ -92,7 +93,7 @@ export class OwnJudges {
   }
 
   async release(): Promise<void> {
-    await Promise.all([this.#clip?.release(), this.#inception?.release()]);
+    await releaseAll([this.#clip, this.#inception]);
   }
 }
 

@@ -3,6 +3,7 @@ import { platform } from "#platform";
 import { type Evaluation, evaluate, type Scores } from "../metrics/evaluate.ts";
 import { Judge } from "../metrics/judge.ts";
 import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
+import { releaseAll } from "../runtime/open-all.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { describeOwnScores, type JudgeOptions, OwnJudges, type OwnScores } from "./eval-judges.ts";
 import { printResult } from "./json.ts";
@@ -94,7 +95,7 @@ async function evaluateModel(model: string, options: EvalOptions, signal: AbortS
       );
       await print([distanceNote, ...describeOwnScores(scores, samples)].join("\n"));
     }
-    await Promise.all([pipe.release(), judge.release(), own.release()]);
+    await releaseAll([pipe, judge, own]);
   } finally {
     bar.stop();
   }

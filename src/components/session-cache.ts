@@ -1,5 +1,5 @@
 /** What is compiled for one way of running a network, kept until it is asked for in another way. */
-import type { Releasable } from "../runtime/open-all.ts";
+import { type Releasable, releaseAll } from "../runtime/open-all.ts";
 
 /** One set of sessions at a time: a second copy of a network's weights would double the memory. */
 export class SessionCache<Session extends Releasable> {
@@ -28,7 +28,7 @@ export class SessionCache<Session extends Releasable> {
     this.#released = this.#released.then(async () => {
       // A failure to compile was reported to the caller of `get`.
       const sessions = (await cached?.sessions.catch(() => [])) ?? [];
-      await Promise.all(sessions.map((session) => session.release()));
+      await releaseAll(sessions);
     });
     return this.#released;
   }

@@ -13,6 +13,7 @@ import type { CLIPTextConfig } from "../models/clip-text.ts";
 import type { CLIPVisionConfig } from "../models/clip-vision.ts";
 import { networksOf } from "../models/registry.ts";
 import { readOptions } from "../options/options.ts";
+import { releaseAll } from "../runtime/open-all.ts";
 import { type Runtime, type SessionOptions, sessionOptions } from "../runtime/runtime.ts";
 import { rows } from "../sampling/guidance.ts";
 import { type FloatTensor, floatOf, floatTensor, int64Tensor } from "../tensor.ts";
@@ -122,8 +123,8 @@ export class ClipJudge {
   }
 
   /** Frees memory and threads. */
-  async release(): Promise<void> {
-    await Promise.all([this.#image.release(), this.#text.release()]);
+  release(): Promise<void> {
+    return releaseAll([this.#image, this.#text]);
   }
 }
 

@@ -12,6 +12,7 @@ import { CheckpointError } from "../errors.ts";
 import type { Picture } from "../media/picture.ts";
 import { type EmojiAlignConfig, emojiAlign } from "../models/emoji-align.ts";
 import { readOptions } from "../options/options.ts";
+import { releaseAll } from "../runtime/open-all.ts";
 import { type Runtime, type SessionOptions, sessionOptions } from "../runtime/runtime.ts";
 import { rows } from "../sampling/guidance.ts";
 import { type FloatTensor, floatTensor, int64Tensor } from "../tensor.ts";
@@ -165,8 +166,8 @@ export class Judge {
   }
 
   /** Frees memory and threads. */
-  async release(): Promise<void> {
-    await Promise.all([this.#image.release(), this.#text.release()]);
+  release(): Promise<void> {
+    return releaseAll([this.#image, this.#text]);
   }
 }
 

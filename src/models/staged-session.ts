@@ -4,7 +4,7 @@ import { checkWeights } from "../checkpoints/weights.ts";
 import { ArgumentError, ShapeError } from "../errors.ts";
 import { type OnnxModel, toOnnx } from "../graph/onnx.ts";
 import { type Dim, describe, input, type Value } from "../graph/value.ts";
-import { openAll } from "../runtime/open-all.ts";
+import { openAll, releaseAll } from "../runtime/open-all.ts";
 import type { Runtime, Session, SessionOptions, WeightLocations } from "../runtime/runtime.ts";
 import type { Tensor } from "../tensor.ts";
 import { type Architecture, describeModel, type Geometry, type StagedModel, weightShapes } from "./architecture.ts";
@@ -120,7 +120,7 @@ export class StagedSession {
 
   /** Frees memory and threads. */
   async release(): Promise<void> {
-    await Promise.all(this.#sessions.map((session) => session.release()));
+    await releaseAll(this.#sessions);
   }
 }
 

@@ -16,6 +16,7 @@ import { readSchedulerConfig, solverOf } from "../components/solver.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
 import { type DiTConfig, dit } from "../models/dit.ts";
 import { RunQueue } from "../platform/run-queue.ts";
+import { releaseAll } from "../runtime/open-all.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import { type GuidanceInterval, guidedDenoise } from "../sampling/guidance.ts";
@@ -199,8 +200,6 @@ export class ClassToImagePipeline {
 
   /** Frees memory and threads once all calls before it are done. Later calls reject with StateError. */
   release(): Promise<void> {
-    return this.#queue.close(async () => {
-      await Promise.all([this.transformer.release(), this.vae.release(), this.feedback?.release()]);
-    });
+    return this.#queue.close(() => releaseAll([this.transformer, this.vae, this.feedback]));
   }
 }

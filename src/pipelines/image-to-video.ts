@@ -24,6 +24,7 @@ import { autoencoderKLTemporalDecoder } from "../models/autoencoder-kl-temporal-
 import { type UNetSpatioTemporalConfig, unetSpatioTemporal } from "../models/unet-spatio-temporal.ts";
 import type { OptionTable } from "../options/options.ts";
 import { RunQueue } from "../platform/run-queue.ts";
+import { releaseAll } from "../runtime/open-all.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { guidanceScaleCheck, guidedDenoise, joinChannels, repeatRow, stack } from "../sampling/guidance.ts";
 import { checkFinite, sample } from "../sampling/sampler.ts";
@@ -290,10 +291,8 @@ export class ImageToVideoPipeline {
 
   /** Frees memory and threads once all calls before it are done. Later calls reject with StateError. */
   release(): Promise<void> {
-    return this.#queue.close(async () => {
-      const parts = [this.unet, this.streamlined, this.encoder, this.decoder, this.imageEncoder];
-      await Promise.all(parts.map((part) => part?.release()));
-    });
+    const parts = [this.unet, this.streamlined, this.encoder, this.decoder, this.imageEncoder];
+    return this.#queue.close(() => releaseAll(parts));
   }
 
   #size(pictures: number, options: ImageToVideoOptions) {

@@ -6,7 +6,7 @@ import { type DecodingSize, decodingIn } from "../acceleration/decoding-size.ts"
 import type { DenoiserPlan, NetworkSize, Streamlined } from "../acceleration/streamlined.ts";
 import type { StreamlinedOptions } from "../acceleration/video-options.ts";
 import type { Component } from "../components/components.ts";
-import type { Releasable } from "../runtime/open-all.ts";
+import { type Releasable, releaseAll } from "../runtime/open-all.ts";
 import { memoryBytes } from "../streamlined/bytes.ts";
 import type { Listeners } from "../streamlined/rehash.ts";
 
@@ -33,7 +33,7 @@ export function planRun<Config>(
 
 /** Releases parts that have done their work, if there is a budget: each network has all of it to itself. */
 export async function makeRoom({ budget }: RunPlan, done: readonly (Releasable | null)[]): Promise<void> {
-  if (budget < Number.POSITIVE_INFINITY) await Promise.all(done.map((part) => part?.release()));
+  if (budget < Number.POSITIVE_INFINITY) await releaseAll(done);
 }
 
 /** Listeners of a call, of which `onGroup` also stops a step between two groups when the signal is aborted: a step may take minutes. */

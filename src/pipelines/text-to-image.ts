@@ -30,6 +30,7 @@ import { type PixArtConfig, pixart } from "../models/pixart.ts";
 import { type T5Config, t5 } from "../models/t5.ts";
 import type { OptionTable } from "../options/options.ts";
 import { RunQueue } from "../platform/run-queue.ts";
+import { releaseAll } from "../runtime/open-all.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
 import { type GuidanceInterval, guidedDenoise } from "../sampling/guidance.ts";
@@ -306,14 +307,7 @@ export class TextToImagePipeline {
 
   /** Frees memory and threads once all calls before it are done. Later calls reject with StateError. */
   release(): Promise<void> {
-    return this.#queue.close(async () => {
-      await Promise.all([
-        this.transformer.release(),
-        this.vae.release(),
-        this.textEncoder?.release(),
-        this.feedback?.release(),
-      ]);
-    });
+    return this.#queue.close(() => releaseAll([this.transformer, this.vae, this.textEncoder, this.feedback]));
   }
 
   #sizes(pictures: number, options: TextToImageOptions): Sizes {

@@ -23,6 +23,7 @@ import { type UNetMotionConfig, unetMotion } from "../models/unet-motion.ts";
 import type { OptionTable } from "../options/options.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
 import { RunQueue } from "../platform/run-queue.ts";
+import { releaseAll } from "../runtime/open-all.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { guidanceScaleCheck, guidedDenoise, pickRows, stack } from "../sampling/guidance.ts";
 import { sample } from "../sampling/sampler.ts";
@@ -255,10 +256,7 @@ export class TextToVideoPipeline {
 
   /** Frees memory and threads once all calls before it are done. Later calls reject with StateError. */
   release(): Promise<void> {
-    return this.#queue.close(async () => {
-      const parts = [this.unet, this.streamlined, this.vae, this.prompts];
-      await Promise.all(parts.map((part) => part?.release()));
-    });
+    return this.#queue.close(() => releaseAll([this.unet, this.streamlined, this.vae, this.prompts]));
   }
 
   #size(pictures: number, options: TextToVideoOptions) {

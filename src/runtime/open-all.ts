@@ -1,4 +1,4 @@
-/** Several things that hold memory or threads, opened one after the other. */
+/** Several things that hold memory or threads: opened one after the other, released together. */
 
 export interface Releasable {
   release(): Promise<void>;
@@ -13,8 +13,13 @@ export async function openAll<From, Opened extends Releasable>(
   try {
     for (const from of all) opened.push(await open(from));
   } catch (error) {
-    await Promise.all(opened.map((each) => each.release()));
+    await releaseAll(opened);
     throw error;
   }
   return opened;
+}
+
+/** Releases all of them; those that were never there count as released. */
+export async function releaseAll(all: Iterable<Releasable | null | undefined>): Promise<void> {
+  await Promise.all(Array.from(all, (each) => each?.release()));
 }

@@ -3,7 +3,7 @@ import { ArgumentError, HalfstepError } from "../errors.ts";
 import type { StagedModel } from "../models/architecture.ts";
 import { OUT } from "../models/grouping.ts";
 import type { WeightSource } from "../models/weights.ts";
-import { openAll } from "../runtime/open-all.ts";
+import { openAll, releaseAll } from "../runtime/open-all.ts";
 import type { Runtime, Session, SessionOptions, WeightLocations } from "../runtime/runtime.ts";
 import { type FloatTensor, floatTensor, type Tensor } from "../tensor.ts";
 import { batchOf, bytesOf, flowOf, sliceGraph } from "./grouping.ts";
@@ -218,6 +218,6 @@ export class StreamlinedSession {
     const sessions = [...this.#sessions.values()];
     this.#sessions.clear();
     this.#arena = null;
-    await Promise.all(sessions.map((session) => session.release()));
+    await releaseAll(sessions);
   }
 }

@@ -14,6 +14,7 @@ import { blocksOf, splitModel } from "../../models/split-model.ts";
 import { StagedSession } from "../../models/staged-session.ts";
 import { checkpointWeights, parameterWeights, weightLocations } from "../../models/weights.ts";
 import { nodeRuntime } from "../../runtime/node.ts";
+import { releaseAll } from "../../runtime/open-all.ts";
 import { defaultSchedule, parseSchedule, stretched } from "../../sampling/step-policy.ts";
 import { multiplyAddsOfModel } from "../../streamlined/multiply-adds.ts";
 import { type FloatTensor, floatTensor, sizeOf } from "../../tensor.ts";
@@ -152,7 +153,7 @@ export async function benchGeometry(name: string, options: GeometryOptions): Pro
     await inParts.inner(feeds, carried, () => true);
     record("inner", start);
   }
-  await Promise.all([whole, feedback, ...parts].map((each) => each.release()));
+  await releaseAll([whole, feedback, ...parts]);
 
   const policy = stretched(config.schedule);
   const fullSteps = Array.from({ length: steps }, (_, index) => policy({ index, steps, timestep: 0 })).filter(

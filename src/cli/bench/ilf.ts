@@ -7,6 +7,7 @@ import { checkEncoder, encodePicture, pictureFormat } from "../../media/picture-
 import { captionsFor } from "../../metrics/evaluate.ts";
 import { Judge } from "../../metrics/judge.ts";
 import { type TextToImage, TextToImagePipeline } from "../../pipelines/text-to-image.ts";
+import { releaseAll } from "../../runtime/open-all.ts";
 import { isList, parseSchedule, type Schedule } from "../../sampling/step-policy.ts";
 import { tellEstimate } from "../estimate.ts";
 import { printResult } from "../json.ts";
@@ -133,7 +134,7 @@ async function compare(options: Options, signal: AbortSignal): Promise<void> {
     }
   } finally {
     bar.stop();
-    await Promise.all(pipes.map((pipe) => pipe.release()));
+    await releaseAll(pipes);
   }
   const rows = await score(measured, judge, samples);
   await judge.release();

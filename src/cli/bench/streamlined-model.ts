@@ -10,6 +10,7 @@ import { frechetDistanceOf } from "../../metrics/frechet.ts";
 import { Judge } from "../../metrics/judge.ts";
 import { finitePsnr, ssim } from "../../metrics/similarity.ts";
 import { type TextToVideo, TextToVideoPipeline } from "../../pipelines/text-to-video.ts";
+import { openAll, releaseAll } from "../../runtime/open-all.ts";
 import { parseSchedule } from "../../sampling/step-policy.ts";
 import { type FloatTensor, floatTensor } from "../../tensor.ts";
 import { tellEstimate } from "../estimate.ts";
@@ -70,7 +71,7 @@ export async function benchModel(options: ModelBenchOptions, signal: AbortSignal
   const reuse: Mode = { name: "noise again", steps, accelerate: { method: "reuse", ...schedules[0]! } };
   // A pipeline keeps what it compiled for one way of running.
   const open = () => TextToVideoPipeline.fromPretrained(model, { ...session, ...sourceOf(options) });
-  const opened = [await open(), await open(), await open()] as const;
+  const opened = (await openAll(["full", "rehash", "reuse"], open)) as [TextToVideo, TextToVideo, TextToVideo];
   try {
     const made = (pipe: TextToVideo, mode: Mode, sample: number) =>
       timed(pipe, mode, prompts[sample]!, options, sample);
@@ -114,7 +115,7 @@ export async function benchModel(options: ModelBenchOptions, signal: AbortSignal
       );
     return contestants.map(({ mode }, i) => rowOf(mode.name, videos[i]!, videos[0]!, features[i]!, features[0]!));
   } finally {
-    await Promise.all([judge.release(), ...opened.map((pipe) => pipe.release())]);
+    await releaseAll([judge, ...opened]);
   }
 }
 
