@@ -8,5 +8,7 @@ export default defineConfig({
     exclude: [...configDefaults.exclude, "test/browser/**", "test/package/**"],
     testTimeout: 60_000,
     maxWorkers: 2,
+    // With --coverage, as .ci/run has it: what the tests' own processes run of src/, without the commands that they start.
+    coverage: { provider: "v8", include: ["src/**"], reporter: ["text-summary"], reportsDirectory: "coverage" },
   },
 });
