@@ -6,6 +6,7 @@ export {
   type AccelerationMethod,
   type AccelerationReport,
   accelerations,
+  type PictureKind,
 } from "./acceleration/acceleration.ts";
 export type { FeedbackComponent } from "./acceleration/feedback-component.ts";
 export type { MethodFor, MethodSettings, OfferedMethod } from "./acceleration/methods.ts";

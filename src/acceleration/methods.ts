@@ -50,8 +50,11 @@ export type OfferedMethod<Kind extends NetworkKind> =
         : never
     : never;
 
-export const methodsFor = <Kind extends NetworkKind>(kind: Kind): readonly MethodFor<Kind>[] =>
-  methods.filter(({ networks }) => (networks as readonly NetworkKind[]).includes(kind)) as MethodFor<Kind>[];
+/** The entries for any of some kinds of networks. */
+export const methodsFor = <Kind extends NetworkKind>(...kinds: readonly Kind[]): readonly MethodFor<Kind>[] =>
+  methods.filter(({ networks }: MethodEntry) =>
+    networks.some((kind) => kinds.includes(kind as Kind)),
+  ) as MethodFor<Kind>[];
 
 type OptionsOf<M> = M extends Method<string, NetworkKind, never, infer Options> ? Options : never;
 type All<Union> = (Union extends unknown ? (member: Union) => void : never) extends (all: infer Each) => void

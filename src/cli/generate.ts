@@ -1,5 +1,5 @@
 import { Command, Option } from "commander";
-import type { Accelerate } from "../acceleration/acceleration.ts";
+import { type Accelerate, pictureKinds } from "../acceleration/acceleration.ts";
 import { methodsFor } from "../acceleration/methods.ts";
 import { ArgumentError } from "../errors.ts";
 import { defined } from "../options/defined.ts";
@@ -24,7 +24,7 @@ import { readPrompts } from "./prompts.ts";
 import { interruptible, ProgressBar, showStatus } from "./terminal.ts";
 
 /** Of the networks that draw pictures. */
-const methods = methodsFor("transformer");
+const methods = methodsFor(...pictureKinds);
 
 export function generateCommand(): Command {
   const command = new Command("generate")

@@ -5,6 +5,7 @@ import {
   type Acceleration,
   accelerateCheck,
   accelerations,
+  checkAcceleration,
   openDenoiser,
 } from "../../src/acceleration/acceleration.ts";
 import { type MethodEntry, methods, methodsFor, optionsOf } from "../../src/acceleration/methods.ts";
@@ -54,6 +55,17 @@ describe("the table of methods", () => {
     expect(videoAccelerations).toEqual(["none", "rehash"]);
     expect(() => accelerateCheck({ method: "reuse" }, "accelerate")).not.toThrow();
     expect(() => accelerateCheck({ method: "rehash" }, "accelerate")).toThrow("accelerate.method must be one of none,");
+  });
+
+  it("refuses a method that is for another kind of network, with those that there are for this one", () => {
+    expect(checkAcceleration("none", null, "unet")).toEqual({ method: "none" });
+    expect(checkAcceleration(undefined, null, "unet")).toEqual({ method: "none" });
+    for (const method of ["cache", "first-block", "easycache", "taylorseer", "ilf"] as const) {
+      expect(() => checkAcceleration(method, {}, "unet")).toThrow(
+        `${method} is for networks of the kind transformer; this model's is a unet, which takes "none"`,
+      );
+    }
+    expect(() => checkAcceleration("ilf", null)).toThrow("cache, first-block, easycache, taylorseer need none.");
   });
 
   it("says whose a setting is that a method does not have", () => {
