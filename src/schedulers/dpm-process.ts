@@ -17,7 +17,7 @@ interface DpmConfig extends BetaConfig {
 }
 
 /**
- * What the solvers on lambda = log(alpha / sigma) share (DPM-Solver, UniPC): samples are alpha * x0 + sigma * noise, and
+ * What the solvers on lambda = log(alpha / sigma) share (DPM-Solver, UniPC, DEIS, SA-Solver): samples are alpha * x0 + sigma * noise, and
  * `sigmas` are sigma / alpha, or a rectified flow's own with `use_flow_sigmas`.
  */
 export class DpmProcess<Config extends DpmConfig> extends NoiseLevels<Config> {
@@ -51,10 +51,13 @@ export class DpmProcess<Config extends DpmConfig> extends NoiseLevels<Config> {
   /** What the solver integrates, from the model's output at step i: the clean sample or the noise; always a new tensor. */
   protected convert(modelOutput: FloatTensor, sample: FloatTensor, i: number, wantsClean: boolean): FloatTensor {
     const { config } = this;
-    const { alpha, sigma } = this.levelAt(i);
     const type = config.prediction_type;
+    const level = this.levelAt(i);
+    const { alpha } = level;
+    // A velocity counts the schedule's own level, also where that is no flow's.
+    const sigma = type === "flow_prediction" ? this.sigmas[i]! : level.sigma;
     const { x0: clean, epsilon } =
-      type === "flow_prediction" ? flowPredicted(this.sigmas[i]!) : predicted(type, alpha, sigma);
+      type === "flow_prediction" ? flowPredicted(alpha, sigma) : predicted(type, alpha, sigma);
     // The reference keeps the first three channels; a latent has four, so keep as many as the sample has.
     const learned = config.variance_type?.startsWith("learned") && modelOutput.data.length !== sample.data.length;
     const output = learned ? splitVariance(modelOutput, sample).mean : modelOutput;

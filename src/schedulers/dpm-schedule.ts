@@ -1,16 +1,20 @@
 import { ArgumentError, ConfigError } from "../errors.ts";
 import { type ConfigOf, type Field, flag, oneOf, oneOfNumbers, optional, real } from "./config.ts";
-import { type CustomSchedule, checkDescending, readPlan } from "./custom-schedule.ts";
+import { type CustomSchedule, checkDescending, readPlan, stepsOf } from "./custom-schedule.ts";
 import type { Algorithm } from "./dpm-coefficients.ts";
 import { checkSigmaSpacing, respaced, sigmaSpacingFields, sigmaSpacingOf } from "./sigma-spacing.ts";
 import { evenly, interpolate, sigmaToTimestep } from "./sigmas.ts";
 import { checkSteps, roundHalfToEven, spacedTimesteps, type TimestepSpacing } from "./spacing.ts";
 
-const lambdaField: Field<number> = {
+export const lambdaField: Field<number> = {
   fallback: -Infinity,
   expected: "a number, or -Infinity",
   read: (v) => (typeof v === "number" && v < Infinity ? v : undefined),
 };
+
+export const varianceTypeField = optional(
+  oneOf("learned", ["learned", "learned_range", "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"]),
+);
 
 /** Keys that both DPM-Solver classes have, but for the noise schedule's and the algorithm. */
 export const dpmSolverFields = {
@@ -21,9 +25,7 @@ export const dpmSolverFields = {
   sample_max_value: real(1, 0),
   // Names that configurations of other multistep solvers bring along; diffusers reads them so.
   solver_type: oneOf("midpoint", ["midpoint", "heun"], { logrho: "midpoint", bh1: "midpoint", bh2: "midpoint" }),
-  variance_type: optional(
-    oneOf("learned", ["learned", "learned_range", "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"]),
-  ),
+  variance_type: varianceTypeField,
   ...sigmaSpacingFields,
   use_flow_sigmas: flag(false),
   flow_shift: real(1, Number.MIN_VALUE),
@@ -57,13 +59,20 @@ export function checkDpm(
   }
 }
 
-export interface DpmScheduleConfig extends ConfigOf<typeof dpmSolverFields> {
+/** What a schedule is planned from; some classes lack some of it. */
+interface LevelsConfig extends ConfigOf<typeof sigmaSpacingFields> {
   readonly num_train_timesteps: number;
   readonly beta_schedule: string;
-  // The single-step class has none of these.
+  readonly use_flow_sigmas: boolean;
+  readonly flow_shift: number;
+  readonly use_dynamic_shifting?: boolean;
   readonly use_lu_lambdas?: boolean;
+  readonly lambda_min_clipped?: number;
   readonly timestep_spacing?: TimestepSpacing;
   readonly steps_offset?: number;
+}
+export interface DpmScheduleConfig extends LevelsConfig {
+  readonly final_sigmas_type: "zero" | "sigma_min";
 }
 
 /** Timesteps, and noise levels of which there is one more, for the end. */
@@ -85,11 +94,28 @@ export function planDpm(
   plan: number | CustomSchedule,
   mu?: number,
 ): DpmSchedule {
-  if (mu !== undefined && !config.use_dynamic_shifting) {
-    throw new ArgumentError(`${className}: it takes mu only if its configuration has use_dynamic_shifting.`);
-  }
-  const { timesteps, sigmas } = chosenLevels(className, config, trained, plan, mu);
+  const chosen = readPlan(className, plan, ["timesteps"], config.num_train_timesteps);
+  const cut = config.timestep_spacing !== undefined && config.beta_schedule === "squaredcos_cap_v2";
+  const { timesteps, sigmas } = chosenLevels(className, config, trained, { ...chosen, cut, mu });
   const all = [...sigmas, config.final_sigmas_type === "zero" ? 0 : trained[0]!].map(Math.fround);
+  checkDistinct(className, all);
+  return { timesteps, sigmas: all };
+}
+
+/**
+ * The same for solvers that never reach the clean sample: the last step ends at the smallest noise level of training, or,
+ * where a key gives the levels, stays at the last of them, as in the reference.
+ */
+export function planToLowest(
+  className: string,
+  config: LevelsConfig,
+  trained: Float32Array,
+  plan: number | CustomSchedule,
+  mu?: number,
+): DpmSchedule {
+  const steps = stepsOf(className, plan);
+  const { timesteps, sigmas } = chosenLevels(className, config, trained, { steps, mu });
+  const all = [...sigmas, fixedLevels(config) ? sigmas.at(-1)! : trained[0]!].map(Math.fround);
   checkDistinct(className, all);
   return { timesteps, sigmas: all };
 }
@@ -105,15 +131,24 @@ export function checkDistinct(className: string, sigmas: readonly number[]): voi
   );
 }
 
+interface Chosen {
+  readonly steps?: number | undefined;
+  readonly timesteps?: readonly number[] | undefined;
+  /** Cut off timesteps between two that the model was trained on also where others are rounded. */
+  readonly cut?: boolean;
+  readonly mu?: number | undefined;
+}
+
 function chosenLevels(
   className: string,
-  config: DpmScheduleConfig,
+  config: LevelsConfig,
   trained: Float32Array,
-  plan: number | CustomSchedule,
-  mu: number | undefined,
+  { steps, timesteps, cut = false, mu }: Chosen,
 ): { timesteps: number[]; sigmas: number[] } {
+  if (mu !== undefined && !config.use_dynamic_shifting) {
+    throw new ArgumentError(`${className}: it takes mu only if its configuration has use_dynamic_shifting.`);
+  }
   const total = config.num_train_timesteps;
-  const { steps, timesteps } = readPlan(className, plan, ["timesteps"], total);
   const logSigmas = trained.map(Math.log);
   const fixed = fixedLevels(config);
   if (timesteps) {
@@ -145,7 +180,6 @@ function chosenLevels(
             evenly(logSigmas.at(-1)!, logSigmas[0]!, count).map(Math.exp)
           : respaced(config, first, last, count)!;
       const rounded = fixed === "use_karras_sigmas" || fixed === "use_lu_lambdas";
-      const cut = config.timestep_spacing !== undefined && config.beta_schedule === "squaredcos_cap_v2";
       const round = rounded && !cut ? roundHalfToEven : Math.trunc;
       return { timesteps: sigmas.map((sigma) => round(sigmaToTimestep(sigma, logSigmas))), sigmas };
     }
@@ -153,16 +187,17 @@ function chosenLevels(
 }
 
 /** The key that gives the noise levels instead of timesteps; of several the one that the reference obeys. */
-function fixedLevels(config: DpmScheduleConfig) {
+function fixedLevels(config: LevelsConfig) {
   const spacing = sigmaSpacingOf(config);
   if (config.use_lu_lambdas && spacing !== "use_karras_sigmas") return "use_lu_lambdas";
   return spacing ?? (config.use_flow_sigmas ? "use_flow_sigmas" : undefined);
 }
 
 /** Without the noisiest timesteps, whose log signal-to-noise ratio is below `lambda_min_clipped`. */
-function spacedAbove(className: string, config: DpmScheduleConfig, logSigmas: Float32Array, steps: number): number[] {
+function spacedAbove(className: string, config: LevelsConfig, logSigmas: Float32Array, steps: number): number[] {
   const { num_train_timesteps: total, timestep_spacing: spacing = "linspace", steps_offset: offset = 0 } = config;
-  const clipped = logSigmas.findIndex((logSigma) => -logSigma < config.lambda_min_clipped);
+  const { lambda_min_clipped: lowest = -Infinity } = config;
+  const clipped = logSigmas.findIndex((logSigma) => -logSigma < lowest);
   const last = clipped < 0 ? total : clipped;
   return spacedTimesteps(className, steps, { spacing, total, offset, last, extraPoint: spacing !== "trailing" });
 }

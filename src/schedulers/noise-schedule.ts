@@ -94,6 +94,32 @@ function rescaleToZeroTerminalSnr(kept: Float32Array): Float32Array {
   return kept.map((value) => (((Math.sqrt(value) - last) * first) / (first - last)) ** 2);
 }
 
+/** Throws ArgumentError if `timestep` is not a whole number from 0 to T-1. */
+function keptAt(alphasCumprod: Float32Array, timestep: number): number {
+  const value = alphasCumprod[timestep];
+  if (value !== undefined) return value;
+  throw new ArgumentError(
+    `Timestep ${timestep} is not one of the model's: whole numbers from 0 to ${alphasCumprod.length - 1}.`,
+  );
+}
+
+/** sqrt(a) * original + sqrt(1 - a) * noise at training timesteps, one for each row of the batch, or one for all. */
+export function noisedAt(
+  alphasCumprod: Float32Array,
+  original: FloatTensor,
+  noise: FloatTensor,
+  timesteps: readonly number[],
+): FloatTensor {
+  const kept = timesteps.map((t) => keptAt(alphasCumprod, t));
+  return mix(
+    "addNoise",
+    original,
+    kept.map(Math.sqrt),
+    noise,
+    kept.map((a) => Math.sqrt(1 - a)),
+  );
+}
+
 interface ProcessConfig {
   readonly num_train_timesteps: number;
   readonly prediction_type: DiffusionPrediction;
@@ -129,25 +155,12 @@ export class DiffusionProcess<Config extends ProcessConfig> {
 
   /** Throws ArgumentError if `timestep` is not a whole number from 0 to T-1. */
   alphaAt(timestep: number): number {
-    const value = this.alphasCumprod[timestep];
-    if (value === undefined) {
-      throw new ArgumentError(
-        `Timestep ${timestep} is not one of the model's: whole numbers from 0 to ${this.alphasCumprod.length - 1}.`,
-      );
-    }
-    return value;
+    return keptAt(this.alphasCumprod, timestep);
   }
 
   /** Noised samples for training; one timestep for each row of the batch, or one for all. Shapes as `original`. */
   addNoise(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor {
-    const kept = timesteps.map((t) => this.alphaAt(t));
-    return mix(
-      "addNoise",
-      original,
-      kept.map(Math.sqrt),
-      noise,
-      kept.map((a) => Math.sqrt(1 - a)),
-    );
+    return noisedAt(this.alphasCumprod, original, noise, timesteps);
   }
 
   /** What a v-prediction model is trained to give: sqrt(a) noise - sqrt(1 - a) x_0 (Salimans & Ho 2022, section 4). */

@@ -27,7 +27,10 @@ export function predicted(type: DiffusionPrediction, alpha: number, sigma: numbe
   }
 }
 
-/** A flow's velocity is noise - x0. Only the clean sample is ever asked for. */
-export function flowPredicted(sigma: number): { x0: Mixture; epsilon: Mixture } {
-  return { x0: { sample: 1, output: -sigma }, epsilon: { sample: 1, output: 1 - sigma } };
+/**
+ * A flow's velocity is noise - x0, so the clean sample is the sample less `sigma` times the velocity. What is left of
+ * alpha times that, over sigma, is the noise: the flow's own where alpha is 1 - sigma.
+ */
+export function flowPredicted(alpha: number, sigma: number): { x0: Mixture; epsilon: Mixture } {
+  return { x0: { sample: 1, output: -sigma }, epsilon: { sample: (1 - alpha) / sigma, output: alpha } };
 }

@@ -4,6 +4,7 @@ import { DDIMScheduler } from "./ddim.ts";
 import { DDIMParallelScheduler } from "./ddim-parallel.ts";
 import { DDPMScheduler } from "./ddpm.ts";
 import { DDPMParallelScheduler } from "./ddpm-parallel.ts";
+import { DEISMultistepScheduler } from "./deis-multistep.ts";
 import { DPMSolverMultistepScheduler } from "./dpm-solver-multistep.ts";
 import { DPMSolverSinglestepScheduler } from "./dpm-solver-singlestep.ts";
 import { EulerAncestralDiscreteScheduler } from "./euler-ancestral-discrete.ts";
@@ -15,6 +16,7 @@ import { KDPM2DiscreteScheduler } from "./k-dpm-2-discrete.ts";
 import { LCMScheduler } from "./lcm.ts";
 import { LMSDiscreteScheduler } from "./lms-discrete.ts";
 import { PNDMScheduler } from "./pndm.ts";
+import { SASolverScheduler } from "./sasolver.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { TCDScheduler } from "./tcd.ts";
 import { UniPCMultistepScheduler } from "./unipc-multistep.ts";
@@ -80,6 +82,22 @@ export const schedulers = [
     process: "diffusion",
     summary: "predictor and corrector; good with few steps",
     create: UniPCMultistepScheduler,
+  },
+  {
+    name: "deis",
+    className: "DEISMultistepScheduler",
+    config: { algorithm_type: "deis" },
+    process: "diffusion",
+    summary: "second or third order, from the steps before",
+    create: DEISMultistepScheduler,
+  },
+  {
+    name: "sasolver",
+    className: "SASolverScheduler",
+    config: { algorithm_type: "data_prediction" },
+    process: "diffusion",
+    summary: "predictor and corrector with noise in the middle steps; PixArt's authors use it",
+    create: SASolverScheduler,
   },
   {
     name: "euler",

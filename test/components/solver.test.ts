@@ -208,6 +208,10 @@ describe("the embedded model draws what diffusers draws", () => {
     ["unipc", { scheduler: "unipc", steps: 8 }],
     ["lcm", { scheduler: "lcm", steps: 8 }],
     ["single-dpm-solver++", { scheduler: "single-dpm-solver++", steps: 8 }],
+    ["sasolver", { scheduler: "sasolver", steps: 8 }],
+    ["deis", { scheduler: "deis", steps: 8 }],
+    ["lms", { scheduler: "lms", steps: 8 }],
+    ["tcd-eta", { scheduler: "tcd", steps: 4, eta: 0.3 }],
     ["sde-timesteps", { scheduler: "sde-dpm-solver++", timesteps: [980, 700, 400, 200, 50] }],
   ])(
     "with %s",

@@ -60,6 +60,21 @@ describe("createScheduler", () => {
   it.each([
     [{ _class_name: "VQDiffusionScheduler" }, /VQDiffusionScheduler.*supported are DDIM/],
     [{ _class_name: "TCDScheduler", original_inference_steps: 2000 }, /original_inference_steps is 2000.*only 1000/],
+    [
+      { _class_name: "DEISMultistepScheduler", algorithm_type: "sde-dpmsolver++" },
+      /algorithm_type is "sde-dpms.*"deis"/,
+    ],
+    [{ _class_name: "SASolverScheduler", tau_func: "lambda t: 1" }, /tau_func is "lambda t: 1".*null/],
+    [{ _class_name: "SASolverScheduler", predictor_order: 5 }, /predictor_order is 5.*1, 2, 3, 4/],
+    [{ _class_name: "SASolverScheduler", algorithm_type: "dpmsolver++" }, /algorithm_type is "dpmsolver\+\+"/],
+    [
+      { _class_name: "SASolverScheduler", algorithm_type: "noise_prediction", thresholding: true },
+      /thresholding needs algorithm_type "data_prediction"/,
+    ],
+    [
+      { _class_name: "SASolverScheduler", algorithm_type: "noise_prediction", prediction_type: "flow_prediction" },
+      /flow_prediction" needs algorithm_type "data_prediction"/,
+    ],
     [{ _class_name: "KDPM2DiscreteScheduler", prediction_type: "sample" }, /prediction_type is "sample"/],
     [
       { _class_name: "LMSDiscreteScheduler", use_beta_sigmas: true, use_exponential_sigmas: true },

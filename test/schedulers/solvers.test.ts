@@ -6,6 +6,7 @@ import { DDPMScheduler } from "../../src/schedulers/ddpm.ts";
 import { dpmCoefficients, preservingLevel } from "../../src/schedulers/dpm-coefficients.ts";
 import { FlowMatchEulerDiscreteScheduler } from "../../src/schedulers/flow-match-euler-discrete.ts";
 import { createScheduler } from "../../src/schedulers/registry.ts";
+import { saCoefficients } from "../../src/schedulers/sa-coefficients.ts";
 import type { Scheduler } from "../../src/schedulers/scheduler.ts";
 import { roundHalfToEven } from "../../src/schedulers/spacing.ts";
 import { type FloatTensor, floatTensor } from "../../src/tensor.ts";
@@ -61,6 +62,15 @@ describe("a model that is always right", () => {
       }),
       { numRuns: 10 },
     );
+  });
+
+  it.each([1, 2, 3])("is followed exactly by DEIS of order %d, down to the last noise level of training", (order) => {
+    const scheduler = createScheduler({ _class_name: "DEISMultistepScheduler", solver_order: order });
+    scheduler.setTimesteps(12);
+    const end = denoise(scheduler, 12, noise, scheduler.addNoise(clean, noise, [scheduler.timesteps[0]!]));
+    const { alpha, sigma } = preservingLevel(scheduler.sigmas!.at(-1)!);
+    const expected = clean.data.map((x, i) => alpha * x + sigma * noise.data[i]!);
+    expect(compare("end", end.data, expected).relative).toBeLessThan(1e-4);
   });
 
   it("is followed exactly along a rectified flow", () => {
@@ -147,6 +157,7 @@ describe("state", () => {
     "DPMSolverSinglestepScheduler",
     "UniPCMultistepScheduler",
     "HeunDiscreteScheduler",
+    "DEISMultistepScheduler",
     "KDPM2DiscreteScheduler",
     "LMSDiscreteScheduler",
   ];
@@ -212,6 +223,23 @@ describe("DPM-Solver's coefficients", () => {
     expect(order3[0]! * l0 + order3[1]! * l1 + order3[2]! * l2).toBeCloseTo(exact, 12);
     const order2 = dpmCoefficients("dpmsolver++", "heun", places.slice(0, 3)).outputs;
     expect(order2[0]! * l0 + order2[1]! * l1).toBeCloseTo(exact, 12);
+  });
+});
+
+describe("SA-Solver's coefficients", () => {
+  const levels = [0.4, 1, 2, 5, 9].map(preservingLevel);
+  const cases = [true, false].flatMap((data) => [0, 1].flatMap((tau) => [1, 2, 3, 4].map((n) => ({ data, tau, n }))));
+
+  it.each(cases)("keep mean and variance where outputs are constant: %j", ({ data, tau, n }) => {
+    const [end, start] = [levels[0]!, levels[1]!];
+    for (const nodes of [levels.slice(1, n + 1), levels.slice(0, n)]) {
+      const { sample, outputs, noise: fresh } = saCoefficients(data, tau, start, end, nodes);
+      const total = outputs.reduce((a, b) => a + b);
+      // x = alpha x0 + sigma e, and the outputs are x0, or e. What the SDE forgets of the noise it draws anew.
+      expect(sample * start.alpha + (data ? total : 0)).toBeCloseTo(end.alpha, 10);
+      const kept = sample * start.sigma + (data ? 0 : total);
+      if (data || tau === 0) expect(Math.hypot(kept, fresh)).toBeCloseTo(end.sigma, 10);
+    }
   });
 });
 
@@ -333,13 +361,16 @@ describe("operands", () => {
 const random7 = random(7).data;
 
 describe("more steps than there are noise levels", () => {
-  it.each(["DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler"])(
-    "is refused by %s, which would divide by the difference of two equal ones",
-    (_class_name) => {
-      const scheduler = createScheduler({ _class_name });
-      expect(() => scheduler.setTimesteps(1000)).toThrow(ArgumentError);
-      scheduler.setTimesteps(999);
-      expect(new Set(scheduler.sigmas).size).toBe(1000);
-    },
-  );
+  it.each([
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "UniPCMultistepScheduler",
+    "DEISMultistepScheduler",
+    "SASolverScheduler",
+  ])("is refused by %s, which would divide by the difference of two equal ones", (_class_name) => {
+    const scheduler = createScheduler({ _class_name });
+    expect(() => scheduler.setTimesteps(1000)).toThrow(ArgumentError);
+    scheduler.setTimesteps(999);
+    expect(new Set(scheduler.sigmas).size).toBe(1000);
+  });
 });
