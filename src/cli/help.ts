@@ -49,7 +49,7 @@ const lines = new Map<string, readonly string[]>([
   ],
   ["eval", ["halfstep eval fluent-emoji", "halfstep eval FOLDER --samples 64 --json"]],
   ["rehash-profile", ["halfstep rehash-profile fluent-emoji-motion --steps 25 --full 13"]],
-  ["bench ilf", ["halfstep bench ilf --samples 64", "halfstep bench ilf --geometry dit-xl-2-512"]],
+  ["bench ilf", ["halfstep bench ilf --samples 64", "halfstep bench ilf --geometry dit-xl-2"]],
   [
     "bench streamlined",
     ["halfstep bench streamlined --budgets 2GB,6GB", "halfstep bench streamlined --model fluent-emoji-motion"],

@@ -1,7 +1,8 @@
 /** Every example in TypeScript compiles against the packed halfstep, and those that need no model of the user's run. */
 import { readdir } from "node:fs/promises";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { expect, inject, it } from "vitest";
+import { documents } from "../../bench/documents.ts";
 import { snippets, writeIn } from "./docs.ts";
 import { root, run } from "./run.ts";
 
@@ -18,14 +19,19 @@ const givens: Readonly<Record<string, string>> = {
   "docs/video.md": "declare const model: string, motionAdapter: string, folder: string;",
 };
 
+/** Documents whose examples need no model or folder of the user's, no page, and end by themselves. */
+const alone = ["README.md", "docs/extending.md", "docs/methods.md"];
+
+const folder = join(project, "snippets");
+const nameOf = (document: string) => document.replace(/\W/g, "-");
+
 async function examples(): Promise<Map<string, string>> {
-  const documents = (await readdir(join(root, "docs"))).filter((name) => name.endsWith(".md"));
   const found = new Map<string, string>();
-  for (const document of ["README.md", ...documents.map((name) => `docs/${name}`)]) {
+  for (const path of [...(await documents()), join(root, "examples/README.md")]) {
+    const document = relative(root, path);
     const code = (await snippets(document)).filter(({ language, file }) => language === "ts" && file === undefined);
     for (const [i, { code: text }] of code.entries()) {
-      const name = `${document.replace(/\W/g, "-")}-${i + 1}.ts`;
-      found.set(name, `${givens[document] ?? ""}\n${text}\nexport {};\n`);
+      found.set(`${nameOf(document)}-${i + 1}.ts`, `${givens[document] ?? ""}\n${text}\nexport {};\n`);
     }
   }
   return found;
@@ -34,26 +40,24 @@ async function examples(): Promise<Map<string, string>> {
 it("compile", async () => {
   const found = await examples();
   expect(found.size).toBeGreaterThan(5);
-  const folder = join(project, "snippets");
   for (const [name, code] of found) await writeIn(folder, name, code);
   const compilerOptions = {
     module: "nodenext",
     target: "es2023",
     lib: ["es2023", "dom", "dom.iterable"],
     strict: true,
-    noEmit: true,
+    outDir: "run",
+    rootDir: ".",
     types: ["node"],
   };
   await writeIn(folder, "tsconfig.json", JSON.stringify({ compilerOptions, files: [...found.keys()] }));
   await run(join(project, "node_modules/.bin/tsc"), ["-p", "."], { cwd: folder });
 });
 
-it("run: the README's", async () => {
-  const folder = join(project, "readme");
-  for (const { language, file, code } of await snippets("README.md")) {
-    if (language !== "ts" || file !== undefined) continue;
-    await writeIn(folder, "main.mjs", code);
-    await run(process.execPath, ["main.mjs"], { cwd: folder });
-  }
-  expect(await readdir(folder)).toContain("cat.png");
+it.each(alone)("run: those of %s", async (document) => {
+  const cwd = join(folder, "run");
+  const programs = (await readdir(cwd)).filter((name) => name.startsWith(nameOf(document)) && name.endsWith(".js"));
+  expect(programs).not.toEqual([]);
+  for (const name of programs) await run(process.execPath, [name], { cwd });
+  if (document === "README.md") expect(await readdir(cwd)).toContain("cat.png");
 });
