@@ -6,12 +6,13 @@ import { ShapeError } from "../errors.ts";
 import type { DTypeArrays } from "../tensor.ts";
 
 /** Element types a value can have; half-precision ones occur only as stored weights, behind a cast to float32. */
-export type ValueType = "float32" | "float16" | "bfloat16" | "int64" | "int32" | "bool" | "uint8";
+export type ValueType = "float32" | "float16" | "bfloat16" | "int64" | "int32" | "int8" | "bool" | "uint8";
 
 /** ONNX's numbers for them. */
 export const typeCodes: Readonly<Record<ValueType, number>> = {
   float32: 1,
   uint8: 2,
+  int8: 3,
   int32: 6,
   int64: 7,
   bool: 9,

@@ -3,14 +3,14 @@
  * somebody else's concern: a checkpoint's file, a trainer's parameters, or nowhere yet (a list of what is needed).
  */
 import type { ByteSource } from "../checkpoints/files.ts";
-import { type BlockDType, blockBytes, isBlockDType } from "../checkpoints/gguf/blocks.ts";
-import { halfToFloat } from "../checkpoints/half.ts";
+import { isBlockDType } from "../checkpoints/gguf/blocks.ts";
 import type { LowRank, WeightEntry, WeightFiles } from "../checkpoints/weights.ts";
 import { CheckpointError } from "../errors.ts";
-import { add, cast, concat, gather, matmul, mul, reshape, slice, sub, transpose } from "../graph/operators.ts";
-import { constant, type Dim, describe, input, makeNode, type Value, type ValueType, weight } from "../graph/value.ts";
+import { add, cast, gemm, mul, reshape, slice, transpose } from "../graph/operators.ts";
+import { type Dim, describe, input, makeNode, type Value, type ValueType, weight } from "../graph/value.ts";
 import type { WeightLocation, WeightLocations } from "../runtime/runtime.ts";
 import { sizeOf } from "../tensor.ts";
+import { blockRows, blockWeight } from "./block-weights.ts";
 
 /** Gives the float32 value of a tensor that must have this shape. */
 export type WeightSource = (name: string, shape: readonly number[]) => Value;
@@ -62,59 +62,33 @@ export function checkpointWeights(files: WeightFiles, owner: string): WeightSour
 }
 
 function entryValue(name: string, entry: WeightEntry, files: ReadonlyMap<string, string>): Value {
-  const { shape, transposed, added = [] } = entry;
-  // Halves are widened when the session is made; arithmetic is in float32 throughout.
-  const stored = storedValue(name, entry, transposed ? [shape[1]!, shape[0]!] : shape, files);
+  const { shape, transposed, added } = entry;
   // All of these are constants to ONNX Runtime, which works them out once, when the session is made.
-  const own = transposed ? transpose(stored, [1, 0]) : stored;
-  return added.reduce((sum, lowRank, i) => add(sum, lowRankValue(`${name} + ${i}`, lowRank, shape, files)), own);
+  if (transposed) return transpose(storedValue(name, { ...entry, shape: [...shape].reverse() }, files), [1, 0]);
+  if (!added) return storedValue(name, entry, files);
+  // As matrices: a product and a sum in one, and none of them is in memory twice.
+  const flat = [shape[0]!, sizeOf(shape.slice(1))];
+  const own = storedValue(name, { ...entry, shape: flat }, files);
+  const sum = added.reduce((sum, lowRank, i) => withLowRank(sum, `${name} + ${i}`, lowRank, shape, files), own);
+  return shape.length === 2 ? sum : reshape(sum, shape);
 }
 
 function storedValue(
   name: string,
-  { dtype, file, offset, length }: WeightEntry,
-  shape: readonly number[],
+  { dtype, shape, added, file, offset, length }: WeightEntry,
   files: ReadonlyMap<string, string>,
 ): Value {
-  if (isBlockDType(dtype)) return blocksValue(name, dtype, { file: files.get(file)!, offset, length }, shape);
+  const data = { file: files.get(file)!, offset, length };
+  if (isBlockDType(dtype)) return blockWeight(name, dtype, data, shape, { folded: added !== undefined });
   const type = types[dtype];
-  if (type) return cast(weight(name, shape, type, { file: files.get(file)!, offset, length }), "float32");
+  // Halves are widened when the session is made; arithmetic is in float32 throughout.
+  if (type) return cast(weight(name, shape, type, data), "float32");
   throw new CheckpointError(`${file}: tensor "${name}" is stored as ${dtype}; weights are F32, F16 or BF16.`);
 }
 
-/** Every number that binary16 has, as float32: ONNX has no operator that reads two bytes as one. One table for all weights. */
-let halves: Value | undefined;
-
-function halfTable(): Value {
-  halves ??= constant(halfToFloat(Uint16Array.from({ length: 2 ** 16 }, (_, bits) => bits)), [2 ** 16], "float32");
-  return halves;
-}
-
-/** Weights in ggml's blocks (checkpoints/gguf/blocks.ts): scale * quant. Their bytes are used where they lie. */
-function blocksValue(
-  name: string,
-  dtype: BlockDType,
-  data: { file: string; offset: number; length: number },
-  shape: readonly number[],
-): Value {
-  const size = blockBytes[dtype];
-  const raw = weight(name, [data.length / size, size], "uint8", data);
-  const bytes = (from: number, to: number) => cast(slice(raw, 1, from, to), "float32");
-  const whole = (x: Value) => cast(cast(x, "int32"), "float32");
-  const half = add(bytes(0, 1), mul(bytes(1, 2), 256));
-  const scale = gather(halfTable(), cast(half, "int64"));
-  const stored = bytes(2, size);
-  // Signed bytes: 128 to 255 are -128 to -1. Of two halves of a byte the low ones come first.
-  const high = whole(mul(stored, 1 / 16));
-  const quants =
-    dtype === "Q8_0"
-      ? sub(stored, mul(whole(mul(stored, 1 / 128)), 256))
-      : sub(concat([sub(stored, mul(high, 16)), high], 1), 8);
-  return reshape(mul(quants, scale), shape);
-}
-
-/** scale up down, or with a core up mid down, of the shape of the weight that it is added to. */
-function lowRankValue(
+/** sum + scale up down, or with a core sum + scale up mid down; `sum` is [out, in * kernel] of a weight of `shape`. */
+function withLowRank(
+  sum: Value,
   name: string,
   { scale, up, mid, down }: LowRank,
   shape: readonly number[],
@@ -122,14 +96,16 @@ function lowRankValue(
 ): Value {
   const [outputs, inputs] = shape as [number, number];
   const rank = down.shape[0]!;
-  const scaled = mul(reshape(entryValue(`${name} up`, up, files), [outputs, rank]), scale);
-  const right = entryValue(`${name} down`, down, files);
-  if (!mid) return reshape(matmul(scaled, reshape(right, [rank, -1])), shape);
+  const matrix = (part: string, entry: WeightEntry, sizes: readonly number[]) =>
+    storedValue(`${name} ${part}`, { ...entry, shape: sizes }, files);
+  const scaled = mul(matrix("up", up, [outputs, rank]), scale);
+  if (!mid) return gemm(scaled, matrix("down", down, [rank, sizeOf(down.shape) / rank]), sum);
   const kernel = sizeOf(shape) / (outputs * inputs);
-  const core = reshape(entryValue(`${name} mid`, mid, files), [rank, rank * kernel]);
-  const left = transpose(reshape(matmul(scaled, core), [outputs, rank, kernel]), [0, 2, 1]);
-  const product = matmul(reshape(left, [outputs * kernel, rank]), reshape(right, [rank, inputs]));
-  return reshape(transpose(reshape(product, [outputs, kernel, inputs]), [0, 2, 1]), shape);
+  const core = matrix("mid", mid, [rank, rank * kernel]);
+  const left = transpose(reshape(gemm(scaled, core), [outputs, rank, kernel]), [0, 2, 1]);
+  const product = gemm(reshape(left, [outputs * kernel, rank]), matrix("down", down, [rank, inputs]));
+  const turned = transpose(reshape(product, [outputs, kernel, inputs]), [0, 2, 1]);
+  return add(sum, reshape(turned, [outputs, inputs * kernel]));
 }
 
 /**
@@ -175,15 +151,17 @@ export function rows(value: Value, start: number, end: number): Value {
   const { op, data, inputs } = value.node;
   const inner = (i: number) => rows(inputs[i]!, start, end);
   if (op === "Cast") return cast(inner(0), value.dtype);
-  if (!isActivation(value)) {
-    // What is added to a weight is cut before it is worked out.
-    if (op === "Add") return add(inner(0), inner(1));
-    if (op === "MatMul") return matmul(inner(0), inputs[1]!);
-    if (op === "Mul" && inputs[1]!.shape.length === 0) return mul(inner(0), inputs[1]!);
-    const seen = op === "Reshape" ? inShape(inputs[0]!, value.shape) : null;
+  if (op === "Gemm" && !isActivation(value)) {
+    // A LoRA's product is cut before it is worked out.
+    return gemm(slice(inputs[0]!, 0, start, end), inputs[1]!, inner(2));
+  }
+  if (op === "Reshape") {
+    const blocks = blockRows(value, start, end);
+    if (blocks) return blocks;
+    const seen = inShape(inputs[0]!, value.shape);
     if (seen) return rows(seen, start, end);
-    const from = op === "Reshape" ? inputs[0]!.shape[0] : undefined;
-    if (from !== undefined && from === value.shape[0]) return reshape(inner(0), value.shape.with(0, end - start));
+    const from = inputs[0]!.shape[0];
+    if (from === value.shape[0] && !isActivation(value)) return reshape(inner(0), value.shape.with(0, end - start));
   }
   if (op !== "Weight" || !data || !("file" in data)) return slice(value, 0, start, end);
   const bytes = data.length / (value.shape[0] as number);
