@@ -117,6 +117,7 @@ export { loadModel, type StagedOptions, type StagedSession } from "./models/stag
 export { type T5Config, t5 } from "./models/t5.ts";
 export type { ClassEmbedding } from "./models/unet/class-embedding.ts";
 export type { BlockKind, UNetConfig, UNetLevel } from "./models/unet/config.ts";
+export type { TextTime } from "./models/unet/text-time.ts";
 export { type UNet2DConditionConfig, unet2DCondition } from "./models/unet-2d-condition.ts";
 export { type MotionLevel, type UNetMotionConfig, unetMotion } from "./models/unet-motion.ts";
 export { type UNetSpatioTemporalConfig, unetSpatioTemporal } from "./models/unet-spatio-temporal.ts";
