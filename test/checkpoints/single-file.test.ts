@@ -143,6 +143,10 @@ async function run(
   } else {
     geometry = { batch: 2, height: 8, width: 8, tokens: 5 };
     set("sample", given["sample"]!);
+    if (given["time_ids"]) {
+      set("textEmbeds", given["text_embeds"]!);
+      set("timeIds", given["time_ids"]);
+    }
     set("encoderHiddenStates", given["encoder_hidden_states"]!);
     if (raw["addition_embed_type"]) {
       set("textEmbeds", given["text_embeds"]!);

@@ -14,8 +14,13 @@ export function readGzip(name: string): unknown {
   return JSON.parse(gunzipSync(readFileSync(join(folder, name))).toString("utf8"));
 }
 
-export function smallTensors(name: string): Map<string, Tensor> {
-  return drawn(new Map(readGzip(`${name}.json.gz`) as [string, number[]][]));
+/** With `vocabulary` tokens instead of 100: CLIP's own has 49,408. */
+export function smallTensors(name: string, vocabulary = 100): Map<string, Tensor> {
+  const shapes = new Map(readGzip(`${name}.json.gz`) as [string, number[]][]);
+  for (const [tensor, shape] of shapes) {
+    if (tensor.endsWith("token_embedding.weight")) shapes.set(tensor, [vocabulary, ...shape.slice(1)]);
+  }
+  return drawn(shapes);
 }
 
 export async function encoded(
