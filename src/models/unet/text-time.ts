@@ -11,6 +11,7 @@ import type { Count } from "../counts.ts";
 import { type SinusoidOptions, sinusoidalEmbedding, timestepEmbedding } from "../layers.ts";
 import type { AddedTime } from "./unet.ts";
 
+/** What the UNet of Stable Diffusion XL is told beside the timestep: pooled text, and sizes as six numbers. */
 export interface TextTime {
   /** Sinusoids of each number. */
   timeWidth: number;
