@@ -96,6 +96,12 @@ export type {
 } from "./models/architecture.ts";
 export { type AutoencoderKLConfig, autoencoderKL } from "./models/autoencoder-kl.ts";
 export { autoencoderKLTemporalDecoder } from "./models/autoencoder-kl-temporal-decoder.ts";
+export {
+  type AutoencoderTinyConfig,
+  autoencoderTiny,
+  scaleLatents,
+  unscaleLatents,
+} from "./models/autoencoder-tiny.ts";
 export { clip } from "./models/clip.ts";
 export { type CLIPTextConfig, clipText, clipTextWithProjection } from "./models/clip-text.ts";
 export { type CLIPVisionConfig, clipVisionWithProjection } from "./models/clip-vision.ts";
@@ -112,6 +118,7 @@ export {
   registry,
   supportedClasses,
 } from "./models/registry.ts";
+export { type SD3Config, sd3 } from "./models/sd3.ts";
 export { type Blocks, blocksOf } from "./models/split-model.ts";
 export { loadModel, type StagedOptions, type StagedSession } from "./models/staged-session.ts";
 export { type T5Config, t5 } from "./models/t5.ts";

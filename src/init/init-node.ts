@@ -70,6 +70,41 @@ const stableDiffusion15 = {
 
 const unetPresets: readonly (readonly [string, RawConfig])[] = [
   ["sd-1.5", { _class_name: "UNet2DConditionModel", ...stableDiffusion15, attention_head_dim: 8 }],
+  // Version 2.1's sizes.
+  [
+    "sd-turbo",
+    {
+      _class_name: "UNet2DConditionModel",
+      ...stableDiffusion,
+      attention_head_dim: [5, 10, 20, 20],
+      cross_attention_dim: 1024,
+      in_channels: 4,
+      norm_num_groups: 32,
+      sample_size: 64,
+      use_linear_projection: true,
+    },
+  ],
+  [
+    "sdxl",
+    {
+      _class_name: "UNet2DConditionModel",
+      addition_embed_type: "text_time",
+      addition_time_embed_dim: 256,
+      attention_head_dim: [5, 10, 20],
+      block_out_channels: [320, 640, 1280],
+      cross_attention_dim: 2048,
+      down_block_types: ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+      in_channels: 4,
+      layers_per_block: 2,
+      norm_num_groups: 32,
+      out_channels: 4,
+      projection_class_embeddings_input_dim: 2816,
+      sample_size: 128,
+      transformer_layers_per_block: [1, 2, 10],
+      up_block_types: ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+      use_linear_projection: true,
+    },
+  ],
   // With the motion modules of the adapter v1.5.2.
   [
     "animatediff",
@@ -98,11 +133,30 @@ const unetPresets: readonly (readonly [string, RawConfig])[] = [
   ],
 ];
 
+/** Stable Diffusion 3.5 medium. */
+const sd35Medium: RawConfig = {
+  _class_name: "SD3Transformer2DModel",
+  attention_head_dim: 64,
+  caption_projection_dim: 1536,
+  dual_attention_layers: Array.from({ length: 13 }, (_, i) => i),
+  in_channels: 16,
+  joint_attention_dim: 4096,
+  num_attention_heads: 24,
+  num_layers: 24,
+  out_channels: 16,
+  patch_size: 2,
+  pooled_projection_dim: 2048,
+  pos_embed_max_size: 384,
+  qk_norm: "rms_norm",
+  sample_size: 128,
+};
+
 /** Configurations by the name that `initModel` and `halfstep init` know them under. */
 export const presets: ReadonlyMap<string, RawConfig> = new Map([
   ...ditPresets,
   ["pixart-xl-2", pixartXl2],
   ...unetPresets,
+  ["sd3.5-medium", sd35Medium],
 ]);
 
 export interface InitOptions {
@@ -158,7 +212,7 @@ export async function initModel(
 function randomWeight(name: string, shape: readonly number[], generator: TorchGenerator): FloatTensor {
   if (name.endsWith(".pos_embed.pe")) return floatTensor(shape, positionTable(shape[1]!, shape[2]!));
   const inputs = sizeOf(shape.slice(1));
-  const matrix = shape.length > 1 && !/(table|embedding)(\.weight)?$/.test(name);
+  const matrix = shape.length > 1 && !/(table|embedding|pos_embed)(\.weight)?$/.test(name);
   const range = Math.sqrt(12) * (matrix ? 1 / Math.sqrt(inputs) : 0.02);
   const middle = shape.length === 1 && name.endsWith(".weight") ? 1 : 0;
   const tensor = generator.rand(shape);

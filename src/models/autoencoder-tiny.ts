@@ -39,6 +39,8 @@ export interface AutoencoderTinyConfig {
 const className = "AutoencoderTiny";
 /** Resolutions, each half of the one before. */
 const MOST_STEPS = 16;
+/** How many times larger a picture's side may be than the latent's. */
+const MOST_FACTOR = 2 ** 15;
 /** Latents are limited smoothly to this much on either side before they are decoded, whatever the configuration says. */
 const LIMIT = 3;
 
@@ -85,6 +87,12 @@ function parseConfig(raw: RawConfig): AutoencoderTinyConfig {
     latentMagnitude: read.number("latent_magnitude", 3),
     latentShift: read.number("latent_shift", 0.5),
   };
+  if (tinySpatialFactor(config) > MOST_FACTOR) {
+    throw new ConfigError(
+      `${className}: config "upsampling_scaling_factor" ${config.upsamplingFactor} makes pictures ` +
+        `${tinySpatialFactor(config)} times as large as latents; at most ${MOST_FACTOR} is supported.`,
+    );
+  }
   // The decoder's channels once more, which diffusers writes down for its pipelines; and precisions below float32.
   read.finish(["block_out_channels", "force_upcast"]);
   return config;

@@ -7,7 +7,7 @@ import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
 import { add, attention, concat, mul, reshape, silu, slice, split, transpose } from "../graph/operators.ts";
 import { input, type Value } from "../graph/value.ts";
-import type { Architecture, Features, Geometry, Stage, StagedModel } from "./architecture.ts";
+import type { Architecture, Features, Geometry, Layout, Stage, StagedModel } from "./architecture.ts";
 import { ConfigReader, MOST_LAYERS, MOST_WIDTH } from "./config.ts";
 import type { Count } from "./counts.ts";
 import {
@@ -123,68 +123,84 @@ function describeSD3(config: SD3Config): string {
 function model(config: SD3Config, geometry: Geometry): StagedModel {
   const { batch, tokens } = geometry;
   if (tokens === undefined) throw new ArgumentError(`${sd3.className}: how many text tokens are there?`);
-  const { patchSize, sampleSize, numLayers } = config;
-  const [height, width] = [geometry.height ?? sampleSize, geometry.width ?? sampleSize];
-  const grid = patchGrid(height, width, config);
+  const { sampleSize, width } = config;
+  const size = { row: geometry.height ?? sampleSize, column: geometry.width ?? sampleSize };
+  const grid = patchGrid(size.row, size.column, config);
+  const inputs: Record<string, Layout> = {
+    hiddenStates: { batch, channel: config.inChannels, ...size },
+    timestep: { batch },
+    encoderHiddenStates: { batch, token: tokens, channel: config.jointAttentionDim },
+    pooledProjections: { batch, channel: config.pooledProjectionDim },
+  };
+  const layouts: Record<string, Layout> = {
+    ...inputs,
+    patches: { batch, position: grid[0] * grid[1], channel: width },
+    context: { batch, token: tokens, channel: width },
+    temb: { batch, channel: width },
+    sample: { batch, channel: config.outChannels, ...size },
+  };
   return {
     className: sd3.className,
     settings: describeSD3(config),
-    inputs: {
-      hiddenStates: input("hiddenStates", [batch, config.inChannels, height, width]),
-      timestep: input("timestep", [batch]),
-      encoderHiddenStates: input("encoderHiddenStates", [batch, tokens, config.jointAttentionDim]),
-      pooledProjections: input("pooledProjections", [batch, config.pooledProjectionDim]),
-    },
+    inputs: Object.fromEntries(
+      Object.entries(inputs).map(([name, layout]) => [name, input(name, Object.values(layout))]),
+    ),
     outputs: ["sample"],
     latent: "hiddenStates",
-    streams: ["hiddenStates", "encoderHiddenStates"],
-    stages: [
-      {
-        name: "pos_embed",
-        role: "enter",
-        axis: "whole",
-        reads: ["hiddenStates"],
-        writes: ["hiddenStates"],
-        build: ({ hiddenStates }, w) => ({ hiddenStates: patches(hiddenStates!, w.at("pos_embed"), grid, config) }),
-      },
-      {
-        name: "time_text_embed",
-        role: "enter",
-        axis: "whole",
-        reads: ["timestep", "pooledProjections"],
-        writes: ["temb"],
-        build: ({ timestep, pooledProjections }, weights) => {
-          const w = weights.at("time_text_embed");
-          const time = sinusoidalEmbedding(timestep!, FREQUENCIES);
-          const embed = (x: Value, name: string) => timestepEmbedding(x, w.at(name), config.width);
-          return { temb: add(embed(time, "timestep_embedder"), embed(pooledProjections!, "text_embedder")) };
-        },
-      },
-      {
-        name: "context_embedder",
-        role: "enter",
-        axis: "whole",
-        reads: ["encoderHiddenStates"],
-        writes: ["encoderHiddenStates"],
-        build: ({ encoderHiddenStates }, w) => ({
-          encoderHiddenStates: linear(encoderHiddenStates!, w.at("context_embedder"), config.width),
-        }),
-      },
-      ...Array.from({ length: numLayers }, (_, i) => blockStage(i, config)),
-      {
-        name: "proj_out",
-        role: "leave",
-        axis: "whole",
-        reads: ["hiddenStates", "temb"],
-        writes: ["sample"],
-        build: ({ hiddenStates, temb }, w) => {
-          const normed = continuousNorm(hiddenStates!, temb!, w.at("norm_out"));
-          const pixels = linear(normed, w.at("proj_out"), patchSize ** 2 * config.outChannels);
-          return { sample: unpatchify(pixels, grid, config) };
-        },
-      },
-    ],
+    streams: ["patches", "context"],
+    stages: stagesOf(config, grid).map((stage): Stage => {
+      const names = [...stage.reads, ...stage.writes];
+      return { ...stage, axis: "whole", layouts: Object.fromEntries(names.map((name) => [name, layouts[name]!])) };
+    }),
   };
+}
+
+type Part = Omit<Stage, "axis" | "layouts">;
+
+function stagesOf(config: SD3Config, grid: readonly [number, number]): Part[] {
+  const { width, patchSize, numLayers } = config;
+  return [
+    {
+      name: "pos_embed",
+      role: "enter",
+      reads: ["hiddenStates"],
+      writes: ["patches"],
+      build: ({ hiddenStates }, w) => ({ patches: patchEmbedding(hiddenStates!, w.at("pos_embed"), grid, config) }),
+    },
+    {
+      name: "time_text_embed",
+      role: "enter",
+      reads: ["timestep", "pooledProjections"],
+      writes: ["temb"],
+      build: ({ timestep, pooledProjections }, weights) => {
+        const w = weights.at("time_text_embed");
+        const embed = (x: Value, name: string) => timestepEmbedding(x, w.at(name), width);
+        const time = embed(sinusoidalEmbedding(timestep!, FREQUENCIES), "timestep_embedder");
+        return { temb: add(time, embed(pooledProjections!, "text_embedder")) };
+      },
+    },
+    {
+      name: "context_embedder",
+      role: "enter",
+      reads: ["encoderHiddenStates"],
+      writes: ["context"],
+      build: ({ encoderHiddenStates }, w) => ({
+        context: linear(encoderHiddenStates!, w.at("context_embedder"), width),
+      }),
+    },
+    ...Array.from({ length: numLayers }, (_, i) => blockStage(i, config)),
+    {
+      name: "proj_out",
+      role: "leave",
+      reads: ["patches", "temb"],
+      writes: ["sample"],
+      build: ({ patches, temb }, w) => {
+        const normed = continuousNorm(patches!, temb!, w.at("norm_out"));
+        const pixels = linear(normed, w.at("proj_out"), patchSize ** 2 * config.outChannels);
+        return { sample: unpatchify(pixels, grid, config) };
+      },
+    },
+  ];
 }
 
 /** Rows and columns of patches. */
@@ -198,7 +214,12 @@ function patchGrid(height: number, width: number, { patchSize, posEmbedMaxSize }
 }
 
 /** latent [batch, channels, height, width] -> tokens [batch, rows * columns, width], position added. */
-function patches(latent: Value, w: Weights, [height, width]: readonly [number, number], config: SD3Config): Value {
+function patchEmbedding(
+  latent: Value,
+  w: Weights,
+  [height, width]: readonly [number, number],
+  config: SD3Config,
+): Value {
   const { patchSize, posEmbedMaxSize: most } = config;
   const cut = conv(latent, w.at("proj"), config.width, patchSize, { stride: patchSize });
   const tokens = reshape(transpose(cut, [0, 2, 3, 1]), [latent.shape[0]!, height * width, config.width]);
@@ -212,16 +233,15 @@ function patches(latent: Value, w: Weights, [height, width]: readonly [number, n
   return add(tokens, places.length === 1 ? places[0]! : concat(places, 0));
 }
 
-function blockStage(index: number, config: SD3Config): Stage {
+function blockStage(index: number, config: SD3Config): Part {
   const name = `transformer_blocks.${index}`;
   // Nothing reads what would become of the text in the last one: diffusers' context_pre_only.
   const last = index === config.numLayers - 1;
   return {
     name,
     role: "block",
-    axis: "whole",
-    reads: ["hiddenStates", "encoderHiddenStates", "temb"],
-    writes: last ? ["hiddenStates"] : ["hiddenStates", "encoderHiddenStates"],
+    reads: ["patches", "context", "temb"],
+    writes: last ? ["patches"] : ["patches", "context"],
     build: (features, w) =>
       jointBlock(features, w.at(name), config, { dual: config.dualAttentionLayers.has(index), last }),
   };
@@ -232,9 +252,9 @@ interface BlockKind {
   last: boolean;
 }
 
-/** hiddenStates [batch, patches, width], encoderHiddenStates [batch, tokens, width], temb [batch, width] -> the first two. */
+/** patches [batch, rows * columns, width], context [batch, tokens, width], temb [batch, width] -> the first two. */
 function jointBlock(features: Features, w: Weights, config: SD3Config, { dual, last }: BlockKind): Features {
-  const { hiddenStates: image, encoderHiddenStates: text, temb } = features as Record<string, Value>;
+  const { patches: image, context: text, temb } = features;
   const normed = layerNorm(image!, EPSILON);
   const [shift1, scale1, gate1, shift2, scale2, gate2, ...second] = vectors(temb!, w.at("norm1"), dual ? 9 : 6);
   const ofText = last ? null : vectors(temb!, w.at("norm1_context"), 6);
@@ -249,12 +269,12 @@ function jointBlock(features: Features, w: Weights, config: SD3Config, { dual, l
     x = add(x, mul(gate, selfAttention(modulate(normed, shift, scale), w.at("attn2"), config)));
   }
   x = add(x, mul(gate2, feedForward(modulate(layerNorm(x, EPSILON), shift2, scale2), w.at("ff"))));
-  if (!ofText) return { hiddenStates: x };
+  if (!ofText) return { patches: x };
 
   const [, , textGate1, textShift2, textScale2, textGate2] = ofText;
   const y = add(text!, mul(textGate1, attended.text!));
   const hidden = feedForward(modulate(layerNorm(y, EPSILON), textShift2, textScale2), w.at("ff_context"));
-  return { hiddenStates: x, encoderHiddenStates: add(y, mul(textGate2, hidden)) };
+  return { patches: x, context: add(y, mul(textGate2, hidden)) };
 }
 
 type Six = readonly [Value, Value, Value, Value, Value, Value, ...Value[]];

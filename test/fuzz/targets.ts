@@ -149,6 +149,9 @@ const networks = [
     "clip-vision/config.json",
   ],
   ...["unet-2d/config.json", "unet-2d-linear/config.json", "unet-motion/config.json", "unet-svd/config.json"],
+  ...["unet-xl", "unet-ssd", "unet-xl-lcm", "motion-xl", "sd3-5-medium", "vae-tiny", "clip-projection-states"].map(
+    (name) => `models-0.42/${name}/config.json`,
+  ),
 ].map(configured);
 
 const configs: Target = {

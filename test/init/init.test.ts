@@ -36,6 +36,16 @@ describe("initModel", () => {
     expect(parameters("pixart-xl-2")).toBeLessThan(620e6);
   });
 
+  // What diffusers 0.42 has in the class with the published configuration; of Stable Diffusion 3.5 the table of positions too.
+  it.each([
+    ["sd-1.5", 859_520_964],
+    ["sd-turbo", 865_910_724],
+    ["sdxl", 2_567_463_684],
+    ["sd3.5-medium", 2_469_663_936],
+  ])("%s has %i parameters", (name, count) => {
+    expect(parameters(name)).toBe(count);
+  });
+
   it.each(["F32", "F16", "BF16"] as const)(
     "writes a folder in %s that loads, and whose activations stay sane",
     async (dtype) => {
