@@ -11,6 +11,7 @@ import {
   type SchedulerChoice,
   schedulerChoices,
   schedulerNames,
+  schedulers,
 } from "../schedulers/registry.ts";
 import type { CustomSchedule, Scheduler } from "../schedulers/scheduler.ts";
 
@@ -29,7 +30,11 @@ export function pickScheduler(own: RawConfig, choice?: SchedulerChoice): Schedul
   const chosen = schedulerChoices[choice];
   const process = processOf(String(own["_class_name"]));
   if (process !== processOf(chosen._class_name)) {
-    throw new ConfigError(`This model was trained with ${process}; scheduler "${choice}" cannot sample from it.`);
+    const fitting = schedulers.filter((entry) => entry.name !== null && entry.process === process);
+    throw new ConfigError(
+      `This model was trained with ${process}; scheduler "${choice}" cannot sample from it` +
+        `${fitting.length > 0 ? `, but ${fitting.map(({ name }) => name).join(", ")} can` : ""}.`,
+    );
   }
   return createScheduler({ ...own, ...chosen });
 }

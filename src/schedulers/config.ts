@@ -113,15 +113,16 @@ export function readConfig<const F extends Fields>(
 
 /** Keys of diffusers' schedulers, which mean nothing to classes that do not list them. */
 const otherKeys = new Set(
-  `num_train_timesteps beta_start beta_end beta_schedule trained_betas clip_sample clip_sample_range set_alpha_to_one
-  steps_offset prediction_type thresholding dynamic_thresholding_ratio sample_max_value timestep_spacing timestep_type
-  rescale_betas_zero_snr variance_type solver_order algorithm_type solver_type solver_p lower_order_final euler_at_final
-  use_karras_sigmas use_exponential_sigmas use_beta_sigmas use_lu_lambdas use_flow_sigmas flow_shift final_sigmas_type
-  lambda_min_clipped sigma_min sigma_max sigma_data sigma_schedule rho interpolation_type skip_prk_steps
-  shift use_dynamic_shifting base_shift max_shift base_image_seq_len max_image_seq_len time_shift_type invert_sigmas
-  shift_terminal stochastic_sampling scale_factors upscale_mode predict_x0 disable_corrector predictor_order
-  corrector_order tau_func original_inference_steps timestep_scaling snr_shift_scale timestep_values tensor_format
-  noise_sampler_seed eta s_noise clip_denoised scaler`.split(/\s+/),
+  `num_train_timesteps beta_start beta_end beta_schedule trained_betas clip_sample clip_sample_range
+  set_alpha_to_one set_alpha_to_zero steps_offset prediction_type thresholding dynamic_thresholding_ratio
+  sample_max_value timestep_spacing timestep_type rescale_betas_zero_snr variance_type solver_order algorithm_type
+  solver_type solver_p lower_order_final euler_at_final use_karras_sigmas use_exponential_sigmas use_beta_sigmas
+  use_lu_lambdas use_flow_sigmas flow_shift final_sigmas_type lambda_min_clipped sigma_min sigma_max sigma_data
+  sigma_schedule rho interpolation_type skip_prk_steps shift use_dynamic_shifting base_shift max_shift
+  base_image_seq_len max_image_seq_len time_shift_type invert_sigmas shift_terminal stochastic_sampling
+  scale_factors upscale_mode predict_x0 disable_corrector predictor_order corrector_order tau_func
+  original_inference_steps timestep_scaling snr_shift_scale timestep_values tensor_format noise_sampler_seed eta
+  s_noise clip_denoised scaler`.split(/\s+/),
 );
 
 function inside(value: number, min: number, max: number): boolean {

@@ -201,3 +201,19 @@ function spacedAbove(className: string, config: LevelsConfig, logSigmas: Float32
   const last = clipped < 0 ? total : clipped;
   return spacedTimesteps(className, steps, { spacing, total, offset, last, extraPoint: spacing !== "trailing" });
 }
+
+interface OrderConfig {
+  readonly solver_order: number;
+  readonly lower_order_final: boolean;
+  readonly euler_at_final: boolean;
+  readonly final_sigmas_type: "zero" | "sigma_min";
+}
+
+/** The order of step i of `count`, given how many outputs there are: lower at the end, where high orders are unstable. */
+export function multistepOrder(config: OrderConfig, i: number, count: number, available: number): number {
+  const few = config.lower_order_final && count < 15;
+  // At sigma 0 lambda is infinite, and only order 1 has a limit.
+  const toFirst = config.euler_at_final || few || config.final_sigmas_type === "zero";
+  const limit = i === count - 1 && toFirst ? 1 : i === count - 2 && few ? 2 : 3;
+  return Math.min(config.solver_order, available, limit);
+}

@@ -5,7 +5,7 @@ import { type ConfigOf, flag, readConfig } from "./config.ts";
 import type { CustomSchedule } from "./custom-schedule.ts";
 import { dpmCoefficients } from "./dpm-coefficients.ts";
 import { DpmProcess } from "./dpm-process.ts";
-import { algorithmField, checkDpm, dpmSolverFields, planDpm } from "./dpm-schedule.ts";
+import { algorithmField, checkDpm, dpmSolverFields, multistepOrder, planDpm } from "./dpm-schedule.ts";
 import { betaFields, stepsOffsetField } from "./noise-schedule.ts";
 import type { Scheduler, StepOptions, StepResult } from "./scheduler.ts";
 import { indexOfTimestep, spacingField } from "./spacing.ts";
@@ -60,7 +60,8 @@ export class DPMSolverMultistepScheduler extends DpmProcess<DPMSolverMultistepCo
     const i = indexOfTimestep(this.className, this.timesteps, timestep, this.next);
     if (i !== this.next) this.history = [];
     const converted = this.convert(modelOutput, sample, i, algorithm.endsWith("++"));
-    const outputs = [converted, ...this.history].slice(0, this.orderAt(i, this.history.length + 1));
+    const order = multistepOrder(this.config, i, this.timesteps.length, this.history.length + 1);
+    const outputs = [converted, ...this.history].slice(0, order);
     const levels = [this.levelAt(i + 1), ...outputs.map((_, back) => this.levelAt(i - back))];
     const coefficients = dpmCoefficients(algorithm, solver, levels);
     const prevSample = combine(
@@ -73,16 +74,5 @@ export class DPMSolverMultistepScheduler extends DpmProcess<DPMSolverMultistepCo
     this.history = [converted, ...this.history].slice(0, this.config.solver_order - 1);
     this.next = i + 1;
     return algorithm.endsWith("++") ? { prevSample, predOriginalSample: converted } : { prevSample };
-  }
-
-  /** The order of step i, given how many outputs there are: lower at the end, where high orders are unstable. */
-  private orderAt(i: number, available: number): number {
-    const { config } = this;
-    const count = this.timesteps.length;
-    const few = config.lower_order_final && count < 15;
-    // At sigma 0 lambda is infinite, and only order 1 has a limit.
-    const toFirst = config.euler_at_final || few || config.final_sigmas_type === "zero";
-    const limit = i === count - 1 && toFirst ? 1 : i === count - 2 && few ? 2 : 3;
-    return Math.min(config.solver_order, available, limit);
   }
 }

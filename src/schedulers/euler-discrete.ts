@@ -1,6 +1,7 @@
 import { ArgumentError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
-import { combine, drawNoise } from "./arithmetic.ts";
+import { combine } from "./arithmetic.ts";
+import { churned } from "./churn.ts";
 import { type ConfigOf, flag, oneOf, readConfig } from "./config.ts";
 import { type CustomSchedule, checkDescending, readPlan } from "./custom-schedule.ts";
 import { betaFields, stepsOffsetField } from "./noise-schedule.ts";
@@ -90,24 +91,10 @@ export class EulerDiscreteScheduler extends SigmaProcess<EulerDiscreteConfig> im
   }
 
   step(modelOutput: FloatTensor, timestep: number, sample: FloatTensor, options: StepOptions = {}): StepResult {
-    const { sChurn = 0, sTmin = 0, sTmax = Infinity, sNoise = 1 } = options;
     const i = this.indexOf(timestep);
     const [sigma, sigmaNext] = [this.sigmas[i]!, this.sigmas[i + 1]!];
     this.next = i + 1;
-
-    // Churn: up to a higher noise level first (Karras et al., algorithm 2, lines 4 to 6).
-    const inRange = sTmin <= sigma && sigma <= sTmax;
-    const gamma = inRange ? Math.min(sChurn / (this.sigmas.length - 1), Math.SQRT2 - 1) : 0;
-    const raised = sigma * (gamma + 1);
-    const from =
-      gamma > 0
-        ? combine(
-            "Euler step",
-            [1, sample],
-            [sNoise * Math.sqrt(raised ** 2 - sigma ** 2), drawNoise(this.className, options.noise)],
-          )
-        : sample;
-
+    const { sample: from, sigma: raised } = churned(this.className, sample, sigma, this.sigmas.length - 1, options);
     const clean = cleanSample(this.predictionType, sigma, raised);
     const ratio = (sigmaNext - raised) / raised;
     return {

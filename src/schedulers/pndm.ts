@@ -19,7 +19,12 @@ const fields = {
 export type PNDMConfig = ConfigOf<typeof fields>;
 
 /** Adams-Bashforth weights, newest output first, by how many outputs there are (Liu et al. 2022, equation 9). */
-const adamsBashforth = [[1], [3 / 2, -1 / 2], [23 / 12, -16 / 12, 5 / 12], [55 / 24, -59 / 24, 37 / 24, -9 / 24]];
+export const adamsBashforth = [
+  [1],
+  [3 / 2, -1 / 2],
+  [23 / 12, -16 / 12, 5 / 12],
+  [55 / 24, -59 / 24, 37 / 24, -9 / 24],
+];
 /** Runge-Kutta weights of the four evaluations of one step (equation 10). */
 const rungeKutta = [1 / 6, 1 / 3, 1 / 3, 1 / 6];
 

@@ -1,16 +1,22 @@
 /** The table of schedulers: a new one is a file beside this one and an entry here. */
 import { ConfigError } from "../errors.ts";
 import { DDIMScheduler } from "./ddim.ts";
+import { DDIMInverseScheduler } from "./ddim-inverse.ts";
 import { DDIMParallelScheduler } from "./ddim-parallel.ts";
 import { DDPMScheduler } from "./ddpm.ts";
 import { DDPMParallelScheduler } from "./ddpm-parallel.ts";
 import { DEISMultistepScheduler } from "./deis-multistep.ts";
 import { DPMSolverMultistepScheduler } from "./dpm-solver-multistep.ts";
 import { DPMSolverSinglestepScheduler } from "./dpm-solver-singlestep.ts";
+import { EDMDPMSolverMultistepScheduler } from "./edm-dpm-solver-multistep.ts";
+import { EDMEulerScheduler } from "./edm-euler.ts";
 import { EulerAncestralDiscreteScheduler } from "./euler-ancestral-discrete.ts";
 import { EulerDiscreteScheduler } from "./euler-discrete.ts";
 import { FlowMatchEulerDiscreteScheduler } from "./flow-match-euler-discrete.ts";
+import { FlowMatchHeunDiscreteScheduler } from "./flow-match-heun-discrete.ts";
+import { FlowMatchLCMScheduler } from "./flow-match-lcm.ts";
 import { HeunDiscreteScheduler } from "./heun-discrete.ts";
+import { IPNDMScheduler } from "./ipndm.ts";
 import { KDPM2AncestralDiscreteScheduler } from "./k-dpm-2-ancestral-discrete.ts";
 import { KDPM2DiscreteScheduler } from "./k-dpm-2-discrete.ts";
 import { LCMScheduler } from "./lcm.ts";
@@ -22,7 +28,7 @@ import { TCDScheduler } from "./tcd.ts";
 import { UniPCMultistepScheduler } from "./unipc-multistep.ts";
 
 /** What a model was trained on. A scheduler can only sample from models of its own process. */
-export type SamplingProcess = "diffusion" | "flow matching";
+export type SamplingProcess = "diffusion" | "flow matching" | "EDM preconditioning" | "continuous v-diffusion";
 
 export interface SchedulerEntry {
   /** Short name, for `--scheduler` and the option `scheduler`; null for a class that only a model's own configuration names. */
@@ -177,11 +183,54 @@ export const schedulers = [
     create: DDPMParallelScheduler,
   },
   {
-    name: null,
+    name: "flow-euler",
     className: "FlowMatchEulerDiscreteScheduler",
     process: "flow matching",
-    summary: "Euler for models that were trained with flow matching",
+    summary: "flow matching: first order",
     create: FlowMatchEulerDiscreteScheduler,
+  },
+  {
+    name: "flow-heun",
+    className: "FlowMatchHeunDiscreteScheduler",
+    process: "flow matching",
+    summary: "flow matching: second order; runs the model twice a step",
+    create: FlowMatchHeunDiscreteScheduler,
+  },
+  {
+    name: "flow-lcm",
+    className: "FlowMatchLCMScheduler",
+    process: "flow matching",
+    summary: "flow matching: 2 to 8 steps, for consistency models",
+    create: FlowMatchLCMScheduler,
+  },
+  {
+    name: "edm-euler",
+    className: "EDMEulerScheduler",
+    process: "EDM preconditioning",
+    summary: "EDM: first order",
+    create: EDMEulerScheduler,
+  },
+  {
+    name: "edm-dpm-solver++",
+    className: "EDMDPMSolverMultistepScheduler",
+    config: { algorithm_type: "dpmsolver++" },
+    process: "EDM preconditioning",
+    summary: "EDM: second or third order, from the steps before",
+    create: EDMDPMSolverMultistepScheduler,
+  },
+  {
+    name: null,
+    className: "IPNDMScheduler",
+    process: "continuous v-diffusion",
+    summary: "fourth order, from the steps before",
+    create: IPNDMScheduler,
+  },
+  {
+    name: null,
+    className: "DDIMInverseScheduler",
+    process: "diffusion",
+    summary: "DDIM backwards, from a clean sample to its noise",
+    create: DDIMInverseScheduler,
   },
 ] as const satisfies readonly SchedulerEntry[];
 

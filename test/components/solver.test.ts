@@ -55,8 +55,14 @@ describe("another scheduler for a model", () => {
     expect(() => pickScheduler(sources["sd15"]!, name as SchedulerChoice)).toThrow(ConfigError);
   });
 
-  it("is refused for flow matching", () => {
-    expect(() => pickScheduler({ _class_name: "FlowMatchEulerDiscreteScheduler" }, "ddim")).toThrow(/flow matching/);
+  it.each<[string, SchedulerChoice, RegExp]>([
+    ["FlowMatchEulerDiscreteScheduler", "ddim", /trained with flow matching; scheduler "ddim".*flow-heun.*can/],
+    ["DDIMScheduler", "flow-euler", /trained with diffusion.*ddim, ddpm/],
+    ["EDMEulerScheduler", "euler", /trained with EDM.*but edm-euler, edm-dpm-solver\+\+ can/],
+    ["IPNDMScheduler", "ddim", /v-diffusion; scheduler "ddim" cannot sample from it\./],
+  ])("is refused for models of another process: %s", (own, choice, message) => {
+    expect(() => pickScheduler({ _class_name: own }, choice)).toThrow(ConfigError);
+    expect(() => pickScheduler({ _class_name: own }, choice)).toThrow(message);
   });
 });
 

@@ -6,7 +6,7 @@ import { fixture, fixtures, tensors } from "../support/golden.ts";
 describe("schedulers against diffusers", () => {
   const cases = fixtures("schedulers");
 
-  it("has cases for every scheduler", () => expect(cases).toHaveLength(199));
+  it("has cases for every scheduler", () => expect(cases).toHaveLength(219));
 
   it.each(cases)("%s", async (name) => {
     const folder = fixture(`schedulers/${name}`);

@@ -78,10 +78,40 @@ describe("a model that is always right", () => {
       shape,
       noise.data.map((e, i) => e - clean.data[i]!),
     );
-    const scheduler = new FlowMatchEulerDiscreteScheduler({ shift: 3 });
-    const end = denoise(scheduler, 7, flow, noise);
-    expect(compare("x0", end.data, clean.data).relative).toBeLessThan(1e-5);
+    for (const _class_name of ["FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"]) {
+      const scheduler = createScheduler({ _class_name, shift: 3 });
+      const end = denoise(scheduler, 7, flow, noise);
+      expect(compare(_class_name, end.data, clean.data).relative).toBeLessThan(1e-5);
+    }
   });
+
+  it.each(["epsilon", "v_prediction"])(
+    "leads DDIM backwards to the noise, and DDIM back from there: %s",
+    (prediction_type) => {
+      const config = { prediction_type, clip_sample: false, set_alpha_to_one: true };
+      const [inverse, forth] = ["DDIMInverseScheduler", "DDIMScheduler"].map((_class_name) =>
+        createScheduler({ _class_name, ...config }),
+      ) as [Scheduler, Scheduler];
+      /** What a model says that sees all there is of x0 and noise, at signal variance `kept`. */
+      const output = (kept: number) =>
+        prediction_type === "epsilon"
+          ? noise
+          : floatTensor(
+              shape,
+              noise.data.map((e, i) => Math.sqrt(kept) * e - Math.sqrt(1 - kept) * clean.data[i]!),
+            );
+      let sample = clean;
+      inverse.setTimesteps(10);
+      expect(inverse.timesteps).toEqual(inverse.timesteps.toSorted((a, b) => a - b));
+      // Its model is told the timestep that it goes to, but works on the level before.
+      for (const t of inverse.timesteps)
+        sample = inverse.step(output(inverse.alphasCumprod![t - 100] ?? 1), t, sample).prevSample;
+      expect(compare("noised", sample.data, forth.addNoise(clean, noise, [900]).data).relative).toBeLessThan(1e-4);
+      forth.setTimesteps(10);
+      for (const t of forth.timesteps) sample = forth.step(output(forth.alphasCumprod![t]!), t, sample).prevSample;
+      expect(compare("clean", sample.data, clean.data).relative).toBeLessThan(1e-3);
+    },
+  );
 
   it("gives the clean sample at each step, for each prediction type", () => {
     for (const _class_name of ["DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler"]) {
@@ -160,6 +190,9 @@ describe("state", () => {
     "DEISMultistepScheduler",
     "KDPM2DiscreteScheduler",
     "LMSDiscreteScheduler",
+    "EDMDPMSolverMultistepScheduler",
+    "IPNDMScheduler",
+    "FlowMatchHeunDiscreteScheduler",
   ];
   it.each(solversWithMemory)("of %s is forgotten by setTimesteps", (_class_name) => {
     const scheduler = createScheduler({ _class_name, prediction_type: "epsilon" });
