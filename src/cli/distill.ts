@@ -9,7 +9,7 @@ import { NodeFolder } from "../checkpoints/node.ts";
 import { writeSafetensors } from "../checkpoints/safetensors-node.ts";
 import { ArgumentError } from "../errors.ts";
 import { FEEDBACK_FILE, FeedbackCheckpoint } from "../ilf/checkpoint.ts";
-import { moduleOf, rawFeedbackConfig } from "../ilf/config.ts";
+import { flagsOf, moduleOf, rawFeedbackConfig } from "../ilf/config.ts";
 import type { LossKind } from "../ilf/training/feedback-trainer.ts";
 import { checkFolder } from "../media/output-node.ts";
 import { defined } from "../options/defined.ts";
@@ -146,13 +146,7 @@ async function train(name: string, options: Options, signal: AbortSignal): Promi
   const { trainer } = distiller.feedbackTrainer;
   await mkdir(out, { recursive: true });
   const statePath = join(out, "state.safetensors");
-  const made = JSON.stringify({
-    ...settings,
-    memory: undefined,
-    steps: undefined,
-    start: options.from,
-    backbone: distiller.config.backbone,
-  });
+  const made = madeWith(settings, options.from, distiller.config.backbone);
   if (!options.fresh) await resume(statePath, made, distiller);
   const save = () => saveTraining(statePath, trainer, { settings: made });
 
@@ -208,6 +202,14 @@ async function openModule(path: string): Promise<FeedbackCheckpoint> {
   const feedback = await FeedbackCheckpoint.open(new NodeFolder(path));
   if (feedback) return feedback;
   throw new ArgumentError(`--from ${path}: has no config.json, so it is not a feedback module's folder.`);
+}
+
+/** What a checkpoint says it was made with, in the words of version 0.1, whose checkpoints go on too. */
+function madeWith(settings: DistillSettings, from: string | undefined, backbone: string): string {
+  const { config, start: _, lookAhead: aim, memory: __, steps: ___, ...others } = settings;
+  const { feedBlock, resumeBlock, module, schedule } = config;
+  const written = { feedBlock, resumeBlock, ...flagsOf(module), schedule };
+  return JSON.stringify({ config: written, start: from, ...others, aim, backbone });
 }
 
 /** What is trained, and what it starts from. */

@@ -63,6 +63,16 @@ describe("halfstep distill", () => {
     const first = await distill("--steps", "3", "--out", out, "--minutes", "0", "--json");
     expect(JSON.parse(first.stdout)).toMatchObject({ finished: false, updates: 0 });
     expect(await readdir(out)).toEqual(["state.safetensors"]);
+    const { metadata } = await SafetensorsFile.open(await fileSource(join(out, "state.safetensors")));
+    // As version 0.1.0 wrote it.
+    expect(metadata["settings"]).toMatch(
+      new RegExp(
+        '^{"config":{"feedBlock":1,"resumeBlock":1,"embeddingChange":true,"trend":true,"mixing":true,"ownBlocks":true,' +
+          '"schedule":\\["full","inner","full","inner","inner"\\]},"guidanceScale":[0-9.]+,"guidanceInterval":\\[0,1\\],' +
+          '"learningRate":0.001,"batch":2,"samplingSteps":5,"featureLoss":0,"pictures":2,"reuse":4,"loss":"root","seed":0,' +
+          '"aim":0,"backbone":"[0-9a-f]{32}"}$',
+      ),
+    );
     const other = await distill("--steps", "3", "--out", out, "--no-mixing");
     expect(other.code).toBe(1);
     expect(other.stderr).toContain("is the checkpoint of a run with other settings");
