@@ -58,7 +58,7 @@ const rowOf = (tensor: FloatTensor, row: number) => {
 };
 const embeddingOf = (row: number) => ({
   encoderHiddenStates: rowOf(embeddings.encoderHiddenStates, row),
-  encoderAttentionMask: rowOf(embeddings.encoderAttentionMask, row),
+  encoderAttentionMask: rowOf(embeddings.encoderAttentionMask!, row),
 });
 const { sampleSize, inChannels } = pipe.transformer.config;
 const latent = { height: sampleSize, width: sampleSize };

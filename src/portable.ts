@@ -152,10 +152,10 @@ export {
   type SampleLatentsOptions,
   type TextToImage,
   type TextToImageInWorker,
-  type TextToImageOptions,
   TextToImagePipeline,
-  type TextToImageResult,
 } from "./pipelines/text-to-image.ts";
+export type { FamilyOptions, TextEmbeddings, TextToImageFamily } from "./pipelines/text-to-image-family.ts";
+export type { TextToImageOptions, TextToImageResult } from "./pipelines/text-to-image-options.ts";
 export {
   type SampleVideoOptions,
   type TextToVideo,

@@ -15,7 +15,8 @@ import { checkFolder } from "../media/output-node.ts";
 import { defined } from "../options/defined.ts";
 import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
 import { Distiller, type DistillProgress, type DistillSettings } from "../pipelines/distill.ts";
-import { TextToImagePipeline, textToImageClasses } from "../pipelines/text-to-image.ts";
+import { pixartClasses } from "../pipelines/pixart.ts";
+import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import { defaultSchedule, parseSchedule } from "../sampling/step-policy.ts";
 import { resumeTraining, saveTraining } from "../training/checkpoint-node.ts";
 import { printProgress, printResult } from "./json.ts";
@@ -259,12 +260,12 @@ async function openPipeline(model: Folder, { threads, variant }: Options) {
     const pipeline = await ClassToImagePipeline.fromFolder(model, platform.runtime, options);
     return { kind: "class" as const, pipeline, transformer: pipeline.transformer };
   }
-  if ((textToImageClasses as readonly string[]).includes(className)) {
+  if ((pixartClasses as readonly string[]).includes(className)) {
     const pipeline = await TextToImagePipeline.fromFolder(model, platform.runtime, options);
     return { kind: "text" as const, pipeline, transformer: pipeline.transformer };
   }
   throw new ArgumentError(
-    `${model.name}: it is a ${className}; feedback modules are for DiTPipeline, ${textToImageClasses.join(" and ")}.`,
+    `${model.name}: it is a ${className}; feedback modules are for DiTPipeline, ${pixartClasses.join(" and ")}.`,
   );
 }
 

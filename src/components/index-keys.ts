@@ -16,6 +16,17 @@ const pixArt: IndexKeys = {
 };
 const stableDiffusion = ["vae", "text_encoder", "tokenizer", "unet", "scheduler", "motion_adapter"];
 const imageAdapter = ["feature_extractor", "image_encoder"];
+const plain = (name: string): [string, IndexKeys] => [
+  name,
+  { components: stableDiffusion, harmless: [...imageAdapter, "safety_checker", "requires_safety_checker"] },
+];
+const xl = (name: string): [string, IndexKeys] => [
+  name,
+  {
+    components: [...stableDiffusion, "text_encoder_2", "tokenizer_2"],
+    harmless: [...imageAdapter, "add_watermarker", "force_zeros_for_empty_prompt"],
+  },
+];
 
 /** By pipeline class; a class that is not here is checked by whoever opens it. */
 const keys: ReadonlyMap<string, IndexKeys> = new Map([
@@ -23,10 +34,9 @@ const keys: ReadonlyMap<string, IndexKeys> = new Map([
   ["PixArtSigmaPipeline", pixArt],
   ["DiTPipeline", { components: ["vae", "transformer", "scheduler"], harmless: ["id2label"] }],
   ["AnimateDiffPipeline", { components: stableDiffusion, harmless: imageAdapter }],
-  [
-    "StableDiffusionPipeline",
-    { components: stableDiffusion, harmless: [...imageAdapter, "safety_checker", "requires_safety_checker"] },
-  ],
+  ...["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"].map(plain),
+  ...["LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline"].map(plain),
+  ...["StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline"].map(xl),
   [
     "StableVideoDiffusionPipeline",
     { components: ["vae", "image_encoder", "unet", "scheduler", "feature_extractor"], harmless: [] },

@@ -21,7 +21,14 @@ const openedBy = new Map([
   ["PixArtSigmaPipeline", "TextToImagePipeline, or halfstep generate"],
   ["DiTPipeline", "ClassToImagePipeline, or halfstep generate --class"],
   ["AnimateDiffPipeline", "TextToVideoPipeline, or halfstep animate"],
-  ["StableDiffusionPipeline", "TextToVideoPipeline with a motion adapter, or halfstep animate --adapter"],
+  ["StableDiffusionPipeline", "TextToImagePipeline, or halfstep generate; TextToVideoPipeline with a motion adapter"],
+  ["StableDiffusionImg2ImgPipeline", "TextToImagePipeline, or halfstep generate"],
+  ["StableDiffusionInpaintPipeline", "TextToImagePipeline, or halfstep generate"],
+  ["StableDiffusionXLPipeline", "TextToImagePipeline, or halfstep generate"],
+  ["StableDiffusionXLImg2ImgPipeline", "TextToImagePipeline, or halfstep generate"],
+  ["StableDiffusionXLInpaintPipeline", "TextToImagePipeline, or halfstep generate"],
+  ["LatentConsistencyModelPipeline", "TextToImagePipeline, or halfstep generate"],
+  ["LatentConsistencyModelImg2ImgPipeline", "TextToImagePipeline, or halfstep generate"],
   ["StableVideoDiffusionPipeline", "ImageToVideoPipeline, or halfstep animate --image"],
 ]);
 

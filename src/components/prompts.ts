@@ -2,10 +2,11 @@
 import type { Tokenizer } from "@huggingface/tokenizers";
 import { describe, expectObject, type Folder } from "../checkpoints/files.ts";
 import { ArgumentError, CheckpointError, HalfstepError } from "../errors.ts";
+import type { Geometry } from "../models/architecture.ts";
 import type { CLIPTextConfig } from "../models/clip-text.ts";
 import type { T5Config } from "../models/t5.ts";
 import { pickRows, stack } from "../sampling/guidance.ts";
-import { type FloatTensor, floatOf, floatTensor, int64Tensor } from "../tensor.ts";
+import { type FloatTensor, floatOf, floatTensor, int64Tensor, type Tensor } from "../tensor.ts";
 import { clipTokenizer, hasMerges } from "../tokenizers/clip-tokenizer.ts";
 import { sentencePieceTokenizer, tokenText } from "../tokenizers/sentencepiece.ts";
 import { tokenizerFromJson } from "../tokenizers/tokenizer-json.ts";
@@ -184,12 +185,12 @@ function wordsOf(text: string): string[] {
 }
 
 /** Prompts after the text encoder, one row each. */
-export interface PromptEmbeddings {
+export type PromptEmbeddings = {
   /** [prompts, tokens, width] */
   encoderHiddenStates: FloatTensor;
   /** [prompts, tokens] of 1 and 0. */
   encoderAttentionMask: FloatTensor;
-}
+};
 
 /** What a network is told of prompts, under its inputs' names, one row a prompt. */
 type Embeddings<E> = { readonly [Name in keyof E]: FloatTensor };
@@ -240,13 +241,21 @@ function idsOf(tokenized: readonly TokenizedPrompt[], { config }: Component<{ vo
   );
 }
 
-/** Prompts as CLIP's text tower sees them: its last states, [prompts, tokens, width]. Padding is not hidden from anything. */
-export async function encodeClipPrompts(
+/** What CLIP's text tower gives of prompts. Padding is not hidden from anything. `more`: states and layers of its geometry. */
+export async function runClipText(
   tokenized: readonly TokenizedPrompt[],
   encoder: Component<CLIPTextConfig>,
-): Promise<FloatTensor> {
+  more: Pick<Geometry, "hiddenStates" | "skippedLayers"> = {},
+  signal?: AbortSignal,
+): Promise<Record<string, Tensor>> {
   const tokens = tokenized[0]!.ids.length;
-  const session = await encoder.session({ batch: "batch", tokens });
+  const session = await encoder.session({ batch: "batch", tokens, ...more });
   const inputIds = int64Tensor([tokenized.length, tokens], idsOf(tokenized, encoder));
-  return floatOf(await session.run({ inputIds }), "lastHiddenState");
+  return session.run({ inputIds }, {}, signal);
 }
+
+/** Prompts as CLIP's text tower sees them: its last states, [prompts, tokens, width]. */
+export const encodeClipPrompts = async (
+  tokenized: readonly TokenizedPrompt[],
+  encoder: Component<CLIPTextConfig>,
+): Promise<FloatTensor> => floatOf(await runClipText(tokenized, encoder), "lastHiddenState");

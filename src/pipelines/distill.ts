@@ -118,8 +118,7 @@ export class Distiller {
     settings: DistillSettings,
   ): Promise<Distiller> {
     const { batch, guidanceScale, loss, featureLoss, start, lookAhead, samplingSteps } = settings;
-    const trajectories =
-      "textEncoder" in pipe ? await fromCaptions(pipe, captions, settings) : fromClasses(pipe, settings);
+    const trajectories = "embed" in pipe ? await fromCaptions(pipe, captions, settings) : fromClasses(pipe, settings);
     const responses = lookAhead > 0 ? responsesOf(trajectories.openScheduler, samplingSteps) : [];
     const transformer = pipe.transformer as TextToImagePipeline["transformer"];
     const { geometry } = trajectories;

@@ -51,6 +51,11 @@ export interface GuidedDenoise {
   guidanceScale: number | readonly number[];
   /** All steps unless given. */
   guidanceInterval?: GuidanceInterval;
+  /**
+   * How much of the deviation that guidance adds is taken away again, from 0 (none, the default) to 1 (Lin et al. 2023, arXiv
+   * 2305.08891, section 3.4): against overexposed images of models with zero terminal signal-to-noise ratio.
+   */
+  guidanceRescale?: number;
   /** What the network reads beside latents and timestep, one row a picture. */
   conditions: Feeds;
   /** The same for guidance: rows without the condition, then those with it. Null without guidance. */
@@ -65,7 +70,7 @@ export interface GuidedDenoise {
 /** What the sampling loop calls: one run of the denoiser a step, with twice the rows where there is guidance. */
 export function guidedDenoise(options: GuidedDenoise): SampleOptions["denoise"] {
   const { denoiser, input, channels, guidanceScale, guidanceInterval = EVERY_STEP } = options;
-  const { conditions, bothConditions } = options;
+  const { conditions, bothConditions, guidanceRescale = 0 } = options;
   return async (latents, step) => {
     const both = bothConditions && isGuided(step, guidanceInterval) ? bothConditions : null;
     const given = both ? stack(latents, latents) : latents;
@@ -74,7 +79,9 @@ export function guidedDenoise(options: GuidedDenoise): SampleOptions["denoise"] 
     const latent = options.prepare?.(given) ?? given;
     const output = await denoiser.run({ [input]: latent, timestep, ...(both ?? conditions) }, step);
     const prediction = channels === undefined ? output : firstChannels(output, channels);
-    return both ? guideHalves(prediction, guidanceScale) : prediction;
+    if (!both) return prediction;
+    const guided = guideHalves(prediction, guidanceScale);
+    return guidanceRescale > 0 ? rescaled(guided, prediction, guidanceRescale) : guided;
   };
 }
 
@@ -91,6 +98,28 @@ export function guideHalves(both: FloatTensor, scale: number | readonly number[]
   const [unconditional, conditional] = [rows(both, 0, batch), rows(both, batch, 2 * batch)];
   if (typeof scale !== "number") return guideFrames(unconditional, conditional, scale);
   return floatTensor(conditional.shape, guide(unconditional.data, conditional.data, scale));
+}
+
+/**
+ * Guided rows, brought a `share` of the way to the deviation that the prediction with the condition has, the second half of `both`.
+ */
+function rescaled(guided: FloatTensor, both: FloatTensor, share: number): FloatTensor {
+  const batch = guided.shape[0]!;
+  const data = new Float32Array(guided.data.length);
+  const each = data.length / batch;
+  for (let row = 0; row < batch; row++) {
+    const own = guided.data.subarray(row * each, (row + 1) * each);
+    const wanted = deviation(rows(both, batch + row, batch + row + 1).data);
+    const factor = share * (wanted / deviation(own)) + 1 - share;
+    for (let i = 0; i < each; i++) data[row * each + i] = own[i]! * factor;
+  }
+  return floatTensor(guided.shape, data);
+}
+
+/** Of a sample, as PyTorch's `std`. */
+function deviation(values: Float32Array): number {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1));
 }
 
 /** Two batches one after the other. */

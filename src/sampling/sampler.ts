@@ -24,9 +24,21 @@ export interface SampleOptions {
   drawNoise?: () => FloatTensor;
   /** How much noise DDIM and TCD add. */
   eta?: number;
+  /** Where to begin instead of at the first timestep with the noise alone. */
+  start?: SampleStart;
+  /** Changes the latent after each step: of inpainting. `next` is the timestep that follows, undefined after the last. */
+  adjust?: (latents: FloatTensor, next: number | undefined) => FloatTensor;
   /** Told after each step; the next step waits for what it returns. */
   onStep?: (step: SamplerStep) => void | Promise<void>;
   signal?: AbortSignal;
+}
+
+/** A later beginning. */
+export interface SampleStart {
+  /** The first timestep that is done, counted from 0. */
+  readonly index: number;
+  /** A latent with as much noise as that timestep has. */
+  readonly latents: FloatTensor;
 }
 
 /**
@@ -34,18 +46,19 @@ export interface SampleOptions {
  * signal's reason when it is aborted.
  */
 export async function sample(options: SampleOptions): Promise<FloatTensor> {
-  const { scheduler, steps, schedule, noise, denoise, drawNoise, eta, onStep, signal } = options;
+  const { scheduler, steps, schedule, noise, denoise, drawNoise, eta, start, adjust, onStep, signal } = options;
   if (!Number.isInteger(steps) || steps < 1)
     throw new ArgumentError(`steps must be a whole number of at least 1, not ${steps}.`);
   scheduler.setTimesteps(schedule ?? steps);
-  const timesteps = [...scheduler.timesteps];
-  let latents = scaled(noise, scheduler.initNoiseSigma);
+  const timesteps = scheduler.timesteps.slice(start?.index ?? 0);
+  let latents = start?.latents ?? scaled(noise, scheduler.initNoiseSigma);
   for (const [index, timestep] of timesteps.entries()) {
     signal?.throwIfAborted();
     const step = { index, steps: timesteps.length, timestep };
     const prediction = await denoise(scheduler.scaleModelInput(latents, timestep), step);
     signal?.throwIfAborted();
     latents = scheduler.step(prediction, timestep, latents, { noise: drawNoise, eta }).prevSample;
+    if (adjust) latents = adjust(latents, timesteps[index + 1]);
     checkFinite(latents, `step ${index + 1} of ${timesteps.length} (timestep ${timestep})`);
     await onStep?.({ ...step, latents });
   }

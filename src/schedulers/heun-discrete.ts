@@ -35,6 +35,7 @@ interface FirstHalf {
  * are 2 n - 1 timesteps for n steps.
  */
 export class HeunDiscreteScheduler extends SigmaProcess<HeunDiscreteConfig> implements Scheduler {
+  readonly order = 2;
   readonly takes = ["timesteps"] as const;
   private half: FirstHalf | undefined;
 

@@ -27,6 +27,7 @@ export type KDPM2Config = ConfigOf<typeof fields>;
  * comes back up with fresh noise.
  */
 export abstract class KDPM2 extends SigmaProcess<KDPM2Config> {
+  readonly order = 2;
   readonly takes = [] as const;
   /** Where the model is evaluated: noise levels of the timesteps, and 0. */
   private levels: readonly number[] = this.sigmas;

@@ -48,6 +48,8 @@ export interface Scheduler {
   /** Standard deviation of the sample to start from. */
   readonly initNoiseSigma: number;
   readonly predictionType: PredictionType;
+  /** How many timesteps make one of the steps that were asked for; 1 unless given. */
+  readonly order?: number;
   /** Timesteps the model was trained on: 0 .. trainTimesteps - 1 (flow matching: up to trainTimesteps, fractional). */
   readonly trainTimesteps: number;
   /** Signal variance at each training timestep; flow matching has none. */

@@ -3,7 +3,8 @@ import { describe, expectObject, type Folder, insidePath } from "../checkpoints/
 import { ArgumentError, CheckpointError, ConfigError } from "../errors.ts";
 import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
 import { imageToVideoClass } from "../pipelines/image-to-video.ts";
-import { TextToImagePipeline, textToImageClasses } from "../pipelines/text-to-image.ts";
+import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
+import { textToImageClasses } from "../pipelines/text-to-image-families.ts";
 import { textToVideoClasses } from "../pipelines/text-to-video.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
 import type { SamplerStep } from "../sampling/sampler.ts";
@@ -12,6 +13,7 @@ import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../tensor.ts";
 import { compare, type OutputError, reference } from "./compare.ts";
 import { concatenated, countOf, MOST_STEPS, numberOf, readTensors } from "./recorded-call.ts";
+import { sampleText } from "./text-to-image-case.ts";
 import { verifyImageToVideo, verifyTextToVideo } from "./video-case.ts";
 
 type Io = ReadonlyMap<string, Tensor>;
@@ -28,7 +30,6 @@ interface Run {
   scheduler: Scheduler;
   steps: number;
   guidanceScale: number;
-  noise: FloatTensor;
   onStep: (step: SamplerStep) => void;
 }
 
@@ -42,8 +43,10 @@ export async function verifyPipeline(
   runtime: Runtime,
   options: SessionOptions = {},
 ): Promise<{ className: string; outputs: OutputError[] }> {
-  const { className } = await readModelIndex(folder);
-  if ((textToVideoClasses as readonly string[]).includes(className)) {
+  const { className, components } = await readModelIndex(folder);
+  // Stable Diffusion draws images, and videos with a motion adapter.
+  const moves = className !== "StableDiffusionPipeline" || components.has("motion_adapter");
+  if ((textToVideoClasses as readonly string[]).includes(className) && moves) {
     return { className, outputs: await verifyTextToVideo(folder, runtime, options) };
   }
   if (className === imageToVideoClass) {
@@ -85,12 +88,11 @@ async function verifyCall(pipeline: AnyPipeline, folder: Folder, { call, io }: R
     scheduler: createScheduler(config),
     steps: countOf(call, "num_inference_steps", MOST_STEPS),
     guidanceScale: numberOf(call, "guidance_scale"),
-    noise: reference(io, "input.latents", "float32"),
     onStep: ({ latents }) => {
       states.push(floatTensor(latents.shape, latents.data.slice()));
     },
   };
-  const latents = await sampleWith(pipeline, run, io);
+  const latents = await sampleWith(pipeline, run, call, io);
   const decoded = await pipeline.decode(latents);
   const actual: Record<string, ArrayLike<number>> = {
     "output.timesteps": run.scheduler.timesteps,
@@ -105,20 +107,12 @@ async function verifyCall(pipeline: AnyPipeline, folder: Folder, { call, io }: R
   });
 }
 
-function sampleWith(pipeline: AnyPipeline, run: Run, io: Io): Promise<FloatTensor> {
+function sampleWith(pipeline: AnyPipeline, run: Run, call: RecordedCall["call"], io: Io): Promise<FloatTensor> {
   if (pipeline instanceof ClassToImagePipeline) {
     const classes = Array.from(reference(io, "input.class_labels", "int64").data, Number);
-    return pipeline.sampleLatents({ ...run, classes });
+    return pipeline.sampleLatents({ ...run, noise: reference(io, "input.latents", "float32"), classes });
   }
-  const embeddings = (prefix: string) => {
-    const { shape, data } = reference(io, `input.${prefix}prompt_attention_mask`, "int64");
-    return {
-      encoderHiddenStates: reference(io, `input.${prefix}prompt_embeds`, "float32"),
-      encoderAttentionMask: floatTensor(shape, Float32Array.from(data, Number)),
-    };
-  };
-  const negative = run.guidanceScale > 1 ? embeddings("negative_") : null;
-  return pipeline.sampleLatents({ ...run, prompt: embeddings(""), negative });
+  return sampleText(pipeline, run, call, io);
 }
 
 async function schedulerConfig(folder: Folder, call: RecordedCall["call"]): Promise<RawConfig> {
@@ -132,16 +126,30 @@ async function schedulerConfig(folder: Folder, call: RecordedCall["call"]): Prom
 
 /** Whether a pipeline's folder has a recorded run. */
 export async function isRecorded(folder: Folder): Promise<boolean> {
-  for (const file of callFiles) if (await folder.has(`call${file}.json`)) return true;
+  for (const file of [...callFiles, "s"]) if (await folder.has(`call${file}.json`)) return true;
   return false;
 }
 
 const callFiles = ["", ".ddim", ".dpmpp", ".euler", ".pndm", ".ddpm", ".flow"];
 
-/** `call.json`, and `call.<name>.json` for each name that a solver goes by. */
+/** Most runs of one folder. */
+const MOST_CALLS = 1000;
+
+/** Names of runs: those that calls.json lists, or else those of solvers. */
+async function infixesOf(folder: Folder): Promise<readonly string[]> {
+  if (!(await folder.has("calls.json"))) return callFiles;
+  const names = await folder.json("calls.json");
+  const fine = Array.isArray(names) && names.every((name) => typeof name === "string" && /^[\w-]{1,100}$/.test(name));
+  if (fine && names.length <= MOST_CALLS) return names.map((name) => `.${name}`);
+  throw new CheckpointError(
+    `${folder.name}/calls.json: must be a list of at most ${MOST_CALLS} names, of letters, digits, _ and -.`,
+  );
+}
+
+/** `call.json`, and `call.<name>.json` for each name that a solver goes by, or that calls.json lists. */
 async function recordedCalls(folder: Folder): Promise<RecordedCall[]> {
   const calls: RecordedCall[] = [];
-  for (const infix of callFiles) {
+  for (const infix of await infixesOf(folder)) {
     const name = infix.slice(1);
     if (!(await folder.has(`call${infix}.json`))) continue;
     const call = expectObject(await folder.json(`call${infix}.json`), `${folder.name}/call${infix}.json`);

@@ -12,12 +12,8 @@ import {
 } from "../../src/errors.ts";
 import { RawImage } from "../../src/media/raw-image.ts";
 import { ClassToImagePipeline } from "../../src/pipelines/class-to-image.ts";
-import {
-  type TextToImage,
-  type TextToImageInWorker,
-  type TextToImageOptions,
-  TextToImagePipeline,
-} from "../../src/pipelines/text-to-image.ts";
+import { type TextToImage, type TextToImageInWorker, TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
+import type { TextToImageOptions } from "../../src/pipelines/text-to-image-options.ts";
 import { fromWire, pictureBuffers, toWire } from "../../src/worker/messages.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { writeTinyPipeline } from "../support/tiny-pipeline.ts";

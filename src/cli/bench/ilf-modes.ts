@@ -1,7 +1,8 @@
 /** The modes that `bench ilf` compares: ILF, and other methods that take the same time. */
 import type { Acceleration } from "../../acceleration/acceleration.ts";
 import { methodsFor } from "../../acceleration/methods.ts";
-import type { TextToImage, TextToImageOptions } from "../../pipelines/text-to-image.ts";
+import type { TextToImage } from "../../pipelines/text-to-image.ts";
+import type { TextToImageOptions } from "../../pipelines/text-to-image-options.ts";
 import type { EqualTime } from "../../sampling/method.ts";
 import type { Action, Schedule } from "../../sampling/step-policy.ts";
 import { trimmedMean } from "./averages.ts";

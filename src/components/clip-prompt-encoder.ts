@@ -1,0 +1,111 @@
+/** One of CLIP's text towers with its tokenizer, as Stable Diffusion's pipelines use them. */
+import { componentFolder, type ModelIndex } from "../checkpoints/diffusers-folder.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { ArgumentError, ConfigError } from "../errors.ts";
+import type { Architecture } from "../models/architecture.ts";
+import type { CLIPTextConfig } from "../models/clip-text.ts";
+import { stack } from "../sampling/guidance.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { type FloatTensor, floatOf } from "../tensor.ts";
+import { Component } from "./components.ts";
+import { expected } from "./expected-class.ts";
+import type { PipelineOptions } from "./loading.ts";
+import { STREAM_ABOVE, warningsOf } from "./prompt-encoder.ts";
+import { PromptTokenizer, runClipText } from "./prompts.ts";
+
+/** Which of a tower's states the denoiser is told: those after its last layer and norm, or those before its last layers. */
+export type ClipStates = "last" | "penultimate";
+
+export interface ClipEmbeddings {
+  /** [prompts, tokens, width] */
+  states: FloatTensor;
+  /** [prompts, projection width], of a tower with a projection. */
+  pooled: FloatTensor | null;
+  warnings: string[];
+}
+
+interface ClipOptions {
+  states: ClipStates;
+  skip?: number;
+  signal?: AbortSignal;
+}
+
+export class ClipPromptEncoder {
+  readonly tokenizer: PromptTokenizer;
+  readonly encoder: Component<CLIPTextConfig>;
+  readonly #projects: boolean;
+
+  private constructor(tokenizer: PromptTokenizer, encoder: Component<CLIPTextConfig>, projects: boolean) {
+    this.tokenizer = tokenizer;
+    this.encoder = encoder;
+    this.#projects = projects;
+  }
+
+  /** `suffix`: "" or "_2". Null in a folder without either of the two parts. Throws ConfigError where only one is there. */
+  static async open(
+    folder: Folder,
+    index: ModelIndex,
+    suffix: "" | "_2",
+    architecture: Architecture<CLIPTextConfig>,
+    runtime: Runtime,
+    options: PipelineOptions,
+  ): Promise<ClipPromptEncoder | null> {
+    const names = [`tokenizer${suffix}`, `text_encoder${suffix}`] as const;
+    const [found, lacking] = [true, false].map((there) => names.filter((name) => index.components.has(name) === there));
+    if (found!.length === 0) return null;
+    if (lacking!.length > 0) throw new ConfigError(`${folder.name}: has a ${found![0]}, but no ${lacking![0]}.`);
+    const tokenizer = await PromptTokenizer.open(componentFolder(folder, index, names[0]));
+    const source = componentFolder(folder, index, names[1]);
+    const encoder = await Component.open(source, expected(architecture), runtime, options, {
+      streamAbove: STREAM_ABOVE,
+    });
+    return new ClipPromptEncoder(tokenizer, encoder, architecture.className.endsWith("WithProjection"));
+  }
+
+  /** Of a prompt, padding included. */
+  get tokens(): number {
+    return Math.min(this.tokenizer.maxLength, this.encoder.config.maxPositions);
+  }
+
+  /**
+   * `skip`: layers at the end that are left out, but for the first `negatives` of the prompts, as in diffusers. Throws ArgumentError
+   * for more layers than there are.
+   */
+  async embed(
+    prompts: readonly string[],
+    { negatives = 0, ...options }: ClipOptions & { negatives?: number },
+  ): Promise<ClipEmbeddings> {
+    if (!options.skip || negatives === 0) return this.#embed(prompts, options);
+    const first = await this.#embed(prompts.slice(0, negatives), { ...options, skip: 0 });
+    const then = await this.#embed(prompts.slice(negatives), options);
+    return {
+      states: stack(first.states, then.states),
+      pooled: first.pooled && stack(first.pooled, then.pooled!),
+      warnings: [...first.warnings, ...then.warnings],
+    };
+  }
+
+  async #embed(prompts: readonly string[], { states, skip = 0, signal }: ClipOptions): Promise<ClipEmbeddings> {
+    const { tokens, encoder } = this;
+    const { numLayers } = encoder.config;
+    const most = states === "last" ? numLayers - 1 : numLayers - 2;
+    if (skip > most) {
+      throw new ArgumentError(
+        `clipSkip is ${skip}; this model's text encoder has ${numLayers} layers, so at most ${most}.`,
+      );
+    }
+    const tokenized = prompts.map((prompt) => this.tokenizer.encode(prompt, tokens));
+    const layer = numLayers - 1 - skip;
+    const wanted = states === "last" ? { skippedLayers: skip } : { hiddenStates: [layer] };
+    const outputs = await runClipText(tokenized, encoder, wanted, signal);
+    return {
+      states: floatOf(outputs, states === "last" ? "lastHiddenState" : `hiddenStates.${layer}`),
+      pooled: this.#projects ? floatOf(outputs, "textEmbeds") : null,
+      warnings: warningsOf(tokenized, tokens),
+    };
+  }
+
+  release(): Promise<void> {
+    return this.encoder.release();
+  }
+}

@@ -1,0 +1,95 @@
+/** Images and masks as an autoencoder and a denoiser see them, prepared as diffusers' VaeImageProcessor does it. */
+import type { Folder } from "../checkpoints/files.ts";
+import { ArgumentError } from "../errors.ts";
+import { checkPicture, type Picture } from "../media/picture.ts";
+import { resample } from "../media/resample.ts";
+import { type AutoencoderKLConfig, autoencoderKL } from "../models/autoencoder-kl.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { checkFinite } from "../sampling/sampler.ts";
+import { type FloatTensor, floatOf, floatTensor } from "../tensor.ts";
+import { Component } from "./components.ts";
+import { expected } from "./expected-class.ts";
+import type { PipelineOptions } from "./loading.ts";
+
+/** 8-bit pixels, row by row, to [1, 3, height, width] in [-1, 1], at this size. */
+export function pictureValues(picture: Picture, width: number, height: number): FloatTensor {
+  const { data } = resample(picture, width, height, "lanczos");
+  const area = width * height;
+  const values = floatTensor([1, 3, height, width]);
+  for (let i = 0; i < values.data.length; i++) {
+    values.data[i] = 2 * Math.fround(data[3 * (i % area) + Math.floor(i / area)]! / 255) - 1;
+  }
+  return values;
+}
+
+/** [1, 1, height, width]: 1 where the mask is white, or nearer to white than to black, else 0. */
+export function maskValues(mask: Picture, width: number, height: number): FloatTensor {
+  const { data } = resample(mask, width, height, "lanczos");
+  const values = floatTensor([1, 1, height, width]);
+  for (let i = 0; i < values.data.length; i++) {
+    // Pillow's grey: ITU-R 601-2 luma in whole 65536ths.
+    const [red, green, blue] = [data[3 * i]!, data[3 * i + 1]!, data[3 * i + 2]!];
+    const grey = Math.floor((19595 * red + 38470 * green + 7471 * blue + 32768) / 65536);
+    values.data[i] = grey / 255 >= 0.5 ? 1 : 0;
+  }
+  return values;
+}
+
+/** Every `factor`-th value of each side, as PyTorch's nearest interpolation takes them. */
+export function smallerMask({ shape, data }: FloatTensor, factor: number): FloatTensor {
+  const [, , height, width] = shape as [number, number, number, number];
+  const [high, wide] = [height / factor, width / factor];
+  const values = floatTensor([1, 1, high, wide]);
+  for (let i = 0; i < values.data.length; i++) {
+    values.data[i] = data[factor * Math.floor(i / wide) * width + factor * (i % wide)]!;
+  }
+  return values;
+}
+
+/** The image with what may change in grey. */
+export function masked({ shape, data }: FloatTensor, mask: FloatTensor): FloatTensor {
+  const area = mask.data.length;
+  return floatTensor(
+    shape,
+    data.map((value, i) => (mask.data[i % area]! < 0.5 ? value : 0)),
+  );
+}
+
+/** Throws ArgumentError for what is no image, and for a mask without one or of another size. */
+export function checkPictures(image: Picture | undefined, mask: Picture | undefined): void {
+  if (image !== undefined) checkPicture(image, "image");
+  if (mask === undefined) return;
+  checkPicture(mask, "mask");
+  if (image === undefined) throw new ArgumentError("mask goes with an image; it says which part of it may change.");
+  if (mask.width === image.width && mask.height === image.height) return;
+  throw new ArgumentError(
+    `The mask has ${mask.width} x ${mask.height} pixels and the image ${image.width} x ${image.height}; they must be of one size.`,
+  );
+}
+
+/** The encoder of an autoencoder, whose weights are looked at when an image comes first: most calls begin at noise. */
+export class PictureEncoder {
+  readonly #open: () => Promise<Component<AutoencoderKLConfig>>;
+  #component: Promise<Component<AutoencoderKLConfig>> | null = null;
+
+  constructor(folder: Folder, runtime: Runtime, options: PipelineOptions) {
+    this.#open = () => Component.open(folder, expected(autoencoderKL.encoder), runtime, options);
+  }
+
+  /** What the autoencoder says of images [batch, 3, height, width] in [-1, 1]: mean and deviation of a latent, not scaled. */
+  async encode(image: FloatTensor): Promise<{ mean: FloatTensor; std: FloatTensor }> {
+    this.#component ??= this.#open();
+    const [batch, , height, width] = image.shape as [number, number, number, number];
+    const session = await (await this.#component).session({ batch, height, width });
+    const outputs = await session.run({ image });
+    const [mean, std] = [floatOf(outputs, "mean"), floatOf(outputs, "std")];
+    checkFinite(mean, "the autoencoder's code of the image");
+    return { mean, std };
+  }
+
+  async release(): Promise<void> {
+    // What could not be opened was reported to the call that wanted it.
+    const component = await this.#component?.catch(() => null);
+    await component?.release();
+  }
+}

@@ -1,0 +1,162 @@
+/**
+ * Stable Diffusion XL and SDXL-Turbo, after diffusers' StableDiffusionXLPipeline: a UNet that attends to the states of two text
+ * towers before their last layers, and is told the second one's pooled state and what size the image is to look like.
+ */
+import type { ModelIndex } from "../checkpoints/diffusers-folder.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { ClipPromptEncoder } from "../components/clip-prompt-encoder.ts";
+import type { Component } from "../components/components.ts";
+import type { PipelineOptions } from "../components/loading.ts";
+import { ownFlag } from "../components/pipeline-index.ts";
+import { ConfigError } from "../errors.ts";
+import { clipText, clipTextWithProjection } from "../models/clip-text.ts";
+import type { UNet2DConditionConfig } from "../models/unet-2d-condition.ts";
+import { releaseAll } from "../runtime/open-all.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { Feeds } from "../sampling/denoiser.ts";
+import { repeatRow, rows } from "../sampling/guidance.ts";
+import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { guidanceCondition, openUNet } from "./stable-diffusion.ts";
+import type {
+  ConditionOptions,
+  EmbedOptions,
+  TextEmbeddings,
+  Texts,
+  TextToImageFamily,
+} from "./text-to-image-family.ts";
+
+export const stableDiffusionXLClasses = [
+  "StableDiffusionXLPipeline",
+  "StableDiffusionXLImg2ImgPipeline",
+  "StableDiffusionXLInpaintPipeline",
+] as const;
+
+export class StableDiffusionXL implements TextToImageFamily {
+  readonly denoiser: Component<UNet2DConditionConfig>;
+  readonly latentChannels: number;
+  /** Null in a folder that has the second alone, as refiners do. */
+  readonly first: ClipPromptEncoder | null;
+  /** Null in a folder without one: only `sampleLatents` and `decode` work then. */
+  readonly second: ClipPromptEncoder | null;
+  /** Whether a negative prompt that is not given is zeros rather than an empty text. */
+  readonly forceZerosForEmptyPrompt: boolean;
+
+  readonly network = "unet";
+  readonly usual = { steps: 50, strength: 0.3, maskedStrength: 0.9999 };
+  readonly takes = [
+    "clipSkip",
+    "prompt2",
+    "negativePrompt2",
+    "originalSize",
+    "cropsCoordsTopLeft",
+    "targetSize",
+  ] as const;
+  readonly notes = [];
+  readonly patchSize = 1;
+  readonly cleanCaption = false;
+  readonly #name: string;
+
+  private constructor(
+    name: string,
+    parts: Pick<StableDiffusionXL, "denoiser" | "latentChannels" | "first" | "second" | "forceZerosForEmptyPrompt">,
+  ) {
+    this.#name = name;
+    this.denoiser = parts.denoiser;
+    this.latentChannels = parts.latentChannels;
+    this.first = parts.first;
+    this.second = parts.second;
+    this.forceZerosForEmptyPrompt = parts.forceZerosForEmptyPrompt;
+  }
+
+  static async open(
+    folder: Folder,
+    index: ModelIndex,
+    runtime: Runtime,
+    options: PipelineOptions,
+    latentChannels: number,
+  ): Promise<StableDiffusionXL> {
+    const denoiser = await openUNet(folder, index, runtime, options, latentChannels);
+    if (!denoiser.config.textTime) {
+      throw new ConfigError(
+        `${folder.name}: is a ${index.className}, but its UNet's addition_embed_type is not "text_time", as Stable Diffusion XL's is.`,
+      );
+    }
+    return new StableDiffusionXL(folder.name, {
+      denoiser,
+      latentChannels,
+      first: await ClipPromptEncoder.open(folder, index, "", clipText, runtime, options),
+      second: await ClipPromptEncoder.open(folder, index, "_2", clipTextWithProjection, runtime, options),
+      forceZerosForEmptyPrompt: ownFlag(folder, index, "force_zeros_for_empty_prompt", true),
+    });
+  }
+
+  get inChannels(): number {
+    return this.denoiser.config.inChannels;
+  }
+
+  get sampleSize(): number {
+    return this.denoiser.config.sampleSize ?? 128;
+  }
+
+  get maxSequenceLength(): number {
+    return this.second?.tokens ?? 77;
+  }
+
+  guided(guidanceScale: number): boolean {
+    return guidanceScale > 1 && this.denoiser.config.timeCondProjDim === null;
+  }
+
+  async embed(
+    { texts, second = texts, negatives = 0, omitted = false }: Texts,
+    { clipSkip: skip, signal }: EmbedOptions,
+  ): Promise<{ embeddings: TextEmbeddings; warnings: string[] }> {
+    if (!this.second) {
+      throw new ConfigError(
+        `${this.#name}: has no text_encoder_2 and tokenizer_2, which turn a prompt into embeddings.`,
+      );
+    }
+    const settings = { states: "penultimate", skip, negatives, signal } as const;
+    const one = await this.first?.embed(texts, settings);
+    const two = await this.second.embed(second, settings);
+    const embeddings = {
+      encoderHiddenStates: one ? beside(one.states, two.states) : two.states,
+      textEmbeds: two.pooled!,
+    };
+    if (this.forceZerosForEmptyPrompt && omitted) {
+      for (const tensor of Object.values(embeddings)) rows(tensor, 0, negatives).data.fill(0);
+    }
+    return { embeddings, warnings: [...new Set([...(one?.warnings ?? []), ...two.warnings])] };
+  }
+
+  conditions(embeddings: TextEmbeddings, options: ConditionOptions): Feeds {
+    const { height, width, guidanceScale } = options;
+    const { originalSize = [height, width], cropsCoordsTopLeft = [0, 0], targetSize = [height, width] } = options;
+    const ids = floatTensor([1, 6], Float32Array.from([...originalSize, ...cropsCoordsTopLeft, ...targetSize]));
+    return {
+      ...embeddings,
+      timeIds: repeatRow(ids, 0, embeddings.encoderHiddenStates.shape[0]!),
+      ...guidanceCondition(this.denoiser.config, embeddings, guidanceScale),
+    };
+  }
+
+  release(): Promise<void> {
+    return releaseAll([this.denoiser, this.first, this.second]);
+  }
+}
+
+/** [prompts, tokens, a] and [prompts, tokens, b] as [prompts, tokens, a + b]. */
+function beside(a: FloatTensor, b: FloatTensor): FloatTensor {
+  const [prompts, tokens, wide] = a.shape as [number, number, number];
+  const more = b.shape[2]!;
+  if (b.shape[1] !== tokens) {
+    throw new ConfigError(
+      `The two tokenizers make prompts of ${tokens} and ${b.shape[1]} tokens; they have to be as long.`,
+    );
+  }
+  const joined = floatTensor([prompts, tokens, wide + more]);
+  for (let i = 0; i < prompts * tokens; i++) {
+    joined.data.set(a.data.subarray(i * wide, (i + 1) * wide), i * (wide + more));
+    joined.data.set(b.data.subarray(i * more, (i + 1) * more), i * (wide + more) + wide);
+  }
+  return joined;
+}

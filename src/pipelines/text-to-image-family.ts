@@ -1,0 +1,80 @@
+/** What tells one family of text-to-image models from another: its denoiser, and how texts and sizes become what that reads. */
+import type { Component } from "../components/components.ts";
+import type { Feeds } from "../sampling/denoiser.ts";
+import type { PictureKind } from "../acceleration/acceleration.ts";
+import type { FloatTensor } from "../tensor.ts";
+
+/** What a denoiser is told of texts, under the names of its inputs, one row a text. */
+export type TextEmbeddings = Readonly<Record<string, FloatTensor>> & { readonly encoderHiddenStates: FloatTensor };
+
+/** Settings that only some families have. Sizes are [height, width] in pixels. */
+export interface FamilyOptions {
+  /** Most tokens of a prompt (PixArt): the model's own, or 120 for PixArt-alpha and 300 for sigma. */
+  maxSequenceLength?: number;
+  /** Whether prompts are cleaned of addresses, markup, brackets and the like (PixArt), as diffusers does; the model's own, or true. */
+  cleanCaption?: boolean;
+  /** How many of the text encoder's last layers are left out (Stable Diffusion). Of XL's, which leave out one, these come on top. */
+  clipSkip?: number;
+  /** What the second text encoder is told instead of the prompt (Stable Diffusion XL): one for all, or one for each. */
+  prompt2?: string | readonly string[];
+  negativePrompt2?: string | readonly string[];
+  /** What an image is to look like it was scaled from (Stable Diffusion XL); its own size unless given. */
+  originalSize?: readonly [height: number, width: number];
+  /** Where it is to look like it was cropped (Stable Diffusion XL); [0, 0] unless given. */
+  cropsCoordsTopLeft?: readonly [top: number, left: number];
+  /** What size it is to look like it has (Stable Diffusion XL); its own unless given. */
+  targetSize?: readonly [height: number, width: number];
+}
+
+export type FamilyOption = keyof FamilyOptions;
+
+/** Texts for the encoders. */
+export interface Texts {
+  readonly texts: readonly string[];
+  /** What the second of two encoders is given; the same unless given. */
+  readonly second?: readonly string[];
+  /** How many of the first are negative prompts. */
+  readonly negatives?: number;
+  /** Whether the caller did not give them. */
+  readonly omitted?: boolean;
+}
+
+export type EmbedOptions = Pick<FamilyOptions, "maxSequenceLength" | "cleanCaption" | "clipSkip"> & {
+  signal?: AbortSignal;
+};
+
+/** What conditions depend on beside the texts. */
+export type ConditionOptions = Pick<FamilyOptions, "originalSize" | "cropsCoordsTopLeft" | "targetSize"> & {
+  guidanceScale: number;
+  /** Of the image, in pixels. */
+  height: number;
+  width: number;
+};
+
+export interface TextToImageFamily {
+  readonly denoiser: Component<unknown>;
+  readonly network: PictureKind;
+  /** Settings of a call unless it or the model says otherwise, as in diffusers. */
+  readonly usual: { readonly steps: number; readonly strength: number; readonly maskedStrength: number };
+  /** Which of those settings it has that only some have. */
+  readonly takes: readonly FamilyOption[];
+  /** Channels of a latent, and of the denoiser's input: one that sees a mask has more. */
+  readonly latentChannels: number;
+  readonly inChannels: number;
+  /** Height and width of the latent that it was made for. */
+  readonly sampleSize: number;
+  /** A latent's sides are multiples of it. */
+  readonly patchSize: number;
+  /** Most tokens of a prompt unless a call says otherwise. */
+  readonly maxSequenceLength: number;
+  readonly cleanCaption: boolean;
+  /** What a user should know of the model, whatever it draws. */
+  readonly notes: readonly string[];
+  /** Whether such guidance runs the denoiser with and without the prompt. */
+  guided(guidanceScale: number): boolean;
+  /** Texts as the text encoders see them. Throws ConfigError in a folder without. */
+  embed(texts: Texts, options: EmbedOptions): Promise<{ embeddings: TextEmbeddings; warnings: string[] }>;
+  /** All that the denoiser reads beside latent and timestep. */
+  conditions(embeddings: TextEmbeddings, options: ConditionOptions): Feeds;
+  release(): Promise<void>;
+}

@@ -1,0 +1,126 @@
+/** Options of a text-to-image call, and the texts that its encoders are given. */
+import { type Check, flag, listOf, number, whole } from "../checks.ts";
+import { ArgumentError } from "../errors.ts";
+import { checkPicture, type Picture } from "../media/picture.ts";
+import type { OptionTable } from "../options/options.ts";
+import { strengthCheck } from "../sampling/from-picture.ts";
+import { type PictureOptions, type PictureResult, pictureOptions } from "./pictures.ts";
+import { type PromptList, promptList } from "./prompt-list.ts";
+import { countCheck, promptCheck, sideCheck } from "./settings.ts";
+import type { FamilyOption, FamilyOptions, Texts, TextToImageFamily } from "./text-to-image-family.ts";
+
+/** Options of a call: size, steps, guidance, seeds, an image to begin at, acceleration. */
+export interface TextToImageOptions extends PictureOptions, FamilyOptions {
+  /** One for all prompts, or one for each. */
+  negativePrompt?: string | readonly string[];
+  /** How many pictures of each prompt, made together. */
+  count?: number;
+  /** In pixels; what the model was made for unless given, or what the image has (in multiples of the model's unit). */
+  width?: number;
+  height?: number;
+  /** How much of the deviation that guidance adds is taken away again, from 0 (none, the default) to 1. */
+  guidanceRescale?: number;
+  /** An image to begin at instead of at noise, as `readPicture` gives it. It is brought to the size that is drawn. */
+  image?: Picture;
+  /**
+   * How much of the image may change, above 0 and at most 1: that share of the steps is done. As in diffusers 0.8 unless given, of
+   * Stable Diffusion XL 0.3; with a mask 1 (XL: 0.9999).
+   */
+  strength?: number;
+  /** Where the image may change: white. Of the image's size. */
+  mask?: Picture;
+  /**
+   * Whether to draw at the trained size with the nearest aspect ratio and fit the picture to the size that was asked for, as diffusers
+   * does: true for a PixArt model of 256, 512, 1024 or (sigma) 2048 pixels, which have such sizes, unless it begins at an image.
+   */
+  useResolutionBinning?: boolean;
+}
+
+export interface TextToImageResult extends PictureResult {
+  /** What a user should know: a prompt that was cut, words that the model never saw. */
+  warnings: string[];
+}
+
+/** More than any checkpoint was trained with. */
+const MOST_TOKENS = 4096;
+/** More layers than any text encoder has. */
+const MOST_LAYERS = 1000;
+/** Of a size that an image is to look like it has. */
+const MOST_SIDE = 65535;
+
+const pair: Check = listOf(whole(0, MOST_SIDE), { least: 2, most: 2 });
+
+export const textToImageOptions: OptionTable<TextToImageOptions> = {
+  ...pictureOptions,
+  negativePrompt: promptCheck,
+  prompt2: promptCheck,
+  negativePrompt2: promptCheck,
+  count: countCheck,
+  width: sideCheck,
+  height: sideCheck,
+  guidanceRescale: number(0, 1),
+  image: checkPicture,
+  strength: strengthCheck,
+  mask: checkPicture,
+  maxSequenceLength: whole(2, MOST_TOKENS),
+  cleanCaption: flag,
+  clipSkip: whole(0, MOST_LAYERS),
+  originalSize: pair,
+  cropsCoordsTopLeft: pair,
+  targetSize: pair,
+  useResolutionBinning: flag,
+};
+
+/** By what other families are called, for the error. */
+const ofFamilies: Readonly<Record<FamilyOption, string>> = {
+  maxSequenceLength: "PixArt",
+  cleanCaption: "PixArt",
+  clipSkip: "Stable Diffusion",
+  prompt2: "Stable Diffusion XL",
+  negativePrompt2: "Stable Diffusion XL",
+  originalSize: "Stable Diffusion XL",
+  cropsCoordsTopLeft: "Stable Diffusion XL",
+  targetSize: "Stable Diffusion XL",
+};
+
+/** Throws ArgumentError for a setting that this model does not have. */
+export function checkFamilyOptions(className: string, { takes }: TextToImageFamily, options: FamilyOptions): void {
+  for (const [name, of] of Object.entries(ofFamilies) as [FamilyOption, string][]) {
+    if (options[name] === undefined || takes.includes(name)) continue;
+    throw new ArgumentError(`${name} is for ${of}; this model is a ${className}.`);
+  }
+}
+
+/** The prompts of a call, and what the encoders are given of them. Throws ArgumentError for lists that do not go together. */
+export function textsOf(
+  prompt: string | readonly string[],
+  options: Pick<TextToImageOptions, "negativePrompt" | "prompt2" | "negativePrompt2">,
+  { count, guided }: { count: number; guided: boolean },
+): { list: PromptList; texts: Texts } {
+  const { negativePrompt, prompt2, negativePrompt2 } = options;
+  const negative = negativePrompt ?? "";
+  promptCheck(prompt, "The prompt");
+  if (prompt2 === undefined && negativePrompt2 === undefined) {
+    const list = promptList(prompt, negative, { count, guided });
+    return { list, texts: { texts: list.texts, negatives: negativesOf(list), omitted: negativePrompt === undefined } };
+  }
+  const negative2 = negativePrompt2 ?? negative;
+  const [prompts, negatives] = [[prompt].flat().length, Math.max([negative].flat().length, [negative2].flat().length)];
+  const list = promptList(prompt, repeated(negative, negatives), { count, guided });
+  const second = promptList(repeated(prompt2 ?? prompt, prompts), repeated(negative2, negatives), { count, guided });
+  if (second.texts.length !== list.texts.length) {
+    throw new ArgumentError(
+      `prompt2 has ${[prompt2].flat().length} prompts and there are ${prompts}; give one for all, or one for each.`,
+    );
+  }
+  const texts = { texts: list.texts, second: second.texts, negatives: negativesOf(list) };
+  return { list, texts: { ...texts, omitted: negativePrompt === undefined } };
+}
+
+/** They come before the prompts. */
+const negativesOf = ({ negatives, prompts }: PromptList): number => (negatives ? prompts[0]! : 0);
+
+function repeated(given: string | readonly string[], count: number): readonly string[] {
+  const list = [given].flat();
+  return list.length === 1 ? new Array<string>(count).fill(list[0]!) : list;
+}
