@@ -1,4 +1,5 @@
 /** The options of `generate`. */
+import { defined } from "../options/defined.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
 import type { LoadingOptions, OutputOptions, SamplerOptions, SizeOptions } from "./options.ts";
 
@@ -10,15 +11,22 @@ export interface GenerateOptions extends LoadingOptions, SamplerOptions, SizeOpt
   prompts?: string;
   class?: string[];
   negative: string;
+  image?: string;
+  mask?: string;
+  strength?: number;
+  clipSkip?: number;
+  guidanceRescale?: number;
   guidanceInterval?: GuidanceInterval;
   count: number;
   sheet: boolean;
 }
 
 /** Settings that only images of prompts have. Those that are on by default are left to the model. */
-export function ofPrompt({ negative, cleanCaption, resolutionBinning }: GenerateOptions) {
+export function ofPrompt({ negative, cleanCaption, resolutionBinning, ...options }: GenerateOptions) {
+  const { strength, clipSkip, guidanceRescale } = options;
   return {
     negativePrompt: negative,
+    ...defined({ strength, clipSkip, guidanceRescale }),
     ...(!cleanCaption && { cleanCaption }),
     ...(!resolutionBinning && { useResolutionBinning: false }),
   };

@@ -1,12 +1,14 @@
-import { Command, Option } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { type Accelerate, pictureKinds } from "../acceleration/acceleration.ts";
 import { methodsFor } from "../acceleration/methods.ts";
 import { ArgumentError } from "../errors.ts";
+import type { Picture } from "../media/picture.ts";
+import { readPicture } from "../media/picture-node.ts";
 import { defined } from "../options/defined.ts";
 import { type GenerateOptions, ofPrompt } from "./generate-options.ts";
 import { GenerateReport } from "./generate-report.ts";
 import { methodHelp, methodOf, methodOptions } from "./method-options.ts";
-import { countBetween } from "./numbers.ts";
+import { countBetween, numberBetween } from "./numbers.ts";
 import {
   addOptions,
   deviceOptions,
@@ -37,13 +39,23 @@ export function generateCommand(): Command {
       'of a DiT model: classes by number, or by name where it has names ("tabby cat"), instead of prompts',
     )
     .addOption(new Option("--negative <prompt>", "what the picture should not show").default("", "nothing"))
+    .option("--image <file>", "an image to begin at, instead of at noise")
+    .option(
+      "--strength <share>",
+      "how much of the image may change, up to 1 (0.8; XL 0.3; with a mask all)",
+      strengthOf,
+    )
+    .option("--mask <file>", "where the image may change: white; of the image's size")
     .option("--count <n>", "pictures of each prompt, with seeds one after the other", countBetween(1, 256), 1)
     .option("--no-clean-caption", "leave addresses, markup and brackets in the prompt")
     .optionsGroup("Model:")
     .addOption(modelOption("fluent-emoji"));
   addOptions(command, deviceOptions()).optionsGroup("Sampling:");
   const guidance = "how closely to follow the prompt; at most 1 is without guidance (the model's own)";
-  addOptions(command, samplerOptions("20; of a class 50", guidance)).addOption(guidanceIntervalOption());
+  addOptions(command, samplerOptions("the model's own: 20, 50 or 4", guidance))
+    .addOption(guidanceIntervalOption())
+    .option("--guidance-rescale <share>", "take away deviation that guidance adds (0)", numberBetween(0, 1))
+    .option("--clip-skip <n>", "leave out so many of the text encoder's last layers (0)", countBetween(0, 100));
   addOptions(command, sizeOptions())
     .option(
       "--no-resolution-binning",
@@ -79,6 +91,12 @@ async function promptsOf(given: readonly string[], options: GenerateOptions): Pr
     throw new ArgumentError("Pictures are of prompts or of classes (--class), not of both.");
   }
   if (options.negative !== "") throw new ArgumentError("--negative goes with a prompt; classes have none.");
+  const ofPrompts = ["image", "mask", "strength", "clipSkip", "guidanceRescale"] as const;
+  const other = ofPrompts.find((name) => options[name] !== undefined);
+  if (other) {
+    const name = other.replace(/[A-Z]/, (letter) => `-${letter.toLowerCase()}`);
+    throw new ArgumentError(`--${name} goes with a prompt; models of classes do not have it.`);
+  }
   if (options.width !== undefined || options.height !== undefined) {
     throw new ArgumentError("--width and --height go with a prompt; a model of classes has one size.");
   }
@@ -94,6 +112,7 @@ interface Job {
 }
 
 async function run({ prompts, options, files, accelerate, signal }: Job): Promise<void> {
+  const pictures = await readPictures(options);
   showStatus(`loading ${options.model}`);
   const report = new GenerateReport(options, files);
   const painter = await openPainter(options, prompts, signal);
@@ -103,15 +122,17 @@ async function run({ prompts, options, files, accelerate, signal }: Job): Promis
   const solver = solverSettings(options, painter.schedulerConfig, painter.steps);
   report.settings = { ...solver, guidanceScale, guidanceInterval };
   try {
-    const parts = partsOf(painter, options);
+    const parts = partsOf(painter, { ...sidesOf(pictures.image), ...options });
     // Before a picture that may take hours.
     const most = Math.max(...parts.map(({ count }) => count));
-    report.warn(painter.sizeWarnings({ ...defined({ width, height }), count: most }));
+    report.warn(painter.sizeWarnings({ ...defined({ width, height, image: pictures.image }), count: most }));
     for (const [i, { subject, seed, count }] of parts.entries()) {
       const painted = await painter.paint(subject, {
         ...samplerOf({ ...options, steps: options.steps ?? painter.steps, seed }),
         ...defined({ accelerate, width, height }),
-        ...("prompt" in subject && ofPrompt(options)),
+        // Stable Diffusion XL has zeros where no negative prompt is given.
+        ...("prompt" in subject && { ...ofPrompt(options), negativePrompt: options.negative || undefined }),
+        ...defined(pictures),
         ...{ guidanceScale, guidanceInterval, count, signal },
         onStep: ({ index, steps }) => {
           report.stepped();
@@ -127,6 +148,26 @@ async function run({ prompts, options, files, accelerate, signal }: Job): Promis
     bar.stop();
     await painter.release();
   }
+}
+
+/** The image to begin at, and its mask. */
+async function readPictures({ image, mask }: GenerateOptions): Promise<{ image?: Picture; mask?: Picture }> {
+  if (image === undefined && mask !== undefined) {
+    throw new ArgumentError("--mask goes with --image: it says where that image may change.");
+  }
+  return {
+    ...(image !== undefined && { image: await readPicture(image) }),
+    ...(mask !== undefined && { mask: await readPicture(mask) }),
+  };
+}
+
+const sidesOf = (image?: Picture) => (image ? { width: image.width, height: image.height } : {});
+
+/** As the library's: above 0. */
+function strengthOf(text: string): number {
+  const strength = numberBetween(0, 1)(text);
+  if (strength > 0) return strength;
+  throw new InvalidArgumentError("It must be a number above 0 and at most 1.");
 }
 
 /** The most pixels that are made together: more would not be faster, but take more memory. */

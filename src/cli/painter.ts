@@ -23,6 +23,11 @@ export interface PainterSettings extends SamplingOptions, SizeOptions {
   /** How many pictures, made together. */
   count: number;
   negativePrompt?: string;
+  image?: Picture;
+  mask?: Picture;
+  strength?: number;
+  clipSkip?: number;
+  guidanceRescale?: number;
 }
 
 export interface Painted extends AccelerationReport {
@@ -41,7 +46,7 @@ export interface Painter {
   /** Side of a picture, unless another size is asked for. */
   readonly side: number;
   /** Warnings about a size, before anything is computed. Throws ArgumentError for a size that is impossible. */
-  sizeWarnings(size: SizeOptions & { count: number }): string[];
+  sizeWarnings(size: SizeOptions & { count: number; image?: Picture }): string[];
   paint(subject: Subject, settings: PainterSettings): Promise<Painted>;
   release(): Promise<void>;
 }
@@ -79,11 +84,11 @@ async function forPrompts(folder: Folder, options: LoadingOptions, prompts: read
   const pipe = await TextToImagePipeline.fromFolder(folder, platform.runtime, forNetworks(loadingOf(options)));
   return {
     subjects: prompts.map((prompt) => ({ prompt })),
-    steps: 20,
+    steps: pipe.family.usual.steps,
     guidanceScale: pipe.guidanceScale,
     guidanceInterval: pipe.guidanceInterval,
     schedulerConfig: pipe.schedulerConfig,
-    side: pipe.transformer.config.sampleSize * spatialFactor(pipe.vae.config),
+    side: pipe.side,
     sizeWarnings: (size) => pipe.sizeWarnings(size),
     paint: (subject, settings) => pipe((subject as { prompt: string }).prompt, settings),
     release: () => pipe.release(),

@@ -83,7 +83,8 @@ function progressCallback(value: unknown) {
   };
 }
 
-const NO_PICTURE = "the only pipeline that takes a picture is ImageToVideoPipeline, as its first argument.";
+const NO_PICTURE =
+  "an image to begin at is an option of TextToImagePipeline, and ImageToVideoPipeline takes one as its first argument.";
 const SEED = 'give a "seed": the same one gives the same picture as torch.Generator("cpu").manual_seed(seed).';
 const DTYPE =
   'weights are read in the type that they are stored in; "variant" ("fp16") picks a checkpoint\'s files of another one.';

@@ -56,19 +56,13 @@ export class PictureSource {
   }
 }
 
-interface PictureInputs {
-  /** What is drawn unless the call says otherwise. */
-  readonly size: PictureSize;
-  at(size: PictureSize): PictureSource;
-}
-
-/** Null for a call that begins at noise. Throws ArgumentError for an image or mask that cannot be, or that this model needs. */
+/** An image and its mask at the size that is drawn; null for a call that begins at noise. Throws ArgumentError for an image or mask that cannot be, or that this model needs. */
 export function pictureInputs(
   className: string,
-  { inChannels, latentChannels, usual, patchSize }: TextToImageFamily,
+  { inChannels, latentChannels, usual }: TextToImageFamily,
   factor: number,
-  options: { image?: Picture; mask?: Picture; strength?: number; width?: number; height?: number },
-): PictureInputs | null {
+  options: { image?: Picture; mask?: Picture; strength?: number },
+): ((size: PictureSize) => PictureSource) | null {
   const { image, mask } = options;
   checkPictures(image, mask);
   const seen = inChannels !== latentChannels;
@@ -81,20 +75,18 @@ export function pictureInputs(
     if (options.strength === undefined) return null;
     throw new ArgumentError("strength goes with an image: it says how much of it may change.");
   }
-  const unit = factor * patchSize;
-  const { width = multiple(image.width, unit), height = multiple(image.height, unit) } = options;
   const { strength = mask ? usual.maskedStrength : usual.strength } = options;
-  return {
-    size: { width, height },
-    at: ({ width, height }) => {
-      const values = {
-        image: pictureValues(image, width, height),
-        ...(mask && { mask: maskValues(mask, width, height) }),
-      };
-      return new PictureSource(values, { strength, seen, factor });
-    },
+  return ({ width, height }) => {
+    const values = {
+      image: pictureValues(image, width, height),
+      ...(mask && { mask: maskValues(mask, width, height) }),
+    };
+    return new PictureSource(values, { strength, seen, factor });
   };
 }
 
-/** As diffusers does it: what is over is left out by scaling the image down. */
-const multiple = (pixels: number, unit: number) => Math.max(unit, pixels - (pixels % unit));
+/** The size at which an image is drawn anew, in multiples of `unit`; as in diffusers it is scaled down to that. */
+export function sizeOfImage({ width, height }: PictureSize, unit: number): PictureSize {
+  const multiple = (pixels: number) => Math.max(unit, pixels - (pixels % unit));
+  return { width: multiple(width), height: multiple(height) };
+}

@@ -1,7 +1,8 @@
 /** What tells one family of text-to-image models from another: its denoiser, and how texts and sizes become what that reads. */
+
+import type { PictureKind } from "../acceleration/acceleration.ts";
 import type { Component } from "../components/components.ts";
 import type { Feeds } from "../sampling/denoiser.ts";
-import type { PictureKind } from "../acceleration/acceleration.ts";
 import type { FloatTensor } from "../tensor.ts";
 
 /** What a denoiser is told of texts, under the names of its inputs, one row a text. */

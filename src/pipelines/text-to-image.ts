@@ -21,6 +21,7 @@ import { clippingNotes, readSchedulerConfig, solverOf } from "../components/solv
 import { ArgumentError } from "../errors.ts";
 import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
 import type { PixArtConfig } from "../models/pixart.ts";
+import { defined } from "../options/defined.ts";
 import { RunQueue } from "../platform/run-queue.ts";
 import { releaseAll } from "../runtime/open-all.ts";
 import type { Runtime } from "../runtime/runtime.ts";
@@ -32,7 +33,7 @@ import { seededNoise, seedsOf } from "../sampling/seeds.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { fromPretrained, openFolder } from "./opening.ts";
 import { pictureSizes, type Sizes, sizeNotes } from "./picture-size.ts";
-import { type PictureSource, pictureInputs } from "./picture-source.ts";
+import { type PictureSource, pictureInputs, sizeOfImage } from "./picture-source.ts";
 import { type PictureLoopOptions, toImages } from "./pictures.ts";
 import { PixArt } from "./pixart.ts";
 import { resizeAndCrop } from "./resolution-bins.ts";
@@ -180,7 +181,7 @@ export class TextToImagePipeline {
     const pictures = list.prompts.length;
     const acceleration = checkAcceleration(options.accelerate, this.feedback, family.network);
     const source = pictureInputs(this.className, family, spatialFactor(this.vae.config), options);
-    const size = this.#sizes(pictures, source ? { ...options, ...source.size, useResolutionBinning: false } : options);
+    const size = this.#sizes(pictures, options);
     const { height, width } = size.latent;
     const solver = solverOf(this.schedulerConfig, options, family.usual.steps);
     const seeds = seedsOf(pictures, options);
@@ -190,7 +191,7 @@ export class TextToImagePipeline {
     const draw = seededNoise(seeds);
     const shape = [1, family.latentChannels, height, width];
     const { noise, picture } = source
-      ? await this.encodePicture(source.at(size.drawn), () => draw(shape))
+      ? await this.encodePicture(source(size.drawn), () => draw(shape))
       : { noise: draw(shape), picture: undefined };
     signal?.throwIfAborted();
     const denoiser = await this.openDenoiser({ height, width, tokens }, acceleration);
@@ -223,7 +224,7 @@ export class TextToImagePipeline {
    * memory than there is.
    */
   sizeWarnings(
-    options: Pick<TextToImageOptions, "width" | "height" | "useResolutionBinning" | "count"> = {},
+    options: Pick<TextToImageOptions, "width" | "height" | "useResolutionBinning" | "count" | "image"> = {},
   ): string[] {
     return sizeNotes(this.#sizes(options.count ?? 1, options));
   }
@@ -318,8 +319,11 @@ export class TextToImagePipeline {
   #sizes(pictures: number, options: TextToImageOptions): Sizes {
     const { sampleSize, patchSize } = this.family;
     const factor = spatialFactor(this.vae.config);
-    const sizes = pictureSizes({ pipeline: this.className, sampleSize, patchSize, factor }, pictures, options);
-    const decoded = { count: pictures, size: sizes.drawn, unit: factor * patchSize, memory: platform.memory() };
+    const unit = factor * patchSize;
+    const { image, width, height } = options;
+    const own = image && { ...sizeOfImage(image, unit), ...defined({ width, height }), useResolutionBinning: false };
+    const sizes = pictureSizes({ pipeline: this.className, sampleSize, patchSize, factor }, pictures, own ?? options);
+    const decoded = { count: pictures, size: sizes.drawn, unit, memory: platform.memory() };
     checkDecoded(this.vae.config, decoded);
     return sizes;
   }

@@ -22,6 +22,8 @@ beforeAll(async () => {
   pipe = await open(await make());
 });
 
+const picture = { width: 16, height: 16, data: new Uint8Array(3 * 256) };
+const smaller = { width: 8, height: 8, data: new Uint8Array(3 * 64) };
 const settings: TextToImageOptions = { steps: 3, seed: 7 };
 
 /** The final latents of a prompt: finer than the eight bits of a picture. */
@@ -204,7 +206,16 @@ describe("a text-to-image pipeline", () => {
       { accelerate: { method: "cache", treshold: 1 } as unknown as "cache" },
       'accelerate has no option "treshold". Did you mean "threshold"?',
     ],
-    [{ image: {} } as TextToImageOptions, "the only pipeline that takes a picture is ImageToVideoPipeline"],
+    [{ image: {} } as TextToImageOptions, "image's width must be a whole number from 1 to 65535"],
+    [{ strength: 0.5 }, "strength goes with an image"],
+    [{ image: picture, strength: 0 }, "strength must be a number above 0 and at most 1"],
+    [{ image: picture, strength: 1.5 }, "strength must be a number above 0 and at most 1"],
+    [{ image: picture, strength: 0.1 }, "strength 0.1 of 3 steps is less than one step; take at least 10 steps"],
+    [{ mask: picture }, "mask goes with an image"],
+    [{ image: picture, mask: { ...picture, height: 8 } }, "mask of 16 x 8 has 768 bytes; expected 384"],
+    [{ image: picture, mask: smaller }, "The mask has 8 x 8 pixels and the image 16 x 16"],
+    [{ prompt2: "a dog" }, "prompt2 is for Stable Diffusion XL; this model is a PixArtSigmaPipeline"],
+    [{ clipSkip: 1 }, "clipSkip is for Stable Diffusion"],
     [{ steps: 0 }, "steps must be a whole number from 1 to 1000, not 0"],
     [{ steps: 1.5 }, "steps"],
     [{ count: 0 }, "count"],
@@ -303,9 +314,9 @@ describe("a damaged pipeline", () => {
   });
 
   it("of another class is refused", async () => {
-    const failed = open(await make({ className: "StableDiffusionPipeline" }));
+    const failed = open(await make({ className: "StableVideoDiffusionPipeline" }));
     await expect(failed).rejects.toThrow(ConfigError);
-    await expect(failed).rejects.toThrow("it is a StableDiffusionPipeline");
+    await expect(failed).rejects.toThrow("it is a StableVideoDiffusionPipeline");
     await expect(open(await writeTinyPipeline(await temporaryFolder(), "dit"))).rejects.toThrow(ConfigError);
   });
 });
