@@ -6,6 +6,7 @@ import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, expect, inject, it } from "vitest";
 import { launchChromium } from "../browser/chromium.ts";
 import { serve } from "../browser/server.ts";
+import { pageBudget } from "../support/page-budget.ts";
 import { writeApp, writeIn } from "./docs.ts";
 import { root, run } from "./run.ts";
 
@@ -94,16 +95,10 @@ it("has the sizes of that page in its documentation", async () => {
   }
 });
 
-/**
- * Most kilobytes of JavaScript after compression, a little above what it is: whoever makes it more says so here. The worker has ONNX
- * Runtime's own JavaScript in it, for WebAssembly and for WebGPU.
- */
-const budget = [
-  { file: /^index-.*\.js$/, kilobytes: 165 },
-  { file: /^web-worker-.*\.js$/, kilobytes: 230 },
-];
-
-it.each(budget)("a page fetches at most $kilobytes kB of $file", async ({ file, kilobytes }) => {
+it.each([
+  [/^index-.*\.js$/, pageBudget.page],
+  [/^web-worker-.*\.js$/, pageBudget.worker],
+])("the page's %s stays within its budget of %d kB compressed", async (file, kilobytes) => {
   const assets = join(page, "dist/assets");
   const [name, ...others] = (await readdir(assets)).filter((each) => file.test(each));
   expect(others).toEqual([]);

@@ -3,9 +3,11 @@ import { execFile } from "node:child_process";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { gzipSync } from "node:zlib";
 import { build } from "vite";
 import { beforeAll, describe, expect, inject, it } from "vitest";
 import packageJson from "../../package.json" with { type: "json" };
+import { pageBudget } from "../support/page-budget.ts";
 import { writeTinyPipeline } from "../support/tiny-pipeline.ts";
 
 const run = promisify(execFile);
@@ -102,6 +104,6 @@ describe("the package", () => {
     const page = assets.find((name) => /^index-.*\.js$/.test(name))!;
     const text = await readFile(join(project, "site/assets", page), "utf8");
     expect(text).not.toMatch(/onnxruntime-node|node:fs|__vite-browser-external/);
-    expect(text.length).toBeLessThan(512 * 1024);
+    expect(gzipSync(text).length / 1e3).toBeLessThan(pageBudget.page);
   });
 });
