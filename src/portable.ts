@@ -31,6 +31,7 @@ export {
   readModelIndex,
 } from "./checkpoints/diffusers-folder.ts";
 export { type ByteSource, blobSource, Folder, MemoryFolder, memorySource } from "./checkpoints/files.ts";
+export type { BlockDType } from "./checkpoints/gguf/blocks.ts";
 export type { LoraChoice } from "./checkpoints/lora/choice.ts";
 export { readTensor, SafetensorsFile, type TensorEntry } from "./checkpoints/safetensors.ts";
 export { type Header as SafetensorsHeader, type StoredDType, storedBytes } from "./checkpoints/safetensors-header.ts";

@@ -19,14 +19,19 @@ export interface WeightEntry extends Omit<TensorEntry, "dtype"> {
  * 1...], `down` [rank, in, kernel...]. With `mid` [rank, rank, kernel...] the kernel is there, and `down` is [rank, in, 1...].
  */
 export interface LowRank {
+  /** Factor on the product. */
   readonly scale: number;
+  /** The matrix on the side of the output. */
   readonly up: WeightEntry;
+  /** The core of a convolution's product, where there is one. */
   readonly mid?: WeightEntry;
+  /** The matrix on the side of the input. */
   readonly down: WeightEntry;
 }
 
 /** A file that weights lie in. */
 export interface WeightFile {
+  /** Where its bytes come from. */
   readonly source: ByteSource;
 }
 

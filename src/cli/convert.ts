@@ -27,8 +27,10 @@ interface Options extends OutputOptions, SourceOptions {
 
 export function convertCommand(): Command {
   const command = new Command("convert")
-    .description("write a checkpoint in one file as a folder in diffusers' layout")
-    .argument("<model>", "file of Stable Diffusion 1, 2 or XL (.safetensors), or a folder")
+    .description(
+      "write a model as a folder in diffusers' layout: from one file, with LoRAs merged, in another precision",
+    )
+    .argument("<model>", "file of Stable Diffusion 1, 2 or XL (.safetensors, .gguf), folder or Hub id")
     .requiredOption("--out <folder>", "where to write it; a new or an empty folder")
     .addOption(new Option("--dtype <type>", "how weights are stored (as they are)").choices(Object.keys(storage)));
   addOptions(command, sourceOptions());

@@ -35,7 +35,7 @@ interface ComponentInfo {
 export function infoCommand(): Command {
   const command = new Command("info")
     .description("what a checkpoint is, how large it is, and the memory it will need")
-    .argument("<model>", "embedded model, folder or Hub id");
+    .argument("<model>", "embedded model, folder, .safetensors or .gguf file, or Hub id");
   return addOptions(command, [...sourceOptions(), ...outputOptions("it", { force: false })]).action(info);
 }
 

@@ -165,7 +165,10 @@ const seedOption = (seed?: number): Option => {
 };
 
 export const modelOption = (model?: string): Option => {
-  const option = new Option("-m, --model <name>", "embedded model, folder in diffusers' layout, or Hub id");
+  const option = new Option(
+    "-m, --model <name>",
+    "embedded model, folder in diffusers' layout, .safetensors or .gguf file, or Hub id",
+  );
   return model === undefined ? option : option.default(model);
 };
 

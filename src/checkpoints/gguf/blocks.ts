@@ -4,7 +4,9 @@
  */
 import { halfToFloat } from "../half.ts";
 
+/** Bytes of a block in each format. */
 export const blockBytes = { Q8_0: 34, Q4_0: 18 } as const;
+/** ggml's formats of blocks that are read. */
 export type BlockDType = keyof typeof blockBytes;
 
 /** Weights of a block. */
