@@ -4,7 +4,7 @@ import type { Problem } from "../mdp/problem.ts";
 import { checkList } from "../mdp/reading.ts";
 import { dirichletRadius, MeanBound, scaledRadius } from "./concentration.ts";
 import { type CountEntry, Counts } from "./counts.ts";
-import { Balls, least, most } from "./extremes.ts";
+import { KlBalls, largest, smallest } from "./kl-balls.ts";
 
 /** Shares of the confidence that these two events have: what the first h0 steps earn, and in which state they end. */
 interface Shares {
@@ -35,7 +35,7 @@ export class BaselineEpisodes {
   readonly #premise: boolean;
   /** In which state they ended: row h0 - 1. */
   #arrived: Counts;
-  readonly #balls: Balls;
+  readonly #balls: KlBalls;
   /** A function of the state that is bounded. */
   readonly #function: Float64Array;
 
@@ -49,7 +49,7 @@ export class BaselineEpisodes {
     this.#most = new Float64Array(horizon + 1);
     this.#earned = Array.from({ length: horizon }, () => new MeanBound(shares.earned / horizon, bonusScale));
     this.#arrived = new Counts({ horizon, states, actions: 1 });
-    this.#balls = new Balls(states);
+    this.#balls = new KlBalls(states);
     this.#function = new Float64Array(states);
     if (rewards) this.#know(rewards);
     this.#setRanges();
@@ -62,7 +62,7 @@ export class BaselineEpisodes {
   #know(rewards: Float64Array): void {
     const { horizon, states, actions, baseline } = this.#problem;
     for (let h = horizon - 1; h >= 0; h--) {
-      const later = least(this.certain, (h + 1) * states, states);
+      const later = smallest(this.certain, (h + 1) * states, states);
       for (let s = 0; s < states; s++) {
         const at = h * states + s;
         let best = 0;
@@ -82,8 +82,8 @@ export class BaselineEpisodes {
       const means = this.#mean.subarray(h * states, (h + 1) * states).filter((_, s) => h > 0 || initial[s]! > 0);
       low += rewards ? Math.min(...means) : 0;
       high += rewards ? Math.max(...means) : 1;
-      this.#least[h + 1] = low + least(this.certain, (h + 1) * states, states);
-      this.#most[h + 1] = high + most(this.certain, (h + 1) * states, states);
+      this.#least[h + 1] = low + smallest(this.certain, (h + 1) * states, states);
+      this.#most[h + 1] = high + largest(this.certain, (h + 1) * states, states);
     }
   }
 
@@ -123,7 +123,7 @@ export class BaselineEpisodes {
     const seen = times.subarray(start[row]!, start[row]! + size[row]!);
     const radius = n === 0 ? Infinity : scaledRadius(dirichletRadius(seen, n, states, this.#arrivalShare), bonusScale);
     for (let s = 0; s < states; s++) this.#function[s] = of(h0 * states + s);
-    return this.#balls.mean(this.#arrived, row, this.#function, 0, least(this.#function, 0, states), radius, 1);
+    return this.#balls.mean(this.#arrived, row, this.#function, 0, smallest(this.#function, 0, states), radius, 1);
   }
 
   toJSON(): { earned: unknown; arrived: unknown } {

@@ -100,7 +100,7 @@ function planStep() {
   const action = f.local("i32");
   const best = f.local("i32");
   const [shift, sum, squares, weighted, difference] = [vector(), vector(), vector(), vector(), vector()];
-  const [means, bonus, found, kept] = [vector(), vector(), vector(), vector()];
+  const [means, bonus, found, bestBounds] = [vector(), vector(), vector(), vector()];
   const unknown = v128.pair(v128.splat(left.get), v128.splat(f64.const(0)));
   const last = bounds(rows, left, inverse, means.get, v128.upper(means.get), sub(squares.get, mul(sum.get, sum.get)));
   const backUp = [
@@ -130,7 +130,7 @@ function planStep() {
   const body = repeat(
     [
       ...best.set(i32.const(0)),
-      ...kept.set(unknown),
+      ...bestBounds.set(unknown),
       ...when(
         i32.equal(i32.load8(flags.get), i32.const(flag.unseen)),
         rows.set(i32.add(rows.get, i32.mul(actions.get, i32.const(row.bytes)))),
@@ -141,9 +141,9 @@ function planStep() {
               ...when(f64.equal(f64.load(rows.get, row.visits), f64.const(0)), found.set(unknown), backUp),
               ...when(
                 i32.equal(action.get, i32.const(0)),
-                kept.set(found.get),
-                when(f64.greater(v128.first(found.get), v128.first(kept.get)), [
-                  ...kept.set(found.get),
+                bestBounds.set(found.get),
+                when(f64.greater(v128.first(found.get), v128.first(bestBounds.get)), [
+                  ...bestBounds.set(found.get),
                   ...best.set(action.get),
                 ]),
               ),
@@ -154,7 +154,7 @@ function planStep() {
           ),
         ],
       ),
-      ...v128.store(here.get, kept.get),
+      ...v128.store(here.get, bestBounds.get),
       ...i32.store(chosen.get, best.get),
       ...advance(chosen, 4),
       ...advance(flags, 1),

@@ -1,14 +1,14 @@
+import { checkTight } from "../mdp/decision-cost.ts";
 import type { Episode } from "../mdp/episode.ts";
 import type { Rest } from "../mdp/policy.ts";
 import type { Problem } from "../mdp/problem.ts";
 import { checkCount, checkObject } from "../mdp/reading.ts";
-import { checkTight } from "../mdp/work.ts";
+import { BackupCache, type Backups } from "./backup-cache.ts";
 import { BaselineEpisodes } from "./baseline-episodes.ts";
 import { type Bounds, conceded, dot, estimatedReward, vouched } from "./bounds.ts";
 import { betRadius, dirichletRadius, scaledRadius } from "./concentration.ts";
 import type { Counts } from "./counts.ts";
-import { Balls, least, most } from "./extremes.ts";
-import { type Backups, Kept } from "./kept-backups.ts";
+import { KlBalls, largest, smallest } from "./kl-balls.ts";
 
 /** Shares of delta; they add up to one, so that by the union bound all inequalities hold at once. */
 const shares = { anyRow: 1 / 8, optimalRow: 1 / 4, certainRow: 1 / 8, earned: 3 / 8, arrival: 1 / 8 };
@@ -63,8 +63,8 @@ export class TightBounds implements Bounds {
   /** Episodes that the counts began with. */
   #before: number;
   /** What the last plans left, so that only what depends on changed counts is worked out again. */
-  readonly #kept: Kept;
-  readonly #balls: Balls;
+  readonly #cache: BackupCache;
+  readonly #balls: KlBalls;
   /** A lower bound's distances from V*'s upper bound and from what is certain, at the step that is looked at. */
   readonly #gap: Float64Array;
   readonly #rest: Float64Array;
@@ -96,8 +96,8 @@ export class TightBounds implements Bounds {
     const share = { earned: this.#delta * shares.earned, arrival: this.#delta * shares.arrival };
     this.#episodes = new BaselineEpisodes(problem, share);
     this.#before = counts.stateVisits.subarray(0, states).reduce((a, b) => a + b, 0);
-    this.#kept = new Kept(horizon, states, rows);
-    this.#balls = new Balls(states);
+    this.#cache = new BackupCache(horizon, states, rows);
+    this.#balls = new KlBalls(states);
     this.#gap = table(1);
     this.#rest = table(1);
     this.#head = [table(1), table(1)];
@@ -108,7 +108,7 @@ export class TightBounds implements Bounds {
     const { visits, start, size, times } = this.#counts;
     const n = visits[row]!;
     if (n === 0) return;
-    this.#kept.forget(row);
+    this.#cache.forget(row);
     const { horizon, states, actions, initial, bonusScale, rewards } = this.#problem;
     // Each step but the last has the same share, and its rows divide it; at step 0 only those that can be visited.
     const first = row < states * actions;
@@ -137,20 +137,20 @@ export class TightBounds implements Bounds {
     const { horizon, states, actions, initial } = this.#problem;
     const { actions: chosen, lower: policyLower, promise: upper } = this.#policies.optimistic;
     const lower = this.#optimalLower;
-    const kept = this.#kept;
-    const { above, optimal } = kept;
-    kept.plans++;
+    const cache = this.#cache;
+    const { above, optimal } = cache;
+    cache.plans++;
     for (let h = horizon - 1; h >= 0; h--) {
       const from = (h + 1) * states;
-      const highest = most(upper, from, states);
-      const lowest = least(lower, from, states);
-      kept.look(optimal, h, [highest, lowest]);
+      const highest = largest(upper, from, states);
+      const lowest = smallest(lower, from, states);
+      cache.setLimits(optimal, h, [highest, lowest]);
       for (let at = h * states; at < from; at++) {
         let best = 0;
         let [high, low] = [-Infinity, -Infinity];
         for (let a = 0; a < actions; a++) {
           const row = at * actions + a;
-          if (kept.stale(optimal, h, row, this.#counts)) {
+          if (cache.needsUpdate(optimal, h, row, this.#counts)) {
             const radius = this.#optimalRadius[row]!;
             above[row] = this.#rewardHigh[row]! + this.#extreme(row, h, upper, from, highest, radius, -1);
             optimal.below[row] = this.#rewardLow[row]! + this.#extreme(row, h, lower, from, lowest, radius, 1);
@@ -161,14 +161,19 @@ export class TightBounds implements Bounds {
           low = Math.max(low, optimal.below[row]!);
         }
         chosen[at] = best;
-        if (upper[at] !== high || lower[at] !== low) kept.change(at);
+        if (upper[at] !== high || lower[at] !== low) cache.markChanged(at);
         upper[at] = high;
         lower[at] = low;
       }
-      const look = this.#lookKept(kept.optimistic, h, policyLower);
+      const look = this.#cachedLook(cache.optimistic, h, policyLower);
       for (let at = h * states; at < from; at++) {
         const row = at * actions + chosen[at]!;
-        this.#setLower(kept.optimistic, at, policyLower, this.#keptLower(kept.optimistic, h, row, policyLower, look));
+        this.#setLower(
+          cache.optimistic,
+          at,
+          policyLower,
+          this.#cachedLower(cache.optimistic, h, row, policyLower, look),
+        );
       }
     }
     this.upper = conceded(dot(initial, upper, 0), horizon);
@@ -179,15 +184,15 @@ export class TightBounds implements Bounds {
     const { horizon, states, actions } = this.#problem;
     const { visits } = this.#counts;
     const { actions: chosen, lower, promise } = this.#policies.pessimistic;
-    const { pessimistic } = this.#kept;
+    const { pessimistic } = this.#cache;
     for (let h = horizon - 1; h >= 0; h--) {
       const from = (h + 1) * states;
-      const look = this.#lookKept(pessimistic, h, lower);
-      const highest = most(promise, from, states);
+      const look = this.#cachedLook(pessimistic, h, lower);
+      const highest = largest(promise, from, states);
       for (let at = h * states; at < from; at++) {
         let [best, value] = [at * actions, -Infinity];
         for (let row = at * actions; row < (at + 1) * actions; row++) {
-          const found = this.#keptLower(pessimistic, h, row, lower, look);
+          const found = this.#cachedLower(pessimistic, h, row, lower, look);
           if (found > value || (found === value && visits[row]! > visits[best]!)) best = row;
           value = Math.max(value, found);
         }
@@ -217,21 +222,21 @@ export class TightBounds implements Bounds {
     return this.#balls.mean(this.#counts, row, values, from, limit, radius, side);
   }
 
-  #lookKept(backups: Backups, h: number, lower: Float64Array): Look {
+  #cachedLook(backups: Backups, h: number, lower: Float64Array): Look {
     const look = this.#look(h, lower, (h + 1) * this.#problem.states);
-    this.#kept.look(backups, h, Object.values(look));
+    this.#cache.setLimits(backups, h, Object.values(look));
     return look;
   }
 
-  #keptLower(backups: Backups, h: number, row: number, lower: Float64Array, look: Look): number {
-    if (this.#kept.stale(backups, h, row, this.#counts)) {
+  #cachedLower(backups: Backups, h: number, row: number, lower: Float64Array, look: Look): number {
+    if (this.#cache.needsUpdate(backups, h, row, this.#counts)) {
       backups.below[row] = this.#policyLower(h, row, lower, (h + 1) * this.#problem.states, look);
     }
     return backups.below[row]!;
   }
 
   #setLower(backups: Backups, at: number, lower: Float64Array, value: number): void {
-    if (lower[at] !== value) backups.changed[at] = this.#kept.plans;
+    if (lower[at] !== value) backups.changed[at] = this.#cache.plans;
     lower[at] = value;
   }
 
@@ -244,11 +249,11 @@ export class TightBounds implements Bounds {
       this.#rest[s] = lower[from + s]! - this.#episodes.certain[later + s]!;
     }
     return {
-      lowest: least(lower, from, states),
-      lowestOptimal: least(this.#optimalLower, later, states),
-      lowestCertain: least(this.#episodes.certain, later, states),
-      largestGap: most(this.#gap, 0, states),
-      leastRest: least(this.#rest, 0, states),
+      lowest: smallest(lower, from, states),
+      lowestOptimal: smallest(this.#optimalLower, later, states),
+      lowestCertain: smallest(this.#episodes.certain, later, states),
+      largestGap: largest(this.#gap, 0, states),
+      leastRest: smallest(this.#rest, 0, states),
     };
   }
 
@@ -313,7 +318,7 @@ export class TightBounds implements Bounds {
     let [values, from] = [later, h0 * states];
     for (let h = h0 - 1; h >= 0; h--) {
       const here = this.#head[h % 2]!.fill(0);
-      const highest = most(values, from, states);
+      const highest = largest(values, from, states);
       for (let row = h * states * actions; row < (h + 1) * states * actions; row++) {
         const s = Math.floor(row / actions) - h * states;
         if (baseline[row] === 0 || (h === 0 && initial[s] === 0)) continue;

@@ -1,7 +1,7 @@
 /** All learners by name. */
 import { ArgumentError } from "../../errors.ts";
+import { checkStepMix, checkTight } from "../mdp/decision-cost.ts";
 import type { Problem } from "../mdp/problem.ts";
-import { checkStepMix, checkTight } from "../mdp/work.ts";
 import { BpiUcbvi } from "./bpi-ucbvi.ts";
 import { ConservativeUcbvi } from "./conservative-ucbvi.ts";
 import { EpsMix } from "./epsmix.ts";

@@ -1,7 +1,7 @@
 import type { TightBounds } from "../bounds/tight-bounds.ts";
+import { checkStepMix } from "../mdp/decision-cost.ts";
 import type { MixturePolicy } from "../mdp/policy.ts";
 import type { Problem } from "../mdp/problem.ts";
-import { checkStepMix } from "../mdp/work.ts";
 import { BoundedLearner } from "./bounded-learner.ts";
 import { type CertifiedMixture, certifiedMixture, certifiedPolicy, kindOf } from "./certified.ts";
 import { type LearnerJson, type LearnerOptions, restoredParts } from "./learner.ts";

@@ -22,7 +22,7 @@ export class Backups {
  * What backups gave, kept until one of their inputs changes: the row's counts, a successor's bounds, the limits of all
  * states. With the same inputs a backup gives the same bits, so keeping them changes nothing but the time that it takes.
  */
-export class Kept {
+export class BackupCache {
   plans = 0;
   /** Bounds on the optimal value; `above` are the upper ones of each row. */
   readonly optimal: Backups;
@@ -46,18 +46,18 @@ export class Kept {
   }
 
   /** The bounds on V* of a step and state have changed; a policy's lower bound depends on them too. */
-  change(at: number): void {
+  markChanged(at: number): void {
     for (const { changed } of [this.optimal, this.optimistic, this.pessimistic]) changed[at] = this.plans;
   }
 
   /** Says what the backups of step h will use of all states. */
-  look({ limits, limitsChanged }: Backups, h: number, now: number[]): void {
+  setLimits({ limits, limitsChanged }: Backups, h: number, now: number[]): void {
     if (now.some((value, i) => value !== limits[h]![i])) limitsChanged[h] = this.plans;
     limits[h] = now;
   }
 
   /** Whether a row has to be backed up again; if so, it counts as done. */
-  stale({ at, changed, limitsChanged }: Backups, h: number, row: number, { start, size, next }: Counts): boolean {
+  needsUpdate({ at, changed, limitsChanged }: Backups, h: number, row: number, { start, size, next }: Counts): boolean {
     const since = at[row]!;
     let stale = since === 0 || limitsChanged[h]! > since;
     const later = (h + 1) * this.#states;

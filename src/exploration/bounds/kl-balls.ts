@@ -2,20 +2,20 @@
 import { lowestMean } from "./concentration.ts";
 import type { Counts } from "./counts.ts";
 
-export function least(values: Float64Array, from: number, count: number): number {
+export function smallest(values: Float64Array, from: number, count: number): number {
   let found = values[from]!;
   for (let i = from + 1; i < from + count; i++) if (values[i]! < found) found = values[i]!;
   return found;
 }
 
-export function most(values: Float64Array, from: number, count: number): number {
+export function largest(values: Float64Array, from: number, count: number): number {
   let found = values[from]!;
   for (let i = from + 1; i < from + count; i++) if (values[i]! > found) found = values[i]!;
   return found;
 }
 
 /** Kullback-Leibler balls around what was observed after a row. */
-export class Balls {
+export class KlBalls {
   /** Values and weights of the observed successors of one row. */
   readonly #values: Float64Array;
   readonly #weights: Float64Array;
