@@ -24,6 +24,7 @@ interface FirstHalf {
  */
 export class FlowMatchHeunDiscreteScheduler extends FlowProcess<FlowMatchHeunConfig> implements Scheduler {
   readonly takes = [] as const;
+  readonly order = 2;
   private half: FirstHalf | undefined;
 
   /** Throws ConfigError for keys and values that are not supported. */
