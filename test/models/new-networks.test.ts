@@ -16,12 +16,17 @@ import { architectureOf, networksOf } from "../../src/models/registry.ts";
 import { sd3 } from "../../src/models/sd3.ts";
 import { loadModel } from "../../src/models/staged-session.ts";
 import { unet2DCondition } from "../../src/models/unet-2d-condition.ts";
+import { checkpointWeights, weightLocations } from "../../src/models/weights.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
+import { flowOf } from "../../src/streamlined/grouping.ts";
+import { StreamlinedSession } from "../../src/streamlined/session.ts";
 import { floatTensor, type Tensor } from "../../src/tensor.ts";
 import { compare } from "../../src/verify/compare.ts";
+import { seededRandom } from "../../training/random.ts";
 import { drawWeights } from "../support/drawn.ts";
 import { fixture, tensors } from "../support/golden.ts";
 import { temporaryFolder } from "../support/models.ts";
+import { randomPlan } from "../support/plans.ts";
 
 /** A fixture's configuration, the weights that both sides draw, and its reference. */
 async function drawnCase(name: string) {
@@ -178,6 +183,33 @@ describe("what the networks refuse", () => {
     };
     expect(check).toThrow(CheckpointError);
     expect(check).toThrow(message);
+  });
+});
+
+describe("plans", () => {
+  it("of a UNet of Stable Diffusion XL give what diffusers gives", async () => {
+    const { raw, files, io } = await drawnCase("unet-xl");
+    const config = unet2DCondition.parseConfig(raw);
+    const model = unet2DCondition.model(config, { batch: 2, height: 8, width: 12, tokens: 5 });
+    const input = (name: string) => io.get(`input.${name}`)!;
+    const feeds = {
+      sample: input("sample"),
+      timestep: floatTensor([2], Float32Array.from(input("timestep").data as BigInt64Array, Number)),
+      encoderHiddenStates: input("encoder_hidden_states"),
+      textEmbeds: input("added_cond_kwargs.text_embeds"),
+      timeIds: input("added_cond_kwargs.time_ids"),
+    };
+    const random = seededRandom(9);
+    for (let i = 0; i < 4; i++) {
+      const plan = randomPlan(flowOf(model), 2, random);
+      const source = checkpointWeights(files, "unet-xl");
+      const locations = weightLocations(files);
+      const session = await StreamlinedSession.compile(nodeRuntime, model, source, locations, plan, { threads: 1 });
+      const { sample } = await session.run(feeds);
+      await session.release();
+      const expected = io.get("output.sample")!.data as Float32Array;
+      expect(compare("sample", sample!.data, expected).relative, JSON.stringify(plan)).toBeLessThan(1e-4);
+    }
   });
 });
 
