@@ -147,6 +147,7 @@ export {
   type ImageToVideoResult,
   type SampleImageVideoOptions,
 } from "./pipelines/image-to-video.ts";
+export type { Encoding as PictureEncoding, PictureSource } from "./pipelines/picture-source.ts";
 export type { PictureLoopOptions, PictureOptions, PictureResult } from "./pipelines/pictures.ts";
 export type { LoopOptions, SamplingOptions } from "./pipelines/settings.ts";
 export {
@@ -155,7 +156,15 @@ export {
   type TextToImageInWorker,
   TextToImagePipeline,
 } from "./pipelines/text-to-image.ts";
-export type { FamilyOptions, TextEmbeddings, TextToImageFamily } from "./pipelines/text-to-image-family.ts";
+export type {
+  ConditionOptions,
+  EmbedOptions,
+  FamilyOption,
+  FamilyOptions,
+  TextEmbeddings,
+  Texts,
+  TextToImageFamily,
+} from "./pipelines/text-to-image-family.ts";
 export type { TextToImageOptions, TextToImageResult } from "./pipelines/text-to-image-options.ts";
 export {
   type SampleVideoOptions,
@@ -181,6 +190,7 @@ export {
   type WeightPath,
 } from "./runtime/runtime.ts";
 export { type Denoiser, DenoiserByRows, type Feeds, PlainDenoiser, runParts } from "./sampling/denoiser.ts";
+export type { PictureLatents } from "./sampling/from-picture.ts";
 export { type GuidanceInterval, type GuidedDenoise, guide, guidedDenoise } from "./sampling/guidance.ts";
 export {
   type DividedNetwork,
@@ -193,7 +203,7 @@ export {
   type WholeNetwork,
 } from "./sampling/method.ts";
 export { TorchGenerator } from "./sampling/noise.ts";
-export { type SampleOptions, type SamplerStep, sample } from "./sampling/sampler.ts";
+export { type SampleOptions, type SamplerStep, type SampleStart, sample } from "./sampling/sampler.ts";
 export type { Seeds } from "./sampling/seeds.ts";
 export {
   type Action,

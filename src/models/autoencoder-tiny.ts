@@ -16,6 +16,7 @@ import type { Weights } from "./weights.ts";
 
 const activationNames = ["relu", "gelu", "silu", "swish"] as const;
 
+/** What of an AutoencoderTiny's `config.json` its graph depends on. */
 export interface AutoencoderTinyConfig {
   inChannels: number;
   outChannels: number;

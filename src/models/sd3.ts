@@ -23,6 +23,7 @@ import {
 import { unpatchify } from "./patch-transformer.ts";
 import { rows, type Weights } from "./weights.ts";
 
+/** What of Stable Diffusion 3's `config.json` its graph depends on. */
 export interface SD3Config {
   heads: number;
   /** heads * attention_head_dim */
@@ -50,6 +51,7 @@ const EPSILON = 1e-6;
 /** Of the table of positions: 3.5 medium has 384. */
 const MOST_POSITIONS = 1024;
 
+/** The transformer of Stable Diffusion 3: `SD3Transformer2DModel`. */
 export const sd3: Architecture<SD3Config> = {
   className: "SD3Transformer2DModel",
   parseConfig,

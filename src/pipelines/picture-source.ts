@@ -13,7 +13,8 @@ export interface PictureValues {
   readonly mask?: FloatTensor;
 }
 
-interface Encoding {
+/** How an image becomes latents. */
+export interface Encoding {
   readonly draw: () => FloatTensor;
   readonly encode: (image: FloatTensor) => Promise<{ mean: FloatTensor; std: FloatTensor }>;
   readonly scalingFactor: number;

@@ -27,6 +27,7 @@ export interface FamilyOptions {
   targetSize?: readonly [height: number, width: number];
 }
 
+/** Name of a setting that only some families have. */
 export type FamilyOption = keyof FamilyOptions;
 
 /** Texts for the encoders. */
@@ -40,6 +41,7 @@ export interface Texts {
   readonly omitted?: boolean;
 }
 
+/** How texts are embedded. */
 export type EmbedOptions = Pick<FamilyOptions, "maxSequenceLength" | "cleanCaption" | "clipSkip"> & {
   signal?: AbortSignal;
 };
@@ -52,6 +54,7 @@ export type ConditionOptions = Pick<FamilyOptions, "originalSize" | "cropsCoords
   width: number;
 };
 
+/** A family of models as the pipeline sees it. */
 export interface TextToImageFamily {
   readonly denoiser: Component<unknown>;
   readonly network: PictureKind;
@@ -77,5 +80,6 @@ export interface TextToImageFamily {
   embed(texts: Texts, options: EmbedOptions): Promise<{ embeddings: TextEmbeddings; warnings: string[] }>;
   /** All that the denoiser reads beside latent and timestep. */
   conditions(embeddings: TextEmbeddings, options: ConditionOptions): Feeds;
+  /** Frees memory and threads. */
   release(): Promise<void>;
 }
