@@ -11,7 +11,7 @@ import { optimalPlan, policyValue } from "./mdp/planning.ts";
 import { always, checkPolicy, softmaxPolicy, uniformPolicy } from "./mdp/policy.ts";
 import { type Problem, tableFromJson } from "./mdp/problem.ts";
 
-/** What decides the outcome of an experiment; two runs with equal settings and seeds are equal to the last bit. */
+/** Everything that determines the outcome of an experiment: runs with equal settings and seeds are equal to the last bit. */
 export interface ExperimentSettings {
   /** A name with options, such as "random" or "riverswim:states=4,horizon=8", or the JSON of an MDP. */
   readonly env: string | MdpFile | GymnasiumTable;
@@ -22,7 +22,7 @@ export interface ExperimentSettings {
   readonly delta: number;
   readonly bonusScale: number;
   readonly bounds: "paper" | "tight";
-  /** What StepMix and EpsMix play where optimism is not safe; "certified" needs tight bounds. */
+  /** What StepMix and EpsMix play if optimism is not safe; "certified" needs tight bounds. */
   readonly fallback: "baseline" | "certified";
   /** Whether the learner is told the mean rewards, or estimates them from draws. */
   readonly rewards: "known" | "estimated";
@@ -35,14 +35,17 @@ export interface ExperimentSettings {
   readonly offline?: CountsJson | null;
 }
 
-/** Values are of rewards in [0,1], as the bounds need them; `own` has them in the environment's own units. */
+/**
+ * An experiment, set up. Values are for rewards in [0,1], as the bounds need them; `own` has them in the environment's
+ * own units.
+ */
 export interface Experiment {
   readonly settings: ExperimentSettings;
   readonly mdp: Mdp;
   readonly problem: Problem;
   readonly optimalValue: number;
   readonly baselineValue: number;
-  /** Where the baseline was learned from data: the value that they vouch for. */
+  /** If the baseline was learned from data: the lower bound on its value. */
   readonly vouchedFor?: number;
   readonly own: {
     readonly threshold: number;
@@ -116,8 +119,8 @@ function baselineOf(spec: ExperimentSettings["baseline"], actionValues: Float64A
 const mostTemperature = 1e6;
 
 /**
- * The threshold, and as it was given: in the environment's own units. A share is of what the baseline earns above the least
- * return that there can be, which is zero unless rewards are negative.
+ * The threshold, and the threshold in the environment's own units, as it was given. A share refers to what the baseline earns above
+ * the least possible return, which is zero unless rewards are negative.
  */
 function thresholdOf(spec: string, baselineValue: number, mdp: Mdp): { threshold: number; given: number } {
   const share = /^(.*)xBASELINE$/i.exec(spec)?.[1];
@@ -126,7 +129,7 @@ function thresholdOf(spec: string, baselineValue: number, mdp: Mdp): { threshold
     throw new ArgumentError(`The threshold "${spec.slice(0, 60)}" is neither a number nor like 0.95xBASELINE.`);
   }
   const threshold = share === undefined ? fromOwnUnits(mdp, number) : number * baselineValue;
-  // A share above one is refused for what it is: a baseline that is not safe.
+  // A share above one gets its own error, about a baseline that is not safe.
   if (!(threshold >= 0 && (share !== undefined || threshold <= mdp.horizon * (1 + 1e-9)))) {
     throw new ArgumentError(
       `The threshold ${spec} is no return that there can be: returns here lie between ${toOwnUnits(mdp, 0)} and ` +

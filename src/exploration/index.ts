@@ -1,5 +1,5 @@
 /**
- * halfstep/exploration: conservative exploration in tabular episodic MDPs. Depends on nothing of diffusion, and runs in
+ * halfstep/exploration: conservative exploration in tabular episodic MDPs. Independent of diffusion models, and runs in
  * browsers too.
  * @module halfstep/exploration
  */

@@ -6,8 +6,8 @@ import { occupancy } from "./mdp/planning.ts";
 import { always } from "./mdp/policy.ts";
 
 /**
- * After how many episodes of the baseline the paper's bounds would let StepMix leave it, by their own arithmetic: with the
- * expected counts of so many episodes, and the true transitions as frequencies. Within 1%; Infinity beyond 10^15.
+ * Predicts after how many episodes of the baseline the paper's bounds let StepMix leave it. It evaluates the bounds with the
+ * expected counts of that many episodes and the true transitions as frequencies. Exact to 1%; Infinity beyond 10^15.
  */
 export function episodesToLeave({ mdp, problem }: Experiment): number {
   const visits = occupancy(mdp, always(problem.baseline, mdp));

@@ -4,7 +4,7 @@ import { type Mdp, rowOf } from "./mdp/mdp.ts";
 import { drawIndex } from "./mdp/policy.ts";
 import type { Random } from "./mdp/random.ts";
 
-/** One episode: the learner acts and observes, the MDP draws; gives the return. */
+/** Plays one episode: the learner acts and observes, the MDP draws. Returns the return. */
 export function playEpisode(mdp: Mdp, learner: Learner, random: Random): number {
   const { horizon, states, actions, rewards, initial, rewardDraws, offsets, successors, probabilities } = mdp;
   let state = drawIndex(initial, 0, states, random.uniform());

@@ -1,4 +1,4 @@
-/** What trials come to: regret, violations, final values. */
+/** Summaries of trials: regret, violations, final values. */
 
 import type { Experiment } from "./experiment.ts";
 import type { AlgorithmName } from "./learners/algorithms.ts";

@@ -1,4 +1,4 @@
-/** One algorithm, one seed: its episodes one after the other, stopped and gone on with. */
+/** One algorithm with one seed: runs its episodes, and can be stopped and resumed. */
 import { oneOf, shown } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import { readCounts } from "./bounds/counts.ts";
@@ -32,7 +32,7 @@ export interface TrialJson {
   readonly stretches: readonly Stretch[];
 }
 
-/** What is told of a trial when it is over. */
+/** The result of a finished trial. */
 export type TrialResult = Omit<TrialJson, "learner" | "random">;
 
 /** One algorithm, one seed. */
@@ -65,7 +65,10 @@ export class Trial {
     return new Trial(experiment, learner, Random.seeded(2 * seed + 1), { algorithm, seed, seconds: 0, stretches: [] });
   }
 
-  /** Goes on where a trial was saved, to the last bit. What cannot have been saved by this experiment is refused. */
+  /**
+   * Resumes a saved trial, with the same results to the last bit. A state that this experiment cannot have saved is
+   * refused.
+   */
   static async resume(experiment: Experiment, saved: TrialJson): Promise<Trial> {
     const trial = checkTrial(saved, experiment);
     return new Trial(experiment, await restoreLearner(trial.learner), Random.fromState(trial.random), trial);
@@ -79,10 +82,10 @@ export class Trial {
     return this.episodes >= this.#experiment.settings.episodes;
   }
 
-  /** Plays on for about so many milliseconds, or to the end. */
+  /** Plays for about this many milliseconds, or to the end. */
   run(milliseconds: number): void {
     const start = performance.now();
-    // An episode may take seconds, and whoever waits wants to know, or to stop, after each.
+    // An episode can take seconds, so the caller can report progress or stop after each.
     while (!this.done) {
       this.step(1);
       if (performance.now() - start > milliseconds) break;
@@ -90,7 +93,7 @@ export class Trial {
     this.seconds += (performance.now() - start) / 1000;
   }
 
-  /** Plays so many episodes, or to the end. */
+  /** Plays this many episodes, or to the end. */
   step(episodes: number): void {
     for (let k = 0; k < episodes && !this.done; k++) {
       this.#note(this.#learner.policy());
@@ -110,7 +113,7 @@ export class Trial {
     else this.stretches.push({ episode: this.episodes, count: 1, value, kind: policy.kind, baselineShare });
   }
 
-  /** What a later run goes on from. */
+  /** The state from which a later run resumes. */
   toJSON(): TrialJson {
     const { algorithm, seed, seconds, stretches } = this;
     return { algorithm, seed, learner: this.#learner.toJSON(), random: this.#random.state, seconds, stretches };
@@ -120,7 +123,7 @@ export class Trial {
 const batchOf = (algorithm: AlgorithmName, { batch, lpBatch }: ExperimentSettings) =>
   algorithm === "optpess-lp" || algorithm === "dope" ? lpBatch : batch;
 
-/** What was saved of a trial, checked against the experiment; the learner checks its own part when it goes on. */
+/** Checks a saved trial against the experiment; the learner checks its own part when it resumes. */
 export function checkTrial(saved: unknown, experiment: Experiment): TrialJson {
   const trial = checkObject(saved, "The trial");
   oneOf(algorithmNames)(trial["algorithm"], "algorithm");
@@ -145,7 +148,7 @@ export function checkTrial(saved: unknown, experiment: Experiment): TrialJson {
   };
 }
 
-/** Another threshold, or other rewards, would be those that the learner decides by. */
+/** The saved learner decides by its own problem, so threshold, rewards and the rest must be the experiment's. */
 function checkSameProblem(learner: LearnerJson, { problem }: Experiment): void {
   const key = difference(problemFromJson(learner), checkProblem(problem));
   if (key !== undefined) throw new ArgumentError(`learner.${key} is not this experiment's.`);

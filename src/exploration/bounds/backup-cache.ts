@@ -1,8 +1,11 @@
 import type { Counts } from "./counts.ts";
 
-/** Backups of one kind: what they gave, when (at which plan), and when what all rows of a step use last changed. */
+/**
+ * The results of one kind of backup. `at` and `changed` count plans: when a row was last backed up, and when a state's bound
+ * last changed. `limits` are the values that all rows of a step share.
+ */
 export class Backups {
-  /** The lower bound of each row, as the last backup gave it. */
+  /** The lower bound of each row, from its last backup. */
   readonly below: Float64Array;
   readonly at: Int32Array;
   readonly changed: Int32Array;
@@ -19,15 +22,15 @@ export class Backups {
 }
 
 /**
- * What backups gave, kept until one of their inputs changes: the row's counts, a successor's bounds, the limits of all
- * states. With the same inputs a backup gives the same bits, so keeping them changes nothing but the time that it takes.
+ * Caches the results of backups until one of their inputs changes: the row's counts, the bounds of a successor, or the limits
+ * over all states. A backup with the same inputs gives the same bits, so the cache only saves time.
  */
 export class BackupCache {
   plans = 0;
-  /** Bounds on the optimal value; `above` are the upper ones of each row. */
+  /** Bounds on the optimal value; `above` has the upper bound of each row. */
   readonly optimal: Backups;
   readonly above: Float64Array;
-  /** Lower bounds of the optimistic and of the pessimistic policy. */
+  /** Lower bounds on the values of the optimistic and the pessimistic policy. */
   readonly optimistic: Backups;
   readonly pessimistic: Backups;
   readonly #states: number;
@@ -40,23 +43,23 @@ export class BackupCache {
     this.pessimistic = new Backups(horizon, states, rows);
   }
 
-  /** The counts of a row have changed. */
+  /** Call it when the counts of a row have changed. */
   forget(row: number): void {
     for (const { at } of [this.optimal, this.optimistic, this.pessimistic]) at[row] = 0;
   }
 
-  /** The bounds on V* of a step and state have changed; a policy's lower bound depends on them too. */
+  /** Call it when the bounds on V* of a step and state have changed. The lower bounds of policies depend on them too. */
   markChanged(at: number): void {
     for (const { changed } of [this.optimal, this.optimistic, this.pessimistic]) changed[at] = this.plans;
   }
 
-  /** Says what the backups of step h will use of all states. */
+  /** Sets the limits over all states that the backups of step h will use. */
   setLimits({ limits, limitsChanged }: Backups, h: number, now: number[]): void {
     if (now.some((value, i) => value !== limits[h]![i])) limitsChanged[h] = this.plans;
     limits[h] = now;
   }
 
-  /** Whether a row has to be backed up again; if so, it counts as done. */
+  /** Whether a row has to be backed up again. If so, the row is marked as done. */
   needsUpdate({ at, changed, limitsChanged }: Backups, h: number, row: number, { start, size, next }: Counts): boolean {
     const since = at[row]!;
     let stale = since === 0 || limitsChanged[h]! > since;

@@ -6,37 +6,40 @@ import { dirichletRadius, MeanBound, scaledRadius } from "./concentration.ts";
 import { type CountEntry, Counts } from "./counts.ts";
 import { KlBalls, largest, smallest } from "./kl-balls.ts";
 
-/** Shares of the confidence that these two events have: what the first h0 steps earn, and in which state they end. */
+/** How much of delta each of the two events gets: what the first h0 steps earn, and the state in which they end. */
 interface Shares {
   readonly earned: number;
   readonly arrival: number;
 }
 
 /**
- * What episodes say that began with h0 steps of the baseline, for each h0 (docs/stepmix.md, "earned" and "arrival"): a lower
- * bound on a policy that begins so too. It does not add up the uncertainty of the baseline's steps.
+ * Lower bounds from the episodes that began with h0 steps of the baseline, for each h0 (docs/stepmix.md, "earned" and
+ * "arrival"). They hold for policies that begin the same way, and they do not add up the uncertainty of each baseline step.
  *
- * With known rewards the premise that the baseline is safe is used too: the best actions at the last step are better than
- * the baseline's, so that candidate H - 1 is safe as well. The largest of the lower bounds counts.
+ * If rewards are known, they also use the premise that the baseline is safe: the best actions at the last step are at least as
+ * good as the baseline's, so candidate H - 1 is safe too. The largest of the lower bounds counts.
  */
 export class BaselineEpisodes {
-  /** What is certain from a state on by good actions, [step][state] with one step more than the horizon; zero if not known. */
+  /**
+   * The return that the best actions are certain to earn from a state on, [step][state] with one step more than the
+   * horizon; zero if rewards are not known.
+   */
   readonly certain: Float64Array;
   readonly #problem: Problem;
   readonly #arrivalShare: number;
-  /** What the baseline earns in a state on average; zero if not known. */
+  /** The baseline's mean reward in a state; zero if rewards are not known. */
   readonly #mean: Float64Array;
-  /** Least and most that the first h0 steps of the baseline earn, with what is certain after them. */
+  /** The least and the most that the first h0 steps of the baseline can earn, plus what is certain after them. */
   readonly #least: Float64Array;
   readonly #most: Float64Array;
-  /** What they did earn, as a share of that range; h0 = 1 .. H. */
+  /** What they actually earned, as a share of that range; h0 = 1 .. H. */
   readonly #earned: readonly MeanBound[];
-  /** Whether the baseline may be taken to be safe: not where its value, or the rewards alone, say that it is not. */
+  /** Whether the baseline may be assumed to be safe: false if its value, or the rewards alone, show that it is not. */
   readonly #premise: boolean;
   /** In which state they ended: row h0 - 1. */
   #arrived: Counts;
   readonly #balls: KlBalls;
-  /** A function of the state that is bounded. */
+  /** Scratch for the function of the state whose mean is bounded. */
   readonly #function: Float64Array;
 
   constructor(problem: Problem, shares: Shares) {
@@ -58,7 +61,7 @@ export class BaselineEpisodes {
     this.#premise = rewards !== undefined && !refuted;
   }
 
-  /** What known rewards say without any data. */
+  /** Computes what known rewards imply without any data. */
   #know(rewards: Float64Array): void {
     const { horizon, states, actions, baseline } = this.#problem;
     for (let h = horizon - 1; h >= 0; h--) {
@@ -92,7 +95,7 @@ export class BaselineEpisodes {
     let earned = 0;
     for (let h = 0; h < baselineSteps; h++) {
       const [state, , reward, next] = steps[h]!;
-      // Of known rewards the mean over the baseline's actions counts: it has the same expectation, and varies less.
+      // If rewards are known, use the mean over the baseline's actions: it has the same expectation and varies less.
       earned += rewards ? this.#mean[h * states + state]! : reward;
       const [low, high] = [this.#least[h + 1]!, this.#most[h + 1]!];
       const value = earned + this.certain[(h + 1) * states + next]!;
@@ -101,7 +104,7 @@ export class BaselineEpisodes {
     }
   }
 
-  /** Lower bound on the value of h0 steps of the baseline, and then a policy with the lower bounds `later`, [step][state]. */
+  /** Lower bound on the value of h0 steps of the baseline followed by a policy with the lower bounds `later`, [step][state]. */
   lower(h0: number, later: Float64Array): number {
     const { horizon, threshold } = this.#problem;
     if (h0 === 0) return 0;
@@ -110,11 +113,11 @@ export class BaselineEpisodes {
     if (h0 === horizon) return earned;
     const beyond = earned + this.#onArrival(h0, (at) => later[at]! - this.certain[at]!);
     if (!this.#premise || h0 < horizon - 1) return beyond;
-    // The best actions at the last step instead of the baseline's: by how much they are better, on top of the threshold.
+    // The threshold, plus how much better the best actions at the last step are than the baseline's.
     return Math.max(beyond, threshold + this.#onArrival(h0, (at) => this.certain[at]! - this.#mean[at]!));
   }
 
-  /** Least mean of a function of the state that the first h0 steps end in. */
+  /** Lower bound on the mean of a function of the state in which the first h0 steps end. */
   #onArrival(h0: number, of: (at: number) => number): number {
     const { states, bonusScale } = this.#problem;
     const { visits, start, size, times } = this.#arrived;
@@ -130,7 +133,7 @@ export class BaselineEpisodes {
     return { earned: this.#earned, arrived: this.#arrived };
   }
 
-  /** Takes over what `toJSON` gave; `counts` are those of all episodes, these ones among them. */
+  /** Restores the state from `toJSON`. `counts` are those of all episodes, including these. */
   restore(earned: unknown, arrived: unknown, counts: Counts): void {
     const { horizon } = this.#problem;
     checkList(earned, "own.earned", horizon).forEach((sums, h) => {
@@ -144,7 +147,7 @@ export class BaselineEpisodes {
     this.#checkArrivals(counts);
   }
 
-  /** The episodes that earned something are those that arrived somewhere, and all of them are in the counts. */
+  /** Checks that earnings and arrivals are of the same episodes, and that the counts include them all. */
   #checkArrivals(counts: Counts): void {
     const { horizon, states } = this.#problem;
     const { visits, stateVisits, start, size, next, times } = this.#arrived;

@@ -5,7 +5,7 @@ import { rewardBonus } from "./concentration.ts";
 import type { Counts } from "./counts.ts";
 
 /**
- * What an algorithm asks. Candidate h0 plays the baseline for the first h0 steps and the optimistic policy from there:
+ * What the algorithms need to know. Candidate h0 plays the baseline for the first h0 steps and the optimistic policy from there:
  * candidate 0 is pure optimism, candidate H the baseline.
  */
 export interface Bounds {
@@ -19,30 +19,30 @@ export interface Bounds {
   lower(h0: number): number;
   /** Upper bound on the value of candidate h0. */
   upperOf(h0: number): number;
-  /** To be called when the counts of a row have changed. */
+  /** Call it when the counts of a row have changed. */
   refresh(row: number): void;
-  /** To be called when an episode has been merged into the counts. */
+  /** Call it when an episode has been merged into the counts. */
   endEpisode(episode: Episode): void;
-  /** What the bounds know beside the counts, for saving. */
+  /** The state of the bounds apart from the counts, for saving. */
   toJSON(): unknown;
-  /** Goes on from what `toJSON` gave. Throws ArgumentError for what is none of it. */
+  /** Restores the state from `toJSON`. Throws ArgumentError for anything else. */
   restore(saved: unknown): void;
   /**
    * The policy that is greedy in its own lower bound, with that bound: pessimistic value iteration (VI-LCB). Ties go to the
    * action seen most often.
    */
   pessimistic(): { policy: Int32Array; lower: number };
-  /** How many rows (h, s, a) were backed up so far: what a decision costs. */
+  /** How many rows (h, s, a) were backed up so far, which is the cost of decisions. */
   readonly backups: number;
 }
 
 /**
- * A lower bound on a value, fit to be compared with a threshold: what came out as no number vouches for nothing. The
- * arithmetic of bounds.ts's implementations yields none; this is for what nobody thought of.
+ * A lower bound that is safe to compare with a threshold: 0 if it is not a finite number. The implementations never produce
+ * such a number as far as we know; this is a second line of defence.
  */
 export const vouched = (lower: number): number => (Number.isFinite(lower) ? lower : 0);
 
-/** Likewise an upper bound: of no number nothing is known but that returns end at the horizon. */
+/** The same for an upper bound: the horizon, which no return exceeds, if it is not a finite number. */
 export const conceded = (upper: number, horizon: number): number => (Number.isFinite(upper) ? upper : horizon);
 
 /** Bounds on a mean reward that has to be estimated; all of [0, 1] where the bonus is too large for a number. */

@@ -16,7 +16,7 @@ export function bernstein(n: number, sum: number, squares: number, range: number
   return Math.sqrt((2 * variance * logarithm) / n) + (7 * range * logarithm) / (3 * (n - 1));
 }
 
-/** The bonus of estimated rewards: both directions of all rows (h, s, a) together take `delta`. */
+/** The bonus of estimated rewards. Both directions of all rows (h, s, a) together use up `delta`. */
 export function rewardBonus({ visits, rewardSum, rewardSquares }: Counts, row: number, delta: number): number {
   return bernstein(visits[row]!, rewardSum[row]!, rewardSquares[row]!, 1, delta / (2 * visits.length));
 }
@@ -35,16 +35,17 @@ export function dirichletRadius(times: Float64Array, n: number, outcomes: number
 
 /**
  * With probability 1 - delta, mean log(1 + l (x - E x)) <= betRadius(n) for all n and all l in [0, 1 / E x] at once, where x
- * are n values in [0, 1]: what bets against the mean can have gained. Cover's universal portfolio earns as much as the best l
- * but for log(sqrt(pi) Gamma(n+1) / Gamma(n+1/2)) <= log(pi n + 1) / 2, and its wealth is a martingale (Orabona & Jun 2024).
+ * are n values in [0, 1]. The left side is the most that bets against the mean can have gained. Cover's universal portfolio earns
+ * as much as the best l, except for log(sqrt(pi) Gamma(n+1) / Gamma(n+1/2)) <= log(pi n + 1) / 2, and its wealth is a
+ * martingale (Orabona & Jun 2024).
  */
 export function betRadius(n: number, delta: number): number {
   return (Math.log(1 / delta) + Math.log(Math.PI * n + 1) / 2) / n;
 }
 
 /**
- * A radius times the scale of the bonuses. Rounding may leave it below zero (where n log n has 16 digits before the point);
- * infinity times zero, and whatever else is no number, is a ball of everything.
+ * A radius times the scale of the bonuses. Rounding can make it slightly negative (if n log n has 16 digits before the decimal
+ * point), which counts as zero. If it is not a number, such as infinity times zero, the ball contains all distributions.
  */
 export function scaledRadius(radius: number, scale: number): number {
   const scaled = scale * radius;
@@ -69,7 +70,7 @@ function logGamma(x: number): number {
  * is found by Newton's method, and stopping early costs tightness, never validity.
  */
 export function lowestMean(weights: Float64Array, values: Float64Array, count: number, radius: number): number {
-  // A single outcome: all of its weight that the radius allows goes to where the value is 0.
+  // A single outcome: as much of its weight as the radius allows moves to where the value is 0.
   if (count === 1) return values[0]! * Math.exp(-radius);
   let mean = 0;
   let squares = 0;
@@ -81,9 +82,9 @@ export function lowestMean(weights: Float64Array, values: Float64Array, count: n
     if (value < least) least = value;
   }
   if (mean <= 0 || radius === 0) return Math.max(0, mean);
-  // Where the radius is small, the least mean is mean - sqrt(2 variance radius), attained at this x.
+  // If the radius is small, the least mean is mean - sqrt(2 variance radius), attained at this x.
   const guess = Math.sqrt(Math.max(0, squares - mean * mean) / (2 * radius)) - mean;
-  // Far beyond the mean, which only radii of no use ask for, the difference below would be of rounding errors.
+  // x far above the mean is only needed for useless radii, and the difference below would consist of rounding errors.
   const most = 1e5 * mean;
   let x = Math.min(most, Math.max(guess, 1e-3 * mean));
   let best = 0;
@@ -106,7 +107,7 @@ export function lowestMean(weights: Float64Array, values: Float64Array, count: n
     const next = x - step > 0 ? Math.min(most, x - step) : x / 8;
     if (Math.abs(next - x) <= 0.05 * x) break;
     x = next;
-    // With every value above zero the best x may be zero itself.
+    // If every value is above zero, the best x may be exactly zero.
     if (x < 1e-6 * least) x = 0;
     if (x === 0 && least > 0) {
       let atZero = 0;
@@ -114,22 +115,26 @@ export function lowestMean(weights: Float64Array, values: Float64Array, count: n
       return Math.min(mean, Math.max(best, Math.exp(atZero - radius)));
     }
   }
-  // What was observed lies in the ball; only rounding (x is up to 1e5 times the mean) can say more.
+  // The observed distribution lies in the ball, so only rounding (x is up to 1e5 times the mean) can give more than its mean.
   return Math.min(mean, best);
 }
 
-/** Values are counted in so many equal parts of [0, 1], rounded down: what is a lower bound for them is one for the values. */
+/**
+ * Values are counted in this many equal bins of [0, 1], rounded down: a lower bound for the rounded values holds for
+ * the values.
+ */
 const bins = 256;
 /** The bound is a multiple of 1 / grid. */
 const grid = 512;
-/** Bets of these shares of the capital, each with an equal part of it. */
+/** The shares of capital that are bet; each bet starts with an equal part of the capital. */
 const bets = Array.from({ length: 16 }, (_, j) => (j + 0.5) / 16);
 
 /**
  * A lower bound on the expectation of values in [0, 1] that are observed one by one, by betting (Waudby-Smith & Ramdas 2024):
- * were it m, the capital  mean over c of prod (1 - c + c x / m)  would be a martingale; by Ville's inequality it stays below
- * 1 / delta but with probability delta. It falls with m, so every m where it does not is below the expectation. Since that
- * holds at all times at once, the largest so far counts: only the next m of a grid has to be watched.
+ * if it were m, the capital  mean over c of prod (1 - c + c x / m)  would be a martingale, and by Ville's inequality it would
+ * stay below 1 / delta except with probability delta. So every m whose capital exceeds 1 / delta is below the expectation. The
+ * capital falls with m, and this holds at all times at once, so the largest refuted m counts and only the next m of a grid has
+ * to be watched.
  */
 export class MeanBound {
   readonly #needed: number;
@@ -138,7 +143,7 @@ export class MeanBound {
   #refuted = 0;
   readonly #capital = new Float64Array(bets.length);
 
-  /** `scale` multiplies the logarithm of the capital that is needed; the theorem needs 1. */
+  /** `scale` multiplies the logarithm of the capital needed to refute; the theorem needs 1. */
   constructor(delta: number, scale: number) {
     this.#needed = scale * Math.log(1 / delta);
   }
@@ -167,7 +172,7 @@ export class MeanBound {
   #gained(): number {
     let most = -Infinity;
     for (let j = 0; j < bets.length; j++) most = Math.max(most, this.#capital[j]!);
-    if (most < this.#needed) return most; // The mean is not above the largest.
+    if (most < this.#needed) return most; // The mean is at most the largest value.
     let sum = 0;
     for (let j = 0; j < bets.length; j++) sum += Math.exp(this.#capital[j]! - most);
     return most + Math.log(sum / bets.length);
@@ -177,7 +182,7 @@ export class MeanBound {
     return [this.#refuted, ...this.#capital, ...this.#seen];
   }
 
-  /** Takes over what `toJSON` gave; `name` is what an error calls it. */
+  /** Restores the state from `toJSON`. Errors call it `name`. */
   restore(saved: unknown, name = "the saved bound"): void {
     const list = checkList(saved, name, 1 + bets.length + bins + 1);
     const at = (i: number) => `${name}[${i}]`;
@@ -191,9 +196,9 @@ export class MeanBound {
   }
 
   /**
-   * What was saved follows from the values that were seen: each bet's capital up to rounding, by which the next m of the grid is
-   * not refuted yet, while the last one could be. (It was by the values up to some time, which are not kept in their order; no
-   * order gives a bet more than what the values that it gained from give.)
+   * Checks that a saved state follows from its values. Each bet's capital must be right up to rounding, the next m of the grid
+   * must not be refuted yet, and it must be possible that the last m was. (It was refuted at some earlier time, but the order of
+   * the values is not saved. No order gives a bet more than the values that it gained from.)
    */
   #checkCapital(capital: readonly number[], name: string): void {
     const slack = 1e-9 * (1 + this.count);
@@ -219,7 +224,7 @@ export class MeanBound {
     );
   }
 
-  /** How many values were seen. */
+  /** How many values were added. */
   get count(): number {
     return this.#seen.reduce((a, b) => a + b, 0);
   }

@@ -1,4 +1,7 @@
-/** Observed transitions n_h(s, a, s'), sparse: memory and time go with what was seen, not with the number of states. */
+/**
+ * Observed transitions n_h(s, a, s'), stored sparsely: memory and time grow with what was observed, not with the number
+ * of states.
+ */
 import { shown } from "../../checks.ts";
 import { ArgumentError } from "../../errors.ts";
 import { checkSizes, type Sizes } from "../mdp/mdp.ts";
@@ -24,8 +27,8 @@ export function writeCounts(counts: Counts): CountsJson {
 }
 
 /**
- * Reads counts from outside; an error names the entry that is wrong. Where rewards have to be estimated, `sumsNeeded`, a row
- * that was observed without sums would count as one of zero rewards.
+ * Reads counts from outside. An error names the wrong entry. With `sumsNeeded` (rewards are estimated) every observed row must
+ * have reward sums, since a row without them would look as if all its rewards were zero.
  */
 export function readCounts(
   { counts: entries, rewardSums }: CountsJson,
@@ -41,7 +44,7 @@ export function readCounts(
     const row = checkCount(first, `${name}[0]`, 0, rows - 1);
     const [sum, squares] = sums.map((value, k) => checkNumber(value, `${name}[${k + 1}]`)) as [number, number];
     const n = counts.visits[row]!;
-    // Rewards lie in [0, 1]: their squares add up to no more than they do, and to no less than if all were equal.
+    // Rewards lie in [0, 1], so their squares sum to at most their sum, and to at least what they would if all were equal.
     const slack = 1e-9 * n;
     if (!(sum >= 0 && sum <= n + slack && squares <= sum + slack && squares >= (n && (sum * sum) / n) - slack)) {
       throw new ArgumentError(`${name}: sums ${sum} and ${squares} of row ${row} do not fit its ${n} observations.`);
@@ -97,12 +100,12 @@ export class Counts implements Sizes {
     this.times = new Float64Array(rows);
   }
 
-  /** The number of the row of a step, a state and an action. */
+  /** The index of the row of a step, state and action. */
   row(step: number, state: number, action: number): number {
     return (step * this.states + state) * this.actions + action;
   }
 
-  /** Adds observations of one transition, and gives its row. Rewards are added with `addReward`. */
+  /** Adds observations of one transition, and returns its row. Rewards are added with `addReward`. */
   add(step: number, state: number, action: number, next: number, times = 1): number {
     const row = this.row(step, state, action);
     const from = this.start[row]!;
@@ -144,7 +147,7 @@ export class Counts implements Sizes {
     return found;
   }
 
-  /** The same observations in tables of their own. */
+  /** A copy with its own tables. */
   copy(): Counts {
     const copied = new Counts(this);
     for (const key of ["visits", "stateVisits", "start", "size", "rewardSum", "rewardSquares"] as const) {
@@ -157,7 +160,7 @@ export class Counts implements Sizes {
     return copied;
   }
 
-  /** A row that is full moves to the end of the pool, with twice the room. */
+  /** Moves a full row to the end of the pool, with twice the capacity. */
   #grow(row: number): void {
     const room = Math.min(this.states, Math.max(2, 2 * this.#room[row]!));
     if (this.#used + room > this.next.length) {
@@ -176,7 +179,7 @@ export class Counts implements Sizes {
     this.#used += room;
   }
 
-  /** What `readCounts` reads. */
+  /** The entries that `readCounts` reads. */
   toJSON(): CountEntry[] {
     const entries: CountEntry[] = [];
     for (let row = 0; row < this.visits.length; row++) {
@@ -188,7 +191,7 @@ export class Counts implements Sizes {
     return entries;
   }
 
-  /** Reads entries from outside; an error names the entry that is wrong. */
+  /** Reads entries from outside. An error names the wrong entry. */
   static fromJSON(entries: readonly CountEntry[], sizes: Sizes): Counts {
     const counts = new Counts(sizes);
     const { horizon, states, actions } = counts;

@@ -1,4 +1,7 @@
-/** Extremes of a function of the next state: over all states, and on average over a ball of distributions. */
+/**
+ * The smallest and largest value of a function of the next state: over all states, or as a mean over a ball of
+ * distributions.
+ */
 import { lowestMean } from "./concentration.ts";
 import type { Counts } from "./counts.ts";
 
@@ -14,7 +17,7 @@ export function largest(values: Float64Array, from: number, count: number): numb
   return found;
 }
 
-/** Kullback-Leibler balls around what was observed after a row. */
+/** Kullback-Leibler balls around the observed distribution of a row's successors. */
 export class KlBalls {
   /** Values and weights of the observed successors of one row. */
   readonly #values: Float64Array;
@@ -25,7 +28,7 @@ export class KlBalls {
     this.#weights = new Float64Array(states);
   }
 
-  /** Least (side 1) or largest (-1) mean of values[from ..] over a row's ball; no value is beyond `limit`. */
+  /** The smallest (side 1) or largest (side -1) mean of values[from ..] over a row's ball. No value lies beyond `limit`. */
   mean(
     { visits, start, size, next, times }: Counts,
     row: number,

@@ -15,8 +15,8 @@ import { createKernel, type PaperKernel } from "./paper-kernel.ts";
  *
  * Cost: `plan` backs every observed row up once. The candidates share its values from h0 on, so candidate h0 costs only
  * the baseline's rows of the steps before h0, and a decision that stops at h0 costs one plan and h0 (h0 + 1) / 2 steps of
- * the baseline. What depends on counts alone is kept by row; nothing is allocated by state or row. Plans and lower bounds
- * are worked out by paper-kernel.ts, with the same bits as here; this is the plain form, and all there is without it.
+ * the baseline. What depends on counts alone is cached by row, and nothing is allocated per state or row. Plans and lower
+ * bounds are computed by paper-kernel.ts, with the same bits as here. This is the plain form, used where WebAssembly is missing.
  */
 export class PaperBounds implements Bounds {
   readonly optimistic: Int32Array;
@@ -26,18 +26,18 @@ export class PaperBounds implements Bounds {
   readonly #counts: Counts;
   readonly #rewardLow: Float64Array;
   readonly #rewardHigh: Float64Array;
-  /** 3 bonusScale sqrt(beta*(n) / n) and bonusScale 14 H^2 beta(n) / n, by row: no logarithm is taken in a backup. */
+  /** 3 bonusScale sqrt(beta*(n) / n) and bonusScale 14 H^2 beta(n) / n, by row, so that backups need no logarithm. */
   readonly #root: Float64Array;
   readonly #linear: Float64Array;
-  /** Results of a backup, upper and lower: an object would be an allocation in the inner loop. */
+  /** Results of a backup, upper and lower. Returning an object would allocate in the inner loop. */
   readonly #result = new Float64Array(2);
   /** Bounds of the optimistic policy, [step][state] with one step more than the horizon. */
   readonly #planUpper: Float64Array;
   readonly #planLower: Float64Array;
-  /** Bounds of a candidate at two steps in turn. */
+  /** Bounds of a candidate at two steps, used alternately. */
   readonly #head: readonly [Float64Array, Float64Array, Float64Array, Float64Array];
   readonly #kernel: PaperKernel | undefined;
-  /** Which four candidates' lower bounds are known since the last plan, and what they are. */
+  /** Which four candidates have known lower bounds since the last plan, and those bounds. */
   #block = -1;
   readonly #lowers = new Float64Array(4);
 
@@ -64,13 +64,13 @@ export class PaperBounds implements Bounds {
     const n = this.#counts.visits[row]!;
     if (n === 0) return;
     const { horizon, states, actions, delta: whole, bonusScale, rewards } = this.#problem;
-    // Estimated rewards take half of delta.
+    // Estimating rewards uses up half of delta.
     const delta = rewards ? whole : whole / 2;
     const share = Math.log((3 * states * actions * horizon) / delta);
     const growth = Math.log(8 * Math.E * (n + 1));
     const root = 3 * bonusScale * Math.sqrt((share + growth) / n);
     const linear = (bonusScale * 14 * horizon * horizon * (share + states * growth)) / n;
-    // Infinity times a variance of zero would be NaN. A bonus that large says that nothing is known, as this one does.
+    // Infinity times a variance of zero would be NaN. A bonus that large means that nothing is known, and so does this one.
     const fits = Number.isFinite(root) && Number.isFinite(linear);
     this.#root[row] = fits ? root : 0;
     this.#linear[row] = fits ? linear : Number.MAX_VALUE;
@@ -153,7 +153,7 @@ export class PaperBounds implements Bounds {
     return conceded(dot(this.#problem.initial, ...this.#candidate(h0, 0)), this.#problem.horizon);
   }
 
-  /** Where the bounds of a candidate at the first step are; only of states in which an episode can start. */
+  /** Where the bounds of a candidate at the first step are. Only those of states in which an episode can start are set. */
   #candidate(h0: number, which: 0 | 1): readonly [values: Float64Array, start: number] {
     const { horizon, states, actions, baseline, initial } = this.#problem;
     const { stateVisits } = this.#counts;
@@ -194,8 +194,8 @@ export class PaperBounds implements Bounds {
   }
 
   /**
-   * U_h(s,a) and L_h(s,a) of a row that was observed, from the bounds one step later, which begin at `from`. Plain
-   * declarations stand in for destructuring, which goes through iterators and is several times slower.
+   * U_h(s,a) and L_h(s,a) of a row that was observed, from the bounds one step later, which begin at `from`. It uses
+   * plain declarations because destructuring goes through iterators and is several times slower.
    */
   #backUp(h: number, row: number, upper: Float64Array, lower: Float64Array, from: number): void {
     const { horizon } = this.#problem;
@@ -203,7 +203,8 @@ export class PaperBounds implements Bounds {
     const inverse = 1 / visits[row]!;
     const first = start[row]!;
     const end = first + size[row]!;
-    // Means of U' - shift: with a shift from among the values the variance of equal values is zero, not a rounding error.
+    // Means of U' - shift. The shift is one of the values, so the variance of equal values is exactly zero, not a
+    // rounding error.
     const shift = upper[from + next[first]!]!;
     let offset = 0;
     let squares = 0;

@@ -1,30 +1,30 @@
-/** The backups of paper-bounds.ts in WebAssembly: the same operations in the same order, so the same bits, two at a time. */
+/** The backups of paper-bounds.ts in WebAssembly, two at a time: the same operations in the same order, so the same bits. */
 
 import type { Problem } from "../mdp/problem.ts";
 import type { Counts } from "./counts.ts";
 import { assemble, type Code, FunctionBuilder, f64, i32, repeat, type Variable, v128, when } from "./wasm.ts";
 
 /**
- * What a row is made of in memory, 64 bytes: where its successors begin and end, its visits, the parts of its bonus, its
- * reward's bounds, and the baseline's probability of its action.
+ * Layout of a row in memory, 64 bytes: where its successors begin and end, its visits, the parts of its bonus, the bounds of
+ * its reward, and the baseline's probability of its action.
  */
 const row = { first: 0, end: 4, visits: 8, root: 16, linear: 24, high: 32, low: 40, baseline: 48, bytes: 64 };
 
-/** What a state's bounds take: those of a plan are upper and lower, those of four candidates four of each. */
+/** Size of a state's bounds: a plan has an upper and a lower one, four candidates have four of each. */
 const planBytes = 16;
 const fourBytes = 64;
 
-/** Whether a step and state is backed up, was never seen, or does not count: no episode starts there. */
+/** Whether a step and state was seen and is backed up, was not seen yet, or never occurs because no episode starts there. */
 const flag = { seen: 0, unseen: 1, never: 2 };
 
-/** Undefined where WebAssembly's vectors are not known, or where a page forbids compiling. */
+/** Undefined if the platform lacks WebAssembly vectors, or a page's policy forbids compiling. */
 export function createKernel(problem: Problem, counts: Counts): PaperKernel | undefined {
   if (typeof WebAssembly === "undefined") return undefined;
   try {
     compiled ??= new WebAssembly.Module(assemble({ plan: planStep(), four: fourStep() }));
     return new PaperKernel(problem, counts, compiled);
   } catch (error) {
-    // Not allowed or not known here, or more memory than there is.
+    // Compiling is forbidden or not supported here, or there is not enough memory.
     if (error instanceof WebAssembly.CompileError || error instanceof RangeError) return undefined;
     throw error;
   }
@@ -32,7 +32,7 @@ export function createKernel(problem: Problem, counts: Counts): PaperKernel | un
 
 let compiled: WebAssembly.Module | undefined;
 
-/** Variables that both functions have: they walk the states of one step, and each state's rows. */
+/** Variables of both functions, which loop over the states of one step and each state's rows. */
 function walker() {
   const f = new FunctionBuilder();
   const parameters = {
@@ -54,7 +54,7 @@ function walker() {
   const share = f.local("i32");
   const at = f.local("i32");
   const { rows, nexts, shares, later } = parameters;
-  /** The body for each successor of the row, with `at` where its bounds are and `weight` its frequency. */
+  /** Runs the body for each successor of the row; `at` is where its bounds are, `weight` its frequency. */
   const successors = (bytes: number, before: Code, body: (weight: Code) => Code): Code => {
     const place = at.set(i32.add(later.get, i32.shl(i32.load(next.get), i32.const(Math.log2(bytes)))));
     return [
@@ -80,7 +80,7 @@ function walker() {
 const { add, sub, mul, sqrt, min, max } = v128;
 const advance = (pointer: Variable, bytes: number): Code => pointer.set(i32.add(pointer.get, i32.const(bytes)));
 
-/** The backup's last part, from means and variance on: upper and lower bound. */
+/** The last part of a backup, from means and variance to the upper and lower bound. */
 function bounds(rows: Variable, left: Variable, inverse: Variable, meanUpper: Code, meanLower: Code, variance: Code) {
   const of = (offset: number) => v128.loadSplat(rows.get, offset);
   const bonus = add(
@@ -107,7 +107,7 @@ function planStep() {
     ...successors(
       planBytes,
       [
-        // [U' of the first successor, 0]: sums are of differences from it.
+        // [U' of the first successor, 0]: sums are taken over differences from it.
         ...shift.set(v128.pair(v128.load(at.get), v128.splat(f64.const(0)))),
         ...sum.set(v128.splat(f64.const(0))),
         ...squares.set(v128.splat(f64.const(0))),
@@ -269,10 +269,10 @@ export class PaperKernel {
   readonly #fourStep: Step;
   /** Where things are in memory, in bytes. */
   readonly #at: { rows: number; flags: number; chosen: number; plan: number; lanes: [number, number]; pool: number };
-  /** Rows of visited states: all of them, and by step those that the baseline plays and an episode can come to. */
+  /** Number of rows of visited states: all of them, and by step those that the baseline plays and an episode can reach. */
   #planned = 0;
   readonly #played: Int32Array;
-  /** How many successors there is room for, after which their frequencies follow. */
+  /** Capacity for successors; their frequencies follow after it. */
   #room = 0;
   #floats = new Float64Array(0);
   #integers = new Int32Array(0);
@@ -308,7 +308,7 @@ export class PaperKernel {
     for (let at = 0; at < horizon * states; at++) this.#bytes[this.#at.flags + at] = flag.unseen;
   }
 
-  /** Room for all successors; the memory grows as their pool does. */
+  /** Makes room for all successors; the memory grows with their pool. */
   #fit(): void {
     const { next, visits } = this.#counts;
     const room = 2 * Math.ceil(next.length / 2);
@@ -355,7 +355,7 @@ export class PaperKernel {
     }
   }
 
-  /** A step and state is visited for the first time. */
+  /** Marks a step and state that is visited for the first time. */
   #see(place: number): void {
     const { states, actions, initial, baseline } = this.#problem;
     const starts = place >= states || initial[place]! > 0;
@@ -366,7 +366,7 @@ export class PaperKernel {
     this.#played[Math.floor(place / states)]! += played.length;
   }
 
-  /** Backward induction: the optimistic policy, its upper and its lower bounds. Gives the number of backups. */
+  /** Backward induction: the optimistic policy, its upper and its lower bounds. Returns the number of backups. */
   plan(optimistic: Int32Array, upper: Float64Array, lower: Float64Array): number {
     const { horizon, states } = this.#problem;
     const { plan, chosen } = this.#at;
@@ -382,14 +382,14 @@ export class PaperKernel {
     return this.#planned;
   }
 
-  /** Lower bounds of candidates first .. first + 3, after a plan. Gives the number of backups. */
+  /** Lower bounds of candidates first .. first + 3, after a plan. Returns the number of backups. */
   four(first: number, into: Float64Array): number {
     const { states, initial } = this.#problem;
     let [later, here] = this.#at.lanes;
     this.#copyPlan(first + 3, first, later);
     for (let h = first + 2; h >= 0; h--) {
       this.#step(this.#fourStep, h, later, here, fourBytes);
-      // Candidates that have not come to their baseline steps yet are still what was planned.
+      // Candidates that have not reached their baseline steps yet have the plan's bounds.
       this.#copyPlan(h, first, here);
       [later, here] = [here, later];
     }
@@ -409,7 +409,7 @@ export class PaperKernel {
     step(from, flags + h * states, actions, later, here, hereEnd, pool, this.#shares, left, 1 / horizon, chosen);
   }
 
-  /** The plan's bounds at a step, for those of the four candidates that have switched by then. */
+  /** Copies the plan's bounds at a step, for those of the four candidates that have switched by then. */
   #copyPlan(h: number, first: number, to: number): void {
     const { states } = this.#problem;
     const floats = this.#floats;

@@ -10,10 +10,10 @@ import { betRadius, dirichletRadius, scaledRadius } from "./concentration.ts";
 import type { Counts } from "./counts.ts";
 import { KlBalls, largest, smallest } from "./kl-balls.ts";
 
-/** Shares of delta; they add up to one, so that by the union bound all inequalities hold at once. */
+/** Shares of delta. They sum to one, so by the union bound all inequalities hold at once. */
 const shares = { anyRow: 1 / 8, optimalRow: 1 / 4, certainRow: 1 / 8, earned: 3 / 8, arrival: 1 / 8 };
 
-/** Extremes over all states of the functions that a policy's lower bound is made of. */
+/** Smallest and largest values, over all states, of the functions that a policy's lower bound is computed from. */
 interface Look {
   readonly lowest: number;
   readonly lowestOptimal: number;
@@ -27,20 +27,24 @@ interface PlannedPolicy {
   readonly actions: Int32Array;
   /** Lower bounds on its value. */
   readonly lower: Float64Array;
-  /** Its value if all rows lead where the balls of `optimalRow` allow at best. Of the optimistic policy: an upper bound on V*. */
+  /**
+   * Its value under the most favourable transitions in the balls of `optimalRow`. For the optimistic policy this is an
+   * upper bound on V*.
+   */
   readonly promise: Float64Array;
 }
 
 /**
- * Bounds that hold with the same confidence and are much tighter; docs/stepmix.md states and proves each one. delta (half
- * of it where rewards are estimated) is split among five kinds of event:
+ * Bounds that hold with the same confidence as the paper's and are much tighter. docs/stepmix.md states and proves each one.
+ * delta (half of it if rewards are estimated) is split among five kinds of event:
  *
  * - anyRow: each row's transitions p lie in a Kullback-Leibler ball around what was observed, which bounds p f for every
- *   function f, also for one that was chosen by looking at the data.
+ *   function f, even one that was chosen by looking at the data.
  * - optimalRow: a smaller ball that is valid for one fixed function, the optimal value one step later.
- * - certainRow: the same for what is certain without data, where rewards are known: the best actions now, the least later.
- * - earned: what the baseline's first h0 steps earn, and what is certain after them, by the episodes that began with them.
- * - arrival: in which state these steps end, a ball as for anyRow.
+ * - certainRow: the same for the return that is certain without data, if rewards are known: the best actions now, the worst
+ *   states later.
+ * - earned: what the baseline's first h0 steps earn plus what is certain after them, from the episodes that began with them.
+ * - arrival: the state in which these steps end, with a ball as for anyRow.
  */
 export class TightBounds implements Bounds {
   readonly optimistic: Int32Array;
@@ -55,20 +59,23 @@ export class TightBounds implements Bounds {
   readonly #anyRadius: Float64Array;
   readonly #optimalRadius: Float64Array;
   readonly #certainRadius: Float64Array;
-  /** Lower bounds on V*; the upper ones are what the optimistic policy promises. Tables are [step][state], with one step more. */
+  /**
+   * Lower bounds on V*; the upper bounds are the `promise` of the optimistic policy. Tables are [step][state], with one
+   * step more.
+   */
   readonly #optimalLower: Float64Array;
-  /** The policies that are greedy in their upper and in their lower bound. */
+  /** The policy that is greedy in its upper bound, and the one that is greedy in its lower bound. */
   readonly #policies: Readonly<Record<Rest, PlannedPolicy>>;
   readonly #episodes: BaselineEpisodes;
-  /** Episodes that the counts began with. */
+  /** Number of episodes that were in the counts from the start. */
   #before: number;
-  /** What the last plans left, so that only what depends on changed counts is worked out again. */
+  /** Results of earlier plans, so that only what depends on changed counts is computed again. */
   readonly #cache: BackupCache;
   readonly #balls: KlBalls;
-  /** A lower bound's distances from V*'s upper bound and from what is certain, at the step that is looked at. */
+  /** Distances of a lower bound from V*'s upper bound and from the certain return, at the current step. */
   readonly #gap: Float64Array;
   readonly #rest: Float64Array;
-  /** Bounds of a candidate at two steps in turn. */
+  /** Bounds of a candidate at two steps, used alternately. */
   readonly #head: readonly [Float64Array, Float64Array];
 
   constructor(problem: Problem, counts: Counts) {
@@ -110,7 +117,7 @@ export class TightBounds implements Bounds {
     if (n === 0) return;
     this.#cache.forget(row);
     const { horizon, states, actions, initial, bonusScale, rewards } = this.#problem;
-    // Each step but the last has the same share, and its rows divide it; at step 0 only those that can be visited.
+    // Every step but the last has the same share, divided among its rows; at step 0 only among those that can be visited.
     const first = row < states * actions;
     const rows = actions * (first ? initial.reduce((count, p) => count + (p > 0 ? 1 : 0), 0) : states);
     const delta = this.#delta / Math.max(1, horizon - 1) / rows;
@@ -179,7 +186,7 @@ export class TightBounds implements Bounds {
     this.upper = conceded(dot(initial, upper, 0), horizon);
   }
 
-  /** Backward induction that is greedy in its own lower bound, ties to the action seen most often; after `plan`. */
+  /** Backward induction that is greedy in its own lower bound; ties go to the action seen most often. Call it after `plan`. */
   planPessimistic(): void {
     const { horizon, states, actions } = this.#problem;
     const { visits } = this.#counts;
@@ -211,12 +218,15 @@ export class TightBounds implements Bounds {
     return { policy: actions.slice(), lower: vouched(dot(this.#problem.initial, lower, 0)) };
   }
 
-  /** The actions of a policy as it was planned last, [step][state]. */
+  /** The actions of a policy from the last plan, [step][state]. */
   actionsOf(rest: Rest): Int32Array {
     return this.#policies[rest].actions;
   }
 
-  /** Least (side 1) or largest (-1) mean of values one step after `row` over its ball; no value is beyond `limit`. */
+  /**
+   * The smallest (side 1) or largest (side -1) mean, over the ball of `row`, of values one step later. No value lies
+   * beyond `limit`.
+   */
   #extreme(row: number, h: number, values: Float64Array, from: number, limit: number, radius: number, side: 1 | -1) {
     if (h === this.#problem.horizon - 1) return 0;
     return this.#balls.mean(this.#counts, row, values, from, limit, radius, side);
@@ -240,7 +250,7 @@ export class TightBounds implements Bounds {
     lower[at] = value;
   }
 
-  /** What all rows of step h need to know of a lower bound one step later. */
+  /** What all rows of step h use of a lower bound one step later. */
   #look(h: number, lower: Float64Array, from: number): Look {
     const { states } = this.#problem;
     const later = (h + 1) * states;
@@ -257,7 +267,10 @@ export class TightBounds implements Bounds {
     };
   }
 
-  /** Lower bound on a policy's value that plays `row`, from its lower bound one step later, which `look` was told of. */
+  /**
+   * Lower bound on the value of a policy that plays `row`, from its lower bound one step later, which `look` was
+   * computed for.
+   */
   #policyLower(h: number, row: number, lower: Float64Array, from: number, look: Look): number {
     this.backups++;
     const { horizon, states, rewards } = this.#problem;
@@ -266,12 +279,12 @@ export class TightBounds implements Bounds {
     const later = (h + 1) * states;
     const [any, optimal] = [this.#anyRadius[row]!, this.#optimalRadius[row]!];
     const direct = this.#extreme(row, h, lower, from, look.lowest, any, 1);
-    // V^pi = V* - (V* - V^pi), where the first is a fixed function and the second is small.
+    // V^pi = V* - (V* - V^pi): the first term is a fixed function, and the second is small.
     const byOptimal =
       this.#extreme(row, h, this.#optimalLower, later, look.lowestOptimal, optimal, 1) -
       this.#extreme(row, h, this.#gap, 0, look.largestGap, any, -1);
     if (!rewards || h === horizon - 2) return reward + Math.max(direct, byOptimal);
-    // V^pi = what is certain + the rest, likewise.
+    // Likewise V^pi = the certain return + the rest.
     const byCertain =
       this.#extreme(row, h, this.#episodes.certain, later, look.lowestCertain, this.#certainRadius[row]!, 1) +
       this.#extreme(row, h, this.#rest, 0, look.leastRest, any, 1);
@@ -280,7 +293,8 @@ export class TightBounds implements Bounds {
 
   lower(h0: number, rest: Rest = "optimistic"): number {
     const { lower } = this.#policies[rest];
-    // Where all that was seen are episodes of these candidates, those say more than the induction over the baseline's steps.
+    // If all observations come from episodes of these candidates, those episodes say more than induction over the
+    // baseline's steps.
     const others = h0 === 0 || this.#before > 0;
     const ofEpisodes = vouched(this.#episodes.lower(h0, lower));
     return others ? Math.max(ofEpisodes, vouched(this.#byInduction(h0, lower))) : Math.max(ofEpisodes, 0);
@@ -307,12 +321,12 @@ export class TightBounds implements Bounds {
     return conceded(this.#best(h0, this.#policies.optimistic.promise, this.#anyRadius), horizon);
   }
 
-  /** What a candidate is worth where all rows lead where they may at best; never more than `upper`, but no upper bound. */
+  /** A candidate's value under the most favourable transitions. Never more than `upper`, but not an upper bound itself. */
   promise(h0: number, rest: Rest): number {
     return this.#best(h0, this.#policies[rest].promise, this.#optimalRadius);
   }
 
-  /** Largest value of h0 steps of the baseline over balls of these radii, and then of what has the values `later`. */
+  /** The largest value, over balls of these radii, of h0 steps of the baseline followed by a policy with the values `later`. */
   #best(h0: number, later: Float64Array, radii: Float64Array): number {
     const { states, actions, baseline, initial } = this.#problem;
     let [values, from] = [later, h0 * states];
@@ -336,7 +350,7 @@ export class TightBounds implements Bounds {
 
   restore(saved: unknown): void {
     const { earned, arrived, before } = checkObject(saved, "own (earned, arrived and before of tight bounds)");
-    // The constructor counted all episodes, those included that this learner played.
+    // The constructor counted all episodes, including those that this learner played.
     this.#before = checkCount(before, "own.before", 0, this.#before);
     this.#episodes.restore(earned, arrived, this.#counts);
   }

@@ -1,6 +1,6 @@
 /**
- * A WebAssembly function written as expressions: as much of an assembler as a numeric kernel needs (two float64 lanes in a
- * vector of 128 bits). An expression is the bytes that leave its value on the stack, so expressions nest as formulas do.
+ * Writes WebAssembly functions as expressions: a small assembler with just what a numeric kernel needs (two float64 lanes in a
+ * 128-bit vector). An expression is the bytes that leave its value on the stack, so expressions nest like formulas.
  */
 export type Code = readonly number[];
 export type Type = "i32" | "f64" | "v128";
@@ -37,7 +37,7 @@ const store =
   (align: number, ...code: number[]) =>
   (address: Code, value: Code, offset = 0): Code => [...address, ...value, ...code, align, ...unsigned(offset)];
 
-/** A vector instruction's number follows the prefix 0xfd. */
+/** Vector instructions have the prefix 0xfd before their number. */
 const vector = (number: number): number[] => [0xfd, ...unsigned(number)];
 
 export const i32 = {
@@ -61,20 +61,20 @@ export const f64 = {
 
 export const v128 = {
   load: load(3, ...vector(0)),
-  /** Both lanes from one float64. */
+  /** Loads one float64 into both lanes. */
   loadSplat: load(3, ...vector(10)),
   store: store(3, ...vector(11)),
   splat: unary(...vector(20)),
   /** The lower lane. */
   first: (a: Code): Code => [...a, ...vector(33), 0],
-  /** The lower lane of a, then that of b. */
+  /** The lower lane of a, then the lower lane of b. */
   pair: (a: Code, b: Code): Code => [
     ...a,
     ...b,
     ...vector(13),
     ...[0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23],
   ],
-  /** Both lanes the upper one. */
+  /** The upper lane in both lanes. */
   upper: (a: Code): Code => [
     ...a,
     ...a,
@@ -86,7 +86,7 @@ export const v128 = {
   sub: binary(...vector(241)),
   mul: binary(...vector(242)),
   div: binary(...vector(243)),
-  /** The smaller or larger of two numbers, as one instruction of the machine. */
+  /** The smaller or larger of two numbers, as one machine instruction. */
   min: binary(...vector(246)),
   max: binary(...vector(247)),
 };
@@ -100,10 +100,10 @@ export interface Variable {
 export const when = (condition: Code, yes: Code, no: Code = []): Code =>
   no.length > 0 ? [...condition, 0x04, 0x40, ...yes, 0x05, ...no, 0x0b] : [...condition, 0x04, 0x40, ...yes, 0x0b];
 
-/** Runs the body, and again while the condition holds after it. */
+/** Runs the body, and repeats it while the condition holds afterwards. */
 export const repeat = (body: Code, condition: Code): Code => [0x03, 0x40, ...body, ...condition, 0x0d, 0x00, 0x0b];
 
-/** Collects a function's variables, so that they are written by name. */
+/** Collects the variables of a function, so that code refers to them by name. */
 export class FunctionBuilder {
   readonly #types: Type[] = [];
   #parameters = 0;
@@ -128,7 +128,7 @@ export class FunctionBuilder {
   }
 }
 
-/** A module of functions without results, over one memory that it exports as "memory". */
+/** A module of functions without results, with one memory that it exports as "memory". */
 export function assemble(
   functions: Readonly<Record<string, { signature: Code; code: Code }>>,
 ): Uint8Array<ArrayBuffer> {

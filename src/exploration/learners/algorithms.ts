@@ -8,7 +8,7 @@ import { EpsMix } from "./epsmix.ts";
 import type { Learner, LearnerJson, LearnerOptions } from "./learner.ts";
 import { StepMix } from "./stepmix.ts";
 
-/** All algorithms: StepMix, EpsMix and what they are compared with. */
+/** All algorithms: StepMix, EpsMix and those that they are compared with. */
 export const algorithmNames = ["stepmix", "epsmix", "bpi-ucbvi", "conservative-ucbvi", "optpess-lp", "dope"] as const;
 /** Name of an algorithm, as on the command line. */
 export type AlgorithmName = (typeof algorithmNames)[number];
@@ -20,7 +20,7 @@ const bounded = {
   "conservative-ucbvi": ConservativeUcbvi,
 } as const;
 
-/** The linear programs load a solver of 3 MB first: only who asks for them pays for it. */
+/** The linear programs load a solver of 3 MB, and only when they are used. */
 async function withSolver(name: "optpess-lp" | "dope") {
   const { loadSolver } = await import("./linear-program.ts");
   const solver = await loadSolver();
@@ -38,8 +38,8 @@ export async function createLearner(name: AlgorithmName, problem: Problem, optio
 }
 
 /**
- * Before the first episode: whether these algorithms can run on a problem of this size, and what they need is installed. Throws
- * ArgumentError and ToolError.
+ * Checks, before the first episode, that these algorithms can run on a problem of this size (else throws ArgumentError) and that
+ * the packages they need are installed (else ToolError).
  */
 export async function checkAlgorithms(names: readonly AlgorithmName[], problem: Problem): Promise<void> {
   checkTight(problem);

@@ -21,7 +21,7 @@ export abstract class BoundedLearner extends Learner {
     return { first: this.problem.baseline, switchAt: h0, rest: this.bounds.optimistic.slice() };
   }
 
-  /** The bounds by which policies other than the baseline may be the conservative part; undefined where only it may. */
+  /** The bounds that certify other policies than the baseline as the safe part; undefined if only the baseline may be it. */
   protected get certifying(): TightBounds | undefined {
     return this.bounds instanceof TightBounds && this.problem.fallback !== "baseline" ? this.bounds : undefined;
   }

@@ -11,7 +11,7 @@ export class BpiUcbvi extends BoundedLearner {
     return pure("optimistic", this.candidate(0));
   }
 
-  /** Goes on from what `toJSON` gave, to the last bit. */
+  /** Resumes from the state that `toJSON` gave, with the same results to the last bit. */
   static fromJSON(json: LearnerJson): BpiUcbvi {
     const { problem, options } = restoredParts(json);
     return new BpiUcbvi(problem, options).restore(json);

@@ -1,4 +1,4 @@
-/** Beyond the paper: optimism is paid for by whatever the data vouch for, not by the baseline alone. */
+/** An extension of the paper: the safe part of a mixture may be any policy that the data certify, not only the baseline. */
 
 import type { TightBounds } from "../bounds/tight-bounds.ts";
 import type { MixturePolicy, Rest } from "../mdp/policy.ts";
@@ -20,8 +20,8 @@ export interface CertifiedMixture {
 }
 
 /**
- * Of all mixtures of two candidates whose lower bound is at least the threshold, the one that promises most;
- * undefined if the bounds vouch for no candidate. `starts` are the numbers of the baseline's steps that may be chosen.
+ * The mixture of two candidates with the highest promised value, among those whose lower bound is at least the threshold;
+ * undefined if no candidate's bound is. `starts` are the numbers of baseline steps to choose from.
  * Call it after `plan`.
  */
 export function certifiedMixture(
@@ -55,7 +55,7 @@ export function certifiedMixture(
   return best;
 }
 
-/** What a decision is called: "baseline" where nothing else is played. */
+/** The name of a decision: "baseline" if nothing else is played. */
 export function kindOf({ safe, bold }: CertifiedMixture, horizon: number): "mixture" | "baseline" {
   return safe.h0 === horizon && !bold ? "baseline" : "mixture";
 }

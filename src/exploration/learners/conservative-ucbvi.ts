@@ -12,8 +12,8 @@ interface Ledger {
 }
 
 /**
- * Conservative UCBVI (Garcelon et al. 2020, arXiv 2002.03218): the constraint is on the sum over all episodes so
- * far, so what earlier episodes earned above the threshold may be spent on optimism. A single episode may fall below.
+ * Conservative UCBVI (Garcelon et al. 2020, arXiv 2002.03218). The constraint is on the sum over all episodes so far, so
+ * optimism may spend what earlier episodes earned above the threshold. A single episode may fall below the threshold.
  */
 export class ConservativeUcbvi extends BoundedLearner {
   override readonly algorithm = "conservative-ucbvi";
@@ -24,7 +24,7 @@ export class ConservativeUcbvi extends BoundedLearner {
     this.bounds.plan();
     const optimistic = this.bounds.lower(0);
     const safe = this.#ledger.earned + this.batch * optimistic >= (this.mergedEpisodes + this.batch) * threshold;
-    // The paper knows the baseline's value; without it, its lower bound stands in, and the threshold at least.
+    // The paper assumes that the baseline's value is known. If not, use its lower bound, or the threshold if that is larger.
     const conservative = () => baselineValue ?? Math.max(threshold, this.bounds.lower(horizon));
     this.#ledger.present = safe ? optimistic : conservative();
     return safe ? pure("optimistic", this.candidate(0)) : pure("baseline", this.candidate(horizon));
@@ -50,7 +50,7 @@ export class ConservativeUcbvi extends BoundedLearner {
     super.restoreOwn(bounds);
   }
 
-  /** Goes on from what `toJSON` gave, to the last bit. */
+  /** Resumes from the state that `toJSON` gave, with the same results to the last bit. */
   static fromJSON(json: LearnerJson): ConservativeUcbvi {
     const { problem, options } = restoredParts(json);
     return new ConservativeUcbvi(problem, options).restore(json);

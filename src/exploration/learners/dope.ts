@@ -9,9 +9,9 @@ import { checkedGap, LpLearner } from "./lp-learner.ts";
 const entries = ({ horizon, states, actions }: Sizes) => 2 * horizon * actions * states ** 3;
 
 /**
- * DOPE (Bura et al. 2022, arXiv 2112.00885): optimism twice, in the rewards and in the choice of a model from the
- * confidence set, pessimism in the constraint. One linear program over z_h(s,a,s') = q_h(s,a) P'_h(s'|s,a); the baseline is
- * played while that has no solution. Widths w(s,a,s') = 2 sqrt(log p^ (1 - p^) / n) + 14 log / (3n), and with their sum W
+ * DOPE (Bura et al. 2022, arXiv 2112.00885): optimistic in the rewards and in the choice of a model from the
+ * confidence set, pessimistic in the constraint. One linear program over z_h(s,a,s') = q_h(s,a) P'_h(s'|s,a); the baseline is
+ * played as long as that has no solution. Widths w(s,a,s') = 2 sqrt(log p^ (1 - p^) / n) + 14 log / (3n), and with their sum W
  * over s', at most 2: rewards r + (H^2 / kappa) W, in the constraint r - H W.
  */
 export class Dope extends LpLearner {
@@ -52,7 +52,7 @@ export class Dope extends LpLearner {
       const widths = p.map((q) => {
         if (visits[row] === 0) return 1;
         const found = bonusScale * (2 * Math.sqrt((logarithm * q * (1 - q)) / n) + (14 * logarithm) / (3 * n));
-        // Infinity times zero is no number, and no width.
+        // Infinity times zero is NaN, which is not a width.
         return Number.isNaN(found) ? 1 : Math.min(1, found);
       });
       const width = Math.min(

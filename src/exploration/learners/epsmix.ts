@@ -3,24 +3,25 @@ import { BoundedLearner } from "./bounded-learner.ts";
 import { type CertifiedMixture, certifiedMixture, certifiedPolicy, kindOf } from "./certified.ts";
 import { type LearnerJson, restoredParts } from "./learner.ts";
 
-/** What EpsMix decided, and the bounds that it decided by. */
+/** A decision of EpsMix, with the bounds that it is based on. */
 export interface EpsMixDecision {
   readonly kind: "optimistic" | "mixture" | "baseline";
   /** Probability of playing the baseline for the whole episode. */
   readonly epsilon: number;
   readonly lowerBounds: { readonly optimistic: number; readonly baseline: number };
-  /** With `fallback: "certified"` what is mixed: epsilon is then the probability of `safe`. */
+  /** The mixture with `fallback: "certified"`; epsilon is then the probability of `safe`. */
   readonly certified?: CertifiedMixture;
 }
 
 /**
- * EpsMix (Li et al. 2023, arXiv 2306.06265): for a whole episode the baseline or the optimistic policy, mixed to the threshold.
- * With `fallback: "certified"`, which is not in the paper, the mixture of certified.ts.
+ * EpsMix (Li et al. 2023, arXiv 2306.06265) plays the baseline or the optimistic policy for a whole episode, with probabilities
+ * such that the lower bound equals the threshold. With `fallback: "certified"`, which is not in the paper, it plays the mixture
+ * of certified.ts.
  */
 export class EpsMix extends BoundedLearner {
   override readonly algorithm = "epsmix";
 
-  /** The policy of this episode, and the figures that it was chosen by. */
+  /** The decision for this episode, with the figures that it is based on. */
   decision(): EpsMixDecision {
     const { horizon, threshold } = this.problem;
     this.bounds.plan();
@@ -44,7 +45,7 @@ export class EpsMix extends BoundedLearner {
     return { kind, components: components.filter(({ weight }) => weight > 0) };
   }
 
-  /** Goes on from what `toJSON` gave, to the last bit. */
+  /** Resumes from the state that `toJSON` gave, with the same results to the last bit. */
   static fromJSON(json: LearnerJson): EpsMix {
     const { problem, options } = restoredParts(json);
     return new EpsMix(problem, options).restore(json);

@@ -1,4 +1,4 @@
-/** What all learners share: counts, the episode under way, batches, saving and going on. */
+/** What all learners share: counts, the current episode, batches, saving and resuming. */
 import { shown } from "../../checks.ts";
 import { ArgumentError } from "../../errors.ts";
 import { Counts, type CountsJson, readCounts, writeCounts } from "../bounds/counts.ts";
@@ -21,32 +21,32 @@ export interface LearnerOptions {
   readonly seed?: number;
   /** Episodes played under one policy before their observations are merged into the counts (1). */
   readonly batch?: number;
-  /** Observations to start from, such as an offline data set's. They are copied: each learner goes on with counts of its own. */
+  /** Observations to start from, such as an offline data set's. They are copied, so each learner has its own. */
   readonly counts?: Counts;
 }
 
-/** Everything a learner needs to go on where it stopped; also a state for `halfstep explore decide`. */
+/** Everything a learner needs to resume where it stopped. `halfstep explore decide` reads it too. */
 export interface LearnerJson extends ProblemJson, CountsJson {
   readonly algorithm: string;
   readonly episodes: number;
   readonly batch: number;
   readonly random: readonly number[];
-  /** Episodes of the batch under way, the steps of the episode under way, and which component was drawn for it. */
+  /** Episodes of the current batch, steps of the current episode, and the component drawn for it. */
   readonly pending: readonly Episode[];
   readonly steps: Episode["steps"];
   readonly component: number;
-  /** What an algorithm keeps beside the counts. */
+  /** The state of an algorithm apart from the counts. */
   readonly own?: unknown;
 }
 
-/** Episodes of a batch are kept until it is full. */
+/** The episodes of a batch stay in memory until it is full. */
 const mostBatch = 1e6;
 
-/** What all algorithms are: `act` gives an action, `observe` takes what came of it, `endEpisode` ends the episode. */
+/** The base of all algorithms: `act` chooses an action, `observe` takes its outcome, `endEpisode` ends the episode. */
 export abstract class Learner {
   abstract readonly algorithm: string;
   readonly problem: Problem;
-  /** What this learner has observed; it alone adds to them, since its bounds are kept row by row. */
+  /** The observations of this learner. Only the learner may add to them, since it caches bounds row by row. */
   readonly counts: Counts;
   readonly batch: number;
   #random: Random;
@@ -55,7 +55,7 @@ export abstract class Learner {
   #component = 0;
   #steps: (readonly [number, number, number, number])[] = [];
   #pending: Episode[] = [];
-  /** What `act` answered last; not known after going on from a saved state. */
+  /** The last answer of `act`; undefined after resuming from a saved state. */
   #acted: { readonly step: number; readonly state: number; readonly action: number } | undefined;
 
   constructor(problem: Problem, { seed = 0, batch = 1, counts }: LearnerOptions = {}) {
@@ -64,19 +64,19 @@ export abstract class Learner {
     if (horizon !== problem.horizon || states !== problem.states || actions !== problem.actions) {
       throw new ArgumentError(`The counts are of ${horizon} steps, ${states} states and ${actions} actions.`);
     }
-    // Of two learners with the same counts, each would miss what the other adds, and keep bounds for what is no longer so.
+    // If two learners shared counts, neither would notice what the other adds, and their cached bounds would be out of date.
     this.counts = counts?.copy() ?? new Counts(problem);
     this.batch = checkCount(batch, "batch", 1, mostBatch);
     this.#random = Random.seeded(seed);
   }
 
-  /** The policy for the counts as they are: a pure function of them. */
+  /** The policy for the current counts: a pure function of them. */
   protected abstract decide(): MixturePolicy;
 
-  /** Called when an episode has been merged into the counts, with the rows that it changed. */
+  /** Is called when an episode has been merged into the counts, with the rows that it changed. */
   protected merged(_rows: Int32Array, _episode: Episode): void {}
 
-  /** Beside the counts, what `decide` depends on. */
+  /** The state that `decide` depends on, apart from the counts. */
   protected ownToJson(): unknown {
     return undefined;
   }
@@ -88,7 +88,7 @@ export abstract class Learner {
     return this.#episodes;
   }
 
-  /** Episodes whose observations are in the counts: what `decide` may depend on, also when it is asked in mid-batch. */
+  /** Number of episodes whose observations are in the counts. `decide` may depend on it, also in the middle of a batch. */
   protected get mergedEpisodes(): number {
     return this.#episodes - this.#pending.length;
   }
@@ -99,15 +99,15 @@ export abstract class Learner {
     return this.#policy;
   }
 
-  /** The action at a step; at step 0 a component of the mixture is drawn for the episode. */
+  /** The action at a step. At step 0 a component of the mixture is drawn for the episode. */
   act(step: number, state: number): number {
     this.#comesNext(step, state);
-    // Asked again, it answers the same: a component that is drawn until an action pleases would not have its probability.
+    // The same question gets the same answer: drawing again until the caller likes the action would change the probabilities.
     const before = this.#acted;
     if (before?.step === step && before.state === state) return before.action;
     const { components } = this.policy();
     if (step === 0 && before?.step === 0) {
-      // For another start: the component of this episode stays.
+      // Another start state, but the component of this episode stays.
     } else if (step === 0 && components.length > 1) {
       const weights = Float64Array.from(components, ({ weight }) => weight);
       this.#component = drawIndex(weights, 0, weights.length, this.#random.uniform());
@@ -122,8 +122,8 @@ export abstract class Learner {
   }
 
   /**
-   * What came of an action. It must be the one that `act` gave: what an episode tells of the policy that was drawn for it
-   * holds for that policy only. An episode in which someone else chose is not observed at all.
+   * Adds the outcome of an action, which must be the one that `act` gave. An episode says something about a policy only if that
+   * policy chose its actions, so episodes in which someone else chose must not be observed at all.
    */
   observe(step: number, state: number, action: number, reward: number, next: number): void {
     this.#comesNext(step, state);
@@ -152,7 +152,7 @@ export abstract class Learner {
     checkState(state, step, this.#steps.at(-1)?.[3], this.problem);
   }
 
-  /** Ends the episode; with the last one of a batch, its observations enter the counts. */
+  /** Ends the episode. When the last one of a batch ends, the batch is merged into the counts. */
   endEpisode(): void {
     const { horizon } = this.problem;
     if (this.#steps.length !== horizon) {
@@ -163,7 +163,7 @@ export abstract class Learner {
     this.#acted = undefined;
   }
 
-  /** Adds an episode that was played elsewhere under this learner's present policy, such as on another machine. */
+  /** Adds an episode that was played under this learner's present policy somewhere else, such as on another machine. */
   record(episode: Episode): void {
     const checked = checkEpisode(episode, this.problem, "The episode");
     if ((this.#steps.length > 0 || this.#acted) && this.#pending.length + 1 >= this.batch) {
@@ -201,7 +201,7 @@ export abstract class Learner {
     this.merged(rows, episode);
   }
 
-  /** Everything that is needed to go on from here, to the last bit. */
+  /** Everything that is needed to resume from here with the same results, to the last bit. */
   toJSON(): LearnerJson {
     const own = this.ownToJson();
     return {
@@ -218,7 +218,7 @@ export abstract class Learner {
     };
   }
 
-  /** Takes the rest of a saved learner over; problem and counts were given to the constructor. */
+  /** Restores the rest of a saved learner; the constructor has got the problem and the counts already. */
   protected restore(json: LearnerJson): this {
     if (json.algorithm !== this.algorithm) {
       throw new ArgumentError(
@@ -243,7 +243,10 @@ export abstract class Learner {
   }
 }
 
-/** An episode from outside: as many steps as the horizon at least, all of this MDP, each beginning where the last one led. */
+/**
+ * Checks an episode from outside: it has `horizon` steps, all valid in this MDP, each starting in the state that the
+ * one before led to.
+ */
 function checkEpisode(episode: unknown, problem: Problem, name: string): Episode {
   const { baselineSteps: begun, steps } = checkObject(episode, name);
   return {
@@ -268,7 +271,7 @@ function checkSteps(steps: unknown, problem: Problem, name: string): Step[] {
 const inside = (value: unknown, count: number) =>
   Number.isInteger(value) && (value as number) >= 0 && (value as number) < count;
 
-/** `before` is where the last step led; at the first one an episode must be able to start there. */
+/** Checks a step's state. `before` is where the last step led; the state of the first step must be a possible start. */
 function checkState(state: number, h: number, before: number | undefined, { states, initial }: Problem): void {
   if (!inside(state, states)) {
     throw new ArgumentError(

@@ -13,7 +13,7 @@ export class LinearProgram {
   readonly #lower: number[] = [];
   readonly #upper: number[] = [];
 
-  /** Adds a variable, and gives its index. */
+  /** Adds a variable, and returns its index. */
   variable(cost: number): number {
     return this.costs.push(cost) - 1;
   }
@@ -59,7 +59,7 @@ export type { Highs };
 
 let loaded: Promise<Highs> | undefined;
 
-/** HiGHS, loaded once. Throws ToolError where the package `highs` is not installed, which nothing else needs. */
+/** HiGHS, loaded once. Throws ToolError if the package `highs` is not installed. Nothing else needs it. */
 export function loadSolver(): Promise<Highs> {
   loaded ??= import("highs").then(
     ({ default: load }) => load(),
@@ -71,7 +71,7 @@ export function loadSolver(): Promise<Highs> {
   return loaded;
 }
 
-/** pi_h(a|s) = q_h(s,a) / sum over a; where an occupancy measure never goes, what `elsewhere` says. */
+/** pi_h(a|s) = q_h(s,a) / sum over a; in states with zero occupancy the policy is `elsewhere`. */
 export function policyOfOccupancy(occupancy: Float64Array, elsewhere: Float64Array, { actions }: Sizes): Float64Array {
   const policy = elsewhere.slice();
   for (let from = 0; from < policy.length; from += actions) {

@@ -4,10 +4,10 @@ import type { Problem } from "../mdp/problem.ts";
 import { Learner, type LearnerOptions } from "./learner.ts";
 import type { Highs } from "./linear-program.ts";
 
-/** An entry takes some 100 bytes here and in the solver. */
+/** An entry takes about 100 bytes, here and in the solver together. */
 const mostEntries = 5_000_000;
 
-/** V(pi_b) - threshold. Throws ArgumentError for a problem whose linear programs, of so many entries, cannot be set up. */
+/** V(pi_b) - threshold. Throws ArgumentError for a problem whose linear programs, with this many entries, cannot be set up. */
 export function checkedGap({ horizon, states, actions, ...problem }: Problem, entries: number): number {
   if (entries > mostEntries) {
     throw new ArgumentError(

@@ -9,8 +9,8 @@ import { checkedGap, LpLearner } from "./lp-learner.ts";
 const entries = ({ horizon, states, actions }: Sizes) => horizon * actions * states ** 2;
 
 /**
- * OptPess-LP (Liu et al. 2021, arXiv 2106.02684): optimistic rewards under a pessimistic constraint, in the empirical
- * MDP. Bonuses as in the experiments that DOPE's authors published for it: b = sqrt(log / n), rewards
+ * OptPess-LP (Liu et al. 2021, arXiv 2106.02684): optimistic rewards and a pessimistic constraint in the
+ * empirical MDP. Bonuses as in the experiments that DOPE's authors published for it: b = sqrt(log / n), rewards
  * r + (SH + 4 S H^2 / kappa) b, in the constraint r - SH b.
  */
 export class OptPessLp extends LpLearner {
@@ -19,7 +19,7 @@ export class OptPessLp extends LpLearner {
   protected override decide(): MixturePolicy {
     const { baseline, threshold } = this.problem;
     const { bonus, frequencies } = this.#model();
-    // While the baseline itself is not known to be well above the threshold, there is nothing to trade with.
+    // Until the baseline is known to be well above the threshold, there is no slack to explore with.
     const certain = this.#pessimisticBaseline(bonus, frequencies) >= threshold + this.gap / 2;
     const occupancy = certain ? this.program(bonus, frequencies).solve(this.solver) : undefined;
     if (!occupancy) return pure("baseline", always(baseline, this.problem));
@@ -44,7 +44,10 @@ export class OptPessLp extends LpLearner {
     return { bonus, frequencies: Array.from(bonus, (_, row) => this.frequencies(row, new Float64Array(states))) };
   }
 
-  /** Variables q_h(s,a): maximise the optimistic return over occupancy measures whose pessimistic return is enough. */
+  /**
+   * Variables q_h(s,a): maximises the optimistic return over occupancy measures whose pessimistic return reaches the
+   * threshold.
+   */
   program(bonus: Float64Array, frequencies: readonly Float64Array[]): LinearProgram {
     const { horizon, states, actions, rewards, initial, threshold } = this.problem;
     const program = new LinearProgram();

@@ -6,22 +6,23 @@ import { BoundedLearner } from "./bounded-learner.ts";
 import { type CertifiedMixture, certifiedMixture, certifiedPolicy, kindOf } from "./certified.ts";
 import { type LearnerJson, type LearnerOptions, restoredParts } from "./learner.ts";
 
-/** What StepMix decided, and the bounds that it decided by. */
+/** A decision of StepMix, with the bounds that it is based on. */
 export interface StepMixDecision {
   readonly kind: "optimistic" | "mixture" | "baseline";
   /** Steps of the baseline in the more conservative of the two candidates that are mixed. */
   readonly h0: number;
-  /** Probability of the other one, with one step of the baseline fewer. */
+  /** Probability of the other candidate, which has one baseline step fewer. */
   readonly rho: number;
   /** Lower bounds of candidates 0 to h0. */
   readonly lowerBounds: number[];
-  /** With `fallback: "certified"` what is mixed: h0 steps of the baseline are then those of `safe`, rho is for `bold`. */
+  /** The mixture with `fallback: "certified"`; h0 is then that of `safe`, and rho the probability of `bold`. */
   readonly certified?: CertifiedMixture;
 }
 
 /**
- * StepMix (Li et al. 2023, arXiv 2306.06265): the least conservative candidate that is safe, mixed down to the threshold. With
- * `fallback: "certified"`, which is not in the paper, the mixture of certified.ts.
+ * StepMix (Li et al. 2023, arXiv 2306.06265) takes the least conservative candidate that is safe, and mixes it with the next bolder
+ * one so that the lower bound equals the threshold. With `fallback: "certified"`, which is not in the paper, it plays the
+ * mixture of certified.ts.
  */
 export class StepMix extends BoundedLearner {
   override readonly algorithm = "stepmix";
@@ -31,7 +32,7 @@ export class StepMix extends BoundedLearner {
     checkStepMix(problem);
   }
 
-  /** The policy of this episode, and the figures that it was chosen by. */
+  /** The decision for this episode, with the figures that it is based on. */
   decision(): StepMixDecision {
     const { horizon, threshold } = this.problem;
     this.bounds.plan();
@@ -63,12 +64,12 @@ export class StepMix extends BoundedLearner {
     const { kind, h0, rho, certified } = this.decision();
     if (certified) return certifiedPolicy(certified, this.certifying!, this.problem);
     const components = [{ weight: 1 - rho, policy: this.candidate(h0) }];
-    // The two differ at one step only, so this is one coin, tossed there.
+    // The two differ at one step only, so drawing one of them amounts to one coin toss at that step.
     if (rho > 0) components.push({ weight: rho, policy: this.candidate(h0 - 1) });
     return { kind, components };
   }
 
-  /** Goes on from what `toJSON` gave, to the last bit. */
+  /** Resumes from the state that `toJSON` gave, with the same results to the last bit. */
   static fromJSON(json: LearnerJson): StepMix {
     const { problem, options } = restoredParts(json);
     return new StepMix(problem, options).restore(json);

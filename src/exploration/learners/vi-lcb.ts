@@ -1,4 +1,4 @@
-/** A baseline from offline data: pessimistic value iteration, and the data set that it reads. */
+/** A baseline learned from offline data: pessimistic value iteration, and reading the data set. */
 import { shown } from "../../checks.ts";
 import { ArgumentError } from "../../errors.ts";
 import { Counts } from "../bounds/counts.ts";
@@ -16,7 +16,7 @@ export interface OfflineBaseline {
 
 /**
  * VI-LCB (Rashidinejad et al. 2021, in finite-horizon form as Li et al. 2023 use it, arXiv 2306.06265), with the same bonus as the
- * online phase: greedy in the lower bound; where nothing is known, what the data did most often.
+ * online phase. Greedy in the lower bound; where nothing is known, it takes the action that is most frequent in the data.
  */
 export function viLcb(problem: Omit<Problem, "baseline">, counts: Counts): OfflineBaseline {
   const { policy, lower } = boundsFor({ ...problem, baseline: uniformPolicy(problem) }, counts).pessimistic();
@@ -28,14 +28,14 @@ export function viLcb(problem: Omit<Problem, "baseline">, counts: Counts): Offli
   return { baseline, lower };
 }
 
-/** `viLcb`, or an error that says what is missing if the data cannot vouch for the threshold. */
+/** `viLcb`, but throws an error that says what is missing if the learned policy's lower bound is below the threshold. */
 export function safeBaseline(problem: Omit<Problem, "baseline">, counts: Counts): OfflineBaseline {
   const learned = viLcb(problem, counts);
   checkSupport(learned, problem);
   return learned;
 }
 
-/** An error unless the data vouch for the threshold; it tells values as `own` has them. */
+/** Throws ArgumentError unless the lower bound reaches the threshold; `own` converts the values in its message. */
 export function checkSupport(
   { lower }: OfflineBaseline,
   { threshold, delta, bonusScale }: Pick<Problem, "threshold" | "delta" | "bonusScale">,
@@ -49,8 +49,8 @@ export function checkSupport(
 }
 
 /**
- * Counts of a data set: JSONL, one episode {"states": [H + 1], "actions": [H], "rewards": [H]} a line. Of a known MDP they must
- * be episodes that can have happened there, with rewards in its own units. Throws ArgumentError that names the line.
+ * Reads a data set into counts. It is JSONL with one episode {"states": [H + 1], "actions": [H], "rewards": [H]} a line. If the MDP
+ * is known, every episode must be possible in it, and rewards are in its own units. Throws ArgumentError that names the line.
  */
 export function readEpisodes(text: string, mdp: Sizes | Mdp): Counts {
   const counts = new Counts(mdp);
@@ -99,7 +99,7 @@ function episodeOf(line: string, where: string) {
   };
 }
 
-/** Data that the environment cannot have given are of another one, and what they vouch for says nothing of this one. */
+/** Data that are impossible in this environment come from another one, and say nothing about this one. */
 function checkPossible(
   mdp: Mdp,
   visited: readonly number[],

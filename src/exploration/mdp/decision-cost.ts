@@ -1,21 +1,24 @@
-/** How much a decision costs at most: what would take minutes is refused before it begins. */
+/** Limits on the cost of a decision: problems whose decisions would take minutes are refused at the start. */
 import { ArgumentError } from "../../errors.ts";
 import type { Problem } from "./problem.ts";
 
 /**
- * Rows that a decision of StepMix may back up: it looks at H candidates, and candidate h0 goes through the steps before h0, which makes
- * H / 2 times all rows. A backup of the paper's bounds takes some 10 ns (four candidates at a time, in WebAssembly), one of tight bounds
- * up to 1.2 us once all rows were seen: at these limits that is up to a minute on one core, and a first decision, with
- * hardly anything seen, takes a second.
+ * The most rows that a decision of StepMix may back up. It evaluates H candidates, and candidate h0 backs up the steps before h0,
+ * which makes H / 2 times all rows. A backup of the paper's bounds takes about 10 ns (four candidates at a time, in
+ * WebAssembly), one of tight bounds up to 1.2 us once all rows were observed. At these limits a decision takes up to a minute
+ * on one core; a first decision, with hardly any observations, takes a second.
  */
 export const mostBackups = { paper: 4e9, tight: 5e7 };
 
-/** Tight bounds keep 2 kB a step of what the baseline earned. */
+/** Tight bounds store 2 kB per step about what the baseline earned. */
 const mostTightSteps = 20_000;
 
 type Sized = Pick<Problem, "horizon" | "states" | "actions" | "bounds">;
 
-/** Throws ArgumentError where a decision of StepMix would take minutes; the other algorithms' work goes with the rows alone. */
+/**
+ * Throws ArgumentError if a decision of StepMix would take minutes. The cost of other algorithms is proportional to the
+ * rows.
+ */
 export function checkStepMix({ horizon, states, actions, bounds = "paper" }: Sized): void {
   const backups = (horizon * horizon * states * actions) / 2;
   const most = mostBackups[bounds];
@@ -30,7 +33,7 @@ export function checkStepMix({ horizon, states, actions, bounds = "paper" }: Siz
   );
 }
 
-/** Throws ArgumentError for more steps than tight bounds have. */
+/** Throws ArgumentError for a horizon that is too long for tight bounds. */
 export function checkTight({ horizon, bounds }: Pick<Sized, "horizon" | "bounds">): void {
   if (bounds !== "tight" || horizon <= mostTightSteps) return;
   throw new ArgumentError(

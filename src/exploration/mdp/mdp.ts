@@ -4,19 +4,19 @@ import { ArgumentError } from "../../errors.ts";
 import { checkCount, checkList, checkNumber } from "./reading.ts";
 
 /**
- * Probabilities that sum to one within this are taken as they are, others within `tolerance` are divided by their sum: what
- * decimal fractions in a file add up to, and what is left of float32 (the root of its epsilon, as numpy.random.choice has it).
+ * Probabilities whose sum is within this of one (decimal fractions in a file) are used as they are. Those within `tolerance` are
+ * divided by their sum (rounded to float32; the tolerance is the square root of its epsilon, as in numpy.random.choice).
  */
 const exact = 1e-9;
 const tolerance = Math.sqrt(2 ** -23);
 
 /**
- * The most that is laid out. A learner takes 100 to 250 bytes a row (h, s, a), and 12 to 24 for each successor that it saw,
- * so this is about 1 GB.
+ * Size limits of MDPs. A learner takes 100 to 250 bytes per row (h, s, a), and 12 to 24 per observed successor, so this is about
+ * 1 GB.
  */
 export const limits = { horizon: 1e6, states: 1e6, actions: 1e5, rows: 4e6, successors: 2 ** 24 };
 
-/** The sizes that everything else is laid out by: tables are [step][state][action], the action running fastest. */
+/** The sizes that determine the layout of tables: [step][state][action], with the action as the fastest index. */
 export interface Sizes {
   readonly horizon: number;
   readonly states: number;
@@ -36,9 +36,9 @@ export interface Mdp extends Sizes {
   /** Mean rewards, [step][state][action]. */
   readonly rewards: Float64Array;
   readonly initial: Float64Array;
-  /** What a learner sees of a reward: its mean, or a draw of 0 or 1 with that mean. */
+  /** What a learner observes as reward: the mean, or a draw of 0 or 1 with that mean. */
   readonly rewardDraws: "mean" | "bernoulli";
-  /** Where rewards had to be moved to [0,1]: what they were before. */
+  /** The original units, if rewards had to be mapped to [0,1]. */
   readonly units?: RewardUnits;
 }
 
@@ -48,12 +48,12 @@ export interface RewardUnits {
   readonly scale: number;
 }
 
-/** A return of rewards in [0,1], in the environment's own units. */
+/** Converts a return of rewards in [0,1] to the environment's own units. */
 export function toOwnUnits({ units, horizon }: Pick<Mdp, "units" | "horizon">, value: number): number {
   return units ? horizon * units.least + units.scale * value : value;
 }
 
-/** A return in the environment's own units, as one of rewards in [0,1]. */
+/** Converts a return in the environment's own units to one of rewards in [0,1]. */
 export function fromOwnUnits({ units, horizon }: Pick<Mdp, "units" | "horizon">, value: number): number {
   return units ? (value - horizon * units.least) / units.scale : value;
 }
@@ -67,13 +67,13 @@ export interface MdpParts extends Sizes {
   readonly initial: ArrayLike<number>;
   readonly rewardDraws?: "mean" | "bernoulli";
   readonly units?: RewardUnits;
-  /** Where an action leads, with the probability of each. */
+  /** The successors of an action, with their probabilities. */
   row(step: number, state: number, action: number): Iterable<Successor>;
   /** The mean reward of an action. */
   reward(step: number, state: number, action: number): number;
 }
 
-/** Lays an MDP out and checks it; an error names the step, state and action that it found at fault. */
+/** Builds an MDP and checks it. An error names the step, state and action that are wrong. */
 export function buildMdp(parts: MdpParts): Mdp {
   const { horizon, states, actions, stationary = false, rewardDraws = "mean", units } = parts;
   checkSizes(parts);
@@ -123,14 +123,14 @@ export function buildMdp(parts: MdpParts): Mdp {
   };
 }
 
-/** All of a step's episodes start in one state. */
+/** An initial distribution in which all episodes start in one state. */
 export function startIn(state: number, states: number): Float64Array {
   const initial = new Float64Array(checkCount(states, "states", 1, limits.states));
   initial[state] = 1;
   return initial;
 }
 
-/** A list of numbers, and nothing that only could be made one. */
+/** Checks a list of numbers. Values that could only be converted to numbers are refused. */
 export function numbers(values: ArrayLike<unknown>, name: string, length: number): Float64Array {
   if (ArrayBuffer.isView(values)) return Float64Array.from(values as unknown as ArrayLike<number>);
   return Float64Array.from(checkList(values, name, length), (value, i) => checkNumber(value, `${name}[${i}]`));
@@ -167,7 +167,7 @@ export function place(index: number, { states, actions }: Sizes): string {
   return `[${h}][${s}][${a}]`;
 }
 
-/** Checks that values are probabilities that sum to one, and gives them back, rescaled if rounding had cost that. */
+/** Checks that values are probabilities that sum to one, and returns them, rescaled if their sum is off by rounding. */
 export function checkDistribution(values: Float64Array, length: number, name: string): Float64Array {
   if (values.length !== length) throw new ArgumentError(`${name} has ${values.length} entries, but needs ${length}.`);
   let sum = 0;
@@ -182,7 +182,7 @@ export function checkDistribution(values: Float64Array, length: number, name: st
 
 const isProbability = (p: unknown): p is number => typeof p === "number" && p >= 0 && p <= 1 + tolerance;
 
-/** What probabilities with this sum have to be divided by: 1, or the sum where that is off by rounding. */
+/** The divisor for probabilities with this sum: 1, or the sum if it is off by rounding. */
 export function checkSum(sum: number, what: string): number {
   const off = Math.abs(sum - 1);
   if (!(off <= tolerance)) throw new ArgumentError(`${what} to ${sum}, not to 1.`);

@@ -2,7 +2,7 @@
 import { type Mdp, rowOf } from "./mdp.ts";
 import { type MixturePolicy, probabilityOf, type SwitchingPolicy } from "./policy.ts";
 
-/** The best policy of a known MDP, and what it is worth. */
+/** The optimal policy of a known MDP, and its value. */
 export interface OptimalPlan {
   /** Expected return from the initial distribution. */
   readonly value: number;
@@ -10,7 +10,7 @@ export interface OptimalPlan {
   readonly stateValues: Float64Array;
   /** Q*_h(s,a). */
   readonly actionValues: Float64Array;
-  /** The lowest of the best actions, [step][state]. */
+  /** The best action with the lowest number, [step][state]. */
   readonly policy: Int32Array;
 }
 
@@ -70,7 +70,7 @@ export function policyValues(
   return values;
 }
 
-/** Expected return of a policy, or of a mixture: the mean of its components, for a mixture is drawn once an episode. */
+/** Expected return of a policy, or of a mixture: the mean over its components, since one is drawn per episode. */
 export function policyValue(mdp: Mdp, policy: SwitchingPolicy | MixturePolicy, scratch?: Float64Array): number {
   if (!("components" in policy)) return initialValue(mdp, policyValues(mdp, policy, scratch));
   let value = 0;
@@ -80,7 +80,7 @@ export function policyValue(mdp: Mdp, policy: SwitchingPolicy | MixturePolicy, s
   return value;
 }
 
-/** d_h(s,a): how likely an episode is in state s and takes action a at step h. */
+/** d_h(s,a): the probability that an episode is in state s and takes action a at step h. */
 export function occupancy(mdp: Mdp, policy: SwitchingPolicy): Float64Array {
   const { horizon, states, actions, offsets, successors, probabilities } = mdp;
   const visits = new Float64Array(horizon * states * actions);

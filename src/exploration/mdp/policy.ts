@@ -1,4 +1,4 @@
-/** Policies: what to do at each step and state, and mixtures of them, drawn once an episode. */
+/** Policies: what to do at each step and state. And mixtures of policies, from which one is drawn per episode. */
 import { ArgumentError, NumericError } from "../../errors.ts";
 import { checkDistribution, type Sizes } from "./mdp.ts";
 
@@ -13,18 +13,18 @@ export interface SwitchingPolicy {
   readonly rest: Int32Array;
 }
 
-/** What a candidate plays after its steps of the baseline: the policy greedy in its upper bound, or that in its lower one. */
+/** What a candidate plays after its baseline steps: the policy that is greedy in its upper bound, or in its lower bound. */
 export type Rest = "optimistic" | "pessimistic";
 
 /** A policy drawn at the start of an episode; the weights sum to one. */
 export interface MixturePolicy {
-  /** "custom" for what is neither of the baseline and the optimistic policy, such as the solution of a linear program. */
+  /** "custom" is for policies not made of the baseline and the optimistic policy, such as the solution of a linear program. */
   readonly kind: "optimistic" | "mixture" | "baseline" | "custom";
   readonly components: readonly { readonly weight: number; readonly policy: SwitchingPolicy }[];
 }
 
 /**
- * The mixture, or an error if it cannot be drawn from as its weights say: a weight that is no number would quietly give all
+ * Returns the mixture if its weights are valid, and throws otherwise. Without this check, a weight of NaN would silently give all
  * of its probability to the last component, which is the bold one.
  */
 export function checkMixture(mixture: MixturePolicy, { horizon }: Sizes): MixturePolicy {
@@ -39,7 +39,7 @@ export function checkMixture(mixture: MixturePolicy, { horizon }: Sizes): Mixtur
   return mixture;
 }
 
-/** A mixture of one. */
+/** A mixture of one policy. */
 export function pure(kind: MixturePolicy["kind"], policy: SwitchingPolicy): MixturePolicy {
   return { kind, components: [{ weight: 1, policy }] };
 }
@@ -56,7 +56,7 @@ export function probabilityOf(policy: SwitchingPolicy, sizes: Sizes, step: numbe
   return policy.first[at * sizes.actions + action]!;
 }
 
-/** For how many steps at its start a policy is the problem's baseline. Its parts hold the table itself, not a copy. */
+/** How many steps at its start a policy follows the baseline. Policies hold the baseline's table itself, not a copy. */
 export function baselineSteps({ first, switchAt }: SwitchingPolicy, { baseline }: { baseline: Float64Array }): number {
   return first === baseline ? switchAt : 0;
 }
@@ -68,7 +68,10 @@ export function drawAction(policy: SwitchingPolicy, sizes: Sizes, step: number, 
   return drawIndex(policy.first, at * sizes.actions, sizes.actions, uniform);
 }
 
-/** Inverse of the distribution in `weights[start .. start + length]`, counted from start; never one of weight zero. */
+/**
+ * Inverse distribution function of `weights[start .. start + length]`: an index counted from start, never one of weight
+ * zero.
+ */
 export function drawIndex(weights: Float64Array, start: number, length: number, uniform: number): number {
   let rest = uniform;
   let last = 0;
@@ -79,10 +82,10 @@ export function drawIndex(weights: Float64Array, start: number, length: number, 
     rest -= weight;
     if (rest < 0) return i;
   }
-  return last; // Rounding: the weights added up to a hair less than one.
+  return last; // Rounding: the weights summed to slightly less than one.
 }
 
-/** Every action alike. */
+/** Every action with the same probability. */
 export function uniformPolicy({ horizon, states, actions }: Sizes): Float64Array {
   return new Float64Array(horizon * states * actions).fill(1 / actions);
 }
@@ -101,7 +104,7 @@ export function softmaxPolicy(values: Float64Array, temperature: number, sizes: 
 }
 
 /**
- * Checks a policy's table, and gives it back, a copy if rows had to be rescaled; an error names the step and state whose
+ * Checks a policy's table, and returns it, or a copy if rows had to be rescaled. An error names the step and state whose
  * probabilities are wrong.
  */
 export function checkPolicy(

@@ -1,4 +1,7 @@
-/** What a conservative learner is told: sizes, rewards, start, baseline, threshold, confidence. Reading it from JSON. */
+/**
+ * The problem that a conservative learner is given: sizes, rewards, start, baseline, threshold, confidence. And its
+ * JSON form.
+ */
 import { shown } from "../../checks.ts";
 import { ArgumentError } from "../../errors.ts";
 import { checkDistribution, checkRewards, checkSizes, numbers, type Sizes } from "./mdp.ts";
@@ -6,7 +9,7 @@ import { checkPolicy } from "./policy.ts";
 import { checkList, checkNumber, checkObject } from "./reading.ts";
 
 export interface Problem extends Sizes {
-  /** Mean rewards [step][state][action]; undefined if they have to be estimated from what is observed. */
+  /** Mean rewards [step][state][action]; undefined if they have to be estimated from observations. */
   readonly rewards?: Float64Array;
   readonly initial: Float64Array;
   /** pi_b, [step][state][action]. */
@@ -19,11 +22,11 @@ export interface Problem extends Sizes {
   /** Which confidence bounds: those of the paper, or the tighter ones of docs/stepmix.md ("paper"). */
   readonly bounds?: "paper" | "tight";
   /**
-   * What StepMix and EpsMix play where optimism is not safe: the baseline, as in the paper, or also what the data vouch for
-   * ("certified", which needs tight bounds and is what they have by default).
+   * What StepMix and EpsMix play if optimism is not safe: the baseline, as in the paper, or also other policies that the data
+   * certify ("certified", which needs tight bounds and is their default).
    */
   readonly fallback?: "baseline" | "certified";
-  /** V(pi_b), where it is known: conservative UCBVI and the linear programs use it. */
+  /** V(pi_b), if it is known; conservative UCBVI and the linear programs use it. */
   readonly baselineValue?: number;
 }
 
@@ -40,7 +43,7 @@ export interface ProblemJson extends Sizes {
   readonly baselineValue?: number;
 }
 
-/** Checks a problem, and gives it back; tables are copies where rounding had to be taken out of their probabilities. */
+/** Checks a problem, and returns it; tables are copied if their probabilities had to be rescaled because of rounding. */
 export function checkProblem(problem: Problem): Problem {
   checkSizes(problem);
   const { horizon, states, actions, rewards, threshold, delta, bonusScale, bounds, fallback } = problem;
@@ -49,7 +52,7 @@ export function checkProblem(problem: Problem): Problem {
   if (rewards !== undefined) checkRewards(checkTable(rewards, "rewards", rows), problem);
   const initial = checkDistribution(checkTable(problem.initial, "initial", states), states, "initial");
   const baseline = checkPolicy(checkTable(problem.baseline, "baseline", rows), problem);
-  // Callers without types: a threshold of null would be below every bound.
+  // For callers without types: a threshold of null would be below every bound.
   checkReturn(threshold, "threshold", horizon);
   checkNumber(delta, "delta");
   if (!(delta > 0 && delta < 1)) throw new ArgumentError(`delta is ${delta}; it must lie between 0 and 1.`);
@@ -67,7 +70,7 @@ export function checkProblem(problem: Problem): Problem {
   return initial === problem.initial && baseline === problem.baseline ? problem : { ...problem, initial, baseline };
 }
 
-/** Returns lie between 0 and the horizon, but for what sums of probabilities are off by. */
+/** Returns lie between 0 and the horizon, up to the rounding of probabilities. */
 function checkReturn(value: unknown, name: string, horizon: number): void {
   if (checkNumber(value, name) >= 0 && (value as number) <= horizon * (1 + 1e-9)) return;
   throw new ArgumentError(`${name} is ${shown(value)}; returns lie between 0 and the horizon, ${horizon}.`);
@@ -79,11 +82,11 @@ function checkTable(table: unknown, name: string, length: number): Float64Array 
   throw new ArgumentError(`${name} is ${shown(table)}; it must be a Float64Array of ${length}.`);
 }
 
-/** A problem from its JSON form. Throws ArgumentError for what is none. */
+/** Reads a problem from its JSON form. Throws ArgumentError for anything else. */
 export function problemFromJson(json: ProblemJson): Problem {
   checkObject(json, "The state");
   checkSizes(json);
-  // Lists before tables: what is laid out is never larger than what the file has.
+  // Lists are read before tables are allocated, so that no table is larger than the file justifies.
   const initial = numbers(json.initial, "initial", json.states);
   checkNumber(json.threshold, "threshold");
   checkNumber(json.delta, "delta");
@@ -125,7 +128,7 @@ export function problemToJson(problem: Problem): ProblemJson {
   };
 }
 
-/** Flattens [step][state][action]; an error names the first index that is missing or no number. */
+/** Flattens [step][state][action]. An error names the first index that is missing or not a number. */
 export function tableFromJson(nested: unknown, { horizon, states, actions }: Sizes, name: string): Float64Array {
   const steps = checkList(nested, name, horizon);
   checkList(checkList(steps[0], `${name}[0]`, states)[0], `${name}[0][0]`, actions);
@@ -133,7 +136,7 @@ export function tableFromJson(nested: unknown, { horizon, states, actions }: Siz
   let i = 0;
   steps.forEach((step, h) => {
     checkList(step, `${name}[${h}]`, states).forEach((state, s) => {
-      // Names are put together only where something is wrong: tables have millions of entries.
+      // Names are built only for errors, since tables have millions of entries.
       const list =
         Array.isArray(state) && state.length === actions ? state : checkList(state, `${name}[${h}][${s}]`, actions);
       for (let a = 0; a < actions; a++) {

@@ -1,11 +1,11 @@
-/** Seeded random numbers whose state can be saved, so that a run goes on where it stopped, to the last bit. */
+/** Seeded random numbers whose state can be saved, so that a resumed run gives the same results to the last bit. */
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { xoroshiro128plus, xoroshiro128plusFromState } from "pure-rand/generator/xoroshiro128plus";
 import type { RandomGenerator } from "pure-rand/types/RandomGenerator";
 import { ArgumentError } from "../../errors.ts";
 import { checkCount, checkList } from "./reading.ts";
 
-/** Random numbers that can be saved and gone on from. */
+/** Random numbers whose state can be saved and restored. */
 export class Random {
   readonly #generator: RandomGenerator;
 
@@ -19,13 +19,13 @@ export class Random {
     return new Random(xoroshiro128plus(seed));
   }
 
-  /** Goes on from a saved state. Throws ArgumentError for what is none. */
+  /** Restores a saved state. Throws ArgumentError for anything else. */
   static fromState(state: readonly number[]): Random {
     const parts = checkList(state, "random", 4);
     parts.forEach((part, i) => {
       checkCount(part, `random[${i}]`, -(2 ** 31), 2 ** 31 - 1);
     });
-    // From zeros the generator gives zeros for ever.
+    // From a state of zeros, the generator gives zeros for ever.
     if (parts.every((part) => part === 0)) throw new ArgumentError("random is all zeros, which no generator comes to.");
     return new Random(xoroshiro128plusFromState(state));
   }

@@ -20,7 +20,7 @@ export interface MdpFile {
   readonly initial: readonly number[];
 }
 
-/** Reads either layout; `horizon` overrides that of the file. An error names the entry that is wrong. */
+/** Reads either layout; `horizon` overrides that of the file. An error names the wrong entry. */
 export function mdpFromJson(file: MdpFile | GymnasiumTable, options: { horizon?: number } = {}): Mdp {
   checkObject(file, "An environment");
   if (Object.hasOwn(file, "P")) return gymnasium(file as GymnasiumTable, options);
@@ -29,7 +29,7 @@ export function mdpFromJson(file: MdpFile | GymnasiumTable, options: { horizon?:
   checkSizes(sizes);
   if (typeof stationary !== "boolean") throw new ArgumentError("stationary must be true or false.");
   if (rewardDraws !== undefined) oneOf(["mean", "bernoulli"])(rewardDraws, "rewardDraws");
-  // Lists before tables: what is laid out is never much larger than what the file has.
+  // Lists are read before tables are allocated, so that no table is much larger than the file justifies.
   const start = numbers(initial, "initial", states);
   checkList(rewards, "rewards");
   checkList(transitions, "transitions");
@@ -52,7 +52,7 @@ export function mdpFromJson(file: MdpFile | GymnasiumTable, options: { horizon?:
   });
 }
 
-/** How deeply the lists are nested, as far as it matters. */
+/** How deeply lists are nested, up to `most`. */
 function depth(value: unknown, most = 4): number {
   return most > 0 && Array.isArray(value) ? 1 + depth(value[0], most - 1) : 0;
 }
@@ -60,7 +60,7 @@ function depth(value: unknown, most = 4): number {
 const at = (value: unknown, path: readonly number[]): unknown =>
   path.reduce((here, i) => (here as readonly unknown[])[i], value);
 
-/** Nested lists of these lengths. */
+/** Checks nested lists of these lengths. */
 function checkTable(value: unknown, name: string, lengths: readonly number[]): void {
   const [length, ...rest] = lengths;
   const list = checkList(value, name, length);

@@ -16,14 +16,14 @@ export interface GymnasiumTable {
   readonly horizon?: number;
 }
 
-/** Beyond it differences of rewards lose their digits. */
+/** Larger rewards would lose digits in their differences. */
 const mostReward = 1e12;
 
 /**
- * The MDP of a table over `horizon` steps. Rewards are moved to [0,1] with the same shift and scale for every step, ended
- * episodes included, so that policies keep their order. `units` of the result say what they were: a return V here is
- * (V_gymnasium - H * least) / (most - least), and `toOwnUnits` goes back. What follows a terminated transition is one extra
- * state without further reward. Probabilities may be rounded to float32.
+ * The MDP of a table over `horizon` steps. Rewards are mapped to [0,1] with the same shift and scale at every step, also
+ * after an episode has ended, so that policies keep their order. `units` of the result holds the mapping: a return V here is
+ * (V_gymnasium - H * least) / (most - least), and `toOwnUnits` converts back. A terminated transition leads to one extra state
+ * without further reward. Probabilities may be rounded to float32.
  */
 export function gymnasium(table: GymnasiumTable, { horizon = table.horizon }: { horizon?: number } = {}): Mdp {
   if (horizon === undefined) {
@@ -31,7 +31,7 @@ export function gymnasium(table: GymnasiumTable, { horizon = table.horizon }: { 
   }
   const { outcomes, states, actions } = checkTable(table, horizon);
   const ended = states;
-  let [least, most] = [0, 0]; // An ended episode goes on with reward 0.
+  let [least, most] = [0, 0]; // After its end, an episode continues with reward 0.
   for (const [, , reward] of outcomes.flat(1)) [least, most] = [Math.min(least, reward), Math.max(most, reward)];
   const scale = most > least ? most - least : 1;
   const initial = new Float64Array(states + 1);
@@ -49,20 +49,20 @@ export function gymnasium(table: GymnasiumTable, { horizon = table.horizon }: { 
         : outcomes[s * actions + a]!.map(([p, next, , done]): Successor => [done ? ended : next, p]),
     reward(_, s, a) {
       const mean = s === ended ? 0 : meanReward(outcomes[s * actions + a]!, `P[${s}][${a}]`);
-      // Rounding of a mean of rewards at the limits must not leave [0,1].
+      // Rounding must not take a mean of rewards at the limits out of [0,1].
       return Math.min(1, Math.max(0, (mean - least) / scale));
     },
   });
 }
 
-/** Probabilities that miss a sum of one by rounding are those that `buildMdp` rescales. */
+/** The mean reward; probabilities are rescaled if their sum is off by rounding, as in `buildMdp`. */
 function meanReward(outcomes: readonly Outcome[], name: string): number {
   let [sum, total] = [0, 0];
   for (const [p, , reward] of outcomes) [sum, total] = [sum + p * reward, total + p];
   return sum / checkSum(total, `The probabilities of ${name} sum`);
 }
 
-/** All outcomes, by state and action; an error names the entry that is wrong. */
+/** All outcomes, by state and action. An error names the wrong entry. */
 function checkTable({ P }: GymnasiumTable, horizon: number) {
   checkObject(Array.isArray(P) ? { ...P } : P, "P");
   const states = Object.keys(P).length;
@@ -94,7 +94,7 @@ function checkTable({ P }: GymnasiumTable, horizon: number) {
 
 function checkOutcome(entry: unknown, states: number, name: string): Outcome {
   const [p, next, reward, done] = checkList(entry, `${name} ([probability, next state, reward, terminated])`, 4);
-  // Python's json writes numpy's booleans as what the snippet in docs/exploration.md makes of them.
+  // numpy's booleans may be 0 or 1, depending on how the table was written as JSON (docs/exploration.md has a snippet).
   if (![true, false, 0, 1].includes(done as boolean)) throw new ArgumentError(`${name}[3] must be true or false.`);
   return [
     checkNumber(p, `${name}[0]`, 0, 1.001),

@@ -32,7 +32,7 @@ const environments: ReadonlyMap<string, Named> = new Map(
 );
 export const environmentNames = [...environments.keys()];
 
-/** The MDP of a name with options, or of a file's content. */
+/** Builds the MDP from a name with options, or from a file's content. */
 export function environment(env: string | MdpFile | GymnasiumTable): Mdp {
   if (typeof env !== "string") return mdpFromJson(env);
   const colon = env.indexOf(":");

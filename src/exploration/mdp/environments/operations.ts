@@ -1,7 +1,7 @@
 /**
  * Two control problems with the parameters of DOPE's published experiments (Bura et al. 2022, arXiv 2112.00885), where one
- * quantity is maximised under a budget of another. Here both are one reward: half what is earned, half what is saved, each
- * scaled to [0,1] as there, so that a threshold on the return stands in for the budget.
+ * quantity is maximised under a budget of another. Here one reward combines both: half of it for what is earned, half for what is
+ * saved, each scaled to [0,1] as in the paper, so that a threshold on the return replaces the budget.
  */
 import { buildMdp, type Mdp, type Successor, startIn } from "../mdp.ts";
 
@@ -10,7 +10,7 @@ const demand = [0.3, 0.2, 0.2, 0.2, 0.05, 0.05];
 
 /**
  * Stock of up to five units, orders at the start of each day. An order of x > 0 units costs 4 + 2x, holding s + x units
- * costs s + x, a demand d that can be met earns 8d/100. Orders above the room left are cut to it.
+ * costs s + x, a demand d that can be met earns 8d/100. Orders are limited to the room that is left.
  */
 export function inventory({ horizon = 7 } = {}): Mdp {
   const capacity = demand.length - 1;

@@ -20,7 +20,7 @@ export function randomMdp({ states = 5, actions = 5, horizon = 3, seed = 0 } = {
     horizon,
     initial: startIn(0, states),
     row() {
-      // Dirichlet(1, ..., 1) is exponential variables over their sum.
+      // Exponential variables divided by their sum have the distribution Dirichlet(1, ..., 1).
       const weights = Array.from({ length: states }, () => -Math.log(1 - random.uniform()));
       const sum = weights.reduce((a, b) => a + b);
       return weights.map((weight, next): Successor => [next, weight / sum]);
@@ -70,12 +70,12 @@ export function chain({ states = 5, horizon = 10, slip = 0.2 } = {}): Mdp {
   });
 }
 
-/** S start, G goal, X trap, . floor, # wall. The short way leads between the traps, the long way around them. */
+/** S start, G goal, X trap, . floor, # wall. The short path leads between the traps, the long one around them. */
 const gridMap = ["S.XG", "..X.", "...."];
 
 /**
  * A grid with traps. Moves are up, right, down, left and slip to either side with probability slip / 2 each; entering
- * the goal pays 1, and both it and the traps hold for good. So how fast one arrives does not matter, only whether.
+ * the goal pays 1, and the goal and the traps are absorbing. So only whether one arrives matters, not how fast.
  */
 export function gridworld({ map = gridMap, horizon = 10, slip = 0.2 } = {}): Mdp {
   const width = map[0]!.length;
