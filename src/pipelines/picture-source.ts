@@ -15,11 +15,14 @@ export interface PictureValues {
 
 /** How an image becomes latents. */
 export interface Encoding {
+  /** Standard normal values of a latent. */
   readonly draw: () => FloatTensor;
+  /** The encoder: mean and standard deviation of the latent. */
   readonly encode: (image: FloatTensor) => Promise<{ mean: FloatTensor; std: FloatTensor }>;
   readonly scalingFactor: number;
 }
 
+/** The image that a call begins with, and its mask. */
 export class PictureSource {
   readonly #values: PictureValues;
   readonly #strength: number;
