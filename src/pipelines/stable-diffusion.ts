@@ -89,6 +89,10 @@ export class StableDiffusion implements TextToImageFamily {
     return this.prompts?.tokens ?? 77;
   }
 
+  get spacedByStrength(): boolean {
+    return this.#consistency;
+  }
+
   guided(guidanceScale: number): boolean {
     return guidanceScale > 1 && !this.#consistency && this.denoiser.config.timeCondProjDim === null;
   }

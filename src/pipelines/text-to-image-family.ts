@@ -72,6 +72,8 @@ export interface TextToImageFamily {
   /** Most tokens of a prompt unless a call says otherwise. */
   readonly maxSequenceLength: number;
   readonly cleanCaption: boolean;
+  /** Whether `strength` says how the steps are spaced instead of how many of them are done: of latent consistency models. */
+  readonly spacedByStrength?: boolean;
   /** What a user should know of the model, whatever it draws. */
   readonly notes: readonly string[];
   /** Whether such guidance runs the denoiser with and without the prompt. */

@@ -26,7 +26,7 @@ import { RunQueue } from "../platform/run-queue.ts";
 import { releaseAll } from "../runtime/open-all.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { fromPicture, type PictureLatents, withMask } from "../sampling/from-picture.ts";
+import { consistencyTimesteps, fromPicture, type PictureLatents, withMask } from "../sampling/from-picture.ts";
 import { type GuidanceInterval, guidedDenoise } from "../sampling/guidance.ts";
 import { sample } from "../sampling/sampler.ts";
 import { seededNoise, seedsOf } from "../sampling/seeds.ts";
@@ -300,7 +300,14 @@ export class TextToImagePipeline {
     });
   }
 
+  /** How the loop begins at an image. */
   #begun({ scheduler, schedule, steps, noise }: LoopOptions, picture: PictureLatents) {
+    const { mask, strength } = picture;
+    if (this.family.spacedByStrength && scheduler.className === "LCMScheduler" && !schedule && !mask) {
+      const own = { timesteps: consistencyTimesteps(scheduler, steps, strength) };
+      scheduler.setTimesteps(own);
+      return { schedule: own, ...fromPicture(scheduler, steps, noise, { ...picture, strength: 1 }) };
+    }
     scheduler.setTimesteps(schedule ?? steps);
     return fromPicture(scheduler, steps, noise, picture);
   }

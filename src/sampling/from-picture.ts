@@ -41,6 +41,24 @@ export function firstTimestep(scheduler: Scheduler, steps: number, strength: num
 }
 
 /**
+ * Timesteps of a consistency model that begins at an image: as many as were asked for, out of the share of its distillation's that
+ * `strength` says. Throws ArgumentError if there are not as many.
+ */
+export function consistencyTimesteps(scheduler: Scheduler, steps: number, strength: number): number[] {
+  strengthCheck(strength, "strength");
+  const original = scheduler.config["original_inference_steps"] as number;
+  const count = Math.floor(original * strength);
+  if (count < steps) {
+    throw new ArgumentError(
+      `strength ${strength} leaves ${count} of the ${original} timesteps that this model was distilled on; ask for at most so many ` +
+        `steps, not ${steps}, or more strength.`,
+    );
+  }
+  const stride = Math.floor(scheduler.trainTimesteps / original);
+  return Array.from({ length: steps }, (_, i) => (count - Math.floor((i * count) / steps)) * stride - 1);
+}
+
+/**
  * How `sample` runs from an image: its latent with noise, or with a mask at full strength noise alone. The scheduler has its
  * timesteps.
  */
