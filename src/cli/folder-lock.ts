@@ -1,9 +1,10 @@
 /** One process at a time works in a folder. */
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { readFile, rename, rm, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { ArgumentError } from "../errors.ts";
 
 /** What the lock's file says about its holder. */
@@ -41,14 +42,15 @@ export class FolderLock {
     for (let attempt = 0; attempt < 20; attempt++) {
       try {
         await writeFile(file, lock.#text, { flag: "wx" });
-        await lock.check(); // Someone who took a dead process's lock may have taken this one for it.
         return lock;
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
       }
       await removeIfDead(file, folder);
     }
-    throw new ArgumentError(`${file} could not be taken: other processes keep taking it.`);
+    throw new ArgumentError(
+      `${file} could not be taken: other processes keep taking it. If there are none, delete it and ${file}.*.part.`,
+    );
   }
 
   /** A lock that another thread of this process holds. */
@@ -86,15 +88,20 @@ async function removeIfDead(file: string, folder: string): Promise<void> {
       `${folder} is in use: ${describe(holder)}. Choose another --out, or wait for it; if it is gone, delete ${file}.`,
     );
   }
-  // If several processes notice, renaming succeeds for one of them. It checks what it moved: that may be a new holder's lock.
-  const grave = `${file}.${process.pid}-${randomUUID()}.part`;
+  // Of all that notice one at a time may remove it, and only while it is still this one: a text never comes back, since each
+  // has an id. So a lock that somebody took meanwhile is never removed.
+  const permit = `${file}.${createHash("sha256").update(text).digest("hex").slice(0, 16)}.part`;
   try {
-    await rename(file, grave);
+    await writeFile(permit, "", { flag: "wx" });
   } catch {
+    await sleep(5 + 20 * Math.random());
     return;
   }
-  if ((await readFile(grave, "utf8").catch(() => text)) !== text) await rename(grave, file).catch(() => undefined);
-  else await rm(grave, { force: true });
+  try {
+    if ((await readFile(file, "utf8").catch(() => undefined)) === text) await rm(file, { force: true });
+  } finally {
+    await rm(permit, { force: true });
+  }
 }
 
 function holderOf(text: string): Partial<Holder> {
