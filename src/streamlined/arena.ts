@@ -1,9 +1,9 @@
 /**
- * One block of memory for all features. Each has a place in it while it is needed; before and after, others use that place. The layout
- * is known before anything runs, so a plan's memory is a number and not a guess about a garbage collector.
+ * One block of memory for all features. A feature has its place only as long as it is needed, and others use the place before and
+ * after. The layout is computed before anything runs, so the memory of a plan is known and does not depend on a garbage collector.
  */
 
-/** Something that is needed from the time `first` until `last`, both included. */
+/** A buffer that is needed from time `first` to time `last`, both included. */
 export interface Lifetime {
   readonly name: string;
   readonly bytes: number;
@@ -21,14 +21,14 @@ const ALIGNMENT = 64;
 const aligned = (bytes: number) => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 
 /**
- * Largest first, each at the lowest offset that is free for as long as it is needed (Pisarchyk & Lee 2020, arXiv 2001.03288,
- * "greedy by size"). What is needed at the same time never overlaps.
+ * Places the largest buffers first, each at the lowest offset that is free for all of its lifetime (Pisarchyk & Lee 2020, arXiv
+ * 2001.03288, "greedy by size"). Buffers with overlapping lifetimes never overlap in memory.
  */
 export function layOut(lifetimes: readonly Lifetime[]): ArenaLayout {
   const offsets = new Map<string, number>();
   const placed: { life: Lifetime; offset: number }[] = [];
   let total = 0;
-  // Of two equal sizes, the one that is needed longer comes first.
+  // Of two buffers of equal size, the one that is needed longer comes first.
   const span = ({ first, last }: Lifetime) => last - first;
   for (const life of lifetimes.toSorted((a, b) => b.bytes - a.bytes || span(b) - span(a))) {
     const others = placed.filter((other) => other.life.first <= life.last && other.life.last >= life.first);
@@ -44,7 +44,7 @@ export function layOut(lifetimes: readonly Lifetime[]): ArenaLayout {
   return { bytes: total, offsets };
 }
 
-/** The most bytes that are needed at one time: no arena can be smaller. */
+/** The most bytes that are needed at one time: a lower limit for any layout. */
 export function mostAlive(lifetimes: readonly Lifetime[]): number {
   const times = new Set(lifetimes.map(({ first }) => first));
   const alive = (time: number) => lifetimes.filter(({ first, last }) => first <= time && time <= last);

@@ -22,7 +22,7 @@ export function parseBytes(text: string): number {
   throw new ArgumentError(`"${text}" is not an amount of memory; write "6GB", "800MB" or "1.5GiB".`);
 }
 
-/** Rounded up, so that what is printed is enough: 2.35 GB, 640 MB. */
+/** An amount as text, rounded up so that the printed amount is enough: 2.35 GB, 640 MB. */
 export function describeBytes(bytes: number): string {
   return bytes >= 1e9 ? `${(Math.ceil(bytes / 1e7) / 100).toFixed(2)} GB` : `${Math.ceil(bytes / 1e6)} MB`;
 }
@@ -30,7 +30,7 @@ export function describeBytes(bytes: number): string {
 /** An amount of memory as a caller gives it: bytes, or "6GB". */
 export const memoryCheck: Check = textOr(text, whole(1, Number.MAX_SAFE_INTEGER));
 
-/** The bytes of such an amount; Infinity where none is given. Throws ArgumentError. */
+/** Converts such an amount to bytes; Infinity if none is given. Throws ArgumentError. */
 export function memoryBytes(memory: number | string | undefined): number {
   if (memory === undefined) return Number.POSITIVE_INFINITY;
   memoryCheck(memory, "memory");

@@ -1,20 +1,23 @@
 /**
- * What a group needs beside its features and weights: the values that ONNX Runtime has in memory while it runs, from the
- * group's own graph.
+ * Memory that a group needs apart from its features and weights: the intermediate values that ONNX Runtime holds while it runs,
+ * computed from the group's graph.
  */
 import { type Dim, type Node, topologicalOrder, type Value } from "../graph/value.ts";
 import { parameterWeights } from "../models/weights.ts";
 import { sizeOf } from "../tensor.ts";
 import { buildSlice, type Flow, type Group } from "./grouping.ts";
 
-/** Outputs that lie where their first input does. */
+/** Operators whose output shares the memory of their first input. */
 const ALIASES = new Set(["Reshape", "Identity"]);
-/** ONNX Runtime writes their result over an input of equal size that nothing reads later. */
+/** Operators whose result ONNX Runtime writes over an input of equal size that nothing reads later. */
 const IN_PLACE = new Set(["Add", "Sub", "Mul", "Div", "Sqrt", "Sigmoid", "Clip", "Cast"]);
 
 const bytes = ({ shape, dtype }: Value) => sizeOf(shape as number[]) * (dtype === "int64" ? 8 : 4);
 
-/** Memory beside inputs and outputs: queries, keys and values copied by heads, a convolution's input and output in blocks of channels. */
+/**
+ * An operator's memory apart from inputs and outputs: copies of queries, keys and values by head; a convolution's input
+ * and output in blocks of channels.
+ */
 function workspace({ op, inputs, outputs }: Node): number {
   if (op === "MultiHeadAttention") return inputs.slice(0, 3).reduce((sum, value) => sum + bytes(value!), 0);
   if (op === "Conv") return bytes(inputs[0]!) + bytes(outputs[0]!);
@@ -22,8 +25,8 @@ function workspace({ op, inputs, outputs }: Node): number {
 }
 
 /**
- * The most bytes of values in memory at one time, without inputs and weights. A value is in memory from the node that makes it to the
- * last that reads it. `outputs` are in the caller's memory. All shapes must be known.
+ * The most bytes of values in memory at one time, without inputs and weights. A value is in memory from the node that computes it
+ * to the last node that reads it. `outputs` are in the caller's memory. All shapes must be known.
  */
 export function activationBytes(outputs: Readonly<Record<string, Value>>): number {
   const order = topologicalOrder(Object.values(outputs));
@@ -35,13 +38,14 @@ export function activationBytes(outputs: Readonly<Record<string, Value>>): numbe
     }
   }
   const steps = order.filter((node) => node.op !== "Input" && !constant.has(node));
-  /** For each value the one whose memory it uses, its own or another's; of values that the group allocates. */
+  /** For each value that the group allocates: the value whose memory it uses, itself or another one. */
   const home = new Map<Value, Value>();
   const lastRead = new Map<Value, number>();
   const owner = (value: Value | null | undefined) => (value ? home.get(value) : undefined);
   const given = new Set(Object.values(outputs));
   const reads = steps.map(({ inputs }) => inputs.filter((value) => value !== null));
-  // Which values share memory depends on who reads last, and that on which share: so aliases are resolved first.
+  // Which values share memory depends on the last reader, which depends on which values share memory. So aliases are
+  // resolved first.
   const aliasOf = (value: Value): Value =>
     ALIASES.has(value.node.op) && !given.has(value) ? aliasOf(value.node.inputs[0]!) : value;
   for (const [i, inputs] of reads.entries()) for (const value of inputs) lastRead.set(aliasOf(value), i);
@@ -86,16 +90,16 @@ const PARAMETER = "parameter ";
 export const costSource = () => parameterWeights(PARAMETER);
 const isParameter = ({ op, name }: Node) => op === "Input" && name!.startsWith(PARAMETER);
 
-/** What a group costs by the length of its slices: bytes = fixed + each * length. */
+/** The memory of a group as a function of the length of its slices: bytes = fixed + each * length. */
 export interface GroupCost {
-  /** Of its weights, widened to float32. */
+  /** Bytes of its weights, widened to float32. */
   readonly weights: number;
   readonly largestWeight: number;
   readonly fixed: number;
   readonly each: number;
 }
 
-/** Costs of a group for this many rows in a run. Values grow with the slice's length and with nothing else. */
+/** The cost of a group for this many rows in a run. The memory of values depends only on the length of the slice. */
 export function groupCost(group: Group, sizes: Flow["sizes"], rows: number): GroupCost {
   const { source, parameters } = costSource();
   const at = (length: Dim) => activationBytes(buildSlice(group, sizes, source, rows, length));

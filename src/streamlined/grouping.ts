@@ -1,6 +1,6 @@
 /**
- * Operator Grouping (arXiv 2411.01171): consecutive stages with one axis become one session. A slice goes through the whole group
- * before the next begins, so features between the stages of a group are in memory for one slice at a time.
+ * Operator Grouping (arXiv 2411.01171): consecutive stages with the same axis become one session. A slice passes through the whole
+ * group before the next one starts, so features between the stages of a group are in memory for only one slice at a time.
  */
 import { ArgumentError } from "../errors.ts";
 import { type OnnxModel, toOnnx } from "../graph/onnx.ts";
@@ -20,11 +20,11 @@ import type { Sizes } from "./slicing.ts";
 
 /** The features of a model with all their sizes. */
 export interface Flow extends FeatureFlow {
-  /** By feature; `batch` is that of the model. */
+  /** Sizes by feature; `batch` is the model's batch. */
   readonly sizes: ReadonlyMap<string, Sizes>;
 }
 
-/** Throws ArgumentError for a model with stages that do not tell their layouts, or with sizes that are open. */
+/** The features of a model. Throws ArgumentError if its stages do not have layouts, or if sizes are open. */
 export function flowOf(model: StagedModel): Flow {
   const flow = featureFlow(model);
   const sizes = new Map<string, Sizes>();
@@ -54,11 +54,11 @@ function known({ className }: StagedModel, layout: Layout): Sizes {
 export interface Group extends StageGroup {
   /** "whole" if its stages have several axes: then it cannot be cut. */
   readonly axis: Stage["axis"];
-  /** How long the axis is: the most slices; 1 for "whole". */
+  /** Length of the axis, which is also the most slices; 1 for "whole". */
   readonly length: number;
 }
 
-/** Stages in groups of these sizes. Throws ArgumentError if they do not add up to all stages. */
+/** The stages in groups of these sizes. Throws ArgumentError if the sizes do not sum to the number of stages. */
 export function groupsOf(flow: Flow, counts: readonly number[], kept?: ReadonlySet<string>): Group[] {
   return groupStages(flow, counts, kept).map((group): Group => {
     const kinds = new Set(group.stages.map((each) => kindOf(flow, each)));
@@ -68,21 +68,21 @@ export function groupsOf(flow: Flow, counts: readonly number[], kept?: ReadonlyS
   });
 }
 
-/** The axis and its length: what all stages of a group that can be cut must have in common. */
+/** The axis and its length, which all stages of a group must share for the group to be sliced. */
 const kindOf = (flow: Flow, each: FlowStage) => `${each.stage.axis} ${axisLength(flow, each)}`;
 
-/** How many slices a stage can be cut into at most; 1 where something that it writes does not have the axis. */
+/** The most slices that a stage can be cut into; 1 if one of the features that it writes does not have the axis. */
 export function axisLength({ sizes }: Flow, { stage, reads, writes }: FlowStage): number {
   if (stage.axis === "whole") return 1;
   const written = [...writes.values()].map((id) => sizes.get(id)![stage.axis]);
   if (written.includes(undefined)) return 1;
   const lengths = new Set([...reads.values(), ...writes.values()].map((id) => sizes.get(id)![stage.axis]));
   lengths.delete(undefined);
-  // Downsampling changes the number of positions; it is not cut along them.
+  // Downsampling changes the number of positions, so it is not sliced along them.
   return lengths.size === 1 ? [...lengths][0]! : 1;
 }
 
-/** The longest groups that can be cut. `borders`: stages that begin a new group in any case. */
+/** The longest groups that can be sliced. Stages in `borders` always start a new group. */
 export function longestGroups(flow: Flow, borders: ReadonlySet<number> = new Set()): number[] {
   const counts: number[] = [];
   let before = "";
@@ -95,7 +95,7 @@ export function longestGroups(flow: Flow, borders: ReadonlySet<number> = new Set
   return counts;
 }
 
-/** The values of a group's outputs, for `rows` of the batch and a slice of a known or of an open length. */
+/** The output values of a group, for `rows` of the batch and a slice whose length may be open. */
 export function buildSlice(
   group: Group,
   sizes: Flow["sizes"],
@@ -115,10 +115,10 @@ export function sliceGraph(group: Group, sizes: Flow["sizes"], source: WeightSou
   return toOnnx(buildSlice(group, sizes, source, rows, "slice"));
 }
 
-/** A feature's shape, with another batch or an open one. */
+/** A feature's shape with another batch, which may be open. */
 export function shapeWith<Batch extends Dim>(sizes: Sizes, batch: Batch): (number | Batch)[] {
   return Object.entries(sizes).map(([name, size]) => (name === "batch" ? batch : size));
 }
 
-/** Of a feature, for `rows` of the batch. */
+/** Bytes of a feature, for `rows` of the batch. */
 export const bytesOf = (sizes: Sizes, rows: number): number => 4 * sizeOf(shapeWith(sizes, rows));

@@ -1,4 +1,4 @@
-/** How much a stage computes: the multiply-adds of its matrix products and convolutions, which dominate run time. */
+/** Multiply-adds in the matrix products and convolutions of a stage; these dominate run time. */
 import { type Node, topologicalOrder, type Value } from "../graph/value.ts";
 import { buildModel, type Features, type StagedModel } from "../models/architecture.ts";
 import { parameterWeights } from "../models/weights.ts";
@@ -8,7 +8,7 @@ import { buildSlice, type Flow, groupsOf } from "./grouping.ts";
 const size = (value: Value | null | undefined) => sizeOf((value?.shape ?? []) as number[]);
 const last = ({ shape }: Value, axis: number) => Number(shape.at(axis));
 
-/** Of one node; none for anything but products and convolutions. */
+/** Multiply-adds of one node; 0 unless it is a matrix product or convolution. */
 function multiplyAdds({ op, inputs, outputs, attributes }: Node): number {
   const [a, b] = inputs;
   const out = size(outputs[0]);
@@ -20,7 +20,7 @@ function multiplyAdds({ op, inputs, outputs, attributes }: Node): number {
   return 0;
 }
 
-/** For each stage of a model, over the whole batch. */
+/** Multiply-adds of each stage of a model, for the whole batch. */
 export function multiplyAddsOf(flow: Flow): number[] {
   const batch = Math.max(...[...flow.sizes.values()].map((sizes) => sizes["batch"] ?? 1));
   const single = groupsOf(
@@ -32,7 +32,7 @@ export function multiplyAddsOf(flow: Flow): number[] {
   });
 }
 
-/** Of a whole model of known sizes, whether or not its stages say what their dimensions count. */
+/** Multiply-adds of a whole model of known sizes, whether or not its stages have layouts. */
 export const multiplyAddsOfModel = (model: StagedModel): number => sumOf(buildModel(model, parameterWeights().source));
 
 const sumOf = (outputs: Features) =>

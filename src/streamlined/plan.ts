@@ -1,38 +1,47 @@
-/** What a plan says, and the memory that follows from it: which feature is where, and when. */
+/** Plans, and the memory layout that follows from them: where each feature is, and when. */
 import { ArgumentError } from "../errors.ts";
 import { type ArenaLayout, type Lifetime, layOut } from "./arena.ts";
 import { batchOf, bytesOf, type Flow, type Group, groupsOf } from "./grouping.ts";
 import { evenParts, isView, type Part, placementOf, type Sizes } from "./slicing.ts";
 
 export interface GroupPlan {
-  /** How many stages. */
+  /** Number of stages in the group. */
   readonly stages: number;
-  /** Parts along the group's axis. */
+  /** Number of parts along the group's axis. */
   readonly slices: number;
   /**
-   * Whether all rows of a pass go in one run. Otherwise they go one after the other: slices of frames are views then, and a rehash
-   * step can do half of the rows.
+   * Whether one run computes all rows of a pass. Otherwise each row has a run of its own: then slices of frames are views, and a
+   * rehash step can compute half of the rows.
    */
   readonly together: boolean;
-  /** Whether weights of convolutions are reordered when it is compiled, which pays off where they are small and pictures are large. */
+  /**
+   * Whether convolution weights are reordered when the group is compiled, which pays off for small weights and large
+   * images.
+   */
   readonly reorder?: boolean;
 }
 
 export interface Plan {
   readonly groups: readonly GroupPlan[];
-  /** Equal parts of the batch that go through the network one after the other; with guidance, 2 are its two halves. */
+  /**
+   * Number of equal parts of the batch that go through the network one after the other. With guidance, 2 means its two
+   * halves.
+   */
   readonly passes: number;
-  /** Compile each group just before it runs and release it after: the weights of one group are in memory, not those of all. */
+  /**
+   * Whether each group is compiled just before it runs and released afterwards, so that the weights of only one group
+   * are in memory.
+   */
   readonly stream: boolean;
 }
 
-/** The part of a model that a rehash step runs, and the kept features that it starts from. */
+/** The part of a model that a rehash step runs, and the cached features that it starts from. */
 export interface Rehash {
   /** The stages that run. */
   readonly stages: ReadonlySet<number>;
-  /** Features that the last full step left and those stages read. */
+  /** The cached features: those stages read them, and the last full step computed them. */
   readonly kept: ReadonlySet<string>;
-  /** Whether they run for the second half of the batch only, which with guidance is the one with the condition. */
+  /** Whether they run only for the second half of the batch, which with guidance is the conditional half. */
   readonly half: boolean;
 }
 
@@ -43,11 +52,11 @@ export interface PlannedGroup extends Group {
   readonly parts: readonly Part[];
   /** Whether it runs at a rehash step. */
   readonly again: boolean;
-  /** Bytes of the copies that its parts need. */
+  /** Bytes for copies of parts that are not contiguous. */
   readonly scratch: number;
 }
 
-/** A plan worked out for a model: its groups, and where each feature lies in memory. */
+/** A plan applied to a model: its groups, and where each feature is in memory. */
 export interface Layout {
   readonly flow: Flow;
   readonly plan: Plan;
@@ -56,18 +65,18 @@ export interface Layout {
   readonly rows: number;
   readonly arena: ArenaLayout;
   readonly lifetimes: readonly Lifetime[];
-  /** Features that stay from step to step. */
+  /** Features that are cached from step to step. */
   readonly kept: ReadonlySet<string>;
-  /** Their bytes, of all passes. */
+  /** Bytes of the cached features, for all passes. */
   readonly keptBytes: number;
   /** Whether rehash steps are for the second half of the batch only. */
   readonly half: boolean;
 }
 
-/** The place in the arena for the copies that a group's parts need. */
+/** Prefix of the name of a group's place in the arena for copies of its parts. */
 export const SCRATCH = "scratch ";
 
-/** Throws ArgumentError for a plan that does not fit the model. */
+/** Applies a plan to a model. Throws ArgumentError if it does not fit. */
 export function applyPlan(flow: Flow, plan: Plan, rehash: Rehash | null = null): Layout {
   const batch = batchOf(flow);
   const { className } = flow.model;
@@ -130,14 +139,17 @@ function plannedGroup({ sizes, model }: Flow, group: Group, plan: GroupPlan, row
   return { ...group, plan, rows: inRun, parts, again, scratch };
 }
 
-/** Empty for a group that is never cut. */
+/** The axis of a group; empty for a group that cannot be sliced. */
 const axisOf = ({ axis, length }: Group) => (length > 1 ? axis : "");
 
 /** A feature's sizes in a pass. */
 export const withRows = (sizes: Sizes, rows: number): Sizes =>
   sizes["batch"] === undefined ? sizes : { ...sizes, batch: rows };
 
-/** From the group that writes a feature to the last that reads it. Inputs, outputs and what is kept lie elsewhere. */
+/**
+ * Each feature lives from the group that writes it to the last group that reads it. Inputs, outputs and cached features
+ * are not in the arena.
+ */
 function lifetimesOf(flow: Flow, groups: readonly PlannedGroup[], kept: ReadonlySet<string>, rows: number): Lifetime[] {
   const elsewhere = new Set([...kept, ...flow.outputs.values()]);
   return groups.flatMap((group, first) => {

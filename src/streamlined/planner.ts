@@ -1,6 +1,6 @@
 /**
- * The memory planner: for a budget in bytes it chooses groups, slices, passes and whether weights stay, by a model of the peak
- * (docs/streamlined.md has the formula and what it was measured against).
+ * The memory planner. For a budget in bytes it chooses groups, slices, passes and whether weights stay in memory, using a model of
+ * the peak (docs/streamlined.md has the formula and the measurements it was checked against).
  */
 import { BudgetError } from "../errors.ts";
 import { describeBytes } from "./bytes.ts";
@@ -8,17 +8,17 @@ import { type GroupCost, groupCost } from "./cost.ts";
 import { batchOf, bytesOf, type Flow, type Group, groupsOf, longestGroups } from "./grouping.ts";
 import { applyPlan, type GroupPlan, isHalved, type Layout, type Plan, type Rehash } from "./plan.ts";
 
-/** What a plan's memory consists of, in bytes. */
+/** The predicted memory of a plan, in bytes. */
 export interface Prediction {
-  /** The most at any time. */
+  /** The peak, which is the total of the parts below at that time. */
   readonly peak: number;
-  /** Everything that is in memory without the model: Node, ONNX Runtime, free blocks of the allocator. */
+  /** Everything in memory apart from the model: Node, ONNX Runtime, free blocks of the allocator. */
   readonly overhead: number;
-  /** Of inputs and outputs, of all features' places, and of what is kept from step to step. */
+  /** Inputs and outputs, the arena of features, and the features cached from step to step. */
   readonly features: number;
-  /** Of the group at the peak: its weights if groups are streamed, else those of all. */
+  /** Weights of the group at the peak if groups are streamed, otherwise the weights of all groups. */
   readonly weights: number;
-  /** Values inside the group at the peak. */
+  /** Intermediate values of the group at the peak. */
   readonly activations: number;
 }
 
@@ -29,32 +29,35 @@ export interface PlannedRun {
 }
 
 export interface PlannerOptions {
-  /** In bytes. */
+  /** The budget in bytes. */
   memory: number;
   rehash?: Rehash | null;
-  /** What the process takes without the model, in bytes. */
+  /** Memory of the process without the model, in bytes. */
   overhead?: number;
 }
 
-/** Node and ONNX Runtime before a model is there, and what the graphs take (docs/streamlined.md). */
+/** Memory of Node and ONNX Runtime before a model is loaded, and of the graphs (docs/streamlined.md). */
 export const OVERHEAD = 180e6;
-/** How much memory ONNX Runtime takes for a session's weights, as a share of their size. */
+/** Memory that ONNX Runtime takes for the weights of a session, relative to their size. */
 export const WEIGHT_SHARE = 1.02;
-/** Copies of the largest convolution weight while a session is made that reorders it: as read, as reordered, as kept. */
+/** Copies of the largest convolution weight while a session that reorders it is created: as read, reordered, and stored. */
 const REORDERING = 2.5;
-/** Groups of larger weights are not reordered if they are compiled at every step: it takes longer than it saves. */
+/**
+ * Groups with larger weights are not reordered if they are compiled at every step, since reordering takes longer than
+ * it saves.
+ */
 const REORDERED = 48e6;
-/** Smaller slices of positions cost more, in copies and in matrix products of few rows, than they save. */
+/** More slices of positions cost more, in copies and in matrix products with few rows, than they save. */
 const MOST_POSITION_SLICES = 64;
 /**
- * Values of a slice, in bytes, that still stay in the processor's caches and in blocks that the allocator can reuse. Larger
- * slices are slower, smaller ones read weights more often (docs/notebook/streamlined.md has the figures).
+ * Bytes of a slice's values that still fit into the processor's caches and into blocks that the allocator can reuse. Larger slices
+ * are slower, and smaller ones read the weights more often (docs/notebook/streamlined.md has the figures).
  */
 const NEAR = 20e6;
 
 interface Costed {
   readonly group: Group;
-  /** Of one row of a pass, and of all together, if they can be. */
+  /** The cost for one row of a pass, and for all rows together if they can run together. */
   readonly alone: GroupCost;
   readonly together: GroupCost | null;
 }
@@ -65,7 +68,7 @@ interface Mode {
   readonly counts: readonly number[];
 }
 
-/** The fastest plan that is known to keep to a budget. Throws BudgetError, with the smallest that can be kept. */
+/** The fastest plan within a budget. Throws BudgetError, with the smallest possible budget, if there is none. */
 export function planFor(flow: Flow, { memory, rehash = null, overhead = OVERHEAD }: PlannerOptions): PlannedRun {
   const modes: Modelled[] = [];
   let fits: PlannedRun | null = null;
@@ -82,21 +85,21 @@ export function planFor(flow: Flow, { memory, rehash = null, overhead = OVERHEAD
   throw new BudgetError(
     `${flow.model.className} cannot run in ${describeBytes(memory)}; the smallest budget for these sizes is ` +
       `${describeBytes(smallest)}. Allow that much, or ask for fewer frames or a smaller picture.`,
-    // Rounded as in the message, so that the number in the message works.
+    // Rounded as in the message, so that the number printed there works.
     printed(smallest),
   );
 }
 
 const printed = (bytes: number) => (bytes >= 1e9 ? Math.ceil(bytes / 1e7) * 1e7 : Math.ceil(bytes / 1e6) * 1e6);
 
-/** The memory of a plan that was not made by `planFor`. */
+/** Predicts the memory of a plan that was not made by `planFor`. */
 export function predict(flow: Flow, plan: Plan, rehash: Rehash | null = null, overhead = OVERHEAD): Prediction {
   const layout = applyPlan(flow, plan, rehash);
   const costs = layout.groups.map((group) => groupCost(group, flow.sizes, group.rows));
   return predictionOf(layout, costs, overhead);
 }
 
-/** Fastest first: weights stay rather than being read again, then all rows together, then long groups. */
+/** Modes, fastest first: prefer weights that stay in memory, then all rows together, then long groups. */
 function modesOf(flow: Flow, rehash: Rehash | null): Mode[] {
   const borders = bordersOf(flow, rehash);
   const long = longestGroups(flow, borders);
@@ -110,13 +113,16 @@ function modesOf(flow: Flow, rehash: Rehash | null): Mode[] {
   return kinds.flatMap(([stream, counts]) => halves.map((passes) => ({ stream, passes, counts })));
 }
 
-/** Stages at which what runs at a rehash step begins or ends. */
+/** Stages at which the part that a rehash step runs begins or ends. */
 export function bordersOf(flow: Flow, rehash: Rehash | null): Set<number> {
   const indices = flow.stages.map((_, i) => i);
   return new Set(indices.filter((i) => i > 0 && rehash?.stages.has(i) !== rehash?.stages.has(i - 1)));
 }
 
-/** Plans of one mode, by how much room the largest group's values have (with its weights, if those are streamed). */
+/**
+ * Plans of one mode, as a function of the memory for the values of the largest group (with its weights, if they are
+ * streamed).
+ */
 class Modelled {
   readonly #flow: Flow;
   readonly #mode: Mode;
@@ -124,9 +130,9 @@ class Modelled {
   readonly #overhead: number;
   readonly #costs: readonly Costed[];
   readonly #made = new Map<number, PlannedRun>();
-  /** With less room some group does not fit. */
+  /** With less memory than this, some group does not fit. */
   readonly leastRoom: number;
-  /** More room changes nothing. */
+  /** More memory than this changes nothing. */
   readonly enough: number;
 
   constructor(flow: Flow, mode: Mode, rehash: Rehash | null, overhead: number) {
@@ -153,7 +159,7 @@ class Modelled {
 
   #held = ({ weights }: GroupCost) => (this.#mode.stream ? weights : 0);
 
-  /** The most room with which the peak stays within a budget; null if the least is too much. */
+  /** The most memory for values with which the peak stays within a budget; null if even the least is too much. */
   mostRoom(memory: number): number | null {
     const fits = (room: number) => this.planned(room).prediction.peak <= memory;
     if (!fits(this.leastRoom)) return null;
@@ -194,7 +200,7 @@ class Modelled {
 
 const mostSlices = ({ axis, length }: Group) => (axis === "position" ? Math.min(length, MOST_POSITION_SLICES) : length);
 
-/** Bytes of the values inside a group for its longest slice. */
+/** Bytes of a group's intermediate values for its longest slice. */
 function valuesOf({ fixed, each }: GroupCost, { length }: Group, slices: number): number {
   return fixed + each * Math.ceil(length / slices);
 }
@@ -207,7 +213,7 @@ function predictionOf({ flow, plan, groups, arena, keptBytes }: Layout, costs: r
   const at = costs.map((cost, i) => {
     const { slices, reorder = !plan.stream } = groups[i]!.plan;
     const values = valuesOf(cost, groups[i]!, slices);
-    // Sessions that stay are all made before there are features; others are made while the features are in memory.
+    // Sessions that stay are all created before there are features. Streamed ones are created while the features are in memory.
     const making = reorder ? REORDERING * cost.largestWeight - (plan.stream ? 0 : features) : 0;
     return { weights: WEIGHT_SHARE * (plan.stream ? cost.weights : all), activations: Math.max(values, making) };
   });

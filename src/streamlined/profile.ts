@@ -4,21 +4,21 @@ import { ArgumentError } from "../errors.ts";
 import type { Action } from "../sampling/step-policy.ts";
 import type { Kept } from "./session.ts";
 
-/** Of one cut's features at one step, against those of the step before. */
+/** How much the features at one cut changed at one step, compared with the step before. */
 export interface Change {
   readonly step: number;
   readonly cut: string;
   readonly cosine: number;
-  /** Length of the difference over the length of the features. */
+  /** Norm of the difference divided by the norm of the features. */
   readonly change: number;
 }
 
-/** Measures runs in which every step is full, and gives the means over all of them. */
+/** Measures runs in which every step is full, and averages over them. */
 export class RehashProfile {
   readonly #sums = new Map<string, { step: number; cut: string; cosine: number; change: number; count: number }>();
   #before = new Map<string, Float32Array>();
 
-  /** For `onFeatures`. A step 0 begins another run. */
+  /** Pass it as `onFeatures`. Step 0 starts a new run. */
   readonly record = ({ index: step }: { index: number }, kept: Kept): void => {
     if (step === 0) this.#before = new Map();
     for (const cut of kept[0]?.keys() ?? []) {
@@ -48,7 +48,7 @@ export class RehashProfile {
   }
 }
 
-/** In double precision; `before` has the parts of `now` one after the other. */
+/** Computed in double precision; `before` has the parts of `now` one after the other. */
 export function compareFeatures(now: readonly Float32Array[], before: Float32Array) {
   let [product, squares, squaresBefore, difference, at] = [0, 0, 0, 0, 0];
   for (const values of now) {
@@ -67,20 +67,20 @@ export function compareFeatures(now: readonly Float32Array[], before: Float32Arr
 export interface Proposal {
   readonly cut: string;
   readonly schedule: readonly Action[];
-  /** An upper bound of how far all rehash steps together are from full ones: the sum of the changes in between. */
+  /** An upper bound on how far all rehash steps together deviate from full steps: the sum of the changes in between. */
   readonly cost: number;
 }
 
 /**
- * The schedule with `full` full steps, the first among them, whose rehash steps are nearest to the features that they start from.
- * `changes[t]`: from step t - 1 to t; that of step 0 does not count. Exact, by dynamic programming.
+ * The schedule with `full` full steps, including the first, whose rehash steps are closest to the features that they start from.
+ * `changes[t]` is the change from step t - 1 to t; that of step 0 is ignored. Exact, by dynamic programming.
  */
 export function bestSchedule(changes: readonly number[], full: number): Omit<Proposal, "cut"> {
   const steps = changes.length;
   if (!Number.isInteger(full) || full < 1 || full > steps) {
     throw new ArgumentError(`A schedule of ${steps} steps has 1 to ${steps} full ones, not ${full}.`);
   }
-  /** Of the rehash steps after a full step at `from`, up to another at `to`. */
+  /** The cost of the rehash steps between a full step at `from` and the next one at `to`. */
   const between = (from: number, to: number) => {
     let [far, sum] = [0, 0];
     for (let t = from + 1; t < to; t++) {
@@ -89,10 +89,10 @@ export function bestSchedule(changes: readonly number[], full: number): Omit<Pro
     }
     return sum;
   };
-  const segments = Array.from({ length: steps }, (_, from) =>
+  const intervals = Array.from({ length: steps }, (_, from) =>
     Array.from({ length: steps + 1 }, (_, to) => (to > from ? between(from, to) : Number.POSITIVE_INFINITY)),
   );
-  // least[t]: of the steps before t, if t is full (or the end) and k full steps came before it.
+  // least[t]: the least cost of the steps before t, if t is full (or the end) and there are k full steps before it.
   let least = Array.from({ length: steps + 1 }, (_, t) => (t === 0 ? 0 : Number.POSITIVE_INFINITY));
   const cameFrom: number[][] = [];
   for (let k = 1; k <= full; k++) {
@@ -101,7 +101,7 @@ export function bestSchedule(changes: readonly number[], full: number): Omit<Pro
       for (let t = 0; t < to; t++) {
         if (
           least[t]! < Number.POSITIVE_INFINITY &&
-          (best < 0 || least[t]! + segments[t]![to]! < least[best]! + segments[best]![to]!)
+          (best < 0 || least[t]! + intervals[t]![to]! < least[best]! + intervals[best]![to]!)
         ) {
           best = t;
         }
@@ -109,7 +109,7 @@ export function bestSchedule(changes: readonly number[], full: number): Omit<Pro
       return best;
     });
     least = least.map((_, to) =>
-      from[to]! < 0 ? Number.POSITIVE_INFINITY : least[from[to]!]! + segments[from[to]!]![to]!,
+      from[to]! < 0 ? Number.POSITIVE_INFINITY : least[from[to]!]! + intervals[from[to]!]![to]!,
     );
     cameFrom.push(from);
   }
@@ -121,13 +121,14 @@ export function bestSchedule(changes: readonly number[], full: number): Omit<Pro
   return { schedule, cost: least[steps]! };
 }
 
-/** How much faster than full steps alone a schedule is, counted in multiply-adds. */
+/** How many times faster a schedule is than full steps alone, in multiply-adds. */
 export const speedup = (schedule: readonly Action[], share: number) =>
   schedule.length / schedule.reduce((sum, action) => sum + (action === "full" ? 1 : share), 0);
 
 /**
- * Of the cuts with which `full` of all steps are at least `faster` times as fast as full steps alone, the one whose features
- * change least; the fastest if there is none. `shares` has every cut's share of a full step.
+ * The cut whose features change least, among those with which a run with `full` full steps is at least `faster` times as fast as
+ * one with full steps alone; the fastest cut if there is none. `shares` has the cost of a rehash step at each cut, relative to a
+ * full step.
  */
 export function propose(
   changes: readonly Change[],

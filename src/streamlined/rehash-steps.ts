@@ -1,6 +1,6 @@
 /**
- * Step Rehash where memory is no concern: one session for full steps and one for rehash steps. In small networks, calls of the
- * runtime and copies of features between groups would take a noticeable share of the time.
+ * Step Rehash without a memory plan: one session for full steps and one for rehash steps. In small networks, separate groups would
+ * spend a noticeable share of the time on runtime calls and on copies of features.
  */
 import { input } from "../graph/value.ts";
 import { alias, type Stage, type StagedModel, weightBytes } from "../models/architecture.ts";
@@ -15,8 +15,8 @@ import type { Rehash } from "./plan.ts";
 import { GuidanceDifference } from "./rehash.ts";
 
 /**
- * Both kinds of steps as models. `full` has the kept features as outputs, `again` (a rehash step) has them as inputs. Their batch is
- * open: a rehash step may have half of it, and small networks run a few percent faster than with a fixed batch.
+ * Both kinds of steps as models. `full` has the cached features as outputs, and `again` (a rehash step) has them as inputs. The
+ * batch is open, since a rehash step may compute half of it; small networks also run a few percent faster than with a fixed batch.
  */
 export interface RehashModels {
   readonly full: StagedModel;
@@ -26,7 +26,7 @@ export interface RehashModels {
 export function rehashModels(flow: Flow, { stages, kept }: Rehash): RehashModels {
   const { model, sizes } = flow;
   const own = new Map([...flow.inputs].map(([name, id]) => [id, name]));
-  // Inputs and outputs have the names that callers know, all other features the ones that tell them apart.
+  // Inputs and outputs have the names that callers know; all other features have their unique names.
   const nameOf = (id: string) => own.get(id) ?? id;
   const inputs = (ids: Iterable<string>) =>
     Object.fromEntries([...ids].map((id) => [nameOf(id), input(nameOf(id), shapeWith(sizes.get(id)!, "batch"))]));
@@ -63,10 +63,10 @@ function renamed({ stage, reads, writes }: FlowStage, nameOf: (id: string) => st
   };
 }
 
-/** Bytes of weights that both sessions hold. */
+/** Bytes of the weights that are in both sessions. */
 export const bytesTwice = ({ again }: RehashModels): number => weightBytes(again);
 
-/** For one run of the sampler: each step is a full one or a rehash step. */
+/** The denoiser of one run of the sampler: each step is a full step or a rehash step. */
 export class RehashDenoiser implements Denoiser {
   readonly actions: Action[] = [];
   readonly #full: StagedSession;

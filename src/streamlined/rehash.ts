@@ -1,6 +1,6 @@
 /**
- * Step Rehash (arXiv 2411.01171): features after the layers along time change little from one step to the next. A full step
- * leaves those at a cut in the way up; a rehash step runs only what follows the cut.
+ * Step Rehash (arXiv 2411.01171): features after the temporal layers change little from one step to the next. A full step caches
+ * the features at a cut in the up path, and a rehash step runs only the layers after the cut.
  */
 import { ArgumentError } from "../errors.ts";
 import type { FlowStage } from "../models/grouping.ts";
@@ -21,30 +21,30 @@ import type { Rehash } from "./plan.ts";
 import type { GroupProgress, Kept, StreamlinedSession } from "./session.ts";
 
 /**
- * Which of 25 steps are full unless a user says otherwise: the first 7, then every third, 13 in all. The first ones change
- * features most; every second step from the start on gives up most of the method's quality (docs/notebook/streamlined.md).
+ * Which of 25 steps are full unless a user says otherwise: the first 7, then every third, 13 in all. Features change most
+ * in the first steps; making every second step full from the start loses most of the quality (docs/notebook/streamlined.md).
  */
 const DEFAULT_SCHEDULE = parseSchedule("fffffffrrfrrfrrfrrfrrfrrf");
 
-/** Which steps are full: those of a schedule, or of the default one, stretched to the number of steps. */
+/** Decides which steps are full: by the given schedule or the default one, stretched to the number of steps. */
 export const rehashPolicy = (schedule: StepChoice | undefined): StepPolicy =>
   schedule ? policyOf(schedule, "rehash") : stretched(DEFAULT_SCHEDULE, "rehash");
 
-/** The feature of the way down that a stage of the way up is joined to. */
+/** The skip connection that a stage of the up path reads: a feature of the down path. */
 const skipOf = ({ stage, reads }: FlowStage) => stage.place?.skip && reads.get(stage.place.skip);
 
-/** For each feature, the number of the stage that makes it. */
+/** For each feature, the index of the stage that computes it. */
 const makersOf = (flow: Flow) =>
   new Map(flow.stages.flatMap(({ writes }, i) => [...writes.values()].map((id) => [id, i] as const)));
 
 /**
- * Features after which a rehash step can start: the ends of the layers of the way up, each with the level of its layer. The first
- * leaves the most to do.
+ * The features after which a rehash step can start: the output of each layer of the up path, with the level of the layer. After
+ * the first one, the most remains to be computed.
  */
 function cutsOf(flow: Flow): Map<string, number> {
   const maker = makersOf(flow);
   const ends = flow.stages.flatMap(({ stage, reads }) => {
-    // A layer begins where a feature of the way down is joined, or with the change to the next level.
+    // A layer starts where a skip connection is read, or where the resolution changes.
     if (stage.place?.way !== "up" || !(stage.place.skip || stage.place.resizes)) return [];
     const [end] = reads.values();
     const layer = flow.stages[maker.get(end!) ?? -1]?.stage.place;
@@ -53,10 +53,13 @@ function cutsOf(flow: Flow): Map<string, number> {
   return new Map(ends);
 }
 
-/** Names of the features after which a rehash step can start. The first leaves the most to do. */
+/** Names of the features after which a rehash step can start. After the first one, the most remains to be computed. */
 export const rehashCuts = (flow: Flow): string[] => [...cutsOf(flow).keys()];
 
-/** After the first layer of the last block: little remains to do, and it still attends to the text and mixes frames. */
+/**
+ * After the first layer of the last block: little remains to be computed, but it still attends to the text and mixes
+ * frames.
+ */
 export function defaultCut(flow: Flow): string {
   const cuts = [...cutsOf(flow)];
   const lastLevel = cuts.at(-1)?.[1];
@@ -66,9 +69,9 @@ export function defaultCut(flow: Flow): string {
 }
 
 /**
- * What a rehash step does that starts after `cut`. Of the features of the way down that are read after the cut, the first `fresh` are
- * computed from this step's latent (1 unless given: the first convolution alone), the others are kept from the last full step.
- * `half`: only for the half of the batch with the condition, as pipelines do with guidance; `GuidanceDifference` gives the other half.
+ * The rehash step that starts after `cut`. Of the down path's features that are read after the cut, the first `fresh` are computed
+ * from this step's latent (1, the first convolution alone, unless given); the others are cached from the last full step. With
+ * `half` it runs only for the conditional half of the batch, as pipelines do with guidance; `GuidanceDifference` gives the other.
  * Throws ArgumentError for a cut that the model does not have.
  */
 export function rehashAt(flow: Flow, cut: string = defaultCut(flow), fresh = 1, half = false): Rehash {
@@ -97,13 +100,13 @@ export function rehashAt(flow: Flow, cut: string = defaultCut(flow), fresh = 1, 
   return { stages, kept, half };
 }
 
-/** Features of the way down that the way up reads, in the order in which they are made. */
+/** Features of the down path that the up path reads, in the order in which they are computed. */
 function skipsOf(flow: Flow): string[] {
   const joined = new Set(flow.stages.map(skipOf));
   return flow.stages.flatMap(({ writes }) => [...writes.values()].filter((id) => joined.has(id)));
 }
 
-/** The multiply-adds of a rehash step, as a share of those of a full step. */
+/** The multiply-adds of a rehash step, relative to a full step. */
 export function rehashShare(flow: Flow, { stages, half }: Rehash): number {
   const all = multiplyAddsOf(flow);
   const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
@@ -112,20 +115,20 @@ export function rehashShare(flow: Flow, { stages, half }: Rehash): number {
 
 /**
  * The network's output with the condition minus the one without, from the last full step. It changes less from step to step than either
- * output (FasterCache, Lv et al. 2024, arXiv 2410.19355), so a rehash step computes the output with the condition and subtracts this to
- * get the one without.
+ * output (FasterCache, Lv et al. 2024, arXiv 2410.19355). So a rehash step computes only the output with the condition, and
+ * subtracts the difference to get the output without it.
  */
 export class GuidanceDifference {
   #difference: Float32Array | null = null;
 
-  /** Of a full step's output: without the condition in the first half of the batch, with it in the second. */
+  /** Stores the difference of a full step's output, whose first half is without the condition, and second half with it. */
   keep({ data }: FloatTensor): void {
     const half = data.length / 2;
     this.#difference = data.slice(half);
     for (let i = 0; i < half; i++) this.#difference[i]! -= data[i]!;
   }
 
-  /** Fills in the first half of a rehash step's output. */
+  /** Computes the first half of a rehash step's output from the second. */
   fill({ data }: FloatTensor): void {
     const half = data.length / 2;
     for (let i = 0; i < half; i++) data[i] = data[half + i]! - this.#difference![i]!;
@@ -133,13 +136,13 @@ export class GuidanceDifference {
 }
 
 export interface Listeners {
-  /** Called before each group of layers runs, if the network runs by a plan. */
+  /** Is called before each group of layers runs, if the network runs by a plan. */
   onGroup?: (progress: GroupProgress & StepContext) => void;
-  /** Called with the features that a step left; they may only be read, and only until the next step. */
+  /** Is called with the features that a step cached. They may only be read, and only until the next step. */
   onFeatures?: (step: StepContext, kept: Kept) => void;
 }
 
-/** Every step in full, with the features of all cuts left behind: for measuring how they change. */
+/** For measuring how features change: every step is full, and caches the features of all cuts. */
 export const allCuts = (flow: Flow): Rehash => ({
   stages: new Set(),
   kept: new Set(rehashCuts(flow)),

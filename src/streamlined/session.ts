@@ -10,10 +10,13 @@ import { batchOf, bytesOf, flowOf, sliceGraph } from "./grouping.ts";
 import { applyPlan, type Layout, type Plan, type PlannedGroup, type Rehash, SCRATCH, withRows } from "./plan.ts";
 import { gather, isView, type Part, type Placement, placementOf, scatter, viewOf } from "./slicing.ts";
 
-/** What a full step leaves for rehash steps, for each pass: feature -> values. Each run of the sampler has its own. */
+/**
+ * The features that a full step caches for rehash steps: for each pass, feature -> values. Each run of the sampler has
+ * its own.
+ */
 export type Kept = readonly ReadonlyMap<string, Float32Array>[];
 
-/** What a listener is told before a group runs. */
+/** Progress, as a listener gets it before a group runs. */
 export interface GroupProgress {
   readonly group: string;
   /** Counts from 0, over all passes of this call. */
@@ -22,10 +25,10 @@ export interface GroupProgress {
 }
 
 export interface RunOptions {
-  /** Where a full step puts what rehash steps need. */
+  /** Where a full step writes, and a rehash step reads, the cached features. */
   keep?: Kept;
   /**
-   * Run only what a rehash step runs, from the features in `keep`. If that is half of the batch, the first half of the output is
+   * Runs a rehash step, from the features in `keep`. If it computes only half of the batch, the first half of the output is
    * zero.
    */
   again?: boolean;
@@ -38,7 +41,7 @@ type Places = (id: string) => Float32Array;
 export class StreamlinedSession {
   readonly layout: Layout;
   readonly #compile: (group: PlannedGroup) => Promise<Session>;
-  /** Of the groups that stay compiled; none of a plan that streams. */
+  /** Sessions of the groups that stay compiled; empty if the plan streams. */
   readonly #sessions: Map<PlannedGroup, Session>;
   #arena: ArrayBuffer | null = null;
   #last: Promise<unknown> = Promise.resolve();
@@ -54,8 +57,8 @@ export class StreamlinedSession {
   }
 
   /**
-   * Compiles a model of which every size is known. `locations` says where the weight files are that `source` refers to.
-   * Throws ArgumentError for a plan that does not fit, and what the runtime throws.
+   * Compiles a model with known sizes. `locations` says where the weight files are that `source` refers to.
+   * Throws ArgumentError for a plan that does not fit, and the errors of the runtime.
    */
   static async compile(
     runtime: Runtime,
@@ -68,7 +71,7 @@ export class StreamlinedSession {
     return StreamlinedSession.open(runtime, applyPlan(flowOf(model), plan, rehash), source, locations, options);
   }
 
-  /** The same of a plan that is worked out already. */
+  /** The same for a plan that is applied already. */
   static async open(
     runtime: Runtime,
     layout: Layout,
@@ -88,12 +91,12 @@ export class StreamlinedSession {
     return new StreamlinedSession(layout, compile, new Map(resident.map((group, i) => [group, sessions[i]!])));
   }
 
-  /** Bytes of features that it has allocated: none before the first run. */
+  /** Bytes allocated for features; 0 before the first run. */
   get allocated(): number {
     return this.#arena?.byteLength ?? 0;
   }
 
-  /** Room for what a full step leaves. */
+  /** Allocates memory for the features that a full step caches. */
   keep(): Kept {
     const { flow, kept, plan, rows } = this.layout;
     return Array.from(
@@ -102,7 +105,10 @@ export class StreamlinedSession {
     );
   }
 
-  /** The model's outputs for its inputs. A session does one run at a time; others wait. Throws ArgumentError, ShapeError. */
+  /**
+   * Computes the model's outputs. A session does one run at a time, and further calls wait. Throws ArgumentError,
+   * ShapeError.
+   */
   run(feeds: Readonly<Record<string, Tensor>>, options: RunOptions = {}): Promise<Record<string, FloatTensor>> {
     const result = this.#last.then(() => this.#run(feeds, options));
     this.#last = result.catch(() => undefined);
@@ -116,7 +122,7 @@ export class StreamlinedSession {
     const outputs = new Map(
       [...flow.outputs].map(([name, id]) => [id, { name, tensor: floatTensor(Object.values(flow.sizes.get(id)!)) }]),
     );
-    // A rehash step for half of the batch begins at this row.
+    // A rehash step for half of the batch starts at this row.
     const from = again && this.layout.half ? batchOf(flow) / 2 : 0;
     const first = Math.floor(from / rows);
     let done = 0;
@@ -145,7 +151,7 @@ export class StreamlinedSession {
     return Object.fromEntries([...outputs.values()].map(({ name, tensor }) => [name, tensor]));
   }
 
-  /** For the rows of a pass from `from` on. */
+  /** Runs a group for the rows of a pass from `from` on. */
   async #runGroup(group: PlannedGroup, places: Places, from: number): Promise<void> {
     const resident = this.#sessions.get(group);
     const session = resident ?? (await this.#compile(group));
@@ -160,7 +166,7 @@ export class StreamlinedSession {
   async #runPart(session: Session, group: PlannedGroup, part: Part, places: Places): Promise<void> {
     const { flow, rows, groups } = this.layout;
     let used = 0;
-    /** A view of the part where it is contiguous, otherwise room for a copy of it. */
+    /** A view of the part if it is contiguous, otherwise scratch memory for a copy. */
     const tensorOf = (id: string, placement: Placement): FloatTensor => {
       if (isView(placement)) return floatTensor(placement.shape, viewOf(places(id), placement));
       const size = placement.runs * placement.run;
@@ -182,7 +188,7 @@ export class StreamlinedSession {
     }
   }
 
-  /** A feature's place in the arena, for all of a pass. */
+  /** A feature's place in the arena, for a whole pass. */
   #place(id: string): Float32Array {
     const { arena, lifetimes } = this.layout;
     const life = lifetimes.find(({ name }) => name === id);

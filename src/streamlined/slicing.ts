@@ -1,6 +1,6 @@
 /**
- * Feature Slicer (Zhan et al. 2024, arXiv 2411.01171): a part of a feature along the axis on which a stage's work is independent.
- * Contiguous parts are views; others are copied piece by piece, at the speed of memory.
+ * Feature Slicer (Zhan et al. 2024, arXiv 2411.01171): parts of a feature along the axis on which a stage's computation is
+ * independent. Contiguous parts are views; others are copied piece by piece, at the speed of memory.
  */
 import { ArgumentError } from "../errors.ts";
 
@@ -10,19 +10,22 @@ export interface Range {
   readonly end: number;
 }
 
-/** Some rows of the batch, and some of one axis of them. */
+/** Some rows of the batch, and a range of one axis. */
 export interface Part {
   readonly rows: Range;
   readonly axis: string;
   readonly range: Range;
 }
 
-/** A feature's dimensions by name, in order, with the sizes that they have in a run. */
+/** A feature's dimensions by name, in order, with their sizes in a run. */
 export type Sizes = Readonly<Record<string, number>>;
 
 export const lengthOf = ({ start, end }: Range) => end - start;
 
-/** Where a part of a feature lies: `runs` pieces of `run` elements, the first at `offset`, one every `stride`. */
+/**
+ * Where a part of a feature is in memory: `runs` pieces of `run` elements, the first at `offset`, the next `stride`
+ * further on.
+ */
 export interface Placement {
   readonly shape: readonly number[];
   readonly offset: number;
@@ -33,7 +36,10 @@ export interface Placement {
 
 const product = (values: readonly number[]) => values.reduce((a, b) => a * b, 1);
 
-/** Every part has all of a feature that lacks the batch or the axis. Throws ArgumentError where the batch is not the first dimension. */
+/**
+ * Where a part of a feature is. A feature without the batch or the axis is not divided along it. Throws ArgumentError
+ * if the batch is not the first dimension.
+ */
 export function placementOf(sizes: Sizes, { rows, axis, range }: Part): Placement {
   const [names, dims] = [Object.keys(sizes), Object.values(sizes)];
   const batch = names.indexOf("batch");

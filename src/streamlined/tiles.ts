@@ -1,19 +1,19 @@
 /**
- * Pictures in overlapping tiles, for networks that cannot be cut exactly: an autoencoder's group norms and its attention see
- * all of a picture. Where tiles overlap they are averaged with weights that fall to zero towards a tile's edge, so the
- * result has no seam: it is continuous wherever the tiles are.
+ * Images in overlapping tiles, for networks that cannot be sliced exactly: an autoencoder's group norms and attention see the
+ * whole image. Overlapping tiles are averaged with weights that fall to zero towards a tile's edge, so the result has no seams:
+ * it is continuous if the tiles are.
  */
 import { ArgumentError } from "../errors.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 
-/** Along one axis, in elements of what is read. */
+/** Tiles along one axis, in elements of the input. */
 export interface TileAxis {
   readonly length: number;
   readonly tile: number;
   readonly starts: readonly number[];
 }
 
-/** As few tiles as overlap by at least `overlap`, evenly spread from edge to edge. Throws ArgumentError. */
+/** The fewest tiles that overlap by at least `overlap`, spread evenly from edge to edge. Throws ArgumentError. */
 export function tileAxis(length: number, tile: number, overlap: number): TileAxis {
   if (tile >= length) return { length, tile: length, starts: [0] };
   if (!(Number.isInteger(tile) && Number.isInteger(overlap) && overlap >= 0 && 2 * overlap <= tile && tile > 0)) {
@@ -24,7 +24,7 @@ export function tileAxis(length: number, tile: number, overlap: number): TileAxi
   return { length, tile, starts };
 }
 
-/** The weight of each element of each tile, which is enlarged `factor` times. At every place the weights of all tiles sum to 1. */
+/** The weight of each element of each tile, enlarged `factor` times. At every place the weights of all tiles sum to 1. */
 export function tileWeights({ length, tile, starts }: TileAxis, factor = 1): Float64Array[] {
   const [size, all] = [tile * factor, length * factor];
   const total = new Float64Array(all);
@@ -47,8 +47,8 @@ export function tileWeights({ length, tile, starts }: TileAxis, factor = 1): Flo
 }
 
 /**
- * Runs `decode` on tiles of `latent` [batch, channels, height, width] and blends what they give, [batch, channels, factor
- * height, factor width]. If one tile covers everything, the result is exactly what `decode` gives for it.
+ * Runs `decode` on tiles of `latent` [batch, channels, height, width] and blends the results, [batch, channels, factor height,
+ * factor width]. If one tile covers everything, the result is exactly that of `decode`.
  */
 export async function inTiles(
   latent: FloatTensor,
