@@ -3,11 +3,11 @@ import type { DType, FloatTensor, Tensor } from "../tensor.ts";
 
 /** The error of one output against its reference. */
 export interface OutputError {
-  /** The tensor's name in the reference file, with the step in brackets where only one step is meant. */
+  /** The tensor's name in the reference file, with the step in brackets if it is about one step only. */
   readonly name: string;
   /** Largest absolute difference; NaN if there is one in the output. */
   readonly maxAbs: number;
-  /** maxAbs over the standard deviation of the reference; over its largest value where all its values are equal. */
+  /** maxAbs divided by the standard deviation of the reference, or by its largest value if all its values are equal. */
   readonly relative: number;
 }
 

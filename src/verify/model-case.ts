@@ -25,13 +25,13 @@ type Io = ReadonlyMap<string, Tensor>;
 type Tensors = Readonly<Record<string, Tensor>>;
 
 export interface ModelCaseOptions extends SessionOptions {
-  /** Also compares the states in between (`block.*`), where it is clear which they are. */
+  /** Whether to compare intermediate states (`block.*`) too, if it is clear which they are. */
   blocks?: boolean;
-  /** Instead of what the folder's config.json says. */
+  /** Replaces the folder's config.json. */
   config?: RawConfig;
-  /** Such as "fp16". */
+  /** Variant of the weights, such as "fp16". */
   variant?: string;
-  /** Where the network's class is looked up: all that halfstep has, and your own (`registered`). */
+  /** Where the network's class is looked up: by default all that halfstep has; add your own with `registered`. */
   registry?: Registry;
 }
 
@@ -43,7 +43,7 @@ export interface ModelCaseResult {
 }
 
 /**
- * A folder with a model's config.json and weights against reference tensors: `input.*` in, `output.*` compared.
+ * Compares a folder with a model's config.json and weights with reference tensors: feeds `input.*`, and compares `output.*`.
  * Throws CheckpointError for weights that are missing, unknown, of another shape or not finite, ConfigError for a
  * configuration that is not supported, ArgumentError for reference tensors that the model cannot be compared with.
  */
@@ -90,7 +90,7 @@ export async function verifyModel(
   return { className: networks[0]!.architecture.className, outputs, blocks: states };
 }
 
-/** All networks together must know every tensor, and no tensor may have NaN: that is what a user wants to hear first. */
+/** Checks that every tensor belongs to one of the networks, and that none has NaN: a user wants to know this first. */
 export async function checkAll(
   files: WeightFiles,
   parts: readonly { architecture: Architecture<unknown>; model: StagedModel }[],
@@ -102,7 +102,7 @@ export async function checkAll(
   await checkFinite(named);
 }
 
-/** The sizes that the reference's inputs have, and the states that it has among its outputs. */
+/** The sizes of the reference's inputs, and the states among its outputs. */
 function geometryOf(
   { name, architecture }: { name: string; architecture: Architecture<unknown> },
   inputs: Io,
@@ -116,7 +116,7 @@ function geometryOf(
   const tokens = text?.shape[1];
   const timeIds = inputs.get("timeIds")?.shape[1];
   const hiddenStates = [...outputs].flatMap((output) => /^hiddenStates\.(\d+)$/.exec(output)?.[1] ?? []).map(Number);
-  // A decoder of videos is given all their frames one after the other.
+  // A video decoder gets the frames of all videos one after the other.
   const inARow = name === "decoder" ? Number(inputs.get("numFrames")?.data[0] ?? 0) : 0;
   const frames = inARow || (architecture.framesAxis === undefined ? 0 : picture?.shape[architecture.framesAxis]);
   return {
@@ -131,8 +131,8 @@ function geometryOf(
 }
 
 /**
- * What the model takes, out of what the reference has; integers become floats where it takes those, and what may be left out
- * is zeros.
+ * The model's inputs from the reference. Integers are converted to floats if the model takes floats, and optional inputs that the
+ * reference lacks are zeros.
  */
 function feedsOf({ className, inputs: wanted, optional }: StagedModel, inputs: Io): Tensors {
   return Object.fromEntries(
@@ -151,7 +151,7 @@ function feedsOf({ className, inputs: wanted, optional }: StagedModel, inputs: I
   );
 }
 
-/** Every state that a stage writes, from one graph, against the `block.*` that it is. */
+/** Computes every state that a stage writes, in one graph, and compares them with the `block.*` tensors. */
 async function compareBlocks(model: StagedModel, files: WeightFiles, runtime: Runtime, feeds: Tensors, io: Io) {
   const names = [...io.keys()].filter((name) => name.startsWith("block."));
   const states = statesBetween(model, new Weights(checkpointWeights(files, describeModel(model))), names);
@@ -164,9 +164,9 @@ async function compareBlocks(model: StagedModel, files: WeightFiles, runtime: Ru
 }
 
 /**
- * The values that `block.*` names mean. They are named after a feature ("caption_projection") or a stage ("pos_embed",
- * "down.0"); numbers count the blocks, for text encoders with the embedding as 0. A block that writes several features is
- * known by the one that the latent became.
+ * The values that the names `block.*` refer to. They are named after a feature ("caption_projection") or a stage ("pos_embed",
+ * "down.0"); numbers count the blocks, for text encoders with the embedding as 0. If a
+ * block writes several features, its name refers to the latent's.
  */
 function statesBetween(model: StagedModel, weights: Weights, names: readonly string[]): Map<string, Value> {
   const written = new Map<string, Value>();
@@ -196,7 +196,10 @@ function statesBetween(model: StagedModel, weights: Weights, names: readonly str
   return new Map(states);
 }
 
-/** UNets' features are [batch, frames, height * width, channels], their references [batch * frames, channels, height, width]. */
+/**
+ * Features of UNets are [batch, frames, height * width, channels], but in references [batch * frames, channels, height,
+ * width].
+ */
 function inShape(value: Value, shape: readonly number[]): Value {
   const [batch, frames, positions, channels] = value.shape.map(Number) as [number, number, number, number];
   const [pictures, , height, width] = shape as [number, number, number, number];

@@ -25,7 +25,7 @@ interface RecordedCall {
   readonly io: Io;
 }
 
-/** What a run needs from either pipeline. */
+/** What a run needs of a pipeline, whichever it is. */
 interface Run {
   scheduler: Scheduler;
   steps: number;
@@ -34,7 +34,7 @@ interface Run {
 }
 
 /**
- * A pipeline's whole sampling runs against the reference's: every step's latent, the last one, the decoded picture.
+ * Compares whole sampling runs of a pipeline with the reference: the latent of every step, the last one, the decoded image.
  * Starts from the recorded noise and, for text, the recorded embeddings. Throws ConfigError for a pipeline that is not
  * supported, CheckpointError if the folder has no recorded call.
  */

@@ -1,4 +1,4 @@
-/** Reading what a reference's run of a pipeline left: arguments and tensors. */
+/** Reads a recorded run of the reference pipeline: its arguments and tensors. */
 import { describe, type Folder } from "../checkpoints/files.ts";
 import { SafetensorsFile } from "../checkpoints/safetensors.ts";
 import { ArgumentError } from "../errors.ts";
@@ -12,14 +12,14 @@ export async function readTensors(folder: Folder, path: string): Promise<Readonl
   return tensors;
 }
 
-/** An argument of the call. Throws ArgumentError if it is no finite number. */
+/** An argument of the call. Throws ArgumentError if it is not a finite number. */
 export function numberOf(call: Readonly<Record<string, unknown>>, key: string): number {
   const value = Object.hasOwn(call, key) ? call[key] : undefined;
   if (typeof value === "number" && Number.isFinite(value)) return value;
   throw new ArgumentError(`call.json: "${key}" is ${describe(value)}, not a number.`);
 }
 
-/** A count of the call. Throws ArgumentError unless it is a whole number from 1 to `most`. */
+/** A count among the arguments. Throws ArgumentError unless it is a whole number from 1 to `most`. */
 export function countOf(call: Readonly<Record<string, unknown>>, key: string, most: number): number {
   const value = numberOf(call, key);
   if (Number.isInteger(value) && value >= 1 && value <= most) return value;

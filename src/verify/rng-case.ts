@@ -11,8 +11,8 @@ export interface RngCase {
 }
 
 /**
- * TorchGenerator against stored `torch.randn` draws: `seed<s>.draw<i>` is the i-th after seeding with s.
- * What counts is maxAbs, at most 1e-6. Throws ArgumentError if `config` is not such a case or draws are missing.
+ * Compares TorchGenerator with stored `torch.randn` draws: `seed<s>.draw<i>` is the i-th draw after seeding with s.
+ * maxAbs decides; it may be at most 1e-6. Throws ArgumentError if `config` is not such a case or draws are missing.
  */
 export function verifyRng(config: Readonly<Record<string, unknown>>, io: ReadonlyMap<string, Tensor>): OutputError[] {
   const { cases } = config;
@@ -29,7 +29,7 @@ export function verifyRng(config: Readonly<Record<string, unknown>>, io: Readonl
   });
 }
 
-/** Values of one draw. */
+/** The most values of one draw. */
 const MOST_VALUES = 2 ** 24;
 
 function readCase(raw: unknown): RngCase["cases"][number] {

@@ -10,11 +10,11 @@ import { countOf, MOST_STEPS } from "./recorded-call.ts";
 type Io = ReadonlyMap<string, Tensor>;
 
 /**
- * A scheduler against reference vectors, driven with model outputs that are fixed in advance: its tables, each step
- * from the stored state, and the whole trajectory from the first state on. `config` is `scheduler_config.json`,
+ * Compares a scheduler with reference vectors, using fixed model outputs: its tables, each step from the stored state, and the
+ * whole trajectory from the first state on. `config` is `scheduler_config.json`,
  * `call` has `num_inference_steps` (or `set_timesteps`, arguments of that function) and the arguments of `step` under
- * diffusers' names. One entry for each output; for
- * outputs with one tensor a step, the step that is furthest off, relative to that step's standard deviation.
+ * diffusers' names. The result has one entry for each output. For
+ * outputs with one tensor per step it is the step with the largest error relative to that step's standard deviation.
  * Throws ConfigError for a scheduler that is not supported, ArgumentError if tensors or arguments are missing.
  */
 export function verifyScheduler(
@@ -71,7 +71,7 @@ function planOf(call: Readonly<Record<string, unknown>>): [plan: number | Custom
   return [plan as CustomSchedule, mu];
 }
 
-/** Each step from the state that the reference had there. */
+/** Each step, starting from the reference's state at that step. */
 function fromStoredStates(scheduler: Scheduler, options: StepOptions, io: Io): OutputError[] {
   const samples = reference(io, "output.sample", "float32");
   const found = new Map<string, OutputError[]>();
@@ -91,7 +91,7 @@ function fromStoredStates(scheduler: Scheduler, options: StepOptions, io: Io): O
   return [...found.values()].map(worst);
 }
 
-/** All steps on the scheduler's own states, from `input.sample`; the state that is furthest from the reference's. */
+/** All steps on the scheduler's own states, from `input.sample`; the result is the state with the largest error. */
 function trajectory(scheduler: Scheduler, options: StepOptions, io: Io): OutputError {
   const states = reference(io, "output.prev_sample", "float32");
   const start = reference(io, "input.sample", "float32");
@@ -139,5 +139,5 @@ function stepOptions(step: unknown): StepOptions {
   );
 }
 
-/** Infinity, as Python writes it, is what s_tmax is where nobody limits it. */
+/** s_tmax may be Infinity, which means no limit. */
 const isNumber = (value: unknown): boolean => typeof value === "number" && !Number.isNaN(value);

@@ -1,4 +1,4 @@
-/** What can be checked of a folder that has no reference tensors: names, shapes, finite values, one run. */
+/** Checks for a folder without reference tensors: names, shapes, finite values, one run. */
 import {
   componentFolder,
   hasConfig,
@@ -27,7 +27,10 @@ export interface UnrecordedResult {
   readonly checks: readonly string[];
 }
 
-/** A model's folder. Throws what `verifyModel` throws of the weights, and NumericError for results that are not finite. */
+/**
+ * Checks a model's folder. Throws the errors of `verifyModel` about weights, and NumericError for results that are not
+ * finite.
+ */
 export async function checkModel(
   folder: Folder,
   raw: RawConfig,
@@ -58,7 +61,7 @@ export async function checkModel(
   return { className: parts[0]!.architecture.className, checks };
 }
 
-/** A pipeline's folder: each of its networks, its scheduler and its tokenizer. */
+/** Checks a pipeline's folder: each of its networks, its scheduler and its tokenizer. */
 export async function checkPipeline(
   folder: Folder,
   runtime: Runtime,
@@ -93,11 +96,11 @@ async function checkComponent(
   return (await checkModel(part, await readConfig(part), runtime, options)).checks;
 }
 
-/** A scheduler's configuration. Throws ConfigError for one that is not supported. */
+/** Checks a scheduler's configuration. Throws ConfigError if it is not supported. */
 export function checkScheduler(config: RawConfig): string {
   const scheduler = createScheduler(config);
   const steps = Math.min(10, scheduler.trainTimesteps);
-  // A schedule that depends on a picture's size is given a size.
+  // A schedule that depends on the image size gets a shift.
   scheduler.setTimesteps(steps, config["use_dynamic_shifting"] ? 0.5 : undefined);
   const values = [...scheduler.timesteps, ...(scheduler.sigmas ?? []), scheduler.initNoiseSigma];
   if (values.every((value) => Number.isFinite(value)))
@@ -107,7 +110,7 @@ export function checkScheduler(config: RawConfig): string {
   );
 }
 
-/** Sides to try, from the smallest: a network may need several halvings, or have one size only. */
+/** Sides to try, smallest first: a network may halve the size several times, or support one size only. */
 const sides = [8, 16, 32, 64];
 const TOKENS = 8;
 
@@ -116,7 +119,7 @@ function smallest(architecture: Architecture<unknown>, config: unknown): { geome
   const { sampleSize } = config as { sampleSize?: number };
   let reason: unknown;
   for (const side of [...sides, ...(sampleSize === undefined ? [] : [sampleSize])]) {
-    // Those that know no frames do not look at them.
+    // Networks without frames ignore them.
     const geometry: Geometry = { batch: 1, height: side, width: side, tokens: TOKENS, frames: 2 };
     try {
       return { geometry, model: architecture.model(config, geometry) };
@@ -128,7 +131,7 @@ function smallest(architecture: Architecture<unknown>, config: unknown): { geome
   throw reason;
 }
 
-/** Normal numbers; ones for masks; for tokens and labels the first ids, which every vocabulary has. */
+/** Normal random numbers; ones for masks; the first ids, which every vocabulary has, for tokens and labels. */
 function randomInputs({ inputs }: StagedModel): Record<string, Tensor> {
   const generator = new TorchGenerator(0);
   return Object.fromEntries(

@@ -16,7 +16,10 @@ import { type Beside, namesItsParts, verifyImageToVideo } from "./video-case.ts"
 
 /** How `verifyFolder` runs. */
 export interface VerifyOptions extends ModelCaseOptions {
-  /** Largest relative error that passes: 1e-4, of whole pipelines 1e-3. Of random numbers the largest absolute one: 1e-6. */
+  /**
+   * The largest relative error that passes: 1e-4 by default, 1e-3 for whole pipelines. For random numbers the largest
+   * absolute error, 1e-6.
+   */
   tolerance?: number;
   /** Opens folders that a recorded call names by a path from its own. */
   beside?: Beside;
@@ -38,9 +41,9 @@ export interface Verification {
   /** What was verified: a model's or scheduler's class, or TorchGenerator. */
   readonly class: string;
   readonly pass: boolean;
-  /** What was compared with reference tensors; empty in a folder that has none. */
+  /** The comparisons with reference tensors; empty for a folder without them. */
   readonly outputs: readonly OutputError[];
-  /** Of a folder without reference tensors: what was checked instead, a sentence each. */
+  /** For a folder without reference tensors: what was checked instead, one sentence each. */
   readonly checks?: readonly string[];
   /** Intermediate states, if they were asked for; they do not decide whether it passes. */
   readonly blocks?: readonly OutputError[];
@@ -53,7 +56,7 @@ const referenceFile = "io.safetensors";
  * (scheduler_config.json and call.json), noise (config.json with seeds) or a pipeline (model_index.json). NaN never
  * passes. Without reference tensors, checks what can be checked (`checks` lists it): names and shapes of the weights,
  * finite values, and one run of each network on small random input. Throws CheckpointError for a folder that is none of
- * these, and what the parts throw.
+ * these, and the errors of the parts.
  */
 export async function verifyFolder(folder: Folder, runtime: Runtime, given: VerifyOptions = {}): Promise<Verification> {
   const { tolerance, ...options } = readOptions(given, verifyOptions, { of: "verifyFolder" });
@@ -78,7 +81,7 @@ interface CaseResult {
   checks?: readonly string[];
   outputs: readonly OutputError[];
   blocks?: readonly OutputError[];
-  /** Whether absolute errors count, not errors over the standard deviation. */
+  /** Whether absolute errors count instead of errors relative to the standard deviation. */
   absolute?: boolean;
   /** Whether errors have added up over the steps of a sampling run. */
   wholeRun?: boolean;
@@ -111,7 +114,7 @@ async function verifyCase(
   return verifyModel(folder, io, runtime, { ...options, config });
 }
 
-/** A model or a scheduler without reference tensors. */
+/** Checks a model or scheduler without reference tensors. */
 async function checkAlone(folder: Folder, runtime: Runtime, options: ModelCaseOptions) {
   if (await folder.has("call.json")) {
     throw new CheckpointError(`${folder.name}: has a call.json, but no ${referenceFile} to compare with.`);

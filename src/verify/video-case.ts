@@ -1,4 +1,4 @@
-/** Whole runs of video pipelines against the reference's. */
+/** Compares whole runs of video pipelines with the reference. */
 import { readConfig } from "../checkpoints/diffusers-folder.ts";
 import { describe, expectObject, type Folder, insidePath, quote } from "../checkpoints/files.ts";
 import { ArgumentError } from "../errors.ts";
@@ -18,10 +18,10 @@ type Call = Readonly<Record<string, unknown>>;
 /** A folder beside the case, or beside the folder that the case is in: "../../unet-svd". */
 export type Beside = (path: string) => Folder;
 
-/** What a recorded call may name outside of its folder: the reference's own cases share networks in this way. */
+/** Paths outside of its folder that a recorded call may name; the cases of the reference share networks this way. */
 const besidePath = /^(\.\.\/){1,2}\w[\w.-]*$/;
 
-/** AnimateDiff's run that `call.json` and `io.safetensors` record. */
+/** Compares the run of AnimateDiff that is recorded in `call.json` and `io.safetensors`. */
 export async function verifyTextToVideo(
   folder: Folder,
   runtime: Runtime,
@@ -45,14 +45,17 @@ export async function verifyTextToVideo(
   }
 }
 
-/** Whether a folder records a run of networks that lie elsewhere: then its call names their folders. */
+/** Whether a folder records a run of networks in other folders, which its call names. */
 export async function namesItsParts(folder: Folder): Promise<boolean> {
   if (!(await folder.has("call.json"))) return false;
   const call = expectObject(await folder.json("call.json"), `${folder.name}/call.json`);
   return typeof call["unet"] === "string" && typeof call["vae"] === "string";
 }
 
-/** Stable Video Diffusion's run; with `beside` of networks that the call names, else of those in the folder. */
+/**
+ * Compares a run of Stable Video Diffusion: with `beside`, of the networks that the call names, otherwise of those in
+ * the folder.
+ */
 export async function verifyImageToVideo(
   folder: Folder,
   runtime: Runtime,
@@ -105,7 +108,7 @@ async function recordedCall(folder: Folder): Promise<[Call, Io]> {
   return [call, await readTensors(folder, "io.safetensors")];
 }
 
-/** What every run is given, and what of it is compared. */
+/** The inputs of every run, and the comparison of its outputs. */
 function recorder(scheduler: Scheduler, call: Call, io: Io) {
   const states: FloatTensor[] = [];
   const options = {
