@@ -226,7 +226,7 @@ export {
 } from "./schedulers/registry.ts";
 export * from "./schedulers/scheduler.ts";
 export { describeBytes, parseBytes } from "./streamlined/bytes.ts";
-export type { GroupProgress, Kept as KeptFeatures } from "./streamlined/session.ts";
+export type { CachedFeatures as KeptFeatures, GroupProgress } from "./streamlined/session.ts";
 export {
   type DType,
   type DTypeArrays,

@@ -210,4 +210,4 @@ export class Streamlined<Config> {
 const geometryOf = ({ guided: _, ...geometry }: NetworkSize) => geometry;
 
 /** What of a step in part another network has to be compiled for. */
-const partOf = ({ stages, kept, half }: Rehash) => [[...stages], [...kept], half];
+const partOf = ({ stages, cached, half }: Rehash) => [[...stages], [...cached], half];

@@ -59,8 +59,8 @@ export interface Group extends StageGroup {
 }
 
 /** The stages in groups of these sizes. Throws ArgumentError if the sizes do not sum to the number of stages. */
-export function groupsOf(flow: Flow, counts: readonly number[], kept?: ReadonlySet<string>): Group[] {
-  return groupStages(flow, counts, kept).map((group): Group => {
+export function groupsOf(flow: Flow, counts: readonly number[], cached?: ReadonlySet<string>): Group[] {
+  return groupStages(flow, counts, cached).map((group): Group => {
     const kinds = new Set(group.stages.map((each) => kindOf(flow, each)));
     if (kinds.size > 1) return { ...group, axis: "whole", length: 1 };
     const first = group.stages[0]!;

@@ -40,7 +40,7 @@ export interface Rehash {
   /** The stages that run. */
   readonly stages: ReadonlySet<number>;
   /** The cached features: those stages read them, and the last full step computed them. */
-  readonly kept: ReadonlySet<string>;
+  readonly cached: ReadonlySet<string>;
   /** Whether they run only for the second half of the batch, which with guidance is the conditional half. */
   readonly half: boolean;
 }
@@ -66,9 +66,9 @@ export interface Layout {
   readonly arena: ArenaLayout;
   readonly lifetimes: readonly Lifetime[];
   /** Features that are cached from step to step. */
-  readonly kept: ReadonlySet<string>;
+  readonly cached: ReadonlySet<string>;
   /** Bytes of the cached features, for all passes. */
-  readonly keptBytes: number;
+  readonly cachedBytes: number;
   /** Whether rehash steps are for the second half of the batch only. */
   readonly half: boolean;
 }
@@ -84,12 +84,12 @@ export function applyPlan(flow: Flow, plan: Plan, rehash: Rehash | null = null):
     throw new ArgumentError(`${className}: a batch of ${batch} is not ${plan.passes} equal passes.`);
   }
   const rows = batch / plan.passes;
-  const kept = rehash?.kept ?? new Set<string>();
+  const cached = rehash?.cached ?? new Set<string>();
   let start = 0;
   const groups = groupsOf(
     flow,
     plan.groups.map(({ stages }) => stages),
-    kept,
+    cached,
   ).map((group, i) => {
     const again = group.stages.map((_, k) => rehash?.stages.has(start + k) ?? false);
     start += group.stages.length;
@@ -99,8 +99,8 @@ export function applyPlan(flow: Flow, plan: Plan, rehash: Rehash | null = null):
     const apart = isHalved(flow, group, plan.passes, rehash) ? { together: false } : {};
     return plannedGroup(flow, group, { ...plan.groups[i]!, ...apart }, rows, again[0]!);
   });
-  const lifetimes = lifetimesOf(flow, groups, kept, rows);
-  const keptBytes = plan.passes * [...kept].reduce((sum, id) => sum + bytesOf(flow.sizes.get(id)!, rows), 0);
+  const lifetimes = lifetimesOf(flow, groups, cached, rows);
+  const cachedBytes = plan.passes * [...cached].reduce((sum, id) => sum + bytesOf(flow.sizes.get(id)!, rows), 0);
   return {
     flow,
     plan,
@@ -108,9 +108,9 @@ export function applyPlan(flow: Flow, plan: Plan, rehash: Rehash | null = null):
     rows,
     lifetimes,
     arena: layOut(lifetimes),
-    kept,
+    cached,
     half: rehash?.half ?? false,
-    keptBytes,
+    cachedBytes,
   };
 }
 
@@ -150,8 +150,13 @@ export const withRows = (sizes: Sizes, rows: number): Sizes =>
  * Each feature lives from the group that writes it to the last group that reads it. Inputs, outputs and cached features
  * are not in the arena.
  */
-function lifetimesOf(flow: Flow, groups: readonly PlannedGroup[], kept: ReadonlySet<string>, rows: number): Lifetime[] {
-  const elsewhere = new Set([...kept, ...flow.outputs.values()]);
+function lifetimesOf(
+  flow: Flow,
+  groups: readonly PlannedGroup[],
+  cached: ReadonlySet<string>,
+  rows: number,
+): Lifetime[] {
+  const elsewhere = new Set([...cached, ...flow.outputs.values()]);
   return groups.flatMap((group, first) => {
     const made = group.writes
       .filter((id) => !elsewhere.has(id))

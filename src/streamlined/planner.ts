@@ -141,7 +141,7 @@ class Modelled {
     this.#rehash = rehash;
     this.#overhead = overhead;
     const rows = batchOf(flow) / mode.passes;
-    this.#costs = groupsOf(flow, mode.counts, rehash?.kept).map((group) => {
+    this.#costs = groupsOf(flow, mode.counts, rehash?.cached).map((group) => {
       const alone = groupCost(group, flow.sizes, 1);
       if (isHalved(flow, group, mode.passes, rehash)) return { group, alone, together: null };
       return { group, alone, together: rows === 1 ? alone : groupCost(group, flow.sizes, rows) };
@@ -205,10 +205,15 @@ function valuesOf({ fixed, each }: GroupCost, { length }: Group, slices: number)
   return fixed + each * Math.ceil(length / slices);
 }
 
-function predictionOf({ flow, plan, groups, arena, keptBytes }: Layout, costs: readonly GroupCost[], overhead: number) {
+function predictionOf(
+  { flow, plan, groups, arena, cachedBytes }: Layout,
+  costs: readonly GroupCost[],
+  overhead: number,
+) {
   const batch = batchOf(flow);
   const outside = [...flow.inputs.values(), ...flow.outputs.values()].filter((id) => flow.sizes.has(id));
-  const features = arena.bytes + keptBytes + outside.reduce((sum, id) => sum + bytesOf(flow.sizes.get(id)!, batch), 0);
+  const features =
+    arena.bytes + cachedBytes + outside.reduce((sum, id) => sum + bytesOf(flow.sizes.get(id)!, batch), 0);
   const all = costs.reduce((sum, { weights }) => sum + weights, 0);
   const at = costs.map((cost, i) => {
     const { slices, reorder = !plan.stream } = groups[i]!.plan;

@@ -2,7 +2,7 @@
 
 import { ArgumentError } from "../errors.ts";
 import type { Action } from "../sampling/step-policy.ts";
-import type { Kept } from "./session.ts";
+import type { CachedFeatures } from "./session.ts";
 
 /** How much the features at one cut changed at one step, compared with the step before. */
 export interface Change {
@@ -19,10 +19,10 @@ export class RehashProfile {
   #before = new Map<string, Float32Array>();
 
   /** Pass it as `onFeatures`. Step 0 starts a new run. */
-  readonly record = ({ index: step }: { index: number }, kept: Kept): void => {
+  readonly record = ({ index: step }: { index: number }, cached: CachedFeatures): void => {
     if (step === 0) this.#before = new Map();
-    for (const cut of kept[0]?.keys() ?? []) {
-      const now = kept.map((pass) => pass.get(cut)!);
+    for (const cut of cached[0]?.keys() ?? []) {
+      const now = cached.map((pass) => pass.get(cut)!);
       const [key, size] = [`${step} ${cut}`, now.reduce((sum, { length }) => sum + length, 0)];
       let before = this.#before.get(cut);
       if (!before) {

@@ -23,7 +23,7 @@ export interface RehashModels {
   readonly again: StagedModel;
 }
 
-export function rehashModels(flow: Flow, { stages, kept }: Rehash): RehashModels {
+export function rehashModels(flow: Flow, { stages, cached }: Rehash): RehashModels {
   const { model, sizes } = flow;
   const own = new Map([...flow.inputs].map(([name, id]) => [id, name]));
   // Inputs and outputs have the names that callers know; all other features have their unique names.
@@ -36,12 +36,12 @@ export function rehashModels(flow: Flow, { stages, kept }: Rehash): RehashModels
     full: {
       ...model,
       inputs: inputs(flow.inputs.values()),
-      outputs: [...model.outputs, ...kept],
+      outputs: [...model.outputs, ...cached],
       stages: [...all, ...outputs],
     },
     again: {
       ...model,
-      inputs: inputs([...flow.inputs.values(), ...kept]),
+      inputs: inputs([...flow.inputs.values(), ...cached]),
       stages: [...all.filter((_, i) => stages.has(i)), ...outputs],
     },
   };
@@ -92,7 +92,7 @@ export class RehashDenoiser implements Denoiser {
     this.actions.push("full");
     const made = (await this.#full.run(feeds)) as Record<string, FloatTensor>;
     const sample = made["sample"]!;
-    this.#features = Object.fromEntries([...this.#rehash.kept].map((id) => [id, made[id]!]));
+    this.#features = Object.fromEntries([...this.#rehash.cached].map((id) => [id, made[id]!]));
     if (this.#rehash.half) this.#guidance.keep(sample);
     return sample;
   }

@@ -18,7 +18,7 @@ import type { FloatTensor } from "../tensor.ts";
 import type { Flow } from "./grouping.ts";
 import { multiplyAddsOf } from "./multiply-adds.ts";
 import type { Rehash } from "./plan.ts";
-import type { GroupProgress, Kept, StreamlinedSession } from "./session.ts";
+import type { CachedFeatures, GroupProgress, StreamlinedSession } from "./session.ts";
 
 /**
  * Which of 25 steps are full unless a user says otherwise: the first 7, then every third, 13 in all. Features change most
@@ -86,18 +86,18 @@ export function rehashAt(flow: Flow, cut: string = defaultCut(flow), fresh = 1, 
   const stored = new Set([cut, ...skips.slice(fresh)]);
   const maker = makersOf(flow);
   const stages = new Set<number>();
-  const kept = new Set<string>();
+  const cached = new Set<string>();
   const open = [...flow.outputs.values()];
   for (let id = open.pop(); id !== undefined; id = open.pop()) {
     const stage = maker.get(id);
     if (stage === undefined) continue;
-    if (stored.has(id)) kept.add(id);
+    if (stored.has(id)) cached.add(id);
     else if (!stages.has(stage)) {
       stages.add(stage);
       open.push(...flow.stages[stage]!.reads.values());
     }
   }
-  return { stages, kept, half };
+  return { stages, cached, half };
 }
 
 /** Features of the down path that the up path reads, in the order in which they are computed. */
@@ -139,13 +139,13 @@ export interface Listeners {
   /** Is called before each group of layers runs, if the network runs by a plan. */
   onGroup?: (progress: GroupProgress & StepContext) => void;
   /** Is called with the features that a step cached. They may only be read, and only until the next step. */
-  onFeatures?: (step: StepContext, kept: Kept) => void;
+  onFeatures?: (step: StepContext, cached: CachedFeatures) => void;
 }
 
 /** For measuring how features change: every step is full, and caches the features of all cuts. */
 export const allCuts = (flow: Flow): Rehash => ({
   stages: new Set(),
-  kept: new Set(rehashCuts(flow)),
+  cached: new Set(rehashCuts(flow)),
   half: false,
 });
 
@@ -156,7 +156,7 @@ export class StreamlinedDenoiser implements Denoiser {
   readonly #policy: StepPolicy | null;
   readonly #listeners: Listeners;
   readonly #guidance: GuidanceDifference | null;
-  #kept: Kept | null = null;
+  #cache: CachedFeatures | null = null;
 
   constructor(session: StreamlinedSession, policy: StepPolicy | null = null, listeners: Listeners = {}) {
     this.#session = session;
@@ -167,18 +167,18 @@ export class StreamlinedDenoiser implements Denoiser {
 
   async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
     const chosen = this.#policy?.(step) ?? "full";
-    const action = this.#kept ? chosen : "full";
-    this.#kept ??= this.#session.keep();
+    const action = this.#cache ? chosen : "full";
+    this.#cache ??= this.#session.allocateCache();
     this.actions.push(action);
     const again = action !== "full";
     const { sample } = await this.#session.run(feeds, {
       again,
-      keep: this.#kept,
+      cache: this.#cache,
       onGroup: (progress) => this.#listeners.onGroup?.({ ...step, ...progress }),
     });
     if (again) this.#guidance?.fill(sample!);
     else this.#guidance?.keep(sample!);
-    this.#listeners.onFeatures?.(step, this.#kept);
+    this.#listeners.onFeatures?.(step, this.#cache);
     return sample!;
   }
 }

@@ -14,7 +14,7 @@ import { gather, isView, type Part, type Placement, placementOf, scatter, viewOf
  * The features that a full step caches for rehash steps: for each pass, feature -> values. Each run of the sampler has
  * its own.
  */
-export type Kept = readonly ReadonlyMap<string, Float32Array>[];
+export type CachedFeatures = readonly ReadonlyMap<string, Float32Array>[];
 
 /** Progress, as a listener gets it before a group runs. */
 export interface GroupProgress {
@@ -26,9 +26,9 @@ export interface GroupProgress {
 
 export interface RunOptions {
   /** Where a full step writes, and a rehash step reads, the cached features. */
-  keep?: Kept;
+  cache?: CachedFeatures;
   /**
-   * Runs a rehash step, from the features in `keep`. If it computes only half of the batch, the first half of the output is
+   * Runs a rehash step, from the features in `cache`. If it computes only half of the batch, the first half of the output is
    * zero.
    */
   again?: boolean;
@@ -97,11 +97,11 @@ export class StreamlinedSession {
   }
 
   /** Allocates memory for the features that a full step caches. */
-  keep(): Kept {
-    const { flow, kept, plan, rows } = this.layout;
+  allocateCache(): CachedFeatures {
+    const { flow, cached, plan, rows } = this.layout;
     return Array.from(
       { length: plan.passes },
-      () => new Map([...kept].map((id) => [id, new Float32Array(bytesOf(flow.sizes.get(id)!, rows) / 4)])),
+      () => new Map([...cached].map((id) => [id, new Float32Array(bytesOf(flow.sizes.get(id)!, rows) / 4)])),
     );
   }
 
@@ -115,7 +115,7 @@ export class StreamlinedSession {
     return result;
   }
 
-  async #run(feeds: Readonly<Record<string, Tensor>>, { keep, again = false, onGroup }: RunOptions) {
+  async #run(feeds: Readonly<Record<string, Tensor>>, { cache, again = false, onGroup }: RunOptions) {
     const { flow, plan, rows } = this.layout;
     this.#check(feeds);
     const groups = this.layout.groups.filter((group) => !again || group.again);
@@ -141,7 +141,7 @@ export class StreamlinedSession {
       const places: Places = (id) => {
         const output = outputs.get(id);
         if (output) return viewOf(output.tensor.data, placementOf(flow.sizes.get(id)!, inPass));
-        return given.get(id) ?? keep?.[pass]?.get(id) ?? this.#place(id);
+        return given.get(id) ?? cache?.[pass]?.get(id) ?? this.#place(id);
       };
       for (const group of groups) {
         onGroup?.({ group: group.name, groupIndex: done++, groups: (plan.passes - first) * groups.length });
@@ -193,7 +193,9 @@ export class StreamlinedSession {
     const { arena, lifetimes } = this.layout;
     const life = lifetimes.find(({ name }) => name === id);
     if (!life) {
-      throw new HalfstepError(`"${id}" has no place in memory; a rehash step needs what a full step was told to keep.`);
+      throw new HalfstepError(
+        `"${id}" has no place in memory; a rehash step needs the features that a full step cached.`,
+      );
     }
     this.#arena ??= new ArrayBuffer(arena.bytes);
     return new Float32Array(this.#arena, arena.offsets.get(id)!, life.bytes / 4);

@@ -146,7 +146,7 @@ async function infixesOf(folder: Folder): Promise<readonly string[]> {
   );
 }
 
-/** `call.json`, and `call.<name>.json` for each name that a solver goes by, or that calls.json lists. */
+/** `call.json`, and `call.<name>.json` for each name that stands for a solver or that calls.json lists. */
 async function recordedCalls(folder: Folder): Promise<RecordedCall[]> {
   const calls: RecordedCall[] = [];
   for (const infix of await infixesOf(folder)) {

@@ -153,7 +153,7 @@ describe("the memory planner", () => {
         const { prediction, layout, plan } = planFor(flow, { memory, rehash });
         expect(prediction.peak).toBeLessThanOrEqual(memory);
         expect(prediction).toEqual(predict(flow, plan, rehash));
-        expect(layout.keptBytes).toBeGreaterThan(0);
+        expect(layout.cachedBytes).toBeGreaterThan(0);
         // Half of the rows can only be left out of what has them one by one, or by passes.
         const again = plan.groups.filter((_, i) => layout.groups[i]!.again);
         if (half && plan.passes === 1) expect(again.some(({ together }) => together)).toBe(false);
