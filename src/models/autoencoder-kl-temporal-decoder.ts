@@ -24,7 +24,7 @@ import { upsampleConv } from "./upsample.ts";
 import type { Weights } from "./weights.ts";
 
 const className = "AutoencoderKLTemporalDecoder";
-/** Of its spatial layers; of those along time `TEMPORAL_EPSILON`. */
+/** Epsilon of the spatial layers; temporal layers use `TEMPORAL_EPSILON`. */
 const EPSILON = 1e-6;
 const TEMPORAL_EPSILON = 1e-5;
 
@@ -105,7 +105,10 @@ export function decoder(config: AutoencoderKLConfig, { batch, frames, height, wi
   };
 }
 
-/** A resnet, then attention and another; with `layers_per_block` 1 the first is all, and more than 2 change nothing. */
+/**
+ * A resnet, then attention and another resnet. With `layers_per_block` 1 it is only the first resnet; more than 2
+ * change nothing.
+ */
 function middle(config: AutoencoderKLConfig, frames: number): Stage[] {
   const name = "decoder.mid_block";
   const channels = config.blockOutChannels.at(-1)!;
@@ -147,7 +150,7 @@ function videoResnet(name: string, out: number, config: AutoencoderKLConfig, fra
       build: ({ hidden }, w) => {
         const spatial = alongTime(hidden!, frames);
         const temporal = temporalResnet(spatial, w.at(name).at("temporal_res_block"), config);
-        // The other way round than in the UNet: the learned share is that of time.
+        // The opposite of the UNet: here the learned share is the temporal one.
         const blended = alphaBlender(spatial, temporal, w.at(name).at("time_mixer"), { switched: true });
         return { hidden: perFrame(blended, hidden!) };
       },

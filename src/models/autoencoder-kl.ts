@@ -1,6 +1,6 @@
 /**
- * AutoencoderKL (Rombach et al. 2022, section 3.1; diffusers' class and names): pictures [batch, 3, height, width] in
- * [-1, 1] to the mean and log-variance of a latent that is 2^(blocks - 1) times smaller on each side, and back.
+ * AutoencoderKL (Rombach et al. 2022, section 3.1; diffusers' class and names): maps images [batch, 3, height, width]
+ * in [-1, 1] to the mean and log-variance of a latent that is 2^(blocks - 1) times smaller on each side, and back.
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ConfigError } from "../errors.ts";
@@ -13,7 +13,7 @@ import { attentionLayer, conv, groupNorm } from "./layers.ts";
 import { upsampleConv } from "./upsample.ts";
 import type { Weights } from "./weights.ts";
 
-/** What of an AutoencoderKL's `config.json` its graph depends on. */
+/** The values of an AutoencoderKL's `config.json` that its graph depends on. */
 export interface AutoencoderKLConfig {
   inChannels: number;
   outChannels: number;
@@ -27,7 +27,10 @@ export interface AutoencoderKLConfig {
   normNumGroups: number;
   /** Latents are multiplied by it before the denoiser sees them. */
   scalingFactor: number;
-  /** What diffusers' pipelines of Flux and Stable Diffusion 3 add to latents; those here do not, as diffusers' do not. */
+  /**
+   * The pipelines of Flux and Stable Diffusion 3 add this to latents in diffusers; the other pipelines do not, neither
+   * here nor there.
+   */
   shiftFactor: number;
   useQuantConv: boolean;
   usePostQuantConv: boolean;
@@ -36,12 +39,12 @@ export interface AutoencoderKLConfig {
 
 export const className = "AutoencoderKL";
 const EPSILON = 1e-6;
-/** Each but the last halves the picture. */
+/** The most blocks; each but the last halves the image. */
 const MOST_BLOCKS = 16;
 
 /**
- * Settings that change nothing here: for precisions below float32, for tiling, and numbers that pipelines of other models
- * normalise latents with.
+ * Settings without effect here: for precisions below float32, for tiling, and the numbers by which pipelines of other models
+ * normalise latents.
  */
 const harmless = ["force_upcast", "latents_mean", "latents_std", "sample_size"];
 
@@ -115,7 +118,7 @@ export function decoderCounts({ blockOutChannels, layersPerBlock }: AutoencoderK
   });
 }
 
-/** What diffusers called the attention's projections before all its attentions got the same names. */
+/** The names of the attention's projections in diffusers before all its attentions got the same names. */
 const olderNames: Readonly<Record<string, string>> = {
   query: "to_q",
   key: "to_k",
@@ -150,7 +153,7 @@ export const autoencoderKL: Readonly<Record<"encoder" | "decoder", Architecture<
   },
 };
 
-/** How many times smaller than the picture the latent is, on each side. */
+/** How many times smaller than the image the latent is, on each side. */
 export const spatialFactor = ({ blockOutChannels }: AutoencoderKLConfig) => 2 ** (blockOutChannels.length - 1);
 
 type Groups = Pick<AutoencoderKLConfig, "normNumGroups">;
@@ -185,7 +188,7 @@ function downBlock(x: Value, w: Weights, index: number, config: AutoencoderKLCon
     if (config.downAttention[index]) x = spatialAttention(x, w.at("attentions").at(i), config);
   }
   if (index === config.blockOutChannels.length - 1) return x;
-  // One row and one column of zeros after the picture only, and none before.
+  // One row and one column of zeros after the image only, none before it.
   const padded = pad(x, [0, 0, 0, 0], [0, 0, 1, 1]);
   return conv(padded, w.at("downsamplers").at(0).at("conv"), out, 3, { stride: 2 });
 }
@@ -201,7 +204,7 @@ function upBlock(x: Value, w: Weights, index: number, config: AutoencoderKLConfi
   return upsampleConv(x, w.at("upsamplers").at(0).at("conv"), out);
 }
 
-/** One that works on each picture of a batch, or each frame of a video, alone. */
+/** A stage that works on each image of a batch, or each frame of a video, alone. */
 export function stage(
   name: string,
   role: Role,

@@ -1,7 +1,7 @@
 /**
  * AutoencoderTiny (Ollin Boer Bohan's TAESD, https://github.com/madebyollin/taesd; diffusers' class and names): convolutions
- * and ReLUs that give nearly the pictures and latents of a pipeline's own autoencoder in a fraction of the time. For previews, and
- * for those who prefer it. Latents are the pipeline's as they are, of 4 or 16 channels.
+ * and ReLUs that give nearly the same images and latents as a pipeline's own autoencoder in a fraction of the time. For previews,
+ * or instead of the full autoencoder. It takes the pipeline's latents, of 4 or 16 channels, as they are.
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ConfigError } from "../errors.ts";
@@ -29,7 +29,7 @@ export interface AutoencoderTinyConfig {
   activation: (typeof activationNames)[number];
   /** How many times larger each step of the decoder makes the picture. */
   upsamplingFactor: number;
-  /** What a pipeline divides latents by before they are decoded, and adds: 1 and 0 in all that are published. */
+  /** A pipeline divides latents by the one and adds the other before decoding: 1 and 0 in all published models. */
   scalingFactor: number;
   shiftFactor: number;
   /** Latents from -latentMagnitude to latentMagnitude become [0, 1] around latentShift: `scaleLatents`. */
@@ -42,7 +42,7 @@ const className = "AutoencoderTiny";
 const MOST_STEPS = 16;
 /** How many times larger a picture's side may be than the latent's. */
 const MOST_FACTOR = 2 ** 15;
-/** Latents are limited smoothly to this much on either side before they are decoded, whatever the configuration says. */
+/** Before decoding, latents are limited smoothly to this much on either side, whatever the configuration says. */
 const LIMIT = 3;
 
 /** The two networks that share a configuration and a file of weights. */
@@ -105,7 +105,7 @@ type Config = AutoencoderTinyConfig;
 export const tinySpatialFactor = ({ decoderBlocks, upsamplingFactor }: Config): number =>
   upsamplingFactor ** (decoderBlocks.length - 1);
 
-/** Raw latents to [0, 1], as pictures that previews may be kept in. */
+/** Maps raw latents to [0, 1], so that they can be stored as images. */
 export const scaleLatents = (x: number, { latentMagnitude, latentShift }: Config): number =>
   Math.min(1, Math.max(0, x / (2 * latentMagnitude) + latentShift));
 
@@ -116,7 +116,10 @@ export const unscaleLatents = (x: number, { latentMagnitude, latentShift }: Conf
 /** A convolution or block of one of the two, and the number of its layer in the checkpoint. */
 type Layer = (x: Value, w: Weights) => Value;
 
-/** Both are one numbered list of layers; null is one without weights (an activation, an enlargement) that has a number too. */
+/**
+ * Both networks are one numbered list of layers. null is a layer without weights (activation, upsampling), which has a
+ * number too.
+ */
 function encoderLayers(config: Config): (Layer | null)[] {
   const { encoderChannels, encoderBlocks, latentChannels, activation } = config;
   const layers = encoderBlocks.flatMap((count, i): Layer[] => {
@@ -175,7 +178,7 @@ function decoderCounts(config: Config): Count[] {
   ];
 }
 
-/** A stage a layer; `before` and `after` are what the first and the last also do. */
+/** One stage per layer; the first also does `before`, and the last `after`. */
 function stagesOf(
   part: "encoder" | "decoder",
   layers: readonly (Layer | null)[],

@@ -1,14 +1,17 @@
 /**
- * Weights in ggml's blocks (checkpoints/gguf/blocks.ts), in a graph: scale * quant. Their bytes are used where they lie. ONNX Runtime
- * takes scales and quants apart when a session is made, and keeps the quants in 8 bits: each operator gets its float32 weights when
- * its turn comes, which DequantizeLinear makes and which are let go after.
+ * Weights in ggml's blocks (checkpoints/gguf/blocks.ts) as graph values: scale * quant. Their bytes are used in place. ONNX Runtime
+ * separates scales and quants when a session is created, and keeps the quants in 8 bits. DequantizeLinear computes the float32
+ * weights of an operator just before it runs, and they are released afterwards.
  */
 import { type BlockDType, blockBytes } from "../checkpoints/gguf/blocks.ts";
 import { halfToFloat } from "../checkpoints/half.ts";
 import { add, cast, concat, expand, gather, mul, reshape, slice, sub } from "../graph/operators.ts";
 import { constant, makeValue, type Value, type WeightData, weight } from "../graph/value.ts";
 
-/** Every number that binary16 has, as float32: ONNX has no operator that reads two bytes as one. One table for all weights. */
+/**
+ * All binary16 numbers as float32, since ONNX has no operator that reads two bytes as one number. One table for all
+ * weights.
+ */
 let halves: Value | undefined;
 
 function halfTable(): Value {
@@ -17,7 +20,10 @@ function halfTable(): Value {
   return halves;
 }
 
-/** The float32 weight of this shape whose blocks lie at `data`; with `folded` made once, for what is worked out of it once. */
+/**
+ * The float32 weight of this shape whose blocks are at `data`. With `folded` it is computed once, for constants derived
+ * from it.
+ */
 export function blockWeight(
   name: string,
   dtype: BlockDType,
@@ -53,7 +59,10 @@ function dequantise(quants: Value, scale: Value, zero?: Value): Value {
   return makeValue("DequantizeLinear", inputs, { dtype: "float32", shape: quants.shape }, { axis: 0 });
 }
 
-/** Rows `start` to `end` of such a weight if they are whole blocks, as a weight of their own; undefined if it is none. */
+/**
+ * Rows `start` to `end` of such a weight as a weight of their own; undefined if they are not whole blocks or it is no
+ * such weight.
+ */
 export function blockRows(value: Value, start: number, end: number): Value | undefined {
   const [made] = value.node.inputs;
   if (value.node.op !== "Reshape" || made?.node.op !== "DequantizeLinear") return undefined;

@@ -20,7 +20,7 @@ export interface CLIPEncoderConfig {
   inner: number;
   heads: number;
   numLayers: number;
-  /** OpenAI's models have the quick one, those that OpenCLIP trained mostly the exact one. */
+  /** OpenAI's models use the quick GELU, those trained by OpenCLIP mostly the exact one. */
   activation: Activation;
   epsilon: number;
 }
@@ -46,7 +46,7 @@ export function parseEncoder(
   };
 }
 
-/** Settings of either tower that change nothing: for training, for texts that are written, and notes. */
+/** Settings of either tower without effect: for training, for text generation, and notes. */
 export const harmlessKeys = [
   ...transformersKeys,
   "attention_dropout",
@@ -70,7 +70,7 @@ export const describeEncoder = ({ width, inner, heads, numLayers, activation }: 
   `hidden_size ${width}, num_attention_heads ${heads}, intermediate_size ${inner} (${activation}) and ` +
   `num_hidden_layers ${numLayers}`;
 
-/** One stage a layer, on `hiddenStates` [batch, tokens, width]; `mask` [1, 1, tokens, tokens] is added to all scores. */
+/** One stage per layer, on `hiddenStates` [batch, tokens, width]; `mask` [1, 1, tokens, tokens] is added to all scores. */
 export function encoderStages(tower: string, config: CLIPEncoderConfig, mask: Value | null = null): Stage[] {
   return Array.from({ length: config.numLayers }, (_, i) => ({
     name: `${tower}.encoder.layers.${i}`,

@@ -1,6 +1,6 @@
 /**
- * CLIP's text tower (Radford et al. 2021, arXiv 2103.00020, section 2.4): Stable Diffusion's prompts are its last states,
- * a caption's direction beside pictures its projected state at the token that ends the text. Names and configuration keys
+ * CLIP's text tower (Radford et al. 2021, arXiv 2103.00020, section 2.4). Its last states are the prompts of
+ * Stable Diffusion, and its projected state at the end-of-text token is the embedding of a caption. Names and configuration keys
  * are those of transformers' CLIPTextModel and CLIPTextModelWithProjection.
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
@@ -20,14 +20,14 @@ import { ConfigReader, MOST_WIDTH } from "./config.ts";
 import type { Count } from "./counts.ts";
 import { embedding, layerNorm, linear } from "./layers.ts";
 
-/** What of CLIP's text configuration its graph depends on. */
+/** The values of CLIP's text configuration that its graph depends on. */
 export interface CLIPTextConfig extends CLIPEncoderConfig {
   vocabSize: number;
-  /** Most tokens of a text, the first and the ending one included. */
+  /** The most tokens of a text, including the first and the last one. */
   maxPositions: number;
-  /** The token that ends a text. 2 is what old configurations say, and means: the highest id in the text. */
+  /** The token that ends a text. Old configurations say 2, which means the highest id in the text. */
   eosTokenId: number;
-  /** Of the space that both towers share. */
+  /** Width of the space that both towers share. */
   projectionWidth: number;
 }
 
@@ -90,8 +90,8 @@ export function textCounts(config: CLIPTextConfig): Count[] {
 }
 
 /**
- * Inputs: `inputIds` int64 [batch, tokens]. A token sees itself and those before it, so padding after the end changes
- * nothing at the text's own tokens, and there is no mask.
+ * Inputs: `inputIds` int64 [batch, tokens]. A token attends to itself and those before it, so padding after the end does not
+ * change the text's own tokens, and no mask is needed.
  * Outputs: `lastHiddenState` [batch, tokens, width], `poolerOutput` [batch, width], the state at the end of the text, and
  * `hiddenStates.<n>` for each n of the geometry's. Throws ArgumentError for layers that the tower does not have.
  */
@@ -204,12 +204,12 @@ function causalMask(tokens: number): Value {
 }
 
 /**
- * The state at the first token that ends each text: [batch, tokens, width] -> [batch, width]. Without such a token the
- * first of all, as an argmax over "is it the end" has it.
+ * The state at the first token that ends each text: [batch, tokens, width] -> [batch, width]. Without such
+ * a token it is the first token's state, as an argmax over "is it the end" gives.
  */
 function atEnd(states: Value, inputIds: Value, tokens: number, eosTokenId: number): Value {
   const ids = cast(inputIds, "float32");
-  // Before it was noticed, eos_token_id 2 stood in the configurations of models whose vocabulary ends with that token.
+  // Old configurations wrongly have eos_token_id 2 for models whose vocabulary ends with the end-of-text token.
   const isEnd = equal(ids, eosTokenId === 2 ? reduceMax(ids, [1]) : eosTokenId);
   const row = (value: (place: number) => number) =>
     constant(

@@ -1,6 +1,6 @@
 /**
- * CLIP's picture tower, a vision transformer (Radford et al. 2021, arXiv 2103.00020, section 2.4; Dosovitskiy et al. 2021,
- * arXiv 2010.11929) with a projection into the space of the captions: what Stable Video Diffusion sees its picture with.
+ * CLIP's image tower, a vision transformer (Radford et al. 2021, arXiv 2103.00020, section 2.4; Dosovitskiy et al. 2021,
+ * arXiv 2010.11929) with a projection into the space of the captions. Stable Video Diffusion encodes its image with it.
  * Names and configuration keys are those of transformers' CLIPVisionModelWithProjection.
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
@@ -20,13 +20,13 @@ import { ConfigReader, MOST_WIDTH } from "./config.ts";
 import type { Count } from "./counts.ts";
 import { layerNorm, linear } from "./layers.ts";
 
-/** What of CLIP's vision configuration its graph depends on. */
+/** The values of CLIP's vision configuration that its graph depends on. */
 export interface CLIPVisionConfig extends CLIPEncoderConfig {
   /** Pixels on a side. */
   imageSize: number;
   patchSize: number;
   inChannels: number;
-  /** Of the space that both towers share. */
+  /** Width of the space that both towers share. */
   projectionWidth: number;
 }
 
@@ -71,7 +71,7 @@ export function visionCounts(config: CLIPVisionConfig): Count[] {
 }
 
 /**
- * Input: `pixelValues` [batch, 3, imageSize, imageSize], less the mean and over the deviation of CLIP's pictures.
+ * Input: `pixelValues` [batch, 3, imageSize, imageSize], normalised by the mean and standard deviation of CLIP's images.
  * Outputs: `imageEmbeds` [batch, projection width], not normalised, and `lastHiddenState` [batch, 1 + patches, width].
  */
 export function visionModel(className: string, config: CLIPVisionConfig, { batch }: Geometry): StagedModel {
@@ -93,7 +93,7 @@ export function visionModel(className: string, config: CLIPVisionConfig, { batch
         reads: ["hiddenStates"],
         writes: ["imageEmbeds", "lastHiddenState"],
         build: ({ hiddenStates }, w) => {
-          // Only the class token is normalised and projected; the others leave as the last layer has them.
+          // Only the class token is normalised and projected; the others are the output of the last layer.
           const token = reshape(slice(hiddenStates!, 1, 0, 1), [batch, width]);
           const pooled = layerNorm(token, epsilon, w.at("vision_model").at("post_layernorm"));
           const imageEmbeds = linear(pooled, w.at("visual_projection"), projectionWidth, { bias: false });

@@ -33,8 +33,8 @@ export const clip: Readonly<{ text: Architecture<CLIPTextConfig>; image: Archite
 };
 
 /**
- * One tower's configuration. Old files have it a second time under another key, which counts; the width of the shared
- * space is the whole model's, and the towers' own may differ from it.
+ * One tower's configuration. Old files have it a second time under another key, which takes precedence. The width of the shared
+ * space is the whole model's; the towers' own values may differ from it.
  */
 function part(raw: RawConfig, key: "text_config" | "vision_config"): RawConfig {
   const [config, older] = [key, `${key}_dict`].map((name) => {

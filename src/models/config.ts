@@ -2,17 +2,17 @@
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ConfigError } from "../errors.ts";
 
-/** Limits of what a configuration may say, far above every published model: what is beyond is a damaged or hostile file. */
+/** Limits of configuration values, far above every published model: a file beyond them is damaged or hostile. */
 export const MOST_LAYERS = 4096;
 /** Channels, widths, heads. */
 export const MOST_WIDTH = 2 ** 17;
 /** Elements of a latent's or picture's side that is a model's own size. */
 export const MOST_SIDE = 4096;
 const MOST_FLOAT = 3e38;
-/** Of everything that has no limit of its own: rows of a vocabulary, of a table of labels. */
+/** The limit of everything that has no limit of its own, such as rows of a vocabulary or of a label table. */
 const MOST = 2 ** 24;
 
-/** Reads one class's keys, and remembers which: `finish` refuses those that nobody asked for. */
+/** Reads the keys of one class, and remembers which: `finish` refuses keys that were not read. */
 export class ConfigReader {
   readonly #raw: RawConfig;
   readonly #className: string;
@@ -64,14 +64,14 @@ export class ConfigReader {
     return value as number;
   }
 
-  /** null is what Python takes it for, false. */
+  /** true or false; null counts as false, as in Python. */
   boolean(key: string, fallback?: boolean): boolean {
     const value = this.isNull(key) ? false : this.#value(key, fallback);
     if (typeof value !== "boolean") this.#refuse(key, value, "true or false");
     return value as boolean;
   }
 
-  /** One answer for all of `count` blocks, or a list with one for each. */
+  /** One boolean for all of `count` blocks, or a list with one for each. */
   booleanPerBlock(key: string, count: number, fallback: boolean): readonly boolean[] {
     const value = this.isNull(key) ? false : this.#value(key, fallback);
     const list = Array.isArray(value) ? value : new Array<unknown>(count).fill(value);
@@ -130,7 +130,7 @@ export class ConfigReader {
     return value as readonly string[];
   }
 
-  /** One of the values that this implementation serves. */
+  /** One of the values that this implementation supports. */
   choice<T extends string>(key: string, supported: readonly T[], fallback?: T): T {
     const value = this.#value(key, fallback);
     if (!supported.includes(value as T))
@@ -138,13 +138,13 @@ export class ConfigReader {
     return value as T;
   }
 
-  /** The same, where null has a meaning of its own. */
+  /** The same, if null has a meaning of its own. */
   choiceOrNull<T extends string>(key: string, supported: readonly T[], fallback: T | null): T | null {
     if (this.isNull(key) || (!this.has(key) && fallback === null)) return null;
     return this.choice(key, supported, fallback ?? undefined);
   }
 
-  /** Refuses a setting that would change the result and is not served; false and null are the same "no". */
+  /** Refuses a setting that would change the result and is not supported. false and null mean the same. */
   require(
     key: string,
     only: string | number | boolean | null,
@@ -155,9 +155,9 @@ export class ConfigReader {
   }
 
   /**
-   * Throws ConfigError for a key that was not asked for and is not in `harmless`: what it means is not known, so neither is
-   * whether the result is right without it. Keys that are null or false say that something is not there, and pass; so do
-   * those with an underscore in front, which are notes.
+   * Throws ConfigError for a key that was not read and is not in `harmless`: its meaning is unknown, so the result might be
+   * wrong without it. Keys that are null or false pass, since they switch something off, and so do keys that start with an
+   * underscore, which are notes.
    */
   finish(harmless: readonly string[]): void {
     const strange = Object.keys(this.#raw).filter((key) => {
@@ -174,7 +174,7 @@ export class ConfigReader {
     );
   }
 
-  /** Names come out of a file: only its own keys count. */
+  /** Own keys only, since names come from a file. */
   #own(key: string): unknown {
     this.#known.add(key);
     return Object.hasOwn(this.#raw, key) ? this.#raw[key] : undefined;
@@ -202,7 +202,7 @@ const wholeNumber = (least: number, most: number) =>
     ? `a whole number of at least ${least} (and at most ${MOST})`
     : `a whole number from ${least} to ${most}`;
 
-/** A value as an error shows it; a file's may be as long as it likes. */
+/** A value as an error shows it, shortened, since values in files may be long. */
 function shown(value: unknown): string {
   let text: string;
   try {

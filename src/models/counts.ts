@@ -1,19 +1,19 @@
 /**
- * What a configuration says about numbers of layers and widths, against the names and shapes of the weights, before anything
- * is built: a graph of 10^9 layers would be built for minutes only to find that most have no weights.
+ * Checks the numbers of layers and the widths in a configuration against the names and shapes of the weights before anything is
+ * built. Otherwise a graph of 10^9 layers would take minutes to build, only to find that most layers have no weights.
  */
 import type { WeightFiles } from "../checkpoints/weights.ts";
 import { CheckpointError } from "../errors.ts";
 
-/** That there are `count` numbered modules: something below `${module}.${count - 1}`. */
+/** There are `count` numbered modules: some tensor is below `${module}.${count - 1}`. */
 export interface LayerCount {
-  /** Of the configuration, for the error. */
+  /** The configuration key, for the error. */
   readonly key: string;
   readonly module: string;
   readonly count: number;
 }
 
-/** That there is a tensor, and that it is `size` long along an axis. */
+/** There is a tensor, and its length along an axis is `size`. */
 export interface TensorSize {
   readonly key: string;
   readonly tensor: string;
@@ -24,7 +24,7 @@ export interface TensorSize {
 /** Something that a configuration says about the weights, which is checked before anything is built. */
 export type Count = LayerCount | TensorSize;
 
-/** Throws CheckpointError for the first count that the weights do not bear out. Names are those that the model asks for. */
+/** Throws CheckpointError for the first count that contradicts the weights. Names are those that the model asks for. */
 export function checkCounts(counts: readonly Count[], { entries, name }: WeightFiles): void {
   const modules = new Set<string>();
   for (const tensor of entries.keys()) {
@@ -43,7 +43,7 @@ function layersWrong({ module, count }: LayerCount, modules: ReadonlySet<string>
   return `${count} for "${module}", but the weights have ${stored}`;
 }
 
-/** Up to here a graph costs little, and says better what is wrong with the weights: every tensor, not the first. */
+/** Up to this count a graph is cheap to build, and its error is better: it lists every wrong tensor, not only the first. */
 const SMALL = 8192;
 
 function sizeWrong({ tensor, axis, size }: TensorSize, entries: WeightFiles["entries"]): string | null {

@@ -30,15 +30,15 @@ import {
 } from "./patch-transformer.ts";
 import type { Weights } from "./weights.ts";
 
-/** What of a DiT's `config.json` its graph depends on. */
+/** The values of a DiT's `config.json` that its graph depends on. */
 export interface DiTConfig extends PatchTransformerConfig {
-  /** Rows of the label table but for its last, which stands for no class. */
+  /** Rows of the label table without the last one, which stands for no class. */
   numClasses: number;
 }
 
-/** Sinusoids the timestep is first turned into. */
+/** Number of sinusoids that encode the timestep. */
 const FREQUENCIES = 256;
-/** Of the norms that are modulated by the condition; the second norm of a block has `norm_eps`. */
+/** Epsilon of the norms that are modulated by the condition; the second norm of a block has `norm_eps`. */
 const EPSILON = 1e-6;
 
 /** DiT (Peebles & Xie 2023): `DiTTransformer2DModel`. */

@@ -1,7 +1,7 @@
 /**
- * The judge of the embedded models: a picture and a caption as directions in one space, near each other where they belong
- * together (Radford et al. 2021, arXiv 2103.00020, section 2.3), small enough to be trained here. A residual
- * convolutional network for pictures, a two-layer transformer for captions.
+ * The alignment model that evaluates the embedded models. It embeds images and captions in one space, where those that belong
+ * together are close (Radford et al. 2021, arXiv 2103.00020, section 2.3), and is small enough to be trained here: a residual
+ * convolutional network for images, a two-layer transformer for captions.
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ConfigError } from "../errors.ts";
@@ -13,7 +13,7 @@ import { attentionLayer, conv, embedding, feedForward, groupNorm, layerNorm, lin
 import type { Weights } from "./weights.ts";
 
 export interface EmojiAlignConfig {
-  /** Pixels on a side of the pictures that are judged. */
+  /** Pixels on a side of the images. */
   imageSize: number;
   /** Channels at each resolution, the finest (a quarter of the picture) first. */
   channels: readonly number[];
@@ -26,7 +26,7 @@ export interface EmojiAlignConfig {
   textWidth: number;
   textLayers: number;
   textHeads: number;
-  /** Of the space that both share. */
+  /** Width of the space that both share. */
   projectionWidth: number;
 }
 
@@ -91,8 +91,8 @@ function stage(
 }
 
 /**
- * pixelValues [batch, 3, size, size] in [-1, 1] -> imageFeatures [batch, last channels], what is seen before it is compared
- * with captions, and imageEmbeds [batch, projection width], each of length 1.
+ * pixelValues [batch, 3, size, size] in [-1, 1] -> imageFeatures [batch, last channels], the features before the
+ * projection, and imageEmbeds [batch, projection width], each of length 1.
  */
 function imageTower(config: EmojiAlignConfig, { batch }: Geometry): StagedModel {
   const { imageSize, channels, blocks, groups, projectionWidth } = config;

@@ -5,9 +5,9 @@ import type { Weights } from "./weights.ts";
 export const pick = (features: Features, names: readonly string[]): Features =>
   Object.fromEntries(names.map((name) => [name, features[name]!]));
 
-/** All features after some stages in a row, those from before among them. */
+/** All features after consecutive stages, including those from before. */
 export function buildStages(stages: readonly Stage[], features: Features, weights: Weights): Features {
-  // Only what it declares: a stage that reads more would fail in another grouping.
+  // Pass only what the stage declares: one that reads more would fail in another grouping.
   for (const stage of stages) features = { ...features, ...stage.build(pick(features, stage.reads), weights) };
   return features;
 }

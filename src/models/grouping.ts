@@ -1,4 +1,4 @@
-/** Consecutive stages of a model as one graph: what a session is compiled from, whether it is cut into slices or not. */
+/** Groups of consecutive stages of a model, each as one graph. Sessions are compiled from them, with slices or without. */
 import { ArgumentError } from "../errors.ts";
 import type { Value } from "../graph/value.ts";
 import type { Stage, StagedModel } from "./architecture.ts";
@@ -13,7 +13,7 @@ export interface FlowStage {
   readonly writes: Names;
 }
 
-/** A model whose features are told apart: every one is written once. */
+/** A model in which every feature has a unique name and is written once. */
 export interface FeatureFlow {
   readonly model: StagedModel;
   readonly stages: readonly FlowStage[];
@@ -39,7 +39,7 @@ export function featureFlow(model: StagedModel): FeatureFlow {
 
 /** Stages that are compiled together. */
 export interface StageGroup {
-  /** Of its first stage, and of its last if it has several. */
+  /** The name of its first stage, and of its last one if it has several. */
   readonly name: string;
   readonly stages: readonly FlowStage[];
   /** Features from before it. */
@@ -49,13 +49,13 @@ export interface StageGroup {
 }
 
 /**
- * The stages in groups of `counts` stages each. `kept`: features that the caller wants beside the model's outputs. Throws
+ * The stages in groups of `counts` stages each. `wanted`: features that the caller needs apart from the model's outputs. Throws
  * ArgumentError if the counts do not add up to all stages.
  */
 export function groupStages(
   { model, stages, outputs }: FeatureFlow,
   counts: readonly number[],
-  kept: Iterable<string> = [],
+  wanted: Iterable<string> = [],
 ): StageGroup[] {
   const sum = counts.reduce((a, b) => a + b, 0);
   if (counts.some((count) => !Number.isInteger(count) || count < 1) || sum !== stages.length) {
@@ -63,12 +63,12 @@ export function groupStages(
       `${model.className} has ${stages.length} stages; groups of [${counts.join(", ")}] do not add up to them.`,
     );
   }
-  const wanted = new Set([...outputs.values(), ...kept]);
+  const readLater = new Set([...outputs.values(), ...wanted]);
   const groups: StageGroup[] = [];
   // From the last to the first, so that what later groups read is known.
   for (let i = counts.length, end = stages.length; i-- > 0; end -= counts[i]!) {
-    const group = groupOf(stages.slice(end - counts[i]!, end), wanted);
-    for (const id of group.reads) wanted.add(id);
+    const group = groupOf(stages.slice(end - counts[i]!, end), readLater);
+    for (const id of group.reads) readLater.add(id);
     groups.unshift(group);
   }
   return groups;
@@ -89,7 +89,10 @@ function groupOf(stages: readonly FlowStage[], wanted: ReadonlySet<string>): Sta
 /** What a graph's output is called: a feature can be both input and output. */
 export const OUT = "out.";
 
-/** The outputs of a group's graph, `OUT` and the feature's name; `inputOf` gives the graph's input for a feature from before. */
+/**
+ * The outputs of a group's graph, `OUT` and the feature's name; `inputOf` gives the graph's input for a feature from
+ * before.
+ */
 export function buildGroup(
   { stages, reads, writes }: StageGroup,
   inputOf: (id: string) => Value,
@@ -97,7 +100,7 @@ export function buildGroup(
 ): Record<string, Value> {
   const values = new Map(reads.map((id) => [id, inputOf(id)]));
   for (const { stage, reads, writes } of stages) {
-    // Only what it declares: a stage that reads more would fail in another grouping.
+    // Pass only what the stage declares: one that reads more would fail in another grouping.
     const made = stage.build(Object.fromEntries([...reads].map(([name, id]) => [name, values.get(id)!])), weights);
     for (const [name, id] of writes) values.set(id, made[name]!);
   }

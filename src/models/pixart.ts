@@ -30,17 +30,17 @@ import {
 } from "./patch-transformer.ts";
 import type { Weights } from "./weights.ts";
 
-/** What of a PixArt transformer's `config.json` its graph depends on. */
+/** The values of a PixArt transformer's `config.json` that its graph depends on. */
 export interface PixArtConfig extends PatchTransformerConfig {
   /** Width of the text encoder's output, which is projected to the transformer's; null if it is attended to as it is. */
   captionChannels: number | null;
   /** Width of what the blocks attend to. */
   contextWidth: number;
-  /** Whether the picture's size and shape are inputs (PixArt-alpha at 1024 pixels). */
+  /** Whether the image's size and aspect ratio are inputs (PixArt-alpha at 1024 pixels). */
   useAdditionalConditions: boolean;
 }
 
-/** Sinusoids a scalar condition is first turned into. */
+/** Number of sinusoids that encode a scalar condition. */
 const FREQUENCIES = 256;
 /** Added to the attention scores of padding. */
 const HIDDEN = -10000;
@@ -168,8 +168,8 @@ function embedTimestep({ timestep, resolution, aspectRatio }: Features, w: Weigh
 }
 
 /**
- * The text, projected to the transformer's width if it has a projection: `captionProjection` [batch, tokens, width], and what hides its
- * padding from `patches` queries: `captionBias` [batch, 1, patches, tokens].
+ * The text, projected to the transformer's width if it has a projection: `captionProjection` [batch, tokens, width], and the mask
+ * that hides its padding from `patches` queries: `captionBias` [batch, 1, patches, tokens].
  */
 function captionStage({ width, captionChannels }: PixArtConfig, patches: number): Stage {
   return {

@@ -51,7 +51,7 @@ export const registered = (more: readonly Networks[], beside: Registry = new Map
 /** The networks of this folder. */
 export const registry = registered(builtIn);
 
-/** Transformer2DModel was one class for several architectures, of which `norm_type` says the one that is meant. */
+/** Transformer2DModel was one class for several architectures; `norm_type` tells which one is meant. */
 const olderClasses: Readonly<Record<string, Networks>> = {
   ada_norm_zero: { model: dit },
   ada_norm_single: { model: pixart },
@@ -102,7 +102,7 @@ export function architectureOf(config: RawConfig, known: Registry = registry): A
   throw new ConfigError(`${architecture?.className} has several networks: ${Object.keys(networks).join(", ")}.`);
 }
 
-/** Own entries only: names come out of a file, and "constructor" is not one of ours. */
+/** Own entries only, since names come from a file: "constructor" is not one of ours. */
 function entry(table: Readonly<Record<string, Networks>>, name: string): Networks | undefined {
   return Object.hasOwn(table, name) ? table[name] : undefined;
 }

@@ -1,4 +1,4 @@
-/** What models consist of: stages over named features. */
+/** Stages, the parts that models consist of, and the named features that they read and write. */
 import type { Dim, Value } from "../graph/value.ts";
 import type { Weights } from "./weights.ts";
 
@@ -9,19 +9,19 @@ export type Features = Readonly<Record<string, Value>>;
 export type Layout = Readonly<Record<string, Dim>>;
 
 /**
- * What inputs become first, the work that is repeated, or how outputs come out of it. The stages of a model have these
- * roles in this order.
+ * The part of a stage in its model: it embeds the inputs ("enter"), is one of the repeated blocks ("block"), or computes the
+ * outputs ("leave"). The stages of a model have these roles in this order.
  */
 export type Role = "enter" | "block" | "leave";
 
 /** Where a stage of a UNet is. */
 export interface UNetPlace {
   readonly way: "down" | "middle" | "up";
-  /** How often height and width were halved on the way to it: 0 at the latent's own size. */
+  /** How often height and width were halved before it: 0 at the latent's own size. */
   readonly level: number;
   /** Whether it leads from one level to the next. */
   readonly resizes: boolean;
-  /** The feature of the way down that a stage of the way up joins to its input. */
+  /** The skip connection: the feature of the down path that a stage of the up path joins to its input. */
   readonly skip?: string;
 }
 
@@ -29,19 +29,19 @@ export interface UNetPlace {
 export interface Stage {
   /** As in the checkpoint: "transformer_blocks.3". */
   readonly name: string;
-  /** What it is there for. Whoever does part of a model looks here; names are the checkpoint's and say nothing. */
+  /** Its role. Code that runs part of a model must look here, not at names, which are the checkpoint's. */
   readonly role: Role;
-  /** Of a UNet's stages between the first convolution and the last. */
+  /** Where it is, for a UNet's stages between the first convolution and the last. */
   readonly place?: UNetPlace;
   /** Along which axis of its features the work is independent; "whole" if along none but the batch. */
   readonly axis: "frame" | "position" | "whole";
   readonly reads: readonly string[];
   readonly writes: readonly string[];
   /**
-   * The dimensions of everything that it reads and writes. They promise what a slicer lives on: if every feature with a
-   * dimension of the stage's axis is given in part, the same part of each, and the others whole, then `build` gives just
-   * that part of what it writes, to the last bit or nearly. The part's length may stay open (a name instead of a number).
-   * Every stage promises the same of "batch". One without layouts is never cut.
+   * The dimensions of everything that it reads and writes. They are a promise that slicing relies on: if `build`
+   * gets the same part of every feature that has the stage's axis, and all of the other features, then it returns that part of
+   * its outputs, exactly or nearly so. The part's length may stay open (a name instead of a number).
+   * Every stage promises the same of "batch". A stage without layouts is never sliced.
    */
   readonly layouts?: Readonly<Record<string, Layout>>;
   /** The stage's graph: the features that it writes from those that it reads. */
@@ -75,11 +75,14 @@ export interface StagedModel {
   /** The configuration values that decide the weights' shapes, for errors: "out_channels 16 and patch_size 2". */
   readonly settings?: string;
   readonly inputs: Features;
-  /** Inputs that may be left out in the reference: zeros for them change nothing. */
+  /** Inputs that the reference may leave out; zeros have the same effect. */
   readonly optional?: readonly string[];
   readonly outputs: readonly string[];
   readonly stages: readonly Stage[];
-  /** Of a denoiser: the input that is the noisy latent, [batch, channels, ...]. The output's first channels are its. */
+  /**
+   * For denoisers: the input that is the noisy latent, [batch, channels, ...]. The first channels of the output belong
+   * to it.
+   */
   readonly latent?: string;
   /**
    * The features that run through the blocks, the latent's own first: ["hiddenStates"], or that and the text's. They are

@@ -14,7 +14,7 @@ import { embedding, linear, rmsNorm } from "./layers.ts";
 import { transformersKeys } from "./transformers-keys.ts";
 import type { Weights } from "./weights.ts";
 
-/** What of a T5 encoder's `config.json` its graph depends on. */
+/** The values of a T5 encoder's `config.json` that its graph depends on. */
 export interface T5Config {
   vocabSize: number;
   /** d_model */
@@ -26,7 +26,7 @@ export interface T5Config {
   headWidth: number;
   numLayers: number;
   activation: Activation;
-  /** Whether a second linear layer is multiplied with what the activation gives. */
+  /** Whether the output of the activation is multiplied with that of a second linear layer. */
   gated: boolean;
   epsilon: number;
   numBuckets: number;
@@ -119,7 +119,7 @@ function counts({ numLayers, vocabSize, width }: T5Config): Count[] {
 
 /**
  * Inputs: `inputIds` int64 [batch, tokens], `attentionMask` float32 [batch, tokens] of 1 (text) and 0 (padding).
- * Output: `lastHiddenState` [batch, tokens, width]; what it has at padding means nothing.
+ * Output: `lastHiddenState` [batch, tokens, width]; its values at padding are meaningless.
  */
 function model(config: T5Config, { batch, tokens }: Geometry): StagedModel {
   if (tokens === undefined) throw new ArgumentError(`${t5.className}: how many tokens are there?`);
@@ -231,7 +231,7 @@ function block(x: Value, positionBias: Value, w: Weights, config: T5Config): Val
   return add(x, feedForward(normalised, feedForwardLayer.at("DenseReluDense"), config));
 }
 
-/** Scores are not divided by the square root of the head's width: the initialisation does that. */
+/** Scores are not divided by the square root of the head width, since T5's initialisation accounts for it. */
 function selfAttention(x: Value, positionBias: Value, w: Weights, { width, heads, headWidth }: T5Config): Value {
   const [q, k, v] = ["q", "k", "v"].map((name) => linear(x, w.at(name), heads * headWidth, { bias: false })) as [
     Value,

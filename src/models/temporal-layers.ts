@@ -30,8 +30,8 @@ export function alphaBlender(
 ): Value {
   const factor = w.tensor("mix_factor", [1]);
   const share = strategy === "fixed" ? factor : sigmoid(factor);
-  const [kept, mixed] = switched ? [temporal, spatial] : [spatial, temporal];
-  return add(mul(kept, share), mul(mixed, sub(1, share)));
+  const [first, second] = switched ? [temporal, spatial] : [spatial, temporal];
+  return add(mul(first, share), mul(second, sub(1, share)));
 }
 
 /**

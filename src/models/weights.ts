@@ -1,6 +1,6 @@
 /**
- * How a model names its weights. The model asks for each tensor once, by name and shape; where the tensor comes from is
- * somebody else's concern: a checkpoint's file, a trainer's parameters, or nowhere yet (a list of what is needed).
+ * How a model gets its weights. It asks for each tensor once, by name and shape. The tensor may come from a checkpoint's file or
+ * a trainer's parameters, or have no contents yet (to list which tensors are needed).
  */
 import type { ByteSource } from "../checkpoints/files.ts";
 import { isBlockDType } from "../checkpoints/gguf/blocks.ts";
@@ -63,7 +63,7 @@ export function checkpointWeights(files: WeightFiles, owner: string): WeightSour
 
 function entryValue(name: string, entry: WeightEntry, files: ReadonlyMap<string, string>): Value {
   const { shape, transposed, added } = entry;
-  // All of these are constants to ONNX Runtime, which works them out once, when the session is made.
+  // All of these are constants for ONNX Runtime, which computes them once, when the session is created.
   if (transposed) return transpose(storedValue(name, { ...entry, shape: [...shape].reverse() }, files), [1, 0]);
   if (!added) return storedValue(name, entry, files);
   // As matrices: a product and a sum in one, and none of them is in memory twice.
@@ -81,7 +81,7 @@ function storedValue(
   const data = { file: files.get(file)!, offset, length };
   if (isBlockDType(dtype)) return blockWeight(name, dtype, data, shape, { folded: added !== undefined });
   const type = types[dtype];
-  // Halves are widened when the session is made; arithmetic is in float32 throughout.
+  // 16-bit floats are widened when the session is created; all arithmetic is in float32.
   if (type) return cast(weight(name, shape, type, data), "float32");
   throw new CheckpointError(`${file}: tensor "${name}" is stored as ${dtype}; weights are F32, F16 or BF16.`);
 }
@@ -134,13 +134,13 @@ export function weightLocations(files: WeightFiles): WeightLocations {
 
 const wholeFiles = new WeakMap<ByteSource, Promise<Uint8Array>>();
 
-/** Read once, and kept for the sessions to come: a model is compiled anew for every size of picture. */
+/** Reads a file once and caches it for later sessions, since a model is compiled again for every image size. */
 function wholeFile(source: ByteSource): Promise<Uint8Array> {
   let bytes = wholeFiles.get(source);
   if (!bytes) {
     bytes = source.read(0, source.size);
     wholeFiles.set(source, bytes);
-    // A connection that broke off may hold the next time.
+    // After a broken connection, the next try may succeed.
     bytes.catch(() => wholeFiles.delete(source));
   }
   return bytes;
@@ -152,7 +152,7 @@ export function rows(value: Value, start: number, end: number): Value {
   const inner = (i: number) => rows(inputs[i]!, start, end);
   if (op === "Cast") return cast(inner(0), value.dtype);
   if (op === "Gemm" && !isActivation(value)) {
-    // A LoRA's product is cut before it is worked out.
+    // A LoRA's product is sliced before it is computed.
     return gemm(slice(inputs[0]!, 0, start, end), inputs[1]!, inner(2));
   }
   if (op === "Reshape") {
@@ -175,7 +175,7 @@ export function rows(value: Value, start: number, end: number): Value {
   )[0]!;
 }
 
-/** A weight in a file as one of another shape, of the same bytes; null for what is no such weight. */
+/** A weight in a file with another shape and the same bytes; null if the value is not such a weight. */
 function inShape({ dtype, node: { op, data, inputs } }: Value, shape: readonly Dim[]): Value | null {
   if (op === "Cast") {
     const inner = inShape(inputs[0]!, shape);
