@@ -1,7 +1,7 @@
 /** The options of `generate`. */
 import { defined } from "../options/defined.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
-import type { LoadingOptions, OutputOptions, SamplerOptions, SizeOptions } from "./options.ts";
+import type { LoadingOptions, Memory, OutputOptions, SamplerOptions, SizeOptions } from "./options.ts";
 
 /** Beside these there are `--accelerate` and its options, which `methodOf` reads. */
 export interface GenerateOptions extends LoadingOptions, SamplerOptions, SizeOptions, OutputOptions {
@@ -11,6 +11,7 @@ export interface GenerateOptions extends LoadingOptions, SamplerOptions, SizeOpt
   prompts?: string;
   class?: string[];
   negative: string;
+  memory?: Memory;
   image?: string;
   mask?: string;
   strength?: number;

@@ -100,14 +100,14 @@ export class GenerateReport {
 
   /** The settings, in files and in JSON alike. */
   #written() {
-    const { model, lora, provider, class: classes, image, mask } = this.#options;
+    const { model, lora, provider, class: classes, image, mask, memory } = this.#options;
     return {
       model,
       ...defined({ loras: lora }),
       provider,
       ...this.settings,
       ...(!classes && ofPrompt(this.#options)),
-      ...defined({ image, mask }),
+      ...defined({ image, mask, memory: memory?.text }),
       ...this.#steps,
     };
   }

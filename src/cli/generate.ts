@@ -7,12 +7,14 @@ import { readPicture } from "../media/picture-node.ts";
 import { defined } from "../options/defined.ts";
 import { type GenerateOptions, ofPrompt } from "./generate-options.ts";
 import { GenerateReport } from "./generate-report.ts";
+import { hasSteadyAllocator } from "./memory.ts";
 import { methodHelp, methodOf, methodOptions } from "./method-options.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
 import {
   addOptions,
   deviceOptions,
   guidanceIntervalOption,
+  memoryOption,
   modelOption,
   outputOptions,
   samplerOf,
@@ -63,6 +65,7 @@ export function generateCommand(): Command {
     )
     .optionsGroup("Speed:");
   addOptions(command, methodOptions(methods, "ilf where the model has a feedback module"))
+    .addOption(memoryOption())
     .optionsGroup("Output:")
     .option(
       "-o, --out <file>",
@@ -77,6 +80,7 @@ export function generateCommand(): Command {
 async function generate(given: string[], options: GenerateOptions): Promise<void> {
   const prompts = await promptsOf(given, options);
   const accelerate = methodOf(options, methods) as Accelerate | undefined;
+  if (options.memory && !(await hasSteadyAllocator())) return;
   const files = await PictureFiles.open(options.out, options.count * (options.class ?? prompts).length, options);
   await interruptible(
     () => files.kept,
@@ -90,6 +94,7 @@ async function promptsOf(given: readonly string[], options: GenerateOptions): Pr
   if (given.length > 0 || options.prompts !== undefined) {
     throw new ArgumentError("Pictures are of prompts or of classes (--class), not of both.");
   }
+  if (options.memory) throw new ArgumentError("--memory goes with a prompt; models of classes do not have it.");
   if (options.negative !== "") throw new ArgumentError("--negative goes with a prompt; classes have none.");
   const ofPrompts = ["image", "mask", "strength", "clipSkip", "guidanceRescale"] as const;
   const other = ofPrompts.find((name) => options[name] !== undefined);
@@ -132,7 +137,7 @@ async function run({ prompts, options, files, accelerate, signal }: Job): Promis
         ...defined({ accelerate, width, height }),
         // Stable Diffusion XL has zeros where no negative prompt is given.
         ...("prompt" in subject && { ...ofPrompt(options), negativePrompt: options.negative || undefined }),
-        ...defined(pictures),
+        ...defined({ ...pictures, memory: options.memory?.bytes }),
         ...{ guidanceScale, guidanceInterval, count, signal },
         onStep: ({ index, steps }) => {
           report.stepped();

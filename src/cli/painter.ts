@@ -25,6 +25,7 @@ export interface PainterSettings extends SamplingOptions, SizeOptions {
   negativePrompt?: string;
   image?: Picture;
   mask?: Picture;
+  memory?: number;
   strength?: number;
   clipSkip?: number;
   guidanceRescale?: number;

@@ -83,6 +83,10 @@ export class PixArt implements TextToImageFamily {
     return this.denoiser.config.patchSize;
   }
 
+  get encoders() {
+    return [this.textEncoder];
+  }
+
   guided(guidanceScale: number): boolean {
     return guidanceScale > 1;
   }

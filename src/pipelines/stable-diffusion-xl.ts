@@ -2,6 +2,7 @@
  * Stable Diffusion XL and SDXL-Turbo, after diffusers' StableDiffusionXLPipeline: a UNet that attends to the states of two text
  * towers before their last layers, and is told the second one's pooled state and what size the image is to look like.
  */
+import { Streamlined } from "../acceleration/streamlined.ts";
 import type { ModelIndex } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { ClipPromptEncoder } from "../components/clip-prompt-encoder.ts";
@@ -10,7 +11,7 @@ import type { PipelineOptions } from "../components/loading.ts";
 import { ownFlag } from "../components/pipeline-index.ts";
 import { ConfigError } from "../errors.ts";
 import { clipText, clipTextWithProjection } from "../models/clip-text.ts";
-import type { UNet2DConditionConfig } from "../models/unet-2d-condition.ts";
+import { type UNet2DConditionConfig, unet2DCondition } from "../models/unet-2d-condition.ts";
 import { releaseAll } from "../runtime/open-all.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Feeds } from "../sampling/denoiser.ts";
@@ -33,6 +34,7 @@ export const stableDiffusionXLClasses = [
 
 export class StableDiffusionXL implements TextToImageFamily {
   readonly denoiser: Component<UNet2DConditionConfig>;
+  readonly streamlined: Streamlined<UNet2DConditionConfig>;
   readonly latentChannels: number;
   /** Null in a folder that has the second alone, as refiners do. */
   readonly first: ClipPromptEncoder | null;
@@ -62,6 +64,7 @@ export class StableDiffusionXL implements TextToImageFamily {
   ) {
     this.#name = name;
     this.denoiser = parts.denoiser;
+    this.streamlined = new Streamlined(parts.denoiser, unet2DCondition);
     this.latentChannels = parts.latentChannels;
     this.first = parts.first;
     this.second = parts.second;
@@ -102,6 +105,10 @@ export class StableDiffusionXL implements TextToImageFamily {
     return this.second?.tokens ?? 77;
   }
 
+  get encoders() {
+    return [this.first, this.second];
+  }
+
   guided(guidanceScale: number): boolean {
     return guidanceScale > 1 && this.denoiser.config.timeCondProjDim === null;
   }
@@ -140,7 +147,7 @@ export class StableDiffusionXL implements TextToImageFamily {
   }
 
   release(): Promise<void> {
-    return releaseAll([this.denoiser, this.first, this.second]);
+    return releaseAll([this.denoiser, this.streamlined, this.first, this.second]);
   }
 }
 

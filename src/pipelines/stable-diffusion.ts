@@ -2,6 +2,7 @@
  * Stable Diffusion 1 and 2 and what was distilled from them (Turbo, LCM), after diffusers' StableDiffusionPipeline and
  * LatentConsistencyModelPipeline: a UNet that attends to the states of CLIP's text tower.
  */
+import { Streamlined } from "../acceleration/streamlined.ts";
 import { componentFolder, type ModelIndex } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { ClipPromptEncoder } from "../components/clip-prompt-encoder.ts";
@@ -34,6 +35,7 @@ export const stableDiffusionClasses = [
 
 export class StableDiffusion implements TextToImageFamily {
   readonly denoiser: Component<UNet2DConditionConfig>;
+  readonly streamlined: Streamlined<UNet2DConditionConfig>;
   readonly latentChannels: number;
   /** Null in a folder without one: only `sampleLatents` and `decode` work then. */
   readonly prompts: ClipPromptEncoder | null;
@@ -58,6 +60,7 @@ export class StableDiffusion implements TextToImageFamily {
     this.usual = { steps: this.#consistency ? 4 : 50, strength: 0.8, maskedStrength: 1 };
     this.notes = components.has("safety_checker") ? ["The model's safety checker is not run."] : [];
     this.denoiser = parts.denoiser;
+    this.streamlined = new Streamlined(parts.denoiser, unet2DCondition);
     this.latentChannels = parts.latentChannels;
     this.prompts = parts.prompts;
   }
@@ -89,6 +92,10 @@ export class StableDiffusion implements TextToImageFamily {
     return this.prompts?.tokens ?? 77;
   }
 
+  get encoders() {
+    return [this.prompts];
+  }
+
   get spacedByStrength(): boolean {
     return this.#consistency;
   }
@@ -113,7 +120,7 @@ export class StableDiffusion implements TextToImageFamily {
   }
 
   release(): Promise<void> {
-    return releaseAll([this.denoiser, this.prompts]);
+    return releaseAll([this.denoiser, this.streamlined, this.prompts]);
   }
 }
 

@@ -1,7 +1,10 @@
 /** What tells one family of text-to-image models from another: its denoiser, and how texts and sizes become what that reads. */
 
 import type { PictureKind } from "../acceleration/acceleration.ts";
+import type { Streamlined } from "../acceleration/streamlined.ts";
 import type { Component } from "../components/components.ts";
+import type { UNet2DConditionConfig } from "../models/unet-2d-condition.ts";
+import type { Releasable } from "../runtime/open-all.ts";
 import type { Feeds } from "../sampling/denoiser.ts";
 import type { FloatTensor } from "../tensor.ts";
 
@@ -57,6 +60,10 @@ export type ConditionOptions = Pick<FamilyOptions, "originalSize" | "cropsCoords
 /** A family of models as the pipeline sees it. */
 export interface TextToImageFamily {
   readonly denoiser: Component<unknown>;
+  /** Runs the denoiser within a memory budget, where its stages can be planned. */
+  readonly streamlined?: Streamlined<UNet2DConditionConfig>;
+  /** The text encoders, which have done their work when sampling begins. */
+  readonly encoders: readonly (Releasable | null)[];
   readonly network: PictureKind;
   /** Settings of a call unless it or the model says otherwise, as in diffusers. */
   readonly usual: { readonly steps: number; readonly strength: number; readonly maskedStrength: number };

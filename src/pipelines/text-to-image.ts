@@ -11,6 +11,7 @@ import { componentFolder, type RawConfig } from "../checkpoints/diffusers-folder
 import type { Folder } from "../checkpoints/files.ts";
 import { Component } from "../components/components.ts";
 import { decodeLatents } from "../components/decode.ts";
+import { decodeFrames } from "../components/decode-video.ts";
 import { checkDecoded } from "../components/decoded-size.ts";
 import { expected } from "../components/expected-class.ts";
 import type { InWorker, LoadingOptions, PipelineOptions } from "../components/loading.ts";
@@ -30,13 +31,14 @@ import { consistencyTimesteps, fromPicture, type PictureLatents, withMask } from
 import { type GuidanceInterval, guidedDenoise } from "../sampling/guidance.ts";
 import { sample } from "../sampling/sampler.ts";
 import { seededNoise, seedsOf } from "../sampling/seeds.ts";
-import type { FloatTensor } from "../tensor.ts";
+import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { fromPretrained, openFolder } from "./opening.ts";
 import { pictureSizes, type Sizes, sizeNotes } from "./picture-size.ts";
 import { type PictureSource, pictureInputs, sizeOfImage } from "./picture-source.ts";
 import { type PictureLoopOptions, toImages } from "./pictures.ts";
 import { PixArt } from "./pixart.ts";
 import { resizeAndCrop } from "./resolution-bins.ts";
+import { listenersOf, makeRoom, planRun, type RunPlan } from "./run-plan.ts";
 import { type LoopOptions, promptListCheck } from "./settings.ts";
 import { openFamily, textToImageClasses } from "./text-to-image-families.ts";
 import type { ConditionOptions, EmbedOptions, TextEmbeddings, TextToImageFamily } from "./text-to-image-family.ts";
@@ -185,6 +187,7 @@ export class TextToImagePipeline {
     const { height, width } = size.latent;
     const solver = solverOf(this.schedulerConfig, options, family.usual.steps);
     const seeds = seedsOf(pictures, options);
+    const plan = this.#plan({ pictures, guided: list.negatives !== null, ...size.latent }, acceleration, options);
 
     const { embeddings, warnings } = await this.#embed(texts, options);
     const tokens = embeddings.encoderHiddenStates.shape[1]!;
@@ -194,7 +197,10 @@ export class TextToImagePipeline {
       ? await this.encodePicture(source(size.drawn), () => draw(shape))
       : { noise: draw(shape), picture: undefined };
     signal?.throwIfAborted();
-    const denoiser = await this.openDenoiser({ height, width, tokens }, acceleration);
+    if (plan) await makeRoom(plan, [...family.encoders, this.#encoder, this.vae]);
+    const denoiser = plan
+      ? await family.streamlined!.open(plan.denoiser, listenersOf({ signal }))
+      : await this.openDenoiser({ height, width, tokens }, acceleration);
     const latents = await this.sampleLatents({
       ...solver,
       noise,
@@ -212,11 +218,33 @@ export class TextToImagePipeline {
       signal,
       onStep,
     });
-    const images = toImages(resizeAndCrop(await this.decode(latents), size));
+    if (plan) await makeRoom(plan, [family.streamlined!, family.denoiser]);
+    const decoded = plan ? await decodePlanned(this.vae, latents, plan, signal) : await this.decode(latents);
+    const images = toImages(resizeAndCrop(decoded, size));
     signal?.throwIfAborted();
     warnings.push(...family.notes, ...sizeNotes(size));
     warnings.push(...clippingNotes(this.schedulerConfig, options.scheduler, solver.scheduler));
     return { images, seeds, warnings, ...reportOf(acceleration.method, denoiser) };
+  }
+
+  /** How a call with a budget of memory runs; null without one. Throws ArgumentError and BudgetError. */
+  #plan(
+    { pictures, guided, height, width }: { pictures: number; guided: boolean; height: number; width: number },
+    { method }: Acceleration,
+    { memory, guidanceInterval = this.guidanceInterval }: TextToImageOptions,
+  ): RunPlan | null {
+    if (memory === undefined) return null;
+    const { streamlined, maxSequenceLength: tokens } = this.family;
+    if (!streamlined) throw new ArgumentError(`memory is for Stable Diffusion; this model is a ${this.className}.`);
+    if (method !== "none") throw new ArgumentError(`memory and accelerate "${method}" do not go together for images.`);
+    const [start, stop] = guidanceInterval;
+    if (guided && (start > 0 || stop < 1)) {
+      throw new ArgumentError(
+        "memory needs guidance in all steps: a plan is for one number of rows (guidanceInterval).",
+      );
+    }
+    const size = { batch: guided ? 2 * pictures : pictures, guided, height, width, tokens };
+    return planRun({ streamlined, decoder: this.vae }, size, pictures, { memory });
   }
 
   /**
@@ -334,6 +362,19 @@ export class TextToImagePipeline {
     checkDecoded(this.vae.config, decoded);
     return sizes;
   }
+}
+
+/** Decodes as many images at a time, or tiles of one, as the plan says. */
+async function decodePlanned(
+  vae: Component<AutoencoderKLConfig>,
+  { shape, data }: FloatTensor,
+  { decoding: { frames: chunk, tile } }: RunPlan,
+  signal?: AbortSignal,
+): Promise<FloatTensor> {
+  const asVideos = floatTensor([shape[0]!, 1, ...shape.slice(1)], data);
+  const decoded = await decodeFrames(vae, asVideos, { chunk, sizes: () => ({ batch: "batch" }) }, { signal, tile });
+  const [batch, channels, , ...sides] = decoded.shape;
+  return floatTensor([batch!, channels!, ...sides], decoded.data);
 }
 
 type PartName =
