@@ -50,9 +50,9 @@ export class DDIMInverseScheduler extends DiffusionProcess<DDIMInverseConfig> im
     const { config } = this;
     const before = Math.min(timestep - requireSteps(this.className, this.stride), this.trainTimesteps - 1);
     const toOne = config.set_alpha_to_zero ?? config.set_alpha_to_one;
-    const kept = before >= 0 ? this.alphaAt(before) : toOne ? 1 : this.alphasCumprod[0]!;
-    const keptNext = this.alphaAt(timestep);
-    const [alpha, sigma] = [Math.sqrt(kept), Math.sqrt(1 - kept)];
+    const alphaProd = before >= 0 ? this.alphaAt(before) : toOne ? 1 : this.alphasCumprod[0]!;
+    const alphaProdNext = this.alphaAt(timestep);
+    const [alpha, sigma] = [Math.sqrt(alphaProd), Math.sqrt(1 - alphaProd)];
     if (sigma === 0 && config.prediction_type === "sample") {
       throw new NumericError(
         `${this.className}: a clean sample tells a "sample" prediction nothing of the noise; set_alpha_to_one must be false.`,
@@ -61,11 +61,11 @@ export class DDIMInverseScheduler extends DiffusionProcess<DDIMInverseConfig> im
     const { x0: clean, epsilon } = predicted(config.prediction_type, alpha, sigma);
     const x0 = combine("DDIM inverse step", [clean.sample, sample], [clean.output, modelOutput]);
     if (config.clip_sample) clampInPlace(x0, config.clip_sample_range);
-    const sigmaNext = Math.sqrt(1 - keptNext);
+    const sigmaNext = Math.sqrt(1 - alphaProdNext);
     // The reference's noise, of a prediction of the clean sample too, is from before clipping.
     const prevSample = combine(
       "DDIM inverse step",
-      [Math.sqrt(keptNext), x0],
+      [Math.sqrt(alphaProdNext), x0],
       [sigmaNext * epsilon.sample, sample],
       [sigmaNext * epsilon.output, modelOutput],
     );

@@ -51,9 +51,9 @@ export class DDIMScheduler extends DiffusionProcess<DDIMConfig> implements Sched
     const { config } = this;
     const { eta = 0, useClippedModelOutput = false } = options;
     const previous = timestep - requireSteps(this.className, this.stride);
-    const kept = this.alphaAt(timestep);
-    const keptNext = previous >= 0 ? this.alphaAt(previous) : config.set_alpha_to_one ? 1 : this.alphasCumprod[0]!;
-    const [alpha, sigma] = [Math.sqrt(kept), Math.sqrt(1 - kept)];
+    const alphaProd = this.alphaAt(timestep);
+    const alphaProdNext = previous >= 0 ? this.alphaAt(previous) : config.set_alpha_to_one ? 1 : this.alphasCumprod[0]!;
+    const [alpha, sigma] = [Math.sqrt(alphaProd), Math.sqrt(1 - alphaProd)];
     if (alpha === 0 && config.prediction_type === "epsilon") {
       throw new NumericError(
         `${this.className}: timestep ${timestep} is pure noise (rescale_betas_zero_snr), which an epsilon prediction ` +
@@ -67,14 +67,14 @@ export class DDIMScheduler extends DiffusionProcess<DDIMConfig> implements Sched
     else if (config.clip_sample) clampInPlace(x0, config.clip_sample_range);
 
     // Equation 16: the share of the next noise level that is drawn anew.
-    const deviation = eta * Math.sqrt(((1 - keptNext) / (1 - kept)) * (1 - kept / keptNext));
-    const direction = Math.sqrt(Math.max(0, 1 - keptNext - deviation ** 2));
+    const deviation = eta * Math.sqrt(((1 - alphaProdNext) / (1 - alphaProd)) * (1 - alphaProd / alphaProdNext));
+    const direction = Math.sqrt(Math.max(0, 1 - alphaProdNext - deviation ** 2));
     const fromNoise = useClippedModelOutput
       ? { x0: -alpha / sigma, sample: 1 / sigma, output: 0 }
       : { x0: 0, ...epsilon };
     const prevSample = combine(
       "DDIM step",
-      [Math.sqrt(keptNext) + direction * fromNoise.x0, x0],
+      [Math.sqrt(alphaProdNext) + direction * fromNoise.x0, x0],
       [direction * fromNoise.sample, sample],
       [direction * fromNoise.output, modelOutput],
       [deviation, eta > 0 ? drawNoise(this.className, options.noise) : sample],

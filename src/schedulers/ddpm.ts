@@ -56,24 +56,24 @@ export class DDPMScheduler extends DiffusionProcess<DDPMConfig> implements Sched
     const { config } = this;
     if (!this.planned) throw new ArgumentError(`${this.className}: call setTimesteps before step.`);
     const next = this.timesteps[indexOfTimestep(this.className, this.timesteps, timestep) + 1];
-    const kept = this.alphaAt(timestep);
-    const keptNext = next === undefined ? 1 : this.alphaAt(next);
-    const beta = 1 - kept / keptNext;
-    if (kept === 0 && config.prediction_type === "epsilon") {
+    const alphaProd = this.alphaAt(timestep);
+    const alphaProdNext = next === undefined ? 1 : this.alphaAt(next);
+    const beta = 1 - alphaProd / alphaProdNext;
+    if (alphaProd === 0 && config.prediction_type === "epsilon") {
       throw new NumericError(`${this.className}: timestep ${timestep} is pure noise, which epsilon cannot denoise.`);
     }
 
     const learned = config.variance_type === "learned" || config.variance_type === "learned_range";
     const { mean, variance } = learned ? splitVariance(modelOutput, sample) : { mean: modelOutput };
-    const { x0: clean } = predicted(config.prediction_type, Math.sqrt(kept), Math.sqrt(1 - kept));
+    const { x0: clean } = predicted(config.prediction_type, Math.sqrt(alphaProd), Math.sqrt(1 - alphaProd));
     const x0 = combine("DDPM step", [clean.sample, sample], [clean.output, mean]);
     if (config.thresholding) thresholdInPlace(x0, config.dynamic_thresholding_ratio, config.sample_max_value);
     else if (config.clip_sample) clampInPlace(x0, config.clip_sample_range);
 
     // Mean and variance of the posterior q(x_{t-1} | x_t, x_0), Ho et al. equation 7.
-    const fromClean = (Math.sqrt(keptNext) * beta) / (1 - kept);
-    const fromSample = (Math.sqrt(kept / keptNext) * (1 - keptNext)) / (1 - kept);
-    const smallest = Math.max(((1 - keptNext) / (1 - kept)) * beta, 1e-20);
+    const fromClean = (Math.sqrt(alphaProdNext) * beta) / (1 - alphaProd);
+    const fromSample = (Math.sqrt(alphaProd / alphaProdNext) * (1 - alphaProdNext)) / (1 - alphaProd);
+    const smallest = Math.max(((1 - alphaProdNext) / (1 - alphaProd)) * beta, 1e-20);
     const deviation = Math.sqrt(config.variance_type === "fixed_large" ? beta : smallest);
     if (timestep === 0 || variance) {
       const prevSample = combine("DDPM step", [fromClean, x0], [fromSample, sample]);

@@ -41,8 +41,8 @@ export class LCMScheduler extends DiffusionProcess<LCMConfig> implements Schedul
     if (this.next === undefined) throw new ArgumentError(`${this.className}: call setTimesteps before step.`);
     const i = indexOfTimestep(this.className, this.timesteps, timestep, this.next);
     this.next = i + 1;
-    const kept = this.alphaAt(timestep);
-    const { x0: clean } = predicted(config.prediction_type, Math.sqrt(kept), Math.sqrt(1 - kept));
+    const alphaProd = this.alphaAt(timestep);
+    const { x0: clean } = predicted(config.prediction_type, Math.sqrt(alphaProd), Math.sqrt(1 - alphaProd));
     const x0 = combine("LCM step", [clean.sample, sample], [clean.output, modelOutput]);
     if (config.thresholding) thresholdInPlace(x0, config.dynamic_thresholding_ratio, config.sample_max_value);
     else if (config.clip_sample) clampInPlace(x0, config.clip_sample_range);
@@ -53,9 +53,9 @@ export class LCMScheduler extends DiffusionProcess<LCMConfig> implements Schedul
     const denoised = combine("LCM step", [out, x0], [skip, sample]);
     const following = this.timesteps[i + 1];
     if (following === undefined) return { prevSample: denoised, predOriginalSample: denoised };
-    const keptNext = this.alphaAt(following);
+    const alphaProdNext = this.alphaAt(following);
     const noise = drawNoise(this.className, options.noise);
-    const prevSample = combine("LCM step", [Math.sqrt(keptNext), denoised], [Math.sqrt(1 - keptNext), noise]);
+    const prevSample = combine("LCM step", [Math.sqrt(alphaProdNext), denoised], [Math.sqrt(1 - alphaProdNext), noise]);
     return { prevSample, predOriginalSample: denoised };
   }
 }

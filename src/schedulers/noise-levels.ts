@@ -23,8 +23,8 @@ export class NoiseLevels<Config extends LevelsConfig> {
   constructor(className: string, config: Config) {
     this.className = className;
     this.config = config;
-    const kept = alphasCumprod(config, config.rescale_betas_zero_snr);
-    this.alphasCumprod = config.rescale_betas_zero_snr ? boundLastSigma(kept) : kept;
+    const alphaProds = alphasCumprod(config, config.rescale_betas_zero_snr);
+    this.alphasCumprod = config.rescale_betas_zero_snr ? boundLastSigma(alphaProds) : alphaProds;
     this.trained = trainingSigmas(this.alphasCumprod);
     this.sigmas = [...this.trained.toReversed(), 0];
     this.timesteps = Array.from(this.trained, (_, i) => this.trainTimesteps - 1 - i);

@@ -80,22 +80,22 @@ function laplaceAlphaBar(t: number): number {
 /** Signal variance kept up to and including each training timestep: the running product of 1 - beta, as float32. */
 export function alphasCumprod(config: BetaConfig, zeroTerminalSnr = false): Float32Array {
   let product = 1;
-  const kept = betas(config).map((beta) => {
+  const alphaProds = betas(config).map((beta) => {
     product *= Math.fround(1 - beta);
     return product;
   });
-  return zeroTerminalSnr ? rescaleToZeroTerminalSnr(kept) : kept;
+  return zeroTerminalSnr ? rescaleToZeroTerminalSnr(alphaProds) : alphaProds;
 }
 
 /** Shifts and scales sqrt(alphas_cumprod) so that the last is 0 and the first stays (Lin et al. 2024, algorithm 1). */
-function rescaleToZeroTerminalSnr(kept: Float32Array): Float32Array {
-  const first = Math.sqrt(kept[0]!);
-  const last = Math.sqrt(kept.at(-1)!);
-  return kept.map((value) => (((Math.sqrt(value) - last) * first) / (first - last)) ** 2);
+function rescaleToZeroTerminalSnr(alphaProds: Float32Array): Float32Array {
+  const first = Math.sqrt(alphaProds[0]!);
+  const last = Math.sqrt(alphaProds.at(-1)!);
+  return alphaProds.map((value) => (((Math.sqrt(value) - last) * first) / (first - last)) ** 2);
 }
 
 /** Throws ArgumentError if `timestep` is not a whole number from 0 to T-1. */
-function keptAt(alphasCumprod: Float32Array, timestep: number): number {
+function alphaProdAt(alphasCumprod: Float32Array, timestep: number): number {
   const value = alphasCumprod[timestep];
   if (value !== undefined) return value;
   throw new ArgumentError(
@@ -110,13 +110,13 @@ export function noisedAt(
   noise: FloatTensor,
   timesteps: readonly number[],
 ): FloatTensor {
-  const kept = timesteps.map((t) => keptAt(alphasCumprod, t));
+  const alphaProds = timesteps.map((t) => alphaProdAt(alphasCumprod, t));
   return mix(
     "addNoise",
     original,
-    kept.map(Math.sqrt),
+    alphaProds.map(Math.sqrt),
     noise,
-    kept.map((a) => Math.sqrt(1 - a)),
+    alphaProds.map((a) => Math.sqrt(1 - a)),
   );
 }
 
@@ -155,7 +155,7 @@ export class DiffusionProcess<Config extends ProcessConfig> {
 
   /** Throws ArgumentError if `timestep` is not a whole number from 0 to T-1. */
   alphaAt(timestep: number): number {
-    return keptAt(this.alphasCumprod, timestep);
+    return alphaProdAt(this.alphasCumprod, timestep);
   }
 
   /** Noised samples for training; one timestep for each row of the batch, or one for all. Shapes as `original`. */
@@ -165,13 +165,13 @@ export class DiffusionProcess<Config extends ProcessConfig> {
 
   /** What a v-prediction model is trained to give: sqrt(a) noise - sqrt(1 - a) x_0 (Salimans & Ho 2022, section 4). */
   velocity(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor {
-    const kept = timesteps.map((t) => this.alphaAt(t));
+    const alphaProds = timesteps.map((t) => this.alphaAt(t));
     return mix(
       "velocity",
       original,
-      kept.map((a) => -Math.sqrt(1 - a)),
+      alphaProds.map((a) => -Math.sqrt(1 - a)),
       noise,
-      kept.map(Math.sqrt),
+      alphaProds.map(Math.sqrt),
     );
   }
 }

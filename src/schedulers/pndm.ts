@@ -122,13 +122,15 @@ export class PNDMScheduler extends DiffusionProcess<PNDMConfig> implements Sched
 
   /** Moves a sample between timesteps along one noise estimate, the sum of `terms` (Liu et al. 2022, equation 11). */
   private transfer(sample: FloatTensor, from: number, to: number, terms: readonly Term[]): FloatTensor {
-    const kept = this.alphaAt(from);
-    const keptNext = to >= 0 ? this.alphaAt(to) : this.config.set_alpha_to_one ? 1 : this.alphasCumprod[0]!;
-    const { epsilon } = predicted(this.predictionType, Math.sqrt(kept), Math.sqrt(1 - kept));
-    const scale = -(keptNext - kept) / (kept * Math.sqrt(1 - keptNext) + Math.sqrt(kept * (1 - kept) * keptNext));
+    const alphaProd = this.alphaAt(from);
+    const alphaProdNext = to >= 0 ? this.alphaAt(to) : this.config.set_alpha_to_one ? 1 : this.alphasCumprod[0]!;
+    const { epsilon } = predicted(this.predictionType, Math.sqrt(alphaProd), Math.sqrt(1 - alphaProd));
+    const scale =
+      -(alphaProdNext - alphaProd) /
+      (alphaProd * Math.sqrt(1 - alphaProdNext) + Math.sqrt(alphaProd * (1 - alphaProd) * alphaProdNext));
     return combine(
       "PNDM step",
-      [Math.sqrt(keptNext / kept) + scale * epsilon.sample, sample],
+      [Math.sqrt(alphaProdNext / alphaProd) + scale * epsilon.sample, sample],
       ...terms.map(([weight, tensor]): Term => [scale * epsilon.output * weight, tensor]),
     );
   }

@@ -44,13 +44,13 @@ export class TCDScheduler extends DiffusionProcess<TCDConfig> implements Schedul
     const following = this.timesteps[i + 1];
     // Rounded as the reference's float32 is. The last step ends at timestep 0.
     const down = Math.floor(Math.fround(Math.fround(1 - eta) * (following ?? 0)));
-    const kept = this.alphaAt(timestep);
-    const keptDown = this.alphaAt(down);
-    const { x0: clean, epsilon } = predicted(this.predictionType, Math.sqrt(kept), Math.sqrt(1 - kept));
-    const [alpha, sigma] = [Math.sqrt(keptDown), Math.sqrt(1 - keptDown)];
+    const alphaProd = this.alphaAt(timestep);
+    const alphaProdDown = this.alphaAt(down);
+    const { x0: clean, epsilon } = predicted(this.predictionType, Math.sqrt(alphaProd), Math.sqrt(1 - alphaProd));
+    const [alpha, sigma] = [Math.sqrt(alphaProdDown), Math.sqrt(1 - alphaProdDown)];
     // The share of that sample which is left when noise has brought it up to the next timestep.
     const noisy = following !== undefined && eta > 0;
-    const share = noisy ? this.alphaAt(following) / keptDown : 1;
+    const share = noisy ? this.alphaAt(following) / alphaProdDown : 1;
     const scale = Math.sqrt(share);
     return {
       prevSample: combine(
