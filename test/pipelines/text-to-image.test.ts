@@ -130,6 +130,19 @@ describe("a text-to-image pipeline", () => {
     expect(difference(await latentsOf("a red cat", { guidanceScale: 6 }), conditional)).toBeGreaterThan(1e-2);
   });
 
+  it("begins at an image: the less strength, the closer to what the autoencoder makes of it", async () => {
+    const image = { width: 17, height: 16, data: Uint8Array.from({ length: 3 * 17 * 16 }, (_, i) => (i * 31) % 256) };
+    const from = (options: TextToImageOptions) => latentsOf("a red cat", { image, steps: 10, ...options });
+    // Nothing may change: what comes out is the image's own latent.
+    const mask = { ...image, data: new Uint8Array(image.data.length) };
+    const own = await from({ mask });
+    expect(own.shape).toEqual([1, 4, 8, 8]);
+    const away = [];
+    for (const strength of [0.1, 0.5, 1]) away.push(difference(await from({ strength }), own));
+    expect(away).toEqual([...away].sort((a, b) => a - b));
+    expect(away[0]).toBeGreaterThan(0);
+  });
+
   it("tells of each step", async () => {
     const seen: string[] = [];
     await pipe("a red cat", {
