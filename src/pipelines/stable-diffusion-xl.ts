@@ -3,7 +3,7 @@
  * towers before their last layers, and is told the second one's pooled state and what size the image is to look like.
  */
 import { Streamlined } from "../acceleration/streamlined.ts";
-import type { ModelIndex } from "../checkpoints/diffusers-folder.ts";
+import { componentFolder, type ModelIndex, readConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { ClipPromptEncoder } from "../components/clip-prompt-encoder.ts";
 import type { Component } from "../components/components.ts";
@@ -82,6 +82,12 @@ export class StableDiffusionXL implements TextToImageFamily {
     if (!denoiser.config.textTime) {
       throw new ConfigError(
         `${folder.name}: is a ${index.className}, but its UNet's addition_embed_type is not "text_time", as Stable Diffusion XL's is.`,
+      );
+    }
+    const { latents_mean: mean } = await readConfig(componentFolder(folder, index, "vae"));
+    if (mean !== undefined && mean !== null) {
+      throw new ConfigError(
+        `${folder.name}/vae: has latents_mean, by which latents are normalised (Playground 2.5); that is not supported.`,
       );
     }
     return new StableDiffusionXL(folder.name, {

@@ -3,7 +3,7 @@ import { cp, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
-import { ArgumentError, BudgetError } from "../../src/errors.ts";
+import { ArgumentError, BudgetError, ConfigError } from "../../src/errors.ts";
 import type { RawImage } from "../../src/media/raw-image.ts";
 import { TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
 import type { TextToImageOptions } from "../../src/pipelines/text-to-image-options.ts";
@@ -133,6 +133,14 @@ it("refuses what a family does not have, and says what it leaves out", async () 
   const checked = await open(folder);
   expect((await checked("a cat", { steps: 1 })).warnings).toEqual(["The model's safety checker is not run."]);
   await checked.release();
+});
+
+it("refuses an autoencoder of XL that normalises latents", async () => {
+  const folder = await withScheduler(folders.sdxl, "scheduler_euler");
+  const path = join(folder.path, "vae", "config.json");
+  const config = JSON.parse(await readFile(path, "utf8")) as object;
+  await writeFile(path, JSON.stringify({ ...config, latents_mean: [0, 0, 0, 0], latents_std: [1, 1, 1, 1] }));
+  await expect(open(folder)).rejects.toThrow(ConfigError);
 });
 
 describe("a budget of memory", () => {
