@@ -178,6 +178,7 @@ export {
 } from "./pipelines/text-to-video.ts";
 export type { VideoActions, VideoOptions, VideoResult } from "./pipelines/videos.ts";
 export type { ResolveOptions } from "./platform/platform.ts";
+export type { Releasable } from "./runtime/open-all.ts";
 export {
   type Provider,
   type ProviderName,

@@ -1,6 +1,8 @@
 /** Several things that hold memory or threads: opened one after the other, released together. */
 
+/** What holds memory or threads until it is released. */
 export interface Releasable {
+  /** Gives them back; it cannot be used after that. */
   release(): Promise<void>;
 }
 
