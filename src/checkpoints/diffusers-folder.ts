@@ -1,30 +1,30 @@
 import { CheckpointError } from "../errors.ts";
 import { describe, expectObject, type Folder, insidePath, quote } from "./files.ts";
 
-/** One component of a pipeline: the class that it has in diffusers or transformers. */
+/** One component of a pipeline: its library and its class in diffusers or transformers. */
 export interface Component {
   readonly library: string;
   readonly className: string;
 }
 
-/** What `model_index.json` says: the pipeline's class, its components, and its own options. */
+/** The contents of `model_index.json`: the pipeline's class, its components, and its own options. */
 export interface ModelIndex {
   /** Such as "PixArtSigmaPipeline". */
   readonly className: string;
-  /** By name, which is also their folder's. Components that the file has as `[null, null]` are absent. */
+  /** By name, which is also the name of the folder. Components that are `[null, null]` in the file are left out. */
   readonly components: ReadonlyMap<string, Component>;
-  /** The rest: `force_zeros_for_empty_prompt`, `id2label`, ...; prototype null. */
+  /** All other keys: `force_zeros_for_empty_prompt`, `id2label`, ...; prototype null. */
   readonly options: Readonly<Record<string, unknown>>;
 }
 
-/** A JSON object out of a checkpoint, not yet checked any further. */
+/** A JSON object from a checkpoint whose contents have not been checked yet. */
 export type RawConfig = Readonly<Record<string, unknown>>;
 
 const indexFile = "model_index.json";
-/** Where a component's configuration is: models, schedulers, tokenizers, image processors. */
+/** Names of configuration files: of models, schedulers, tokenizers and image processors. */
 const configFiles = ["config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json"];
 
-/** Whether a folder holds a pipeline, and not one component alone. */
+/** Whether a folder holds a pipeline rather than a single component. */
 export function isPipeline(folder: Folder): Promise<boolean> {
   return folder.has(indexFile);
 }
@@ -40,7 +40,7 @@ export async function readModelIndex(folder: Folder): Promise<ModelIndex> {
   return parseModelIndex(await folder.json(indexFile), `${folder.name}/${indexFile}`);
 }
 
-/** Checks the JSON of a `model_index.json`; `where` is what errors call it. */
+/** Checks the JSON of a `model_index.json`; `where` is its name in errors. */
 export function parseModelIndex(json: unknown, where: string): ModelIndex {
   const { _class_name: className, ...rest } = expectObject(json, where);
   if (typeof className !== "string") {
@@ -67,9 +67,9 @@ export function parseModelIndex(json: unknown, where: string): ModelIndex {
 }
 
 /**
- * Where a component is: in the pipeline's folder, or in that of another pipeline beside it, if `_parts_from` of
- * model_index.json names that for it (`{"vae": "other"}`). The key is ours, for models of one family that lie together.
- * Throws CheckpointError if it names anything but a folder beside this one.
+ * The folder of a component: in the pipeline's folder, or in that of another pipeline next to it, if `_parts_from` in
+ * model_index.json names one (`{"vae": "other"}`). diffusers does not have this key; models of one family share parts with it.
+ * Throws CheckpointError if it names anything but a folder next to this one.
  */
 export function componentFolder(folder: Folder, { options }: ModelIndex, component: string): Folder {
   const where = `${folder.name}/${indexFile}: _parts_from`;
@@ -83,7 +83,7 @@ export function componentFolder(folder: Folder, { options }: ModelIndex, compone
   );
 }
 
-/** Whether a component's folder has a configuration: a tokenizer can do without. */
+/** Whether a component's folder has a configuration; tokenizers may lack one. */
 export async function hasConfig(component: Folder): Promise<boolean> {
   return (await configFile(component)) !== undefined;
 }
@@ -95,7 +95,7 @@ async function configFile(component: Folder): Promise<string | undefined> {
 
 /**
  * The configuration in a component's folder: `config.json`, `scheduler_config.json`, `tokenizer_config.json` or
- * `preprocessor_config.json`, the first that is there. Throws CheckpointError if there is none.
+ * `preprocessor_config.json`, whichever is found first. Throws CheckpointError if there is none.
  */
 export async function readConfig(component: Folder): Promise<RawConfig> {
   const file = await configFile(component);
@@ -105,7 +105,7 @@ export async function readConfig(component: Folder): Promise<RawConfig> {
   );
 }
 
-/** A sentence about a folder that is not what it should be; empty where it cannot be listed. */
+/** A sentence that describes a folder's contents, for errors; empty if the folder cannot be listed. */
 async function whatIsThere(folder: Folder): Promise<string> {
   const names = await folder.list();
   if (!names) return "";
@@ -120,7 +120,7 @@ async function whatIsThere(folder: Folder): Promise<string> {
 
 /**
  * A configuration's class: `_class_name` (diffusers) or the first of `architectures` (transformers); undefined if it
- * has neither, as tokenizers' have not.
+ * has neither, as for tokenizers.
  */
 export function classNameOf(config: RawConfig): string | undefined {
   const { _class_name: own, architectures } = config;

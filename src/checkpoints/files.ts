@@ -3,57 +3,57 @@ import { limitsOf, maxTextBytes, parseJson, quote } from "./json.ts";
 
 export { describe, expectObject, parseJson, quote } from "./json.ts";
 
-/** A file that can be read in parts: on disk, behind a URL, in memory. */
+/** A file that can be read in parts: on disk, at a URL, or in memory. */
 export interface ByteSource {
-  /** What error messages call it, usually its path inside the checkpoint's folder. */
+  /** Its name in error messages, usually its path inside the checkpoint's folder. */
   readonly name: string;
   /** Length in bytes when it was opened. */
   readonly size: number;
-  /** Absolute path, links resolved, where the file is on this machine's disk: ONNX Runtime maps weights from there. */
+  /** Absolute path with links resolved, if the file is on a local disk: ONNX Runtime maps weights from there. */
   readonly nativePath?: string;
   /**
-   * Throws CheckpointError if the file is not the one any more that was opened. Whoever has others read it by its path, as ONNX
-   * Runtime maps weights, asks before and after. Where there is no such path there is nothing to ask.
+   * Throws CheckpointError if the file has changed or been replaced since it was opened. Code that lets others read it by its
+   * path, such as ONNX Runtime when it maps weights, calls this before and after. Absent if the file has no path.
    */
   unchanged?(): Promise<void>;
   /** Exactly `length` bytes from `offset`. Rejects if the range is not inside the file or the file has changed. */
   read(offset: number, length: number): Promise<Uint8Array>;
 }
 
-/** A checkpoint's folder, wherever it is. Paths are relative, with `/`, and never leave the folder. */
+/** A checkpoint's folder: on disk, on a web server or in memory. Paths are relative, use `/`, and never leave the folder. */
 export abstract class Folder {
-  /** What error messages call it. */
+  /** Its name in error messages. */
   abstract readonly name: string;
-  /** Whether there is a file of this path within the folder. */
+  /** Whether the folder has a file with this path. */
   abstract has(path: string): Promise<boolean>;
   /**
-   * Opens a file. Throws CheckpointError if it is not there or the path leaves the folder. Of a file that is fetched whole no
-   * more than `most` bytes are: whoever knows what to expect says so.
+   * Opens a file. Throws CheckpointError if it does not exist or the path leaves the folder. If a file has to be fetched
+   * whole, at most `most` bytes are fetched.
    */
   abstract source(path: string, most?: number): Promise<ByteSource>;
-  /** Names of what lies directly in this folder, or in the folder `path` of it; undefined where nobody can tell. */
+  /** Names of the entries directly in this folder, or in its subfolder `path`; undefined if it cannot be listed. */
   async list(_path = ""): Promise<string[] | undefined> {
     return undefined;
   }
 
-  /** Where the file is on this machine's disk; undefined for folders that are elsewhere. */
+  /** The file's path on a local disk; undefined for folders that are elsewhere. */
   nativePath(_path: string): string | undefined {
     return undefined;
   }
 
-  /** A whole file as UTF-8 text. Throws CheckpointError if it is not, or is larger than any such file of a checkpoint. */
+  /** A whole file as UTF-8 text. Throws CheckpointError if it is not UTF-8, or exceeds the size limit for text files. */
   async text(path: string): Promise<string> {
     return decode(await this.source(path, maxTextBytes), maxTextBytes);
   }
 
-  /** A whole file as JSON, with the infinities that Python writes, within the limits for its name. */
+  /** A whole file as JSON, including the infinities that Python writes, within the limits for its name. */
   async json(path: string): Promise<unknown> {
     const limits = limitsOf(path);
     const source = await this.source(path, limits.bytes);
     return parseJson(await decode(source, limits.bytes), source.name, limits);
   }
 
-  /** The folder of this name that lies where this one does; null where there is no such place. Nothing is read. */
+  /** The folder of this name next to this one; null if this kind of folder has no neighbours. Nothing is read. */
   beside(_name: string): Folder | null {
     return null;
   }
@@ -112,8 +112,8 @@ async function decode(source: ByteSource, limit: number): Promise<string> {
 }
 
 /**
- * `path` if it is relative, uses `/` and has no `..`: file names inside a checkpoint are as little to be trusted as
- * the rest of it. Throws CheckpointError that starts with `context`.
+ * Returns `path` if it is relative, uses `/` and has no `..`, since file names inside a checkpoint cannot be trusted.
+ * Otherwise throws CheckpointError that starts with `context`.
  */
 export function insidePath(path: string, context: string): string {
   const bad =
@@ -126,7 +126,7 @@ export function insidePath(path: string, context: string): string {
   );
 }
 
-/** Checks that [offset, offset + length) lies inside the source; every ByteSource's `read` starts with it. */
+/** Checks that [offset, offset + length) is inside the source; the `read` of every ByteSource starts with this check. */
 export function checkRange(source: Pick<ByteSource, "name" | "size">, offset: number, length: number): void {
   const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0;
   if (whole && length <= source.size && offset <= source.size - length) return;
@@ -135,7 +135,7 @@ export function checkRange(source: Pick<ByteSource, "name" | "size">, offset: nu
   );
 }
 
-/** Bytes that are already in memory; reads are views of them, not copies. */
+/** Bytes that are already in memory. Reads return views, not copies. */
 export function memorySource(name: string, bytes: Uint8Array): ByteSource {
   const source: ByteSource = {
     name,
@@ -148,7 +148,7 @@ export function memorySource(name: string, bytes: Uint8Array): ByteSource {
   return source;
 }
 
-/** A browser's Blob or File: only the parts that are asked for come into memory. */
+/** A browser's Blob or File. Only the parts that are read are loaded into memory. */
 export function blobSource(name: string, blob: Blob): ByteSource {
   const source: ByteSource = {
     name,

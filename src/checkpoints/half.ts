@@ -1,9 +1,9 @@
 /**
  * Half-precision storage formats, IEEE 754 binary16 ("F16") and bfloat16 ("BF16"), to and from float32.
- * Everything works on bit patterns, so NaN payloads survive, which they need not when a NaN passes through a number.
+ * Everything works on bit patterns to preserve NaN payloads, which may be lost when a NaN passes through a number.
  */
 
-/** Bits of float32 for each binary16 value; 256 KiB, made at first use. A look-up beats the bit arithmetic. */
+/** The float32 bits of each binary16 value; 256 KiB, made at first use. A look-up is faster than bit arithmetic. */
 let halfTable: Uint32Array | undefined;
 
 /** Widens binary16 bit patterns to float32, exactly. `out` has at least as many elements as `bits`. */

@@ -1,4 +1,4 @@
-/** The cache of one repository on disk: what is in it, and what of it may be trusted. */
+/** The cache of one repository on disk: which files it has, and which of them have been verified. */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { copyFile, link, mkdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
@@ -11,7 +11,7 @@ import { parseJson } from "./json.ts";
 export interface RemoteFile {
   readonly path: string;
   readonly size: number;
-  /** Hex: SHA-256 of the content (64 digits), or the SHA-1 that git gives it as a blob (40 digits). */
+  /** In hex: SHA-256 of the content (64 digits), or git's SHA-1 of it as a blob (40 digits). */
   readonly oid: string;
 }
 
@@ -26,7 +26,7 @@ const contentHash = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
 
 export const isCommit = (text: unknown): text is string => typeof text === "string" && commitHash.test(text);
 
-/** The cache's folder for an endpoint: what one serves says nothing about what another would. */
+/** The cache's folder for an endpoint. Each endpoint has its own, since they may serve different files under one name. */
 export function endpointFolder(endpoint: string): string {
   if (endpoint === HUB_URL) return "huggingface.co";
   const host = new URL(endpoint).host.replace(/[^\w.-]/g, "_");
@@ -36,14 +36,14 @@ export function endpointFolder(endpoint: string): string {
 /**
  * `hub/<endpoint>/<owner>--<name>/` of the cache:
  *
- * - `refs/<revision>`: the commit that a branch or tag was when it was last asked for;
+ * - `refs/<revision>`: the commit of a branch or tag when the Hub was last asked;
  * - `listings/<commit>.json`: the files of a commit, with sizes and hashes;
- * - `blobs/<hash>`: contents; `verified/<hash>`: when a content of this hash was written, once it was checked;
+ * - `blobs/<hash>`: contents; `verified/<hash>`: the modification time of a content whose hash has been checked;
  * - `snapshots/<commit>/`: files under their names, as hard links to blobs.
  */
 export class RepositoryCache {
   readonly path: string;
-  /** Where versions before 0.2 kept this repository's contents, of whatever endpoint. */
+  /** Where versions before 0.2 kept this repository's contents, for all endpoints together. */
   readonly #before: string;
 
   constructor(cacheDir: string, endpoint: string, id: string) {
@@ -60,7 +60,7 @@ export class RepositoryCache {
     return join(this.path, "blobs", oid);
   }
 
-  /** What the revision was when it was last asked for; undefined if that is not known. */
+  /** The revision's snapshot as of the last time the Hub was asked; undefined if there is none. */
   async snapshot(revision: string): Promise<Snapshot | undefined> {
     const commit = isCommit(revision) ? revision : await this.#read("refs", revision);
     const text = isCommit(commit) && (await this.#read("listings", `${commit}.json`));
@@ -73,7 +73,7 @@ export class RepositoryCache {
     }
   }
 
-  /** Keeps a snapshot's listing for later; where nothing can be written, that is no reason to fail. */
+  /** Stores a snapshot's listing for later. Does not fail if the cache cannot be written. */
   async remember(revision: string, snapshot: Snapshot): Promise<void> {
     try {
       await this.#write("listings", `${snapshot.commit}.json`, JSON.stringify(snapshot));
@@ -83,14 +83,14 @@ export class RepositoryCache {
     }
   }
 
-  /** Whether a snapshot has a file, with the content that it should have. */
+  /** Whether a snapshot has a file with the right content. */
   has(snapshot: Snapshot, file: RemoteFile): Promise<boolean> {
     return this.holds(join(this.snapshotFolder(snapshot), file.path), file);
   }
 
   /**
-   * Whether a file has its content. Size and time of writing tell that of one that has been checked before; any other is read
-   * and hashed.
+   * Whether a file has the right content. If it has been checked before, size and modification time are compared; otherwise it
+   * is read and hashed.
    */
   async holds(path: string, file: RemoteFile): Promise<boolean> {
     const found = await stat(path).catch(() => undefined);
@@ -102,8 +102,9 @@ export class RepositoryCache {
   }
 
   /**
-   * Notes that a file has been checked, unless nothing can be written. Whole seconds survive archives and image layers; where
-   * the time has them it stays, since others may have the file open and would take it for changed.
+   * Records that a file has been checked, unless the cache cannot be written. The modification time is set to whole seconds,
+   * which archives and image layers preserve. If it is whole seconds already it is left alone, since other processes that have
+   * the file open would take it for changed.
    */
   async verified(path: string, { oid }: RemoteFile): Promise<void> {
     try {
@@ -116,12 +117,12 @@ export class RepositoryCache {
     }
   }
 
-  /** Whether an older version has left contents of this repository, of whatever endpoint. */
+  /** Whether an older version has left contents of this repository, from any endpoint. */
   async hasOlder(): Promise<boolean> {
     return (await stat(join(this.#before, "blobs")).catch(() => undefined))?.isDirectory() ?? false;
   }
 
-  /** Makes a blob of one that an older version left, if its content is right. */
+  /** Reuses a blob that an older version left, if its content is right. */
   async adopt(file: RemoteFile): Promise<boolean> {
     const old = join(this.#before, "blobs", file.oid);
     const found = await stat(old).catch(() => undefined);
@@ -131,7 +132,7 @@ export class RepositoryCache {
     return true;
   }
 
-  /** Puts a blob under its name in a snapshot. */
+  /** Links a blob under its file name in a snapshot. */
   async place(snapshot: Snapshot, file: RemoteFile): Promise<void> {
     await place(this.blob(file), join(this.snapshotFolder(snapshot), file.path));
   }
@@ -149,13 +150,13 @@ export class RepositoryCache {
   }
 }
 
-/** Whether a listing's entry has the size and hash without which nothing can be checked. */
+/** Whether a listing's entry has a size and a hash to check the content against. */
 export function isUsable(file: RemoteFile): boolean {
   const sized = Number.isSafeInteger(file.size) && file.size >= 0;
   return typeof file.path === "string" && sized && typeof file.oid === "string" && contentHash.test(file.oid);
 }
 
-/** Whether a path of a listing can be a file here: relative, without "..", and with names that file systems take. */
+/** Whether a path of a listing can be stored: relative, without "..", and with names that file systems allow. */
 export function isStorable(path: string): boolean {
   try {
     insidePath(path, "");
@@ -167,12 +168,12 @@ export function isStorable(path: string): boolean {
   return Buffer.byteLength(path) <= 1024 && parts.every((part) => Buffer.byteLength(part) <= 240);
 }
 
-/** Whether an error is that of a folder in which nothing may be written. */
+/** Whether an error means that a folder cannot be written to. */
 export function isUnwritable(error: unknown): boolean {
   return ["EROFS", "EACCES", "EPERM"].includes((error as NodeJS.ErrnoException | undefined)?.code ?? "");
 }
 
-/** What the file system refused while something was put into the cache, in words. */
+/** Describes in words why the file system refused to store something in the cache. */
 export function cacheFailure(error: unknown, label: string, cacheDir: string): unknown {
   if (!(error instanceof Error) || !("syscall" in error)) return error;
   return new HubError(
@@ -182,19 +183,19 @@ export function cacheFailure(error: unknown, label: string, cacheDir: string): u
   );
 }
 
-/** The hash that a file's content has, of the kind that is expected. */
+/** The hash of a file's content, of the same kind as the expected one. */
 async function hashFile(path: string, { oid, size }: RemoteFile): Promise<string> {
   const hash = newHash(oid, size);
   for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
   return hash.digest("hex");
 }
 
-/** git hashes a blob with a header in front; LFS hashes the content alone. */
+/** git hashes a blob with a header in front; LFS hashes only the content. */
 export function newHash(oid: string, size: number) {
   return oid.length === 40 ? createHash("sha1").update(`blob ${size}\0`) : createHash("sha256");
 }
 
-/** Under another name, as a hard link; as a copy where the file system has none. */
+/** Places a file under another name, as a hard link, or as a copy if the file system has no hard links. */
 async function place(from: string, to: string): Promise<void> {
   await mkdir(dirname(to), { recursive: true });
   const temporary = `${to}.${process.pid}.${performance.now()}.tmp`;

@@ -1,4 +1,4 @@
-/** Requests to the Hub: limited in size and time, repeated where that may help, with the token for the Hub alone. */
+/** Requests to the Hub: limited in size and time, retried if that may help, and with the token sent only to the Hub. */
 
 import { HubError } from "../errors.ts";
 import { defined } from "../options/defined.ts";
@@ -7,7 +7,7 @@ import { type Patience, TransientHubError, waitAsked } from "./hub-retry.ts";
 import { parseJson } from "./json.ts";
 
 export interface HubAccess {
-  /** What errors call the repository. */
+  /** The repository's name in errors. */
   readonly id: string;
   /** Without a final slash. */
   readonly endpoint: string;
@@ -17,9 +17,9 @@ export interface HubAccess {
   readonly timeout: number;
 }
 
-/** Bytes of one answer of the API; a page of the listing has about 0.3 MB. */
+/** The most bytes in one API response; a page of the listing has about 0.3 MB. */
 const maxBody = 16 * 2 ** 20;
-/** Pages of a listing (1,000 files each on the Hub). */
+/** The most pages of a listing (1,000 files each on the Hub). */
 const maxPages = 200;
 const maxFiles = 100_000;
 const maxRedirects = 8;
@@ -31,7 +31,7 @@ export class HubClient {
     this.#access = access;
   }
 
-  /** The commit that a revision is now. */
+  /** The current commit of a revision. */
   async commit(revision: string, retries?: number): Promise<unknown> {
     const what = `revision ${revision}`;
     const { json } = await this.#json(
@@ -42,7 +42,7 @@ export class HubClient {
     return (json as { sha?: unknown } | null)?.sha;
   }
 
-  /** All entries of the repository at a commit, as the Hub gives them. */
+  /** All entries of the repository at a commit, as the Hub returns them. */
   async list(commit: string, retries?: number): Promise<unknown[]> {
     const { id, endpoint, timeout } = this.#access;
     const entries: unknown[] = [];
@@ -59,7 +59,7 @@ export class HubClient {
           `${id}: the list of its files took more than ${(5 * timeout) / 1000} seconds; try again later.`,
         );
       }
-      // Wherever the link leads: the next page is asked of the same address, and so is the token sent to it alone.
+      // Only the link's query is used: the next page is requested from the same address, so the token goes nowhere else.
       url.search = next;
     }
     throw new HubError(
@@ -68,8 +68,8 @@ export class HubClient {
   }
 
   /**
-   * A file's bytes from `offset` on: the response is 206, or 200 where the server knows no ranges. `signal` ends it. Not
-   * repeated, since whoever reads the bytes has to be.
+   * A file's bytes from `offset` on. The response is 206, or 200 if the server does not support ranges. `signal` aborts it. Not
+   * retried here, since the caller has to retry reading the body as well.
    */
   async file(
     commit: string,
@@ -80,7 +80,7 @@ export class HubClient {
     const { id, endpoint } = this.#access;
     const encoded = path.split("/").map(encodeURIComponent).join("/");
     const url = `${endpoint}/${id}/resolve/${commit}/${encoded}`;
-    // Encoded bodies have other lengths and no ranges.
+    // Compressed bodies have other lengths and no ranges.
     const headers = { "Accept-Encoding": "identity", ...defined({ Range: range }) };
     return this.#request(url, path, headers, signal);
   }
@@ -108,7 +108,7 @@ export class HubClient {
     );
   }
 
-  /** Follows redirects itself: fetch would send the token along within its own rules, and tell nothing of the way. */
+  /** Follows redirects itself: fetch has its own rules for sending the token along, and hides the responses in between. */
   async #request(
     address: string,
     what: string,
@@ -128,7 +128,7 @@ export class HubClient {
       await response.body?.cancel().catch(() => undefined);
       const location = response.headers.get("Location");
       if (response.status < 300 || response.status > 399 || location === null) throw this.#failure(response, what);
-      // What the Hub itself says of a file's hash and size stands beside the address that it leads to.
+      // The Hub puts a file's hash and size into the headers of the redirect.
       if (url.origin === home) linked = response.headers;
       const next = URL.canParse(location, url) ? new URL(location, url) : undefined;
       if (!next || !/^https?:$/.test(next.protocol) || (url.protocol === "https:" && next.protocol === "http:")) {
@@ -148,7 +148,7 @@ export class HubClient {
       return await send(url.href, { headers, redirect: "manual", signal: both });
     } catch (cause) {
       signal?.throwIfAborted();
-      // fetch says only "fetch failed"; what failed is in its cause, for several addresses only as a code.
+      // fetch only says "fetch failed". The reason is in its cause; if several addresses failed, only as a code.
       const reason = (cause as Error).cause as NodeJS.ErrnoException | undefined;
       const detail = reason?.message || reason?.code || (cause as Error).message;
       const from = url.origin === new URL(endpoint).origin ? endpoint : url.origin;
@@ -162,7 +162,7 @@ export class HubClient {
     }
   }
 
-  /** The Hub answers 401 also for repositories that do not exist, so that it does not reveal which private ones do. */
+  /** The Hub also answers 401 for repositories that do not exist, so as not to reveal which private ones do. */
   #failure({ status, headers }: Response, what: string): HubError {
     const { id, endpoint, token } = this.#access;
     const where = `${id}: ${what}: HTTP ${status} from ${endpoint}`;
@@ -189,7 +189,7 @@ export class HubClient {
 
 export interface FileResponse {
   readonly response: Response;
-  /** The headers of the Hub's own answer, which a redirect to its storage may have followed. */
+  /** The headers of the Hub's own response, before any redirect to its storage. */
   readonly linked: Headers;
 }
 
@@ -212,7 +212,7 @@ async function limitedText(response: Response, label: string, timeout: number): 
   return Buffer.concat(parts).toString("utf8");
 }
 
-/** A body's bytes as they come. Throws TransientHubError if the connection breaks off or is silent for `timeout` ms. */
+/** A body's bytes as they arrive. Throws TransientHubError if the connection breaks or is silent for `timeout` ms. */
 export async function* bodyOf(response: Response, label: string, timeout: number): AsyncGenerator<Uint8Array> {
   const reader = response.body?.getReader();
   try {

@@ -7,13 +7,13 @@ import { newHash } from "./hub-cache.ts";
 import { bodyOf } from "./hub-client.ts";
 import { type Patience, TransientHubError } from "./hub-retry.ts";
 
-/** What a file must turn out to be. */
+/** The size and hash that a downloaded file must have. */
 export interface ExpectedFile {
-  /** What errors call it. */
+  /** Its name in errors. */
   readonly label: string;
   /** Bytes. */
   readonly size: number;
-  /** Hex: SHA-256 of the content (64 digits), or the SHA-1 that git gives it as a blob (40 digits). */
+  /** In hex: SHA-256 of the content (64 digits), or git's SHA-1 of it as a blob (40 digits). */
   readonly oid: string;
 }
 
@@ -22,18 +22,18 @@ export interface TransferOptions {
   signal: AbortSignal | undefined;
   /** Milliseconds without a byte after which the connection counts as broken. */
   timeout: number;
-  /** Whether `target` is there meanwhile, with the right content: another process may have fetched it. */
+  /** Whether `target` exists by now with the right content, since another process may have downloaded it. */
   isThere: () => Promise<boolean>;
-  /** Bytes of this file that are on disk so far. */
+  /** Called with the number of bytes of this file that are on disk so far. */
   onBytes: (loaded: number) => void;
 }
 
-/** Requests a file's bytes from `offset` to its end; the response is 206, or 200 where the server knows no ranges. */
+/** Requests a file's bytes from `offset` to its end. The response is 206, or 200 if the server does not support ranges. */
 export type OpenTransfer = (offset: number) => Promise<Response>;
 
 /**
- * Brings a file to `target`. It grows beside its place as `target.incomplete`, from which a later call goes on, and
- * gets its name only when size and hash are right. Of several callers, also in other processes, one transfers and the
+ * Downloads a file to `target`. The data goes to `target.incomplete`, which a later call can resume, and is renamed only
+ * when size and hash are right. If several callers, including other processes, want the same file, one downloads it and the
  * others wait. Throws HubError when the content is wrong or the connection keeps failing.
  */
 export async function download(
@@ -82,7 +82,7 @@ async function transfer(
     if (done < size) {
       const response = await openTransfer(done);
       if (response.status !== 206 && done > 0) {
-        // The server sends everything again.
+        // The server sends the file from the start.
         await file.truncate(0);
         done = 0;
         hash = newHash(oid, size);
@@ -140,7 +140,7 @@ export async function fileSize(path: string): Promise<number | undefined> {
   return found?.isFile() ? found.size : undefined;
 }
 
-/** A lock whose holder has not touched it for so long (ms) is of a process that has died. */
+/** A lock that its holder has not touched for this long (ms) belongs to a process that has died. */
 const staleAfter = 30_000;
 
 async function withLock(path: string, signal: AbortSignal | undefined, work: () => Promise<void>): Promise<void> {
@@ -154,7 +154,7 @@ async function withLock(path: string, signal: AbortSignal | undefined, work: () 
       if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
     }
     if (await isAbandoned(path)) {
-      // Renaming succeeds for one of those who notice.
+      // If several processes notice it, renaming succeeds for only one of them.
       const grave = `${path}.${process.pid}.${performance.now()}`;
       await rename(path, grave).then(
         () => rm(grave),
@@ -172,7 +172,7 @@ async function withLock(path: string, signal: AbortSignal | undefined, work: () 
   }
 }
 
-/** Whether a lock is that of a process that lives. */
+/** Whether a lock belongs to a process that is still running. */
 export async function isHeld(path: string): Promise<boolean> {
   return !(await isAbandoned(path));
 }

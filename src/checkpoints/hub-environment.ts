@@ -1,12 +1,12 @@
-/** Environment variables about models from the Hub: one table for help and docs, and how they are read. */
+/** Environment variables for models from the Hub: one table for help and docs, and functions that read them. */
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { ArgumentError } from "../errors.ts";
 
-/** A variable of the environment that halfstep reads. */
+/** An environment variable that halfstep reads. */
 export interface EnvironmentVariable {
   readonly name: string;
-  /** In half a sentence. */
+  /** Its meaning in a phrase, for help and docs. */
   readonly meaning: string;
 }
 
@@ -29,7 +29,7 @@ export function cacheDirectory(): string {
   return process.env["HALFSTEP_CACHE"] || join(homedir(), ".cache", "halfstep");
 }
 
-/** `given` or the environment's address of the Hub, without a final slash. Throws ArgumentError. */
+/** The Hub's address, `given` or from the environment, without a final slash. Throws ArgumentError. */
 export function hubEndpoint(given?: string): string {
   const text = given ?? (process.env["HF_ENDPOINT"] || HUB_URL);
   const url = URL.canParse(text) ? new URL(text) : undefined;
@@ -40,7 +40,7 @@ export function hubEndpoint(given?: string): string {
   );
 }
 
-/** `given` or the environment's access token. It is never part of a message. Throws ArgumentError. */
+/** The access token, `given` or from the environment. It never appears in a message. Throws ArgumentError. */
 export function hubToken(given?: string): string | undefined {
   const token = given ?? (process.env["HF_TOKEN"] || undefined);
   if (token === undefined) return undefined;
@@ -53,7 +53,7 @@ export function hubToken(given?: string): string | undefined {
   throw new ArgumentError('The access token (HF_TOKEN) does not start with "hf_", as those of the Hub do.');
 }
 
-/** Whether nothing may be asked of the network. */
+/** Whether the network must not be used. */
 export function isOffline(given?: boolean): boolean {
   return given ?? /^(1|true|yes|on)$/i.test(process.env["HF_HUB_OFFLINE"] ?? "");
 }

@@ -1,4 +1,4 @@
-/** What is in the cache of downloaded models: to list it, and to remove from it. */
+/** Lists and removes models in the download cache. */
 import { readdir, readFile, rm, rmdir, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { ArgumentError, HubError } from "../errors.ts";
@@ -9,26 +9,26 @@ import { cacheDirectory } from "./hub-environment.ts";
 /** A commit of a model in the cache. */
 export interface CachedRevision {
   readonly commit: string;
-  /** Branches and tags that were this commit when they were last asked for. */
+  /** Branches and tags that pointed to this commit when the Hub was last asked. */
   readonly names: readonly string[];
-  /** Bytes of its files; revisions share what is equal. */
+  /** Bytes of its files; revisions share files with the same content. */
   readonly bytes: number;
 }
 
-/** A model in the cache of downloads. */
+/** A model in the download cache. */
 export interface CachedModel {
   /** "owner/name". */
   readonly name: string;
-  /** The folder of the endpoint that it came from: "huggingface.co"; null in the cache of version 0.1, which did not say. */
+  /** The folder of the endpoint that it came from: "huggingface.co"; null in the cache of version 0.1, which did not store it. */
   readonly endpoint: string | null;
   readonly path: string;
-  /** Bytes on disk, with what has come of files that are not whole yet. */
+  /** Bytes on disk, including incomplete downloads. */
   readonly bytes: number;
   readonly incompleteBytes: number;
   readonly revisions: readonly CachedRevision[];
 }
 
-/** The downloaded models, by name. An empty list where there is no cache. */
+/** The downloaded models, sorted by name. An empty list if there is no cache. */
 export async function listCachedModels(cacheDir = cacheDirectory()): Promise<CachedModel[]> {
   const root = join(cacheDir, "hub");
   const models: CachedModel[] = [];
@@ -45,8 +45,8 @@ export async function listCachedModels(cacheDir = cacheDirectory()): Promise<Cac
 }
 
 /**
- * Removes a downloaded model, all of its revisions, from whichever endpoint. Returns what was removed. Throws ArgumentError if it
- * is not in the cache, HubError if it is being downloaded.
+ * Removes all revisions of a downloaded model, from all endpoints. Returns the removed models. Throws ArgumentError if it is
+ * not in the cache, HubError if it is being downloaded.
  */
 export async function removeCachedModel(name: string, cacheDir = cacheDirectory()): Promise<CachedModel[]> {
   const models = await listCachedModels(cacheDir);

@@ -1,11 +1,11 @@
-/** Requests through the proxies that the environment names, which Node's own fetch does not look at. */
+/** Requests through the proxies set in the environment, which Node's own fetch ignores. */
 import { ArgumentError } from "../errors.ts";
 
 type Send = typeof fetch;
 
 let made: { key: string; send: Send } | undefined;
 
-/** fetch, through a proxy where HTTP_PROXY, HTTPS_PROXY or ALL_PROXY (or their lower-case names) say so and NO_PROXY does not. */
+/** fetch through the proxies of HTTP_PROXY, HTTPS_PROXY and ALL_PROXY (upper or lower case), except for hosts in NO_PROXY. */
 export async function proxiedFetch(): Promise<Send> {
   const all = variable("all_proxy");
   const httpProxy = variable("http_proxy") ?? all;
@@ -17,7 +17,7 @@ export async function proxiedFetch(): Promise<Send> {
     for (const proxy of [httpProxy, httpsProxy]) if (proxy !== undefined) checkProxy(proxy);
     const { EnvHttpProxyAgent, fetch: send } = await import("undici");
     const dispatcher = new EnvHttpProxyAgent({ httpProxy: httpProxy ?? "", httpsProxy: httpsProxy ?? "", noProxy });
-    // undici's own fetch: Node's may be of another version, whose requests this agent does not know.
+    // undici's own fetch, since Node's fetch may come from another undici version that does not work with this agent.
     made = { key, send: ((input, init) => send(input as string, { ...(init as object), dispatcher })) as Send };
   }
   return made.send;
@@ -27,7 +27,7 @@ function variable(name: string): string | undefined {
   return process.env[name] || process.env[name.toUpperCase()] || undefined;
 }
 
-/** A proxy's address may hold a password, so no message repeats it. */
+/** A proxy's address may contain a password, so no message shows it. */
 function checkProxy(address: string): void {
   const protocol = URL.canParse(address) ? new URL(address).protocol : "";
   if (protocol === "http:" || protocol === "https:") return;

@@ -1,13 +1,13 @@
-/** Temporary failures, and how long to wait for them. */
+/** Temporary failures, and how long to wait after them. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { HubError } from "../errors.ts";
 
 /**
- * A failure that may pass: no connection, a connection that broke off, an overloaded server. It keeps HubError's name: the
- * distinction is for retrying, not for users.
+ * A temporary failure: no connection, a broken connection, an overloaded server. It keeps HubError's name, since only
+ * retrying needs the distinction, not users.
  */
 export class TransientHubError extends HubError {
-  /** Milliseconds that the server asks to wait; undefined if it does not say. */
+  /** Milliseconds that the server asks us to wait; undefined if it does not say. */
   readonly wait: number | undefined;
 
   constructor(message: string, options: ErrorOptions & { wait?: number | undefined } = {}) {
@@ -16,14 +16,14 @@ export class TransientHubError extends HubError {
   }
 }
 
-/** Longest wait that a server may ask for, in milliseconds; the Hub counts requests in windows of five minutes. */
+/** The longest wait that a server may ask for, in milliseconds; the Hub counts requests in windows of five minutes. */
 const longestWait = 15 * 60_000;
-/** How often in a row it may ask for one. */
+/** How many times in a row a server may ask for a wait. */
 const mostWaits = 8;
 
 /**
- * Milliseconds that the headers of a 429 or 503 ask to wait: Retry-After (seconds or a date), RateLimit with `t` or `reset`,
- * RateLimit-Reset; the longest of these. Undefined if they do not say.
+ * Milliseconds to wait according to the headers of a 429 or 503: Retry-After (seconds or a date), RateLimit with `t` or
+ * `reset`, RateLimit-Reset; the longest of these. Undefined if there are none.
  */
 export function waitAsked(headers: Headers, now = Date.now()): number | undefined {
   const after = headers.get("Retry-After")?.trim() ?? "";
@@ -39,9 +39,9 @@ export function waitAsked(headers: Headers, now = Date.now()): number | undefine
 
 export interface PatienceOptions {
   signal?: AbortSignal | undefined;
-  /** Attempts in a row that may fail without bringing anything; 5 unless given. */
+  /** Attempts in a row that may fail without any progress; 5 unless given. */
   retries?: number | undefined;
-  /** Milliseconds before the first repetition, doubled each time; 500 unless given. */
+  /** Milliseconds before the first retry, doubled each time; 500 unless given. */
   retryDelay?: number | undefined;
   onNotice?: ((notice: string) => void) | undefined;
 }
@@ -49,15 +49,15 @@ export interface PatienceOptions {
 export interface RetryOptions {
   signal?: AbortSignal | undefined;
   progress?: () => Promise<number>;
-  /** At most so many, whatever is usual. */
+  /** An upper limit for this request's retries. */
   retries?: number | undefined;
 }
 
-/** What all requests of one download share: when the server is asked again, and who is told. */
+/** Shared by all requests of one download: the time of the next request, and whom to notify. */
 export class Patience {
   readonly signal: AbortSignal | undefined;
   readonly #options: PatienceOptions;
-  /** Time from which on the server may be asked. */
+  /** The earliest time of the next request. */
   #from = 0;
   #waits = 0;
   #told = false;
@@ -67,7 +67,7 @@ export class Patience {
     this.signal = options.signal;
   }
 
-  /** Runs `work` until it succeeds or fails for good. `progress` grows whenever an attempt has brought something. */
+  /** Runs `work` until it succeeds or fails permanently. `progress` grows whenever an attempt has made progress. */
   async retry<T>(work: () => Promise<T>, options: RetryOptions = {}): Promise<T> {
     const { signal = this.signal, progress = async () => 0 } = options;
     const { retryDelay = 500 } = this.#options;
@@ -82,7 +82,7 @@ export class Patience {
       } catch (error) {
         signal?.throwIfAborted();
         if (!(error instanceof TransientHubError)) throw error;
-        // Waiting as long as the server asks is no failure.
+        // Waiting as long as the server asks does not count as a failure.
         if (error.wait !== undefined) this.#wait(error, error.wait);
         else {
           failures = (await progress()) > before ? 1 : failures + 1;
@@ -94,7 +94,7 @@ export class Patience {
     }
   }
 
-  /** Tells the user why they wait, the first time; once is enough. */
+  /** Tells the user the reason for waiting, only the first time. */
   #tellOnce(error: Error): void {
     if (!this.#told) this.#options.onNotice?.(`${error.message} Trying again.`);
     this.#told = true;
@@ -106,7 +106,7 @@ export class Patience {
     }
   }
 
-  /** Requests that run at the same time are all told to wait; one notice is enough. */
+  /** Concurrent requests are all told to wait, but the user gets only one notice. */
   #wait(error: TransientHubError, wait: number): void {
     const from = Date.now() + wait;
     const minutes = (ms: number) => Math.ceil(ms / 60_000);
@@ -122,13 +122,13 @@ export class Patience {
     this.#from = from;
     const seconds = Math.ceil(wait / 1000);
     const notice = `The Hub asks to wait; going on in ${seconds} second${seconds === 1 ? "" : "s"}.`;
-    // Nobody should wait for minutes and not know what for.
+    // Users should know the reason for a wait of minutes.
     if (this.#options.onNotice) this.#options.onNotice(notice);
     else process.emitWarning(notice);
   }
 }
 
-/** Throws the signal's own reason if that ends the pause. */
+/** Throws the signal's own reason if it aborts the pause. */
 async function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
   await sleep(milliseconds, undefined, { signal }).catch((error: unknown) => {
     signal?.throwIfAborted();

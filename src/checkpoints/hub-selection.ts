@@ -3,21 +3,21 @@ import type { ModelIndex } from "./diffusers-folder.ts";
 import { chooseWeights, isPickle, requireVariant, whyNoWeights } from "./weight-names.ts";
 
 export interface Selection {
-  /** Weights' variant to prefer, such as "fp16"; full precision unless given. */
+  /** The preferred variant of the weights, such as "fp16"; full precision unless given. */
   variant?: string;
-  /** Components of the pipeline to fetch; all but `safety_checker`, which no pipeline here runs, unless given. */
+  /** Components of the pipeline to download; unless given all except `safety_checker`, which no pipeline here runs. */
   components?: readonly string[];
 }
 
-/** What tokenizers have beside JSON: vocabularies and SentencePiece models. */
+/** Files of tokenizers that are not JSON: vocabularies and SentencePiece models. */
 const tokenizerFile = /(^|\/)(merges\.txt|vocab\.txt|spiece\.model|tokenizer\.model|sentencepiece\.bpe\.model)$/;
 
 /**
- * Which of a repository's files a pipeline needs: configurations, tokenizers, and each component's weights once, as
- * safetensors. Repositories have them several times over, in formats and precisions that would never be opened.
+ * The files of a repository that a pipeline needs: configurations, tokenizers, and each component's weights once, as
+ * safetensors. Repositories often have the weights several times, in formats and precisions that would never be opened.
  *
  * `index` is the repository's model_index.json; a repository without one is a single component. Throws HubError if a
- * component's weights are there only as Python pickles, CheckpointError if the variant is not there or has to be chosen.
+ * component's weights exist only as Python pickles, CheckpointError if the variant is missing or must be chosen.
  */
 export function selectFiles(
   paths: readonly string[],
@@ -26,7 +26,7 @@ export function selectFiles(
 ): string[] {
   const named = [...(index?.components.keys() ?? [])];
   const wanted = named.filter((name) => (components ? components.includes(name) : name !== "safety_checker"));
-  // Beside a model_index.json lie the same weights again in one file for other programs.
+  // Next to a model_index.json there are often the same weights in one file, for other programs.
   const root = filesIn(paths, "").filter(isSmall);
   if (variant !== undefined) {
     const folders = index ? wanted.map((name) => `${name}/`) : [""];
@@ -56,7 +56,7 @@ function isSmall(file: string): boolean {
   return (file.endsWith(".json") && !/\.index\.([^.]+\.)?json$/.test(file)) || tokenizerFile.test(file);
 }
 
-/** What `openWeights` would open, with its shards. */
+/** The file that `openWeights` would open, with its shards. */
 function selectWeights(files: readonly string[], variant: string | undefined, where: string): string[] {
   const choice = chooseWeights(files, variant, where);
   if (choice) return [choice.file, ...choice.shards];

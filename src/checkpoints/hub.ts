@@ -23,19 +23,19 @@ import { NodeFolder } from "./node.ts";
 
 export { cacheDirectory } from "./hub-environment.ts";
 
-/** How far a download is: one file of it, and all that are known to be needed so far. In bytes. */
+/** Progress of a download in bytes: of one file, and of all files that are known to be needed so far. */
 export interface DownloadProgress {
-  /** Path inside the repository of the file that has grown. */
+  /** Path of the file inside the repository. */
   file: string;
-  /** Bytes of that file. */
+  /** Bytes of that file that have been downloaded. */
   fileLoaded: number;
   fileSize: number;
-  /** Bytes of all files that are needed, with those that were there before. */
+  /** Bytes of all needed files that are there, including those from earlier downloads. */
   loaded: number;
   total: number;
 }
 
-/** Where `downloadModel` downloads from and to. */
+/** Options of `downloadModel`: where to download from and to. */
 export interface HubOptions extends Selection {
   /** Branch, tag, pull request ("refs/pr/1") or commit; "main" unless given. */
   revision?: string;
@@ -47,21 +47,21 @@ export interface HubOptions extends Selection {
   endpoint?: string;
   /** Use only the cache and connect to nothing; the environment's HF_HUB_OFFLINE unless given. */
   offline?: boolean;
-  /** Instead of what a pipeline needs: paths, with `*` for any characters. */
+  /** Paths to download instead of what a pipeline needs, with `*` for any characters. */
   files?: readonly string[];
   signal?: AbortSignal;
-  /** Told while files are downloaded. */
+  /** Called while files are downloaded. */
   onProgress?: (progress: DownloadProgress) => void;
-  /** Called with a sentence for people: for example that the Hub asks to wait, and for how long. */
+  /** Called with a sentence for the user, for example that the Hub asks to wait, and for how long. */
   onNotice?: (notice: string) => void;
-  /** Attempts in a row that may fail for one request, and milliseconds before the first repetition; 5 and 500. */
+  /** Attempts in a row that may fail for one request, and milliseconds before the first retry; 5 and 500 unless given. */
   retries?: number;
   retryDelay?: number;
-  /** Milliseconds without a byte after which a connection counts as broken; 60,000. */
+  /** Milliseconds without a byte after which a connection counts as broken; 60,000 unless given. */
   timeout?: number;
 }
 
-/** A check whose complaint does not show the value. */
+/** A check whose error message does not show the value. */
 const secret: Check = (value) => {
   if (typeof value !== "string") throw new ArgumentError("token must be a text.");
 };
@@ -72,18 +72,17 @@ const optionTable: OptionTable<HubOptions> = {
   ...{ retries: whole(0, 100), retryDelay: number(0, 600_000), timeout: number(1, 3_600_000) },
 };
 
-/** Files that are transferred at a time. */
+/** How many files are downloaded at the same time. */
 const parallel = 4;
 
 /**
- * Downloads what a pipeline needs of a model on the Hugging Face Hub, and returns the folder that it is in.
+ * Downloads the files that a pipeline needs of a model on the Hugging Face Hub, and returns their folder.
  *
- * Each file is checked against the size and hash that the Hub lists. A download that broke off goes on where it was, and a
- * server that asks to wait is waited for. What is in the cache, and has the content that it should have, is not fetched
- * again; without network, or with `offline`, the cache alone is used. Each endpoint has a cache of its own
- * (`RepositoryCache` says how it lies there).
+ * Each file is checked against the size and hash that the Hub lists. An interrupted download is resumed, and if the server
+ * asks to wait, it waits. Files in the cache with the right content are not downloaded again. Without network, or with
+ * `offline`, only the cache is used. Each endpoint has its own cache (see `RepositoryCache` for the layout).
  *
- * Throws HubError (not there, no access, no network, wrong content), ArgumentError for an impossible repository name, token
+ * Throws HubError (not found, no access, no network, wrong content), ArgumentError for an invalid repository name, token
  * or address.
  */
 export async function downloadModel(repoId: string, options: HubOptions = {}): Promise<NodeFolder> {
@@ -110,7 +109,7 @@ class Repository {
   private readonly cache: RepositoryCache;
 
   constructor(id: string, options: HubOptions) {
-    // "--" stands for the slash in the cache; the Hub has it in no name.
+    // "--" stands for the slash in the cache; names on the Hub cannot contain it.
     if (typeof id !== "string" || !/^[\w-][\w.-]*(\/[\w-][\w.-]*)?$/.test(id) || id.includes("--")) {
       throw new ArgumentError(`${JSON.stringify(id)} is not a repository on the Hub; expected "owner/name".`);
     }
@@ -131,7 +130,7 @@ class Repository {
     this.cache = new RepositoryCache(options.cacheDir ?? cacheDirectory(), this.endpoint, id);
   }
 
-  /** The commit that the revision is now, and its files; from the cache if the Hub is not to be asked or not there. */
+  /** The current commit of the revision and its files; from the cache when offline or if the Hub cannot be reached. */
   async snapshot(): Promise<Snapshot> {
     const cached = await this.cache.snapshot(this.revision);
     // A commit never changes.
@@ -157,7 +156,7 @@ class Repository {
     }
   }
 
-  /** Where the cache can stand in for the Hub, `retries` is small: without network nobody should wait long. */
+  /** If the cache can replace the Hub's answer, `retries` is small, so that users without network need not wait long. */
   private async remoteSnapshot(retries?: number): Promise<Snapshot> {
     const commit = await this.client.commit(this.revision, retries);
     if (!isCommit(commit)) {
@@ -169,7 +168,7 @@ class Repository {
       const { path, size, oid, lfs } = entry;
       return [{ path: String(path), size: Number(lfs?.size ?? size), oid: String(lfs?.oid ?? oid) }];
     });
-    // What has no size and hash is not listed here, and is missed only if it is needed.
+    // Files without size and hash are left out, which is an error only if they are needed.
     return { commit, files: files.filter(isUsable) };
   }
 
@@ -179,8 +178,8 @@ class Repository {
   }
 
   /**
-   * If nothing can be written and the cache has the revision whole, as it was when it was last asked for: that. A cache that
-   * can only be read is of use, whatever has happened to the branch.
+   * If the cache cannot be written but has the complete revision as of the last time the Hub was asked, returns that one. So a
+   * read-only cache is of use even if the branch has moved on.
    */
   async withoutWriting(error: unknown, wanted: Snapshot): Promise<NodeFolder | undefined> {
     const cached =
@@ -197,8 +196,8 @@ class Repository {
   }
 
   /**
-   * The files that are asked for; those that a pipeline needs unless `files` says otherwise. Names that cannot be stored are left
-   * out: what a pipeline needs has none of them, and they are an error only if they are asked for by name.
+   * The files to download; those that a pipeline needs unless `files` says otherwise. Names that cannot be stored are left
+   * out: a pipeline needs none of them, and they are an error only if they are asked for by name.
    */
   private async select(snapshot: Snapshot): Promise<RemoteFile[]> {
     const paths = snapshot.files.map(({ path }) => path);
@@ -233,7 +232,7 @@ class Repository {
     return selectFiles(storable, index, this.options);
   }
 
-  /** Makes all the files be in the snapshot's folder, a few at a time; the first failure stops the others. */
+  /** Brings all files into the snapshot's folder, a few at a time; the first failure stops the others. */
   private async fetchAll(snapshot: Snapshot, files: readonly RemoteFile[]): Promise<void> {
     const failed = new AbortController();
     const { signal: outer, onProgress } = this.options;
@@ -310,7 +309,7 @@ class Repository {
   }
 }
 
-/** An entry of the Hub's listing, as far as it is believed. */
+/** An entry of the Hub's listing; nothing about it is trusted yet. */
 interface ListedFile {
   readonly type?: unknown;
   readonly path?: unknown;
@@ -319,7 +318,7 @@ interface ListedFile {
   readonly lfs?: { readonly size?: unknown; readonly oid?: unknown };
 }
 
-/** Content that will be refused need not be fetched first, nor added to what is here: the headers often tell. */
+/** Refuses wrong content before it is downloaded or appended to a partial file, if the headers show that it is wrong. */
 async function checkAnswer(
   { response, linked }: FileResponse,
   { size, oid }: RemoteFile,

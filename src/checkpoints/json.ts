@@ -1,28 +1,28 @@
 /**
- * JSON out of a checkpoint, within limits. Nothing in a file is trusted: JSON.parse itself takes any depth and makes up to
- * 60 times the text's size of it (`[[[[`), and what walks over the result afterwards recurses.
+ * JSON from a checkpoint, within limits. Files are not trusted: JSON.parse accepts any depth and can need up to 60 times the
+ * text's size in memory (`[[[[`), and the code that walks over the result afterwards is recursive.
  */
 import { CheckpointError } from "../errors.ts";
 
-/** What a JSON text may be. */
+/** The limits of a JSON text. */
 export interface JsonLimits {
   /** Bytes of the file. */
   readonly bytes: number;
-  /** Objects and arrays within one another. */
+  /** Nesting depth of objects and arrays. */
   readonly depth: number;
   /** Keys of one object. */
   readonly keys: number;
-  /** Bytes that its values take in memory beside the text, as estimated while it is scanned. */
+  /** Bytes that its values take in memory besides the text, as estimated by a scan. */
   readonly memory: number;
 }
 
 const MiB = 2 ** 20;
 
-/** Configurations and indexes: published ones have up to a few hundred kB; an index of 100,000 tensors would have 10 MB. */
+/** For configurations and indexes. Published ones have up to a few hundred kB; an index of 100,000 tensors would have 10 MB. */
 export const configLimits: JsonLimits = { bytes: 16 * MiB, depth: 64, keys: 200_000, memory: 40 * MiB };
-/** Tokenizers hold whole vocabularies: 2 MB and 32,000 pieces for T5, 17 MB and 250,000 for XLM-R. */
+/** For tokenizers, which contain whole vocabularies: 2 MB and 32,000 pieces for T5, 17 MB and 250,000 for XLM-R. */
 export const tokenizerLimits: JsonLimits = { bytes: 64 * MiB, depth: 64, keys: 400_000, memory: 64 * MiB };
-/** A whole file read as text, such as a list of merges. */
+/** For a whole file read as text, such as a list of merges. */
 export const maxTextBytes = 64 * MiB;
 
 /** The limits for a file of this name. */
@@ -31,14 +31,14 @@ export function limitsOf(path: string): JsonLimits {
 }
 
 /**
- * What values cost while V8 (Node 20) parses them, from the peak of memory with 4 to 16 MB of each kind: 60 to 86 bytes an
- * object or array, 125 to 138 a key with its value in objects of many keys, 16 to 80 an element of an array.
+ * Memory that values take while V8 (Node 20) parses them, from peak memory with 4 to 16 MB of each kind: 60 to 86 bytes per
+ * object or array, 125 to 138 per key with its value in objects with many keys, 16 to 80 per array element.
  */
 const cost = { container: 96, key: 136, element: 64 };
 
 /**
- * One pass over a JSON text that need not be valid, before it is parsed. Returns how many keys it has. Throws
- * CheckpointError if it is nested deeper, or would take more memory, than it may.
+ * Scans a JSON text, which need not be valid, before it is parsed. Returns the number of keys. Throws
+ * CheckpointError if it is nested too deeply or would take too much memory.
  */
 export function checkJson(text: string, name: string, limits: Omit<JsonLimits, "bytes">): number {
   const open: number[] = []; // keys so far of each object or array that is open
@@ -83,8 +83,8 @@ export function checkJson(text: string, name: string, limits: Omit<JsonLimits, "
 }
 
 /**
- * JSON as Python's json module writes it: schedulers' configs hold a bare `-Infinity` (`lambda_min_clipped`), which
- * is not JSON. Throws CheckpointError that names the file if it is not JSON or beyond its limits.
+ * Parses JSON as Python's json module writes it: scheduler configurations contain a bare `-Infinity` (`lambda_min_clipped`),
+ * which is not JSON. Throws CheckpointError that names the file if it is not JSON or exceeds its limits.
  */
 export function parseJson(text: string, name: string, limits: Omit<JsonLimits, "bytes"> = configLimits): unknown {
   checkJson(text, name, limits);
@@ -94,29 +94,29 @@ export function parseJson(text: string, name: string, limits: Omit<JsonLimits, "
     try {
       if (text.length < MiB && text.includes("Infinity")) return JSON.parse(withInfinities(text));
     } catch {
-      // the first error is about the file as it is
+      // report the first error, which is about the original text
     }
     throw new CheckpointError(`${name}: not valid JSON: ${oneLine(cause as Error)}`, { cause });
   }
 }
 
-/** What JSON.parse complains of; it quotes the text, line breaks included. */
+/** JSON.parse's error message on one line; it quotes the text, including line breaks. */
 export function oneLine({ message }: Error): string {
   return message.replace(/\s+/g, " ");
 }
 
-/** 1e999 is valid JSON and parses to Infinity. Strings are matched first, so that nothing inside one is replaced. */
+/** Writes Infinity as 1e999, which is valid JSON. Strings are matched first, so that nothing inside them is replaced. */
 function withInfinities(text: string): string {
   return text.replace(/"[^"\\]*(?:\\.[^"\\]*)*"|Infinity/g, (match) => (match === "Infinity" ? "1e999" : match));
 }
 
-/** `value` if it is a JSON object. Throws CheckpointError that says what is there instead. */
+/** Returns `value` if it is a JSON object; otherwise throws CheckpointError that says what it is instead. */
 export function expectObject(value: unknown, name: string): Record<string, unknown> {
   if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
   throw new CheckpointError(`${name}: expected a JSON object, found ${describe(value)}.`);
 }
 
-/** A value as an error message shows it: its kind, and the value itself where it is short and flat. */
+/** A value as shown in error messages: its kind, and the value itself if it is short and flat. */
 export function describe(value: unknown): string {
   if (Array.isArray(value)) {
     const flat = value.length <= 8 && value.every((element) => typeof element !== "object" || element === null);
@@ -127,7 +127,7 @@ export function describe(value: unknown): string {
   return typeof value === "string" ? quote(value) : String(value);
 }
 
-/** A name from a file, quoted, and no longer than an error message can bear. */
+/** A name from a file, quoted and shortened for error messages. */
 export function quote(name: string): string {
   const shown = JSON.stringify(name.slice(0, longest));
   return name.length <= longest ? clip(shown) : `${shown.slice(0, longest)}... (${name.length} characters)`;

@@ -11,8 +11,8 @@ import { openSingleFile } from "./single-file/folder.ts";
 import { checkVariant } from "./weights.ts";
 
 /**
- * The model's folder on this machine, or its file as one; undefined if nothing is there by that name and it could be one of the Hub. What can
- * only be meant as a path, and is a file or is not there, is an error that says so.
+ * The model's folder on this machine, or a single file opened as a folder. Undefined if nothing of that name exists and it
+ * could be a name on the Hub. A name that can only be a path and does not exist, or a file of another type, is an error.
  */
 export async function localModel(name: string): Promise<Folder | undefined> {
   const found = await stat(name).catch(() => undefined);
@@ -29,7 +29,7 @@ const fileTypes: Readonly<Record<string, string>> = {
 };
 for (const pickle of [".bin", ".pt", ".pth", ".pkl"]) Object.assign(fileTypes, { [pickle]: fileTypes[".ckpt"] });
 
-/** Whether a name can be nothing but a path: Hub ids are `owner/name`, and end in none of these. */
+/** Whether a name can only be a path: Hub ids are `owner/name`, without any of these endings. */
 function isPath(name: string): boolean {
   const parts = name.split("/").length;
   const extension = extname(name).toLowerCase();
@@ -43,7 +43,7 @@ function isPath(name: string): boolean {
 
 const isKnown = (extension: string) => Object.hasOwn(fileTypes, extension);
 
-/** A checkpoint in one file. Throws CheckpointError for every other file. */
+/** Opens a single-file checkpoint. Throws CheckpointError for every other file. */
 async function openFile(path: string): Promise<Folder> {
   const extension = extname(path).toLowerCase();
   if (extension === ".gguf") return openSingleFile(await fileSource(path));
@@ -57,7 +57,7 @@ async function openFile(path: string): Promise<Folder> {
   throw new CheckpointError(`${path}: ${describeSingleFile(path, entries.keys())}`);
 }
 
-/** What `variant` and `revision` ask of a folder on this machine. Throws ArgumentError and CheckpointError. */
+/** Checks `variant` and `revision` for a local folder. Throws ArgumentError and CheckpointError. */
 export async function checkLocal(
   folder: Folder,
   { variant, revision }: { variant?: string | undefined; revision?: string | undefined },

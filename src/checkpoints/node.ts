@@ -4,12 +4,12 @@ import { join, resolve } from "node:path";
 import { CheckpointError } from "../errors.ts";
 import { type ByteSource, checkRange, Folder, insidePath } from "./files.ts";
 
-/** The system reads at most 2 GiB a call. */
+/** The operating system reads at most 2 GiB per call. */
 const maxRead = 1 << 30;
 
 /**
- * A file on disk, read in ranges. It is opened anew for each read, so nothing needs closing; a file that has changed
- * in between is an error rather than a mixture. Throws CheckpointError if there is no such file.
+ * A file on disk, read in ranges. It is opened again for each read, so nothing needs closing. If the file has changed
+ * in between, reading throws an error instead of mixing old and new contents. Throws CheckpointError if there is no such file.
  */
 export async function fileSource(path: string, name = path): Promise<ByteSource> {
   const nativePath = await realpath(path).catch((cause) => fail(cause, name, path));
@@ -57,7 +57,7 @@ export class NodeFolder extends Folder {
   /** Absolute. */
   readonly path: string;
 
-  /** `name` is what error messages call the folder; the path unless given. */
+  /** `name` is the folder's name in error messages; the path unless given. */
   constructor(path: string, name = path) {
     super();
     this.path = resolve(path);
@@ -90,7 +90,7 @@ export class NodeFolder extends Folder {
     return new NodeFolder(join(this.path, "..", insidePath(name, this.name)), join(this.name, "..", name));
   }
 
-  /** Links are not resolved here: the Hub's own cache consists of them. A source's `nativePath` is the real one. */
+  /** Links are not resolved here, since the Hub's own cache consists of links. A source's `nativePath` is the resolved path. */
   override nativePath(path: string): string {
     return join(this.path, insidePath(path, this.name));
   }

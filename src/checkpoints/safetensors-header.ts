@@ -1,16 +1,16 @@
 import { CheckpointError } from "../errors.ts";
 import { checkJson, describe, expectObject, type JsonLimits, oneLine, quote } from "./json.ts";
 
-/** Bytes an element takes, for each element type that halfstep reads. */
+/** Bytes per element, for each element type that halfstep reads. */
 export const storedBytes = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, BOOL: 1 } as const;
 /** Element types as safetensors names them. */
 export type StoredDType = keyof typeof storedBytes;
 
-/** Element types of the format that diffusion checkpoints hold rarely, and halfstep does not read. */
+/** Element types of the format that are rare in diffusion checkpoints, and that halfstep does not read. */
 const unread =
   /^(F8_E4M3|F8_E5M2|F8_E8M0|F8_E4M3FNUZ|F8_E5M2FNUZ|F6_E2M3|F6_E3M2|F4|F4_E2M1|U16|U32|U64|C64|F8_[A-Z0-9]+)$/;
 
-/** Where a tensor lies. */
+/** The place of a tensor in its file. */
 export interface TensorEntry {
   readonly name: string;
   readonly dtype: StoredDType;
@@ -19,11 +19,11 @@ export interface TensorEntry {
   readonly offset: number;
   /** Bytes: product of the shape times the element's size. */
   readonly length: number;
-  /** Name of the file, as its ByteSource has it. */
+  /** Name of the file: that of its ByteSource. */
   readonly file: string;
 }
 
-/** What a safetensors file says about its tensors. */
+/** The header of a safetensors file. */
 export interface Header {
   /** In the order of their data in the file. */
   readonly entries: ReadonlyMap<string, TensorEntry>;
@@ -32,20 +32,20 @@ export interface Header {
 }
 
 /**
- * Bytes of a header. The format allows 100 MB, of which a hostile file makes gigabytes; published checkpoints have at most
- * about 1 MB (100 bytes a tensor), and some trainers put a few MB about their data into the metadata.
+ * The most bytes in a header. The format allows 100 MB, which in a hostile file could take gigabytes of memory. Published
+ * checkpoints have at most about 1 MB (100 bytes per tensor), and some trainers put a few MB about their data into the metadata.
  */
 export const maxHeaderBytes = 16 * 2 ** 20;
-/** Tensors lie at depth 2, their shapes at 3. 48 MiB of values are about 40,000 tensors; a large model has 3,000. */
+/** Tensors are at depth 2, their shapes at 3. 48 MiB of values are about 40,000 tensors; a large model has 3,000. */
 const headerLimits: JsonLimits = { bytes: maxHeaderBytes, depth: 8, keys: 60_000, memory: 48 * 2 ** 20 };
-/** Dimensions of a tensor: PyTorch's limit. */
+/** The most dimensions of a tensor: PyTorch's limit. */
 const maxRank = 64;
 /** The file starts with the header's length as a little-endian uint64. */
 export const lengthBytes = 8;
 
 /**
- * Length of the JSON header, from the first eight bytes of a file of `fileSize` bytes. What it returns fits into the
- * file. Throws CheckpointError.
+ * Length of the JSON header, from the first eight bytes of a file of `fileSize` bytes. Throws CheckpointError if it does not
+ * fit into the file.
  */
 export function headerLength(start: Uint8Array, fileSize: number, fileName: string): number {
   if (fileSize < lengthBytes || start.length < lengthBytes) {
@@ -71,9 +71,9 @@ export function headerLength(start: Uint8Array, fileSize: number, fileName: stri
 /**
  * Reads and checks a safetensors header (https://github.com/huggingface/safetensors, "Format").
  *
- * `bytes` is the start of the file, at least to the end of its header. Nothing in it is believed: every tensor's
- * shape, element type and byte range must agree, and the ranges must cover the data without overlap or hole. Throws
- * CheckpointError naming file, tensor, what was expected and what was found.
+ * `bytes` is the start of the file, at least to the end of its header. Nothing in it is trusted: the shape, element type
+ * and byte range of every tensor must agree, and the ranges must cover the data without overlaps or gaps. Throws
+ * CheckpointError that names the file, the tensor, what was expected and what was found.
  */
 export function parseHeader(bytes: Uint8Array, fileSize: number, fileName: string): Header {
   const end = lengthBytes + headerLength(bytes, fileSize, fileName);
@@ -115,7 +115,7 @@ function parseObject(bytes: Uint8Array, fileName: string): Record<string, unknow
   return expectObject(json, `${fileName}: header`);
 }
 
-/** Keys of a value and of all within it; fewer than the text has where one is repeated. */
+/** Number of keys in a value and everything inside it; fewer than in the text if one is repeated. */
 function countKeys(value: unknown): number {
   if (typeof value !== "object" || value === null) return 0;
   const inside: unknown[] = Object.values(value);
@@ -123,8 +123,8 @@ function countKeys(value: unknown): number {
 }
 
 /**
- * The first key that an object of a *valid* JSON text has twice. JSON.parse keeps the last silently, so two readers
- * could see different tensors in one file.
+ * The first key that appears twice in an object of a *valid* JSON text. JSON.parse silently keeps the last one, so two
+ * programs could read different tensors from one file.
  */
 function duplicateKey(text: string): string | undefined {
   const open: (Set<string> | undefined)[] = []; // keys so far of each open object; undefined for an array
@@ -207,7 +207,7 @@ function isSizes(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
 }
 
-/** Whether product(shape) * bytes === length. Never computes a product beyond `length`, so that none overflows. */
+/** Whether product(shape) * bytes === length. Stops when the product exceeds `length`, so that it cannot overflow. */
 function hasBytes(shape: readonly number[], bytes: number, length: number): boolean {
   if (shape.includes(0)) return length === 0;
   let product = bytes;

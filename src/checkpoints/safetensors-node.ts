@@ -4,8 +4,8 @@ import type { Tensor } from "../tensor.ts";
 import { type EncodeOptions, encodeSafetensors, type LazyTensor } from "./safetensors-writer.ts";
 
 /**
- * Writes a safetensors file. It is written beside its place under another name, flushed and then renamed: at no time
- * is there a half-written file at `path`, also not after a crash. Errors of the file system are passed on.
+ * Writes a safetensors file. It is written to a temporary file next to `path`, flushed and then renamed, so there is never
+ * a half-written file at `path`, not even after a crash. Errors of the file system are passed on.
  */
 export async function writeSafetensors(
   path: string,
@@ -18,7 +18,7 @@ export async function writeSafetensors(
   });
 }
 
-/** Runs `write` on a temporary file beside `path`, then puts it in place; removes it if `write` throws. */
+/** Runs `write` on a temporary file next to `path`, then renames it to `path`; removes it if `write` throws. */
 export async function writeAtomically(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {
   const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
   try {

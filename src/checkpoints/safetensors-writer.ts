@@ -7,7 +7,7 @@ import { lengthBytes, maxHeaderBytes, type StoredDType, storedBytes } from "./sa
 /** How float32 tensors may be stored. */
 export type FloatStorage = "F32" | "F16" | "BF16";
 
-/** A tensor whose data is made or read only when its turn to be written comes. */
+/** A tensor whose data is computed or read only when it is written. */
 export interface LazyTensor extends Pick<Tensor, "dtype" | "shape"> {
   /** Called once, when the tensor is written. */
   load(): Tensor | Promise<Tensor>;
@@ -21,18 +21,18 @@ export interface EncodeOptions {
   dtype?: FloatStorage | ((name: string) => FloatStorage);
 }
 
-/** A safetensors file that is made while it is read. */
+/** A safetensors file that is generated while it is read. */
 export interface Encoded {
   /** Bytes of the whole file. */
   readonly size: number;
-  /** The file from start to end; one chunk a tensor after the header. */
+  /** The file from start to end: the header, then one chunk per tensor. */
   chunks(): AsyncGenerator<Uint8Array>;
 }
 
 /**
- * A safetensors file of these tensors. As in the reference writer the header is padded with spaces to a multiple of
- * 8 bytes and wide elements come first, then by name: so every tensor is aligned to its element size, and the same
- * tensors give the same bytes. Throws CheckpointError for names and sizes that the format cannot hold.
+ * Encodes tensors as a safetensors file. As in the reference writer, the header is padded with spaces to a multiple of
+ * 8 bytes, and tensors are sorted by element size (largest first), then by name. So every tensor is aligned to its element
+ * size, and the same tensors give the same bytes. Throws CheckpointError for names and sizes that the format cannot hold.
  */
 export function encodeSafetensors(
   tensors: ReadonlyMap<string, Tensor | LazyTensor>,
@@ -44,7 +44,7 @@ export function encodeSafetensors(
   });
   items.sort((a, b) => storedBytes[b.stored] - storedBytes[a.stored] || (a.name < b.name ? -1 : 1));
 
-  // Members are joined by hand: an object literal would lose a tensor that is called "__proto__".
+  // Members are joined by hand, since an object literal would lose a tensor named "__proto__".
   const members = [`"__metadata__":${JSON.stringify({ format: "pt", ...metadata })}`];
   let end = 0;
   for (const { name, tensor, stored } of items) {

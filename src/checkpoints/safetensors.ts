@@ -23,7 +23,7 @@ export {
   type TensorEntry,
 } from "./safetensors-header.ts";
 
-/** The element type in memory of what is stored: halves are widened, and so are small integers; F64 is narrowed. */
+/** The element type in memory for each stored type: half precision and small integers are widened, F64 is narrowed. */
 export const memoryDType = {
   F64: "float32",
   F32: "float32",
@@ -39,10 +39,10 @@ export const memoryDType = {
   Q4_0: "float32",
 } as const satisfies Record<StoredDType | BlockDType, DType>;
 
-/** Stored elements that are converted at a time, so that a large half-precision tensor is not in memory twice. */
+/** Number of elements converted at a time, so that a large half-precision tensor is not in memory twice. */
 const pieceElements = 1 << 22;
 
-/** A safetensors file whose header has been checked. Tensors are read one by one, when asked for. */
+/** A safetensors file whose header has been checked. Tensors are read individually on request. */
 export class SafetensorsFile implements Header {
   readonly source: ByteSource;
   readonly entries: ReadonlyMap<string, TensorEntry>;
@@ -61,7 +61,7 @@ export class SafetensorsFile implements Header {
     return new SafetensorsFile(source, parseHeader(header, source.size, source.name));
   }
 
-  /** The tensor of that name. Throws CheckpointError if there is none. */
+  /** Reads the tensor of that name. Throws CheckpointError if there is none. */
   async read(name: string): Promise<Tensor> {
     const entry = this.entries.get(name);
     if (!entry) throw new CheckpointError(`${this.source.name}: has no tensor ${quote(name)}.`);
@@ -70,8 +70,8 @@ export class SafetensorsFile implements Header {
 }
 
 /**
- * A tensor's elements, converted to what `memoryDType` says. `data` owns its buffer or is a view of the source's
- * memory: treat it as read-only. Assumes a little-endian machine, as every JavaScript engine in use runs on one.
+ * A tensor's elements, converted to the type in `memoryDType`. `data` owns its buffer or is a view of the source's
+ * memory: treat it as read-only. Assumes a little-endian machine, since all JavaScript engines in use run on one.
  */
 export async function readTensor(source: ByteSource, entry: TensorEntry): Promise<Tensor> {
   const { dtype: stored, shape, length } = entry;
@@ -135,7 +135,7 @@ interface View<T> {
   readonly BYTES_PER_ELEMENT: number;
 }
 
-/** The bytes as another typed array: the same memory where its alignment allows, else a copy. */
+/** The bytes as another typed array: a view if the alignment allows it, otherwise a copy. */
 function view<T>(Type: View<T>, bytes: Uint8Array): T {
   const aligned = bytes.byteOffset % Type.BYTES_PER_ELEMENT === 0 ? bytes : bytes.slice();
   return new Type(aligned.buffer, aligned.byteOffset, aligned.length / Type.BYTES_PER_ELEMENT);

@@ -1,4 +1,4 @@
-/** Models' files in a browser: fetched whole, kept in its Cache API, so that the next visit only asks whether they have changed. */
+/** Caches model files in a browser: fetched whole and stored with the Cache API, so the next visit only checks for changes. */
 import { CheckpointError, HubError } from "../errors.ts";
 import { type ByteSource, blobSource, Folder } from "./files.ts";
 import type { DownloadProgress } from "./hub.ts";
@@ -6,23 +6,23 @@ import { HttpFolder, type HttpOptions, isMissing, request } from "./web.ts";
 
 /** The name of the browser's cache. */
 const CACHE = "halfstep";
-/** What is kept with a file beside the server's own ETag and Last-Modified. */
+/** Headers stored with a file in addition to the server's ETag and Last-Modified. */
 const BYTES = "X-Halfstep-Bytes";
 const SHA256 = "X-Halfstep-SHA256";
 const FETCHED = "X-Halfstep-Fetched";
-/** Larger files are checked by their size alone: a hash needs the whole file in memory. */
+/** In bytes. Larger files are only checked by size, since hashing needs the whole file in memory. */
 const MOST_HASHED = 2 ** 30;
 
-/** A file of a model that the browser keeps. */
+/** A file of a model in the browser's cache. */
 export interface CachedFile {
   readonly url: string;
   readonly bytes: number;
   readonly fetched: Date;
-  /** Of the content; null where it could not be worked out (over 1 GiB, or no https). */
+  /** Hash of the content; null if it could not be computed (over 1 GiB, or no https). */
   readonly sha256: string | null;
 }
 
-/** The files that this site keeps of models, whoever of its pages fetched them. */
+/** The cached model files of this site, from all of its pages. */
 export async function cachedFiles(): Promise<CachedFile[]> {
   const cache = await openCache();
   const requests = (await cache?.keys()) ?? [];
@@ -34,7 +34,7 @@ export async function cachedFiles(): Promise<CachedFile[]> {
   return Promise.all(files);
 }
 
-/** Removes the files whose address begins with `prefix`, such as a model's folder; all of them unless given. Gives their number. */
+/** Removes the files whose address begins with `prefix`, such as a model's folder; all unless given. Returns their number. */
 export async function clearCachedFiles(prefix?: string): Promise<number> {
   const cache = await openCache();
   const start = prefix === undefined ? "" : new URL(prefix, globalThis.location?.href).href;
@@ -45,7 +45,7 @@ export async function clearCachedFiles(prefix?: string): Promise<number> {
   return removed;
 }
 
-/** Null where there is none: outside https:// and localhost, in some private windows. */
+/** Null if there is no Cache API: outside https:// and localhost, and in some private windows. */
 async function openCache(): Promise<Cache | null> {
   try {
     return typeof caches === "undefined" ? null : await caches.open(CACHE);
@@ -56,13 +56,13 @@ async function openCache(): Promise<Cache | null> {
 
 /** Options of `CachingFolder`. */
 export interface CachingOptions extends HttpOptions {
-  /** Told while files are fetched, and once of those that were there. `total` grows as files are found to be needed. */
+  /** Called while files are fetched, and once for cached ones. `total` grows as more files turn out to be needed. */
   onDownload?: (progress: DownloadProgress) => void;
-  /** Told if files cannot be kept. */
+  /** Called if files cannot be cached. */
   onNotice?: (notice: string) => void;
 }
 
-/** A checkpoint's folder behind a URL, whose files are kept. */
+/** A checkpoint's folder at a URL, whose files are cached. */
 export class CachingFolder extends Folder {
   readonly name: string;
   readonly #folder: HttpFolder;
@@ -71,7 +71,7 @@ export class CachingFolder extends Folder {
   readonly #cache = openCache();
 
   constructor(url: string, options?: CachingOptions);
-  /** @internal A folder within another, whose files are counted with the other's. */
+  /** @internal A subfolder of another folder, sharing its progress. */
   constructor(url: string, options: CachingOptions, progress: Progress);
   constructor(url: string, options: CachingOptions = {}, progress = new Progress(options.onDownload)) {
     super();
@@ -100,7 +100,7 @@ export class CachingFolder extends Folder {
     return blobSource(path, await this.#fetch(cache, url, path, most));
   }
 
-  /** What is kept of a file, if it is whole and the server has no other by now. A server that is not there changes nothing. */
+  /** The cached file, if it is complete and the server has no newer one. If the server cannot be reached, the cache is used. */
   async #kept(cache: Cache, url: string, path: string): Promise<Blob | null> {
     const kept = await cache.match(url);
     if (!kept) return null;
@@ -120,7 +120,7 @@ export class CachingFolder extends Folder {
     if (isMissing(response)) throw new CheckpointError(`${path}: there is no file at ${url}.`);
     const blob = await this.#body(response, path, most);
     const hash = await sha256(blob);
-    // The Hub's ETag of large files is their hash.
+    // On the Hub the ETag of a large file is its hash.
     const promised = /^"?([0-9a-f]{64})"?$/.exec(response.headers.get("ETag") ?? "")?.[1];
     if (promised && hash && promised !== hash) {
       throw new HubError(`${path}: what ${url} sent has another hash (${hash}) than it says (${promised}); try again.`);
@@ -174,20 +174,20 @@ export class CachingFolder extends Folder {
   }
 }
 
-/** Whether a server that now has these headers has the file that was kept with those. Without a word of it, it has another. */
+/** Whether the server's current headers describe the cached file. Without an ETag or Last-Modified it counts as changed. */
 function isSame(kept: Headers, now: Headers): boolean {
   const names = ["ETag", "Last-Modified"].filter((name) => kept.has(name) && now.has(name));
   return names.length > 0 && names.every((name) => kept.get(name) === now.get(name));
 }
 
-/** In hexadecimal; null where it cannot be worked out. */
+/** In hexadecimal; null if it cannot be computed. */
 async function sha256(blob: Blob): Promise<string | null> {
   if (blob.size > MOST_HASHED || !globalThis.crypto?.subtle) return null;
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", await blob.arrayBuffer()));
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Bytes of all files that were asked for. */
+/** Counts the bytes of all requested files. */
 class Progress {
   readonly #files = new Map<string, { loaded: number; size: number }>();
   readonly #tell: CachingOptions["onDownload"];

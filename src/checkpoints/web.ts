@@ -2,30 +2,30 @@ import { CheckpointError, HubError } from "../errors.ts";
 import { defined } from "../options/defined.ts";
 import { type ByteSource, checkRange, Folder, insidePath, memorySource } from "./files.ts";
 
-/** How files are asked for. */
+/** Options for requesting files. */
 export interface HttpOptions {
   /** Sent with every request, such as `Authorization`. */
   headers?: Readonly<Record<string, string>>;
   signal?: AbortSignal;
-  /** Instead of the global one. */
+  /** Used instead of the global fetch. */
   fetch?: typeof fetch;
   /**
-   * Bytes that the first request asks for; 16 MiB unless given. Smaller files are then wholly in memory, of larger
-   * ones the header is, and each tensor is fetched when it is read.
+   * Bytes of the first request; 16 MiB unless given. Smaller files are then completely in memory; for larger ones
+   * the header is, and each tensor is fetched when it is read.
    */
   firstBytes?: number;
-  /** Bytes of a file that are fetched at most where the server sends it whole; as many as it sends unless given. */
+  /** The most bytes to fetch if the server sends the file whole; no limit unless given. */
   most?: number;
 }
 
 /**
- * A file behind a URL, read in ranges if the server can do that, otherwise fetched whole. Throws CheckpointError if
- * there is no such file, HubError if the server cannot be reached or answers with something else.
+ * A file at a URL, read in ranges if the server supports them, otherwise fetched whole. Throws CheckpointError if
+ * there is no such file, HubError if the server cannot be reached or sends an unexpected response.
  */
 export async function httpSource(url: string, name: string, options: HttpOptions = {}): Promise<ByteSource> {
   const { firstBytes = 1 << 24, most } = options;
   const response = await request(url, name, options, { Range: `bytes=0-${firstBytes - 1}` });
-  // No byte satisfies a range of an empty file.
+  // An empty file cannot satisfy any range.
   if (response.status === 416) return memorySource(name, new Uint8Array(0));
   if (isMissing(response)) throw new CheckpointError(`${name}: there is no file at ${url}.`);
   const start = await body(response, url, name, response.status === 206 ? firstBytes : most);
@@ -57,7 +57,7 @@ export async function httpSource(url: string, name: string, options: HttpOptions
   return source;
 }
 
-/** A checkpoint's folder behind a URL, such as `models/fluent-emoji/` of the page's own server. */
+/** A checkpoint's folder at a URL, such as `models/fluent-emoji/` on the page's own server. */
 export class HttpFolder extends Folder {
   readonly name: string;
   private readonly base: string;
@@ -115,14 +115,14 @@ export async function request(
   throw new HubError(`${name}: ${url} answered HTTP ${response.status} ${response.statusText}.`);
 }
 
-/** Throws HubError if more than `most` bytes come, whatever the headers said. */
+/** Throws HubError if more than `most` bytes arrive, regardless of the headers. */
 async function body(response: Response, url: string, name: string, most?: number): Promise<Uint8Array> {
   try {
     if (most === undefined) return new Uint8Array(await response.arrayBuffer());
     const announced = Number(response.headers.get("Content-Length") ?? most);
     let bytes = new Uint8Array(Math.min(most, Number.isSafeInteger(announced) && announced >= 0 ? announced : most));
     let done = 0;
-    // Not `for await`: Safari's streams cannot be iterated.
+    // No `for await`, since Safari's streams are not iterable.
     const reader = response.body?.getReader();
     for (let read = await reader?.read(); read && !read.done; read = await reader?.read()) {
       const { value } = read;
@@ -145,7 +145,7 @@ async function body(response: Response, url: string, name: string, most?: number
   }
 }
 
-/** The whole file's size, from "bytes 0-99/1234". A server of another origin may not let the page see it. */
+/** The whole file's size, from "bytes 0-99/1234". A server of another origin may hide this header from the page. */
 function totalOf(response: Response): number | undefined {
   const total = /\/(\d+)$/.exec(response.headers.get("Content-Range") ?? "")?.[1];
   return total === undefined ? undefined : Number(total);

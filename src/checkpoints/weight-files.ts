@@ -4,34 +4,34 @@ import { type ByteSource, quote } from "./files.ts";
 import { type BlockDType, dequantise, isBlockDType } from "./gguf/blocks.ts";
 import { readBytes, readTensor, type SafetensorsFile, type StoredDType, type TensorEntry } from "./safetensors.ts";
 
-/** A tensor of a model: what lies in a file, or what is made of it when it is used. */
+/** A tensor of a model: as stored in a file, or computed from it when it is used. */
 export interface WeightEntry extends Omit<TensorEntry, "dtype"> {
-  /** Element type, or one of ggml's formats of blocks. */
+  /** Element type, or one of ggml's block formats. */
   readonly dtype: StoredDType | BlockDType;
-  /** The file has the matrix with rows and columns the other way round; `shape` is the model's. */
+  /** The file stores the transposed matrix; `shape` is the model's. */
   readonly transposed?: true;
-  /** What is added to the stored tensor, in this order. */
+  /** Products that are added to the stored tensor, in this order. */
   readonly added?: readonly LowRank[];
 }
 
 /**
- * scale * up * down, of the shape of the tensor that it is added to (LoRA, Hu et al. 2021, arXiv 2106.09685): `up` [out, rank,
- * 1...], `down` [rank, in, kernel...]. With `mid` [rank, rank, kernel...] the kernel is there, and `down` is [rank, in, 1...].
+ * scale * up * down, with the shape of the tensor that it is added to (LoRA, Hu et al. 2021, arXiv 2106.09685): `up` [out, rank,
+ * 1...], `down` [rank, in, kernel...]. With `mid` [rank, rank, kernel...], `mid` has the kernel and `down` is [rank, in, 1...].
  */
 export interface LowRank {
-  /** Factor on the product. */
+  /** Factor of the product. */
   readonly scale: number;
-  /** The matrix on the side of the output. */
+  /** The matrix on the output side. */
   readonly up: WeightEntry;
-  /** The core of a convolution's product, where there is one. */
+  /** The core of a convolution's product, if there is one. */
   readonly mid?: WeightEntry;
-  /** The matrix on the side of the input. */
+  /** The matrix on the input side. */
   readonly down: WeightEntry;
 }
 
-/** A file that weights lie in. */
+/** A file that contains weights. */
 export interface WeightFile {
-  /** Where its bytes come from. */
+  /** The source of its bytes. */
   readonly source: ByteSource;
 }
 
@@ -39,7 +39,7 @@ export interface WeightFile {
 export class WeightFiles {
   /** By tensor name. An entry's `file` is a key of `files`. */
   readonly entries: ReadonlyMap<string, WeightEntry>;
-  /** By the name of their source: the path inside the checkpoint's folder. */
+  /** By the name of their source, which is the path inside the checkpoint's folder. */
   readonly files: ReadonlyMap<string, WeightFile>;
 
   constructor(entries: ReadonlyMap<string, WeightEntry>, files: ReadonlyMap<string, WeightFile>) {
@@ -52,7 +52,7 @@ export class WeightFiles {
     return new WeightFiles(file.entries, new Map([[file.source.name, file]]));
   }
 
-  /** What error messages call these weights. */
+  /** The name of these weights in error messages. */
   get name(): string {
     return [...this.files.keys()].join(", ");
   }
@@ -67,15 +67,15 @@ export class WeightFiles {
     return [...this.entries.values()].reduce((sum, { length }) => sum + length, 0);
   }
 
-  /** A tensor, halves widened to float32. Throws CheckpointError if there is none of that name. */
+  /** Reads a tensor; half precision is widened to float32. Throws CheckpointError if there is none of that name. */
   async read(name: string): Promise<Tensor> {
     this.fileOf(name);
     return this.#made(this.entries.get(name)!);
   }
 
   /**
-   * The same tensors under other names; an entry keeps the one that its file has. Where two come to have the same name,
-   * the one that had it already counts.
+   * The same tensors under other names; an entry keeps its name in the file. If two tensors get the same name, the one that
+   * had it before takes precedence.
    */
   renamed(rename: (name: string) => string): WeightFiles {
     const entries = new Map<string, WeightEntry>();
@@ -86,7 +86,7 @@ export class WeightFiles {
     return new WeightFiles(entries, this.files);
   }
 
-  /** These tensors and others'; a file of the others whose name is taken is called `label/name`. */
+  /** These tensors together with others; a file of the others whose name is taken becomes `label/name`. */
   joined(others: WeightFiles, label: string): WeightFiles {
     const key = (file: string) => (this.files.has(file) ? `${label}/${file}` : file);
     const entries = [...others.entries].map(([name, entry]) => [name, inFile(entry, key)] as const);
@@ -94,7 +94,7 @@ export class WeightFiles {
     return new WeightFiles(new Map([...this.entries, ...entries]), new Map([...this.files, ...files]));
   }
 
-  /** Where on this machine's disk the tensor's file is; undefined if it is elsewhere. */
+  /** The path of the tensor's file on a local disk; undefined if it is elsewhere. */
   nativePath(name: string): string | undefined {
     return this.fileOf(name).source.nativePath;
   }
@@ -112,7 +112,7 @@ export class WeightFiles {
     return { dtype: "float32", shape, data };
   }
 
-  /** data += scale up down, or for convolutions with a core up mid down. */
+  /** data += scale up down; for convolutions with a core data += scale up mid down. */
   async #add(data: Float32Array, { scale, up, mid, down }: LowRank, shape: readonly number[]): Promise<void> {
     const [u, d] = [(await this.#made(up)) as FloatTensor, (await this.#made(down)) as FloatTensor];
     const [outputs, rank] = [shape[0]!, up.shape[1]!];
@@ -133,14 +133,14 @@ export class WeightFiles {
   }
 }
 
-/** As it is stored, halves and blocks widened to float32. */
+/** The stored tensor without additions; half precision and blocks are widened to float32. */
 async function readEntry(source: ByteSource, entry: WeightEntry): Promise<Tensor> {
   const { dtype, shape } = entry;
   if (!isBlockDType(dtype)) return readTensor(source, { ...entry, dtype });
   return { dtype: "float32", shape, data: dequantise(dtype, await readBytes(source, entry)) };
 }
 
-/** An entry, and those that are added to it, with their files called otherwise. */
+/** An entry and those that are added to it, with their files renamed. */
 function inFile<E extends WeightEntry>(entry: E, key: (file: string) => string): E {
   const added = entry.added?.map(({ up, mid, down, ...rest }) => ({
     ...rest,

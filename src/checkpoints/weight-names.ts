@@ -1,8 +1,8 @@
-/** How diffusers and transformers name a model's weights, whole or in shards, and which of several are taken. */
+/** How diffusers and transformers name weight files, whole or in shards, and which of several is chosen. */
 import { CheckpointError } from "../errors.ts";
 import { quote } from "./json.ts";
 
-/** The weights that are taken: one file, or the index of shards with the shards that lie beside it. */
+/** The chosen weights: one file, or the index of shards with the shards next to it. */
 export interface WeightChoice {
   /** The safetensors file, or the shards' index. */
   readonly file: string;
@@ -24,7 +24,7 @@ const stems = ["diffusion_pytorch_model", "model"];
 const stem = `(?<stem>${stems.join("|")})`;
 const variant = "[\\w+-]+";
 /**
- * The variant's place has changed between versions: `model.fp16-00001-of-00002` and `model-00001-of-00002.fp16`;
+ * The position of the variant has changed between versions: `model.fp16-00001-of-00002` and `model-00001-of-00002.fp16`;
  * `model.safetensors.index.fp16.json`, `model.safetensors.fp16.index.json` and `model.fp16.safetensors.index.json`.
  */
 const patterns: readonly [WeightName["kind"], RegExp][] = [
@@ -47,17 +47,17 @@ function parseName(name: string): WeightName[] {
   return [];
 }
 
-/** The variants of safetensors weights among the files of one folder, "" for the plain names. */
+/** The variants of safetensors weights in a folder; "" for names without a variant. */
 export function variantsOf(names: readonly string[]): string[] {
   const found = names.flatMap(parseName).filter(({ kind }) => kind !== "shard");
   return [...new Set(found.map(({ variant }) => variant))].sort();
 }
 
 /**
- * Which of a folder's files are its weights. A variant that is asked for comes first; then full precision, then "fp16", then
- * the only variant there is. A component may lack the variant that others of its pipeline have, as in diffusers.
+ * Chooses a folder's weights among its files: first the requested variant, then full precision, then "fp16", then the only
+ * variant there is. A component may lack the variant that others of its pipeline have, as in diffusers.
  *
- * Undefined if there are none. Throws CheckpointError, which begins with `where`, if several variants are there and none of
+ * Undefined if there are none. Throws CheckpointError, which begins with `where`, if there are several variants and none of
  * these rules picks one.
  */
 export function chooseWeights(names: readonly string[], asked: string | undefined, where: string) {
@@ -73,8 +73,8 @@ export function chooseWeights(names: readonly string[], asked: string | undefine
 }
 
 /**
- * At least one of a pipeline's folders must have a variant that is asked for. Throws CheckpointError, which begins with
- * `where`, and names those that are there.
+ * At least one of a pipeline's folders must have the requested variant. Otherwise throws CheckpointError, which begins with
+ * `where` and names the available variants.
  */
 export function requireVariant(asked: string, folders: readonly (readonly string[])[], where: string): void {
   const found = [...new Set(folders.flatMap(variantsOf))];
@@ -95,8 +95,8 @@ function choiceOf(names: readonly WeightName[], variant: string): WeightChoice {
 }
 
 /**
- * Names that weights may have, in the order in which they are tried where a folder cannot be listed (a web server): the
- * variant that was asked for, full precision, "fp16" and "bf16".
+ * Possible names of weight files, in the order in which they are tried if a folder cannot be listed (a web server): the
+ * requested variant, full precision, "fp16" and "bf16".
  */
 export function usualNames(asked?: string): string[] {
   const variants = [...new Set([asked ?? "", "", "fp16", "bf16"])].map((name) => (name === "" ? "" : `.${name}`));
@@ -105,22 +105,22 @@ export function usualNames(asked?: string): string[] {
   );
 }
 
-/** Weights in formats that are Python pickles, by name, with the indexes of shards. */
+/** Names of weights that are Python pickles, including the indexes of shards. */
 const pickle = /\.(bin|ckpt|pt|pth|pkl)$|\.bin(\.\w+)?\.index(\.\w+)?\.json$/;
 const otherWeights = /\.(safetensors|safetensors\..*json|gguf|onnx|msgpack|h5)$/;
-/** Beside weights lie the state of a training, which is none. */
+/** Training state that is saved next to weights but is not weights. */
 const noWeights = /^(optimizer|scheduler|scaler|random_states|training_args|rng_state)/;
 
 export function isPickle(name: string): boolean {
   return pickle.test(name) && !noWeights.test(name);
 }
 
-/** Whether a file is weights in any format, or the index of shards, by its name. */
+/** Whether a file name is that of weights in any format or of a shard index. */
 export function isWeights(name: string): boolean {
   return pickle.test(name) || otherWeights.test(name);
 }
 
-/** What is wrong with a folder of these files that has no weights to be read, and what to do; one sentence or two. */
+/** Explains in one or two sentences why a folder with these files has no readable weights, and what to do. */
 export function whyNoWeights(names: readonly string[]): string {
   const pickles = names.filter(isPickle);
   if (pickles.length > 0) {

@@ -9,9 +9,9 @@ import { chooseWeights, requireVariant, usualNames, whyNoWeights } from "./weigh
 export { type LowRank, type WeightEntry, type WeightFile, WeightFiles } from "./weight-files.ts";
 
 /**
- * Opens the weights in a component's folder: `diffusion_pytorch_model` or `model`, whole or in shards, of a variant
- * such as "fp16" where there is one (`chooseWeights` says which). Only headers are read. Throws CheckpointError if there
- * are none, or if they are malformed.
+ * Opens the weights in a component's folder: `diffusion_pytorch_model` or `model`, whole or in shards, possibly of a variant
+ * such as "fp16" (`chooseWeights` decides which). Only headers are read. Throws CheckpointError if there are none, or if
+ * they are malformed.
  */
 export async function openWeights(folder: Folder, variant?: string): Promise<WeightFiles> {
   if (folder instanceof OpenedFolder) return folder.weights(variant);
@@ -28,15 +28,15 @@ async function firstOf(folder: Folder, names: readonly string[]): Promise<string
 }
 
 /**
- * Checks that a variant that was asked for is there: of a pipeline at least one component must have it, as in diffusers.
- * Folders that cannot be listed are not checked. Throws CheckpointError that names the variants that are there.
+ * Checks that the requested variant exists: at least one component of a pipeline must have it, as in diffusers.
+ * Folders that cannot be listed are not checked. Throws CheckpointError that names the available variants.
  */
 export async function checkVariant(folder: Folder, components: readonly string[], variant: string): Promise<void> {
   const lists = await Promise.all(["", ...components].map((name) => folder.sub(name).list()));
   if (lists.every((names) => names !== undefined)) requireVariant(variant, lists, folder.name);
 }
 
-/** The index says which shard has which tensor; it is checked against the shards' headers. */
+/** The index says which shard has which tensor, and is checked against the headers of the shards. */
 async function openShards(folder: Folder, index: string): Promise<WeightFiles> {
   const where = `${folder.name}/${index}`;
   const { weight_map: weightMap } = expectObject(await folder.json(index), where);
@@ -63,11 +63,11 @@ async function openShards(folder: Folder, index: string): Promise<WeightFiles> {
 const listed = 10;
 
 /**
- * Checks that the weights are what a model needs: no tensor missing, none of another shape, none that is not
- * floating point, none that the model does not know (unless `ignore` says so: buffers that some versions store).
+ * Checks that the weights are those that a model needs: no tensor is missing, has another shape, is not floating point,
+ * or is unknown to the model (unless it matches `ignore`, for buffers that some versions store).
  *
- * `context` says what needs them, with the configuration values that decide the shapes: "PixArtTransformer2DModel
- * with out_channels 16 and patch_size 2". Throws one CheckpointError that lists everything.
+ * `context` describes the model, with the configuration values that decide the shapes: "PixArtTransformer2DModel
+ * with out_channels 16 and patch_size 2". Throws one CheckpointError that lists all problems.
  */
 export function checkWeights(
   found: Pick<WeightFiles, "entries" | "name">,
@@ -98,8 +98,8 @@ export function checkWeights(
 }
 
 /**
- * Reads every floating-point tensor once. Throws CheckpointError for the first that has NaN or an infinity: such a
- * weight makes every result NaN, and nothing else about the file is wrong.
+ * Reads every floating-point tensor once. Throws CheckpointError for the first that contains NaN or an infinity, since such
+ * a weight makes every result NaN, and no other check would notice it.
  */
 export async function checkFinite(weights: WeightFiles): Promise<void> {
   for (const [name, { file, dtype, shape }] of weights.entries) {

@@ -12,7 +12,7 @@ import { isWeights } from "./weight-names.ts";
 import { openWeights, type WeightFiles } from "./weights.ts";
 
 export interface WriteFolderOptions {
-  /** How floating-point weights are stored; each as it is unless given, what is neither F32, F16 nor BF16 as F32. */
+  /** How floating-point weights are stored. Unless given, types stay as they are, and all but F32, F16 and BF16 become F32. */
   dtype?: FloatStorage;
   variant?: string;
   /** Called before each file is written. */
@@ -21,9 +21,9 @@ export interface WriteFolderOptions {
 }
 
 /**
- * Writes a model as a folder in diffusers' layout, whatever it was opened from. The folder is made beside its place under
- * another name and put there when it is whole. One tensor is in memory at a time. Throws ArgumentError if there is
- * something in the folder already, and CheckpointError for a model that is not as it should be.
+ * Writes a model as a folder in diffusers' layout, whatever it was opened from. The folder is written under a temporary name
+ * next to its final place, and renamed when it is complete. Only one tensor is in memory at a time. Throws ArgumentError if
+ * the folder is not empty, and CheckpointError for a malformed model.
  */
 export async function writeFolder(
   out: string,
@@ -68,10 +68,10 @@ async function writeParts(to: string, folder: Folder, options: WriteFolderOption
   return bytes;
 }
 
-/** How deep folders are looked into: component, and what it may have. */
+/** How many levels of folders are searched: components and their subfolders. */
 const MOST_DEPTH = 4;
 
-/** Every file but weights. */
+/** Copies all files except weights. */
 async function copyFiles(
   to: string,
   folder: Folder,

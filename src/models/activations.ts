@@ -1,4 +1,4 @@
-/** transformers' names of the functions between two linear layers, those that text encoders have. */
+/** transformers' names of the activation functions that text encoders use. */
 import { gelu, quickGelu, relu, silu, tanh } from "../graph/operators.ts";
 import type { Value } from "../graph/value.ts";
 

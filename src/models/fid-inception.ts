@@ -1,7 +1,7 @@
 /**
- * InceptionV3 (Szegedy et al. 2016, arXiv 1512.00567, section 6) up to its last pooling, as the Fréchet Inception distance has
- * it (Heusel et al. 2017, arXiv 1706.08500): TensorFlow's network of 2015-12-05, with the names that pytorch-fid's port gave
- * it. It is not quite the published one: means do not count what lies outside, and the last block takes the largest value.
+ * InceptionV3 (Szegedy et al. 2016, arXiv 1512.00567, section 6) up to its last pooling, as used for the Fréchet Inception
+ * distance (Heusel et al. 2017, arXiv 1706.08500): TensorFlow's network of 2015-12-05, with the names of pytorch-fid's port.
+ * It differs from the published network: average pooling does not count the padding, and the last block uses max pooling.
  */
 import { add, concat, conv2d, div, mul, reduceMean, relu, reshape, sqrt, sub } from "../graph/operators.ts";
 import { averagePool2d, maxPool2d } from "../graph/pooling.ts";
@@ -9,7 +9,7 @@ import { input, staticDim, type Value } from "../graph/value.ts";
 import type { Architecture, Geometry, Stage, StagedModel } from "./architecture.ts";
 import type { Weights } from "./weights.ts";
 
-/** Pixels on a side of the pictures that it is given. */
+/** Pixels on a side of its input images. */
 export const INCEPTION_SIZE = 299;
 export const INCEPTION_FEATURES = 2048;
 
@@ -21,7 +21,7 @@ export const fidInception: Architecture<object> = {
   parseConfig: () => ({}),
   model,
   picture: "image",
-  // The classifier, and how many batches a norm has seen.
+  // The classifier, and the norms' counts of training batches.
   ignores: /^fc\.|\.num_batches_tracked$/,
 };
 
@@ -63,7 +63,7 @@ const mean: Pool = (x) => averagePool2d(x, 3, { padding: 1 });
 const largest: Pool = (x) => maxPool2d(x, 3, { padding: 1 });
 const halve: Pool = (x) => maxPool2d(x, 3, { stride: 2 });
 
-/** In order; the names are the weights'. */
+/** The blocks in order, with the names of their weights. */
 const blocks: readonly (readonly [name: string, build: Block])[] = [
   ["Conv2d_1a_3x3", (x, w) => convs(x, w, ["Conv2d_1a_3x3", 32, 3, { stride: 2 }])],
   ["Conv2d_2a_3x3", (x, w) => convs(x, w, ["Conv2d_2a_3x3", 32, 3])],
@@ -86,11 +86,11 @@ const blocks: readonly (readonly [name: string, build: Block])[] = [
 type Kernel = number | readonly [height: number, width: number];
 type Conv = readonly [name: string, out: number, kernel: Kernel, options?: { stride?: number; padding?: number }];
 
-/** Convolutions without bias, each followed by a batch norm with the statistics of training and a ReLU. */
+/** Convolutions without bias, each followed by a batch norm with the statistics from training, and a ReLU. */
 function convs(x: Value, w: Weights, ...layers: readonly Conv[]): Value {
   for (const [name, out, kernel, { stride = 1, padding } = {}] of layers) {
     const [kh, kw] = typeof kernel === "number" ? [kernel, kernel] : kernel;
-    // Kernels of one row or column keep the picture's size.
+    // Kernels of one row or column keep the size.
     const [high, wide] =
       padding === undefined && kh !== kw ? [(kh - 1) / 2, (kw - 1) / 2] : [padding ?? 0, padding ?? 0];
     const weight = w
@@ -124,7 +124,7 @@ function blockA(x: Value, w: Weights, pooled: number): Value {
   return concat([narrow, wide, double, convs(mean(x), w, ["branch_pool", pooled, 1])], 1);
 }
 
-/** To half the size (figure 10). */
+/** Halves the size (figure 10). */
 function blockB(x: Value, w: Weights): Value {
   const double = convs(
     x,
@@ -136,7 +136,7 @@ function blockB(x: Value, w: Weights): Value {
   return concat([convs(x, w, ["branch3x3", 384, 3, { stride: 2 }]), double, halve(x)], 1);
 }
 
-/** Kernels of seven in rows and columns (figure 6). */
+/** Kernels of length seven along rows and columns (figure 6). */
 function blockC(x: Value, w: Weights, inner: number): Value {
   const single = convs(x, w, ["branch7x7_1", inner, 1], ["branch7x7_2", inner, [1, 7]], ["branch7x7_3", 192, [7, 1]]);
   const double = convs(
@@ -152,7 +152,7 @@ function blockC(x: Value, w: Weights, inner: number): Value {
   return concat([convs(x, w, ["branch1x1", 192, 1]), single, double, pooled], 1);
 }
 
-/** To half the size. */
+/** Halves the size. */
 function blockD(x: Value, w: Weights): Value {
   const single = convs(x, w, ["branch3x3_1", 192, 1], ["branch3x3_2", 320, 3, { stride: 2 }]);
   const seven = convs(
@@ -166,7 +166,7 @@ function blockD(x: Value, w: Weights): Value {
   return concat([single, seven, halve(x)], 1);
 }
 
-/** Rows and columns side by side (figure 7). */
+/** Kernels along rows and columns in parallel (figure 7). */
 function blockE(x: Value, w: Weights, pool: Pool): Value {
   const sideBySide = (from: Value, name: string) =>
     concat([convs(from, w, [`${name}a`, 384, [1, 3]]), convs(from, w, [`${name}b`, 384, [3, 1]])], 1);

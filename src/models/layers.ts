@@ -34,14 +34,14 @@ export function linear(x: Value, w: Weights, out: number, { bias = true, convolu
   return reshape(gemm(reshape(x, [-1, width]), matrix, shift, { transB: true }), [...x.shape.slice(0, -1), out]);
 }
 
-/** Elements: T5-XXL's vocabulary has eight times as many. */
+/** In elements. T5-XXL's vocabulary has eight times as many. */
 const LARGE_TABLE = 2 ** 24;
 
 /** Rows of a learned table [rows, width], PyTorch's Embedding: int64 indices of any shape -> [...indices, width]. */
 export function embedding(indices: Value, w: Weights, rows: number, width: number): Value {
   const table = w.tensor("weight", [rows, width]);
-  // Of a large table that is stored in halves only the rows that are asked for are widened. Others are widened when the
-  // session is made, as all weights are: not every GPU computes with halves.
+  // From a large table stored as float16 only the rows that are looked up are widened to float32. Smaller tables are widened
+  // when the session is created, like all weights, since not every GPU computes in float16.
   const stored = table.node.op === "Cast" && rows * width > LARGE_TABLE ? table.node.inputs[0]! : table;
   return cast(gather(stored, indices), "float32");
 }
@@ -60,7 +60,7 @@ export function rmsNorm(x: Value, w: Weights, epsilon: number): Value {
   return mul(div(x, rms), w.tensor("weight", [staticDim(x, -1, "rmsNorm")]));
 }
 
-/** x (1 + scale) + shift: adaptive layer norm's second half. */
+/** x (1 + scale) + shift: the second half of an adaptive layer norm. */
 export function modulate(x: Value, shift: Operand, scale: Value): Value {
   return add(mul(x, add(scale, 1)), shift);
 }
@@ -92,7 +92,7 @@ export function attentionLayer(
   return linear(attention(q, k, v, heads, mask), w.at("to_out").at(0), staticDim(x, -1, "attention"));
 }
 
-/** Which of the usual sinusoidal embeddings is meant. */
+/** Tells the usual variants of the sinusoidal embedding apart. */
 export interface SinusoidOptions {
   /** diffusers' downscale_freq_shift, 0 unless given. */
   shift?: number;
@@ -100,14 +100,14 @@ export interface SinusoidOptions {
   sinesFirst?: boolean;
 }
 
-/** Sinusoids of `values` [n] -> [n, width], of an even width. Frequencies fall from 1 to 1/10000. */
+/** Sinusoids of `values` [n] -> [n, width], for an even width. Frequencies fall from 1 to 1/10000. */
 export function sinusoidalEmbedding(
   values: Value,
   width: number,
   { shift = 0, sinesFirst = false }: SinusoidOptions = {},
 ): Value {
   const half = width / 2;
-  // Rounded where PyTorch rounds: at timestep 1000 a frequency's last bit is 6e-5 of the angle.
+  // Rounded where PyTorch rounds: at timestep 1000 the last bit of a frequency changes the angle by 6e-5.
   const step = Math.fround(-Math.log(10000));
   const frequencies = Float32Array.from({ length: half }, (_, i) =>
     Math.exp(Math.fround(Math.fround(step * i) / (half - shift))),
@@ -143,7 +143,7 @@ export function gegluFeedForward(x: Value, w: Weights): Value {
       .at("proj")
       .tensor("bias", [2 * inner]),
   ];
-  // Two products with half of the rows each: one with all of them would be as large again as its two halves.
+  // Two products with half of the rows each: the output of a single one would need as much memory again as its two halves.
   const flat = reshape(x, [-1, width]);
   const half = (start: number) =>
     gemm(flat, rows(matrix, start, start + inner), rows(bias, start, start + inner), { transB: true });

@@ -1,4 +1,4 @@
-/** What transformers over patches of a picture share (DiT, PixArt): their configuration, patches in, patches out. */
+/** The shared parts of transformers over image patches (DiT, PixArt): configuration, patch embedding, and the way back. */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
 import { add, reshape, transpose } from "../graph/operators.ts";
@@ -25,13 +25,13 @@ export interface PatchTransformerConfig {
   interpolationScale: number;
 }
 
-/** Patches on a side that a model may have as its own: those of a picture of 4096 pixels. */
+/** The most patches on a side in a configuration: those of an image of 4096 pixels. */
 const MOST_PATCHES = 256;
 
-/** The class that such models had before each got its own; `norm_type` tells them apart. */
+/** The class of these models before each had its own; `norm_type` tells them apart. */
 export const olderClassName = "Transformer2DModel";
 
-/** Reads the common keys. `defaults` are the class's own; the older class has none for what the model depends on. */
+/** Reads the common keys. `defaults` are those of the class; the older class has none for values that the model depends on. */
 export function parsePatchTransformer(
   read: ConfigReader,
   raw: RawConfig,
@@ -51,7 +51,7 @@ export function parsePatchTransformer(
   const heads = read.integer("num_attention_heads", 16, 1, MOST_WIDTH);
   const headDim = read.integer("attention_head_dim", older ? 88 : 72, 1, MOST_WIDTH);
   const width = heads * headDim;
-  // Half of the position embedding is for rows, half for columns, and half of each is cosines.
+  // Half of the position embedding is for rows and half for columns, and half of each is cosines.
   if (width > MOST_WIDTH || width % 4 !== 0) {
     throw new ConfigError(
       `${className}: ${heads} heads (config "num_attention_heads") of ${headDim} ("attention_head_dim") make a width of ` +
@@ -76,7 +76,7 @@ export function parsePatchTransformer(
   };
 }
 
-/** Settings that change nothing here: for training, for precisions below float32, and of other kinds of this class. */
+/** Settings without effect here: for training, for precisions below float32, and for other models of this class. */
 export const harmlessKeys = [
   "dropout",
   "norm_num_groups",
@@ -104,10 +104,10 @@ export function describePatchTransformer(config: PatchTransformerConfig): string
   );
 }
 
-/** Values of a table of positions: 1 GB, and 40 times what PixArt needs at 4096 x 4096 pixels. */
+/** The most values of a position table: 1 GB, and 40 times what PixArt needs at 4096 x 4096 pixels. */
 const MOST_POSITIONS = 2 ** 28;
 
-/** Rows and columns of patches. Throws ArgumentError for a latent that does not divide into patches, or into too many. */
+/** Rows and columns of patches. Throws ArgumentError for a latent that is not whole patches, or too many of them. */
 export function patchGrid({ height, width }: Geometry, config: PatchTransformerConfig): [number, number] {
   const sides = [height ?? config.sampleSize, width ?? config.sampleSize].map((size) => {
     if (Number.isInteger(size / config.patchSize) && size > 0) return size / config.patchSize;
@@ -121,7 +121,7 @@ export function patchGrid({ height, width }: Geometry, config: PatchTransformerC
   );
 }
 
-/** latent [batch, channels, height, width] -> tokens [batch, rows * columns, width], position added. */
+/** latent [batch, channels, height, width] -> tokens [batch, rows * columns, width], with the position embedding added. */
 export function patchEmbedding(latent: Value, w: Weights, config: PatchTransformerConfig): Value {
   const { patchSize, width } = config;
   const patches = conv(latent, w.at("proj"), width, patchSize, { stride: patchSize });
@@ -131,8 +131,8 @@ export function patchEmbedding(latent: Value, w: Weights, config: PatchTransform
 }
 
 /**
- * Sines and cosines of each patch's place, [rows * columns, width]: the first half of the width for the column, the
- * second for the row. On another grid than the model's own, places are scaled to the length of that one.
+ * Sines and cosines of each patch's position, [rows * columns, width]: the first half of the width for the column, the
+ * second for the row. On a grid other than the model's own, positions are scaled to the length of the model's grid.
  */
 export function positionTable(
   rows: number,
@@ -140,7 +140,7 @@ export function positionTable(
   { width, sampleSize, patchSize, interpolationScale }: PatchTransformerConfig,
 ): Float32Array {
   const base = Math.floor(sampleSize / patchSize);
-  // diffusers keeps places in single precision, sines in double.
+  // diffusers computes positions in single precision and sines in double.
   const place = (i: number, count: number) => Math.fround(Math.fround(i / (count / base)) / interpolationScale);
   const quarter = width / 4;
   const table = new Float32Array(rows * columns * width);

@@ -63,7 +63,7 @@ function parseConfig(raw: RawConfig): PixArtConfig {
   const common = parsePatchTransformer(read, raw, pixart.className, "ada_norm_single", defaults);
   const contextWidth = read.integer("cross_attention_dim", 1152, 1, MOST_WIDTH);
   const projected = read.has("caption_channels");
-  // What a projection makes of the text has the transformer's width.
+  // The projected text has the transformer's width.
   if (projected) read.require("cross_attention_dim", common.width, 1152);
   const scale = Math.max(Math.floor(common.sampleSize / 64), 1);
   const own = (key: string) => read.has(key);
@@ -212,7 +212,7 @@ export function pixartBlock(features: Features, w: Weights, { width, heads, norm
 
   const attended = modulate(layerNorm(x, normEps), shift1, scale1);
   x = add(x, mul(gate1, attentionLayer(attended, attended, w.at("attn1"), layer)));
-  // The text is attended to without a norm: the block's second one is the feed-forward's.
+  // Cross-attention has no norm before it: the block's second norm belongs to the feed-forward layer.
   x = add(x, attentionLayer(x, text!, w.at("attn2"), { ...layer, mask: captionBias! }));
   return add(x, mul(gate2, feedForward(modulate(layerNorm(x, normEps), shift2, scale2), w.at("ff"))));
 }

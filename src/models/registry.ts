@@ -1,4 +1,4 @@
-/** Which file of this folder a configuration belongs to. A new architecture is one line here. */
+/** Finds the architecture for a configuration. A new architecture is one line here. */
 import { classNameOf, type RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ConfigError } from "../errors.ts";
 import type { Architecture } from "./architecture.ts";
@@ -44,7 +44,7 @@ const builtIn: readonly Networks[] = [
   { model: unetSpatioTemporal },
 ];
 
-/** A registry of its own with these networks beside those of another, which stays as it is. */
+/** A new registry with these networks added to those of another, which is not changed. */
 export const registered = (more: readonly Networks[], beside: Registry = new Map()): Registry =>
   new Map([...beside, ...more.map((networks) => [Object.values(networks)[0]!.className, networks] as const)]);
 

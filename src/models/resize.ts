@@ -1,8 +1,8 @@
-/** Nearest-neighbour enlargement to any size, as PyTorch's interpolate has it. */
+/** Nearest-neighbour enlargement to any size, like PyTorch's interpolate. */
 import { gather, slice, transpose, upsampleNearest } from "../graph/operators.ts";
 import { constant, staticDim, type Value } from "../graph/value.ts";
 
-/** Which row each new row is a copy of. PyTorch works the ratio out in single precision. */
+/** For each new row, the row that it copies. PyTorch computes the ratio in single precision. */
 export function nearestRows(from: number, to: number): number[] {
   const ratio = Math.fround(from / to);
   return Array.from({ length: to }, (_, i) => Math.min(Math.floor(Math.fround(i * ratio)), from - 1));
@@ -13,7 +13,7 @@ export function resizeNearest(x: Value, height: number, width: number): Value {
   const [h, w] = [staticDim(x, 2, "resizeNearest"), staticDim(x, 3, "resizeNearest")];
   if (height === 2 * h && width === 2 * w) return upsampleNearest(x);
   const [rows, columns] = [nearestRows(h, height), nearestRows(w, width)];
-  // Twice the size and a last row less, which is what most odd sizes come to: no element has to be looked up.
+  // Twice the size, possibly without the last row, which covers most odd sizes: doubling and slicing need no gather.
   const doubled = [rows, columns].every((places) => places.every((place, i) => place === i >> 1));
   if (doubled) return slice(slice(upsampleNearest(x), 2, 0, height), 3, 0, width);
   const picked = (value: Value, places: number[]) =>

@@ -1,7 +1,7 @@
 /**
- * Stable Diffusion 3's MMDiT (Esser et al. 2024, arXiv 2403.03206, figure 2): the picture's patches and the text's tokens both
- * run through the blocks, with weights of their own and one attention for both. 3.5 medium's first blocks have a second
- * attention for the patches alone. Names and configuration keys are those of diffusers' SD3Transformer2DModel.
+ * Stable Diffusion 3's MMDiT (Esser et al. 2024, arXiv 2403.03206, figure 2): the image's patches and the text's tokens both
+ * run through the blocks, with separate weights and one joint attention. The first blocks of 3.5 medium have a second
+ * attention over the patches only. Names and configuration keys are those of diffusers' SD3Transformer2DModel.
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
@@ -23,7 +23,7 @@ import {
 import { unpatchify } from "./patch-transformer.ts";
 import { rows, type Weights } from "./weights.ts";
 
-/** What of Stable Diffusion 3's `config.json` its graph depends on. */
+/** The values of a Stable Diffusion 3 transformer's `config.json` that its graph depends on. */
 export interface SD3Config {
   heads: number;
   /** heads * attention_head_dim */
@@ -34,7 +34,7 @@ export interface SD3Config {
   patchSize: number;
   /** Height and width of the latent that the model was made for. */
   sampleSize: number;
-  /** Rows and columns of the table of positions, of which every picture gets the middle. */
+  /** Rows and columns of the position table; every image uses the middle of it. */
   posEmbedMaxSize: number;
   /** Width of the text's states and of its pooled state. */
   jointAttentionDim: number;
@@ -45,10 +45,10 @@ export interface SD3Config {
   qkNorm: boolean;
 }
 
-/** Sinusoids that the timestep is first turned into. */
+/** Number of sinusoids that encode the timestep. */
 const FREQUENCIES = 256;
 const EPSILON = 1e-6;
-/** Of the table of positions: 3.5 medium has 384. */
+/** The most rows of the position table: 3.5 medium has 384. */
 const MOST_POSITIONS = 1024;
 
 /** The transformer of Stable Diffusion 3: `SD3Transformer2DModel`. */
@@ -73,7 +73,7 @@ function parseConfig(raw: RawConfig): SD3Config {
         `${width}; at most ${MOST_WIDTH} is supported.`,
     );
   }
-  // The text's tokens are as wide as the patches: both run through the same attention.
+  // Text tokens must be as wide as patches, since both run through the same attention.
   read.require("caption_projection_dim", width, 1152);
   const inChannels = read.integer("in_channels", 16, 1, MOST_WIDTH);
   const patchSize = read.integer("patch_size", 2, 1, 256);
@@ -225,7 +225,7 @@ function patchEmbedding(
   const { patchSize, posEmbedMaxSize: most } = config;
   const cut = conv(latent, w.at("proj"), config.width, patchSize, { stride: patchSize });
   const tokens = reshape(transpose(cut, [0, 2, 3, 1]), [latent.shape[0]!, height * width, config.width]);
-  // The middle of the table, row by row: each is a run of the file, and the rest of it, most of it, is never read.
+  // The middle of the table, row by row: each row is contiguous in the file, and the rest of the table is never read.
   const table = reshape(w.tensor("pos_embed", [1, most ** 2, config.width]), [most ** 2, config.width]);
   const [top, left] = [Math.floor((most - height) / 2), Math.floor((most - width) / 2)];
   const places = Array.from({ length: height }, (_, row) => {
@@ -237,7 +237,7 @@ function patchEmbedding(
 
 function blockStage(index: number, config: SD3Config): Part {
   const name = `transformer_blocks.${index}`;
-  // Nothing reads what would become of the text in the last one: diffusers' context_pre_only.
+  // Nothing reads the text's output of the last block, so it is not computed: diffusers' context_pre_only.
   const last = index === config.numLayers - 1;
   return {
     name,
@@ -281,20 +281,20 @@ function jointBlock(features: Features, w: Weights, config: SD3Config, { dual, l
 
 type Six = readonly [Value, Value, Value, Value, Value, Value, ...Value[]];
 
-/** Shifts, scales and gates out of what the blocks are told: `count` times [batch, 1, width]. */
+/** Shifts, scales and gates computed from the conditioning: `count` times [batch, 1, width]. */
 function vectors(temb: Value, w: Weights, count: number): Six {
   const [batch, width] = temb.shape as [number, number];
   const all = reshape(linear(silu(temb), w.at("linear"), count * width), [batch, 1, count * width]);
   return split(all, count, 2) as readonly Value[] as Six;
 }
 
-/** diffusers' AdaLayerNormContinuous, whose scale comes before the shift. */
+/** diffusers' AdaLayerNormContinuous, in which the scale comes before the shift. */
 function continuousNorm(x: Value, temb: Value, w: Weights): Value {
   const [scale, shift] = vectors(temb, w, 2);
   return modulate(layerNorm(x, EPSILON), shift, scale);
 }
 
-/** One attention over patches and tokens, each with projections of their own. */
+/** One attention over patches and tokens, with separate projections for each. */
 function jointAttention(image: Value, text: Value, w: Weights, config: SD3Config, last: boolean) {
   const ofImage = projections(image, w, ["to_q", "to_k", "to_v"], ["norm_q", "norm_k"], config);
   const names = ["add_q_proj", "add_k_proj", "add_v_proj"] as const;
@@ -314,7 +314,7 @@ function selfAttention(x: Value, w: Weights, config: SD3Config): Value {
   return linear(attention(q, k, v, config.heads), w.at("to_out").at(0), config.width);
 }
 
-/** Queries, keys and values; where the model has it, each head's queries and keys normalised. */
+/** Queries, keys and values; with `qkNorm` the queries and keys of each head are normalised. */
 function projections(
   x: Value,
   w: Weights,

@@ -1,4 +1,4 @@
-/** Parts of a model that run by themselves: what a step that is done in part needs. */
+/** Parts of a model that run separately, for steps that run only part of the network. */
 import { ArgumentError } from "../errors.ts";
 import { describe, input } from "../graph/value.ts";
 import type { Features, Stage, StagedModel } from "./architecture.ts";
@@ -6,8 +6,9 @@ import { buildStages, pick } from "./features.ts";
 import { parameterWeights, Weights } from "./weights.ts";
 
 /**
- * A model's stages in consecutive parts, each a model of its own whose inputs and outputs are the features that cross
- * its borders. `cuts` are the numbers of the stages that begin a new part, ascending. Throws ArgumentError for others.
+ * Splits a model's stages into consecutive parts. Each is a model of its own whose inputs and outputs are the features that
+ * cross its borders. `cuts` are the numbers of the stages at which a new part begins, ascending. Throws ArgumentError for
+ * other cuts.
  */
 export function splitModel(model: StagedModel, cuts: readonly number[]): StagedModel[] {
   const bounds = [0, ...cuts, model.stages.length];
@@ -18,7 +19,7 @@ export function splitModel(model: StagedModel, cuts: readonly number[]): StagedM
     );
   }
   const needed = neededAfter(model);
-  // Values with no contents are enough to learn the features' shapes.
+  // Values without contents are enough to find out the features' shapes.
   const weights = new Weights(parameterWeights().source);
   let features = model.inputs;
   const check = streamsCheck(model);
@@ -28,7 +29,7 @@ export function splitModel(model: StagedModel, cuts: readonly number[]): StagedM
     features = buildStages(stages, entering, weights);
     check(end, features);
     const written = new Set(stages.flatMap(({ writes }) => writes));
-    // A stream that the next part does not read is one that the next step may.
+    // Streams are outputs even if the next part does not read them, since the next step may.
     const crossing = new Set([...needed[end]!, ...(end < model.stages.length ? (model.streams ?? []) : [])]);
     return {
       ...model,
@@ -39,11 +40,11 @@ export function splitModel(model: StagedModel, cuts: readonly number[]): StagedM
   });
 }
 
-/** Inputs of a new graph, in the place of features that another one gives. */
+/** Inputs of a new graph that stand for features computed by another graph. */
 const asInputs = (features: Features): Features =>
   Object.fromEntries(Object.entries(features).map(([name, { shape, dtype }]) => [name, input(name, shape, dtype)]));
 
-/** For each number of stages done: the features that the remaining ones, or the caller, still read. */
+/** For each number of finished stages: the features that the remaining stages, or the caller, still read. */
 function neededAfter({ stages, outputs }: StagedModel): ReadonlySet<string>[] {
   let needed = new Set(outputs);
   const result = [needed];
@@ -54,7 +55,7 @@ function neededAfter({ stages, outputs }: StagedModel): ReadonlySet<string>[] {
   return result;
 }
 
-/** Refuses streams that are not there where a part ends, or of another shape than before: what is carried on would not fit. */
+/** Refuses streams that are missing where a part ends, or have another shape than before: cached ones would not fit. */
 function streamsCheck({ stages, streams = [], className }: StagedModel): (end: number, features: Features) => void {
   const roles = stages.map(({ role }) => role);
   const [first, last] = [roles.indexOf("block"), roles.lastIndexOf("block") + 1];
@@ -73,7 +74,7 @@ function streamsCheck({ stages, streams = [], className }: StagedModel): (end: n
   };
 }
 
-/** What some stages read that none of them wrote before. */
+/** The features that some stages read and no earlier one of them wrote. */
 function readFirst(stages: readonly Stage[]): string[] {
   const written = new Set<string>();
   const read = new Set<string>();
@@ -86,31 +87,31 @@ function readFirst(stages: readonly Stage[]): string[] {
 
 /** Where a model's blocks are. */
 export interface Blocks {
-  /** The stages from `first` up to `end`; all rows of blocks are counted together. */
+  /** The stages from `first` up to, but not including, `end`; several rows of blocks are counted together. */
   readonly first: number;
   readonly end: number;
-  /** The features that run through them, the latent's own first. */
+  /** The features that run through them; the latent's comes first. */
   readonly streams: readonly [string, ...string[]];
 }
 
-/** The features that run through a model's blocks, or through a part of them. Throws ArgumentError for one that has none. */
+/** The features that run through a model's blocks, or through a part of them. Throws ArgumentError for a model without any. */
 export function streamsOf({ streams = [], className }: StagedModel): Blocks["streams"] {
   const [own, ...others] = streams;
   if (own !== undefined) return [own, ...others];
   throw new ArgumentError(`${className} has no features that run through its blocks; it cannot be cut between them.`);
 }
 
-/** Those of the streams that a part of a model reads. */
+/** The streams that a part of a model reads. */
 export const streamsInto = (part: StagedModel): string[] =>
   streamsOf(part).filter((name) => Object.hasOwn(part.inputs, name));
 
-/** The input that is the noisy latent. Throws ArgumentError for a model that is no denoiser. */
+/** The name of the input that is the noisy latent. Throws ArgumentError for a model that is not a denoiser. */
 export function latentOf({ latent, className }: StagedModel): string {
   if (latent !== undefined) return latent;
   throw new ArgumentError(`${className} is no denoiser: none of its inputs is a noisy latent.`);
 }
 
-/** Where a model's blocks are. Throws ArgumentError for one that is not blocks between entry and exit, such as a UNet. */
+/** Finds a model's blocks. Throws ArgumentError for a model that is not blocks between an entry and an exit, such as a UNet. */
 export function blocksOf(model: StagedModel): Blocks {
   const { stages, className } = model;
   const roles = stages.map(({ role }) => role);

@@ -1,4 +1,4 @@
-/** Runs a model's stages: compiled in groups, one ONNX Runtime session a group, features handed from each to the next. */
+/** Runs a model's stages, compiled in groups: one ONNX Runtime session per group, each passing its features to the next. */
 import type { WeightFiles } from "../checkpoints/weights.ts";
 import { checkWeights } from "../checkpoints/weights.ts";
 import { ArgumentError, ShapeError } from "../errors.ts";
@@ -14,23 +14,23 @@ import { checkpointWeights, type WeightSource, Weights, weightLocations } from "
 
 /** How a model's stages are compiled. */
 export interface StagedOptions extends SessionOptions {
-  /** How many stages each session takes, in order; one session for all of them unless given. */
+  /** How many stages each session has, in order; by default one session has all of them. */
   groups?: readonly number[];
   /**
-   * Compile each group when its turn comes and let it go after: the memory of one group instead of all, for reading the
-   * weights anew in every run. One stage a group unless `groups` says otherwise.
+   * Compile each group just before it runs and release it afterwards. This needs the memory of one group instead of all, but
+   * reads the weights again in every run. One stage per group unless `groups` says otherwise.
    */
   stream?: boolean;
 }
 
-/** One group's graph, whose inputs have their features' names and its outputs too, after `OUT`. */
+/** One group's graph. Its inputs are named like their features; its outputs too, with `OUT` in front. */
 interface Group extends Pick<StageGroup, "writes"> {
   readonly graph: OnnxModel;
-  /** Features that a later group, or the caller, reads. */
+  /** Features that a later group or the caller reads. */
   readonly needed: ReadonlySet<string>;
 }
 
-/** One graph a group. Throws ArgumentError if the sizes do not add up to all stages. */
+/** One graph per group. Throws ArgumentError if the sizes do not add up to the number of stages. */
 function groupGraphs(flow: FeatureFlow, source: WeightSource, sizes: readonly number[]): Group[] {
   const { inputs } = flow.model;
   const values = new Map([...flow.inputs].map(([name, id]) => [id, inputs[name]!]));
@@ -53,7 +53,7 @@ export class StagedSession {
   readonly #flow: FeatureFlow;
   readonly #groups: readonly Group[];
   readonly #compile: (group: Group) => Promise<Session>;
-  /** One for each group; none of a model that is streamed. */
+  /** One for each group; empty if the model is streamed. */
   readonly #sessions: readonly Session[];
 
   private constructor(
@@ -71,7 +71,7 @@ export class StagedSession {
 
   /**
    * Compiles a model. `locations` says where the weight files are that `source` refers to. Throws ArgumentError for
-   * groups that do not add up to the model's stages, and what the runtime throws.
+   * groups that do not add up to the model's stages, and passes on the runtime's errors.
    */
   static async compile(
     runtime: Runtime,
@@ -90,8 +90,8 @@ export class StagedSession {
 
   /**
    * Runs all stages. `feeds` has a tensor for each of the model's inputs; outputs that have a tensor in `into` are
-   * written there, the others are allocated. An aborted signal stops it before the next session. Throws ArgumentError for an input that is missing, ShapeError for one of
-   * another shape or type.
+   * written there, the others are allocated. An aborted signal stops it before the next session. Throws ArgumentError
+   * for a missing input, ShapeError for one of another shape or type.
    */
   async run(
     feeds: Readonly<Record<string, Tensor>>,
@@ -124,7 +124,7 @@ export class StagedSession {
   }
 }
 
-/** Compares with what the model was compiled for; a named dimension must be the same in all inputs. */
+/** Compares the inputs with those that the model was compiled for; a named dimension must be the same in all of them. */
 function checkFeeds({ className, inputs }: StagedModel, feeds: Readonly<Record<string, Tensor>>): void {
   const named = new Map<Dim, number>();
   for (const [name, { dtype, shape }] of Object.entries<Value>(inputs)) {
@@ -149,8 +149,8 @@ function checkFeeds({ className, inputs }: StagedModel, feeds: Readonly<Record<s
 }
 
 /**
- * A checkpoint's weights in a model, ready to run. `config` is what `architecture.parseConfig` gave. Tensors that the
- * model does not need are left alone. Throws one CheckpointError that lists every tensor that is missing or of another
+ * Compiles a model with a checkpoint's weights. `config` is the result of `architecture.parseConfig`. Tensors that the
+ * model does not need are ignored. Throws one CheckpointError that lists every tensor that is missing or has another
  * shape, ArgumentError for a geometry that the model cannot have.
  */
 export async function loadModel<Config>(

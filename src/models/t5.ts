@@ -46,12 +46,12 @@ export const t5: Architecture<T5Config> = {
   model,
   counts,
   text: "inputIds",
-  // transformers ties the two and stores either or both; a whole T5 has a decoder too.
+  // transformers ties the two tensors and stores either or both; a complete T5 also has a decoder.
   rename: (stored) => (stored === "encoder.embed_tokens.weight" ? "shared.weight" : stored),
   ignores: /^(decoder\.|lm_head\.|encoder\.embed_tokens\.weight$)/,
 };
 
-/** Settings that change nothing in the encoder: for training, for the decoder, and notes. */
+/** Settings without effect on the encoder: for training, for the decoder, and notes. */
 const harmless = [
   ...transformersKeys,
   "classifier_dropout",
@@ -97,7 +97,7 @@ function parseConfig(raw: RawConfig): T5Config {
   return config;
 }
 
-/** "gated-gelu" is the tanh form, which other names say themselves; `dense_act_fn` and `is_gated_act` overrule the name. */
+/** "gated-gelu" means the tanh form of GELU; other names are literal. `dense_act_fn` and `is_gated_act` override the name. */
 function parseFeedForward(read: ConfigReader): Pick<T5Config, "activation" | "gated"> {
   const kinds = activationNames.flatMap((name) => [name, `gated-${name}` as const]);
   const kind = read.choice("feed_forward_proj", kinds, "relu");
@@ -196,7 +196,7 @@ export function positionBuckets(
 ): BigInt64Array {
   const half = numBuckets / 2;
   const exact = half / 2;
-  // Distances such as 64 fall on a bucket's edge, and transformers works the edges out in single precision.
+  // Distances such as 64 fall on the edge of a bucket, and transformers computes the edges in single precision.
   const range = Math.fround(Math.log(maxDistance / exact));
   const bucket = (distance: number) => {
     if (distance < exact) return distance;

@@ -1,6 +1,6 @@
 /**
- * Layers along the frames of a video, for every position alone, as AnimateDiff (Guo et al. 2023, arXiv 2307.04725,
- * section 4.2) and Stable Video Diffusion (Blattmann et al. 2023, arXiv 2311.15127, appendix D) have them.
+ * Temporal layers, which work along the frames of a video for every position separately, as in AnimateDiff (Guo et al. 2023,
+ * arXiv 2307.04725, section 4.2) and Stable Video Diffusion (Blattmann et al. 2023, arXiv 2311.15127, appendix D).
  */
 import { ShapeError } from "../errors.ts";
 import { add, concat, conv2d, div, mul, reduceMean, reshape, sigmoid, split, sqrt, sub } from "../graph/operators.ts";
@@ -14,13 +14,13 @@ export function frameConv(x: Value, w: Weights): Value {
   return conv2d(x, kernel, w.tensor("bias", [channels]), { padding: [1, 0, 1, 0] });
 }
 
-/** How diffusers' AlphaBlender comes to the spatial branch's share from its one number. */
+/** How diffusers' AlphaBlender computes the share of the spatial branch from its stored number. */
 export type MergeStrategy = "learned" | "fixed" | "learned_with_images";
 
 /**
  * diffusers' AlphaBlender: share * spatial + (1 - share) * temporal, of two values of one shape. "learned_with_images"
- * is "learned" for every frame of a video; a batch of single pictures, for which it differs, has no frames here.
- * `switched` exchanges the shares, as the autoencoder's decoder does.
+ * is the same as "learned" for every frame of a video; it differs only for batches of single images, which do not occur here.
+ * `switched` swaps the shares, as in the autoencoder's decoder.
  */
 export function alphaBlender(
   spatial: Value,
@@ -35,11 +35,11 @@ export function alphaBlender(
 }
 
 /**
- * Mean and variance over some axes of x, the last among them, which stay as 1 but for the last, where the two are: those of
- * the equal parts that a group norm runs over.
+ * Mean and variance over some axes of x, which must include the last one. The last axis then holds the two, the others
+ * have length 1. They are the moments of the equal parts that a group norm covers.
  */
 export function moments(x: Value, axes: readonly number[]): Value {
-  // One axis after the other: equal parts, and each is a reduction that ONNX Runtime has a fast path for.
+  // One axis after the other, which is right for equal parts, and ONNX Runtime has a fast path for each of these reductions.
   const average = (value: Value) => axes.reduce((reduced, axis) => reduceMean(reduced, [axis]), value);
   const mean = average(x);
   const deviation = sub(x, mean);
@@ -47,9 +47,9 @@ export function moments(x: Value, axes: readonly number[]): Value {
 }
 
 /**
- * A group norm in the form x * scale + shift, from the moments of the equal parts that its groups consist of:
- * [batch, parts, groups, 2] -> [batch, 2, channels], scale first. Exact: the variance of a whole is the mean of its parts'
- * variances and of the squares by which their means are off.
+ * A group norm in the form x * scale + shift, computed from the moments of the equal parts that its groups consist of:
+ * [batch, parts, groups, 2] -> [batch, 2, channels], scale first. This is exact: the variance of the whole is the mean of the
+ * parts' variances plus the mean squared deviation of the parts' means.
  */
 export function groupNormFromMoments(moments: Value, channels: number, epsilon: number, w: Weights): Value {
   const [batch, , groups] = moments.shape;
@@ -66,7 +66,7 @@ export function groupNormFromMoments(moments: Value, channels: number, epsilon: 
   );
 }
 
-/** x [batch, frames, positions, channels] as `groupNormFromMoments` says, [batch, 2, channels]. */
+/** Applies the result of `groupNormFromMoments`, [batch, 2, channels], to x [batch, frames, positions, channels]. */
 export function scaleAndShift(x: Value, lines: Value): Value {
   const [batch, , channels] = lines.shape;
   const [scale, shift] = split(lines, 2, 1).map((line) => reshape(line, [batch!, 1, 1, channels!])) as [Value, Value];
@@ -74,8 +74,8 @@ export function scaleAndShift(x: Value, lines: Value): Value {
 }
 
 /**
- * The table of AnimateDiff's motion modules, [length, width]: for frame t, sin(t / 10000^(2i / width)) and the cosine by
- * turns (Vaswani et al. 2017, arXiv 1706.03762, section 3.5). Checkpoints store it; this is for new ones.
+ * The position table of AnimateDiff's motion modules, [length, width]: for frame t, alternately sin(t / 10000^(2i / width))
+ * and its cosine (Vaswani et al. 2017, arXiv 1706.03762, section 3.5). Checkpoints store it; this is for new ones.
  */
 export function positionTable(length: number, width: number): Float32Array {
   if (length * width > 2 ** 26) {

@@ -1,6 +1,6 @@
 /**
- * Keys that transformers writes into any model's configuration (PretrainedConfig, of versions 4 and 5) and that change no
- * encoder's states: how outputs are returned, how text is generated, how weights are stored.
+ * Keys that transformers writes into any model's configuration (PretrainedConfig, versions 4 and 5) and that do not change
+ * an encoder's output: how outputs are returned, how text is generated, how weights are stored.
  */
 export const transformersKeys: readonly string[] = [
   "add_cross_attention",

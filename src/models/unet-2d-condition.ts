@@ -1,6 +1,6 @@
 /**
- * Stable Diffusion's UNet (Rombach et al. 2022, arXiv 2112.10752): residual blocks with attention within the picture and to
- * the text. Versions 1, 2 and XL, what was distilled from them (Turbo, LCM, SSD-1B), and inpainting. Names and configuration
+ * Stable Diffusion's UNet (Rombach et al. 2022, arXiv 2112.10752): residual blocks with attention within the image and to
+ * the text. Versions 1, 2 and XL, models distilled from them (Turbo, LCM, SSD-1B), and inpainting. Names and configuration
  * keys are those of diffusers' UNet2DConditionModel.
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
@@ -32,18 +32,18 @@ import {
 } from "./unet/text-time.ts";
 import { type UNetParts, unet } from "./unet/unet.ts";
 
-/** What the layers depend on that work on each picture, or each frame of a video, alone. */
+/** Settings of the layers that work on each image, or each frame of a video, separately. */
 export interface SpatialConfig {
   normNumGroups: number;
   normEps: number;
   /** Whether the transformers' projections are stored as linear layers (Stable Diffusion 2). */
   useLinearProjection: boolean;
   downsamplePadding: 0 | 1;
-  /** How the time acts in resnets: `ResnetOptions`. */
+  /** How the time embedding enters resnets: see `ResnetOptions`. */
   scaleShift: boolean;
 }
 
-/** What of Stable Diffusion's UNet's `config.json` its graph depends on. */
+/** The values of a Stable Diffusion UNet's `config.json` that its graph depends on. */
 export interface UNet2DConditionConfig extends UNetConfig, SpatialConfig {
   sinusoids: SinusoidOptions;
   centerInputSample: boolean;
@@ -63,7 +63,7 @@ export const unet2DCondition: Architecture<UNet2DConditionConfig> = {
   text: "encoderHiddenStates",
 };
 
-/** Settings of the class that would change the result and are not served, with the one value that is. */
+/** Settings of the class that would change the result, with the only value that is supported. */
 const fixed: Readonly<Record<string, string | number | boolean | null>> = {
   attention_type: "default",
   class_embeddings_concat: false,
@@ -83,7 +83,7 @@ const fixed: Readonly<Record<string, string | number | boolean | null>> = {
   timestep_post_act: null,
 };
 
-/** Settings that change nothing here: for training, for precisions below float32, and of parts that are refused or not there. */
+/** Settings without effect here: for training, for precisions below float32, and of parts that are refused or absent. */
 const harmless = [
   "addition_embed_type_num_heads",
   "addition_time_embed_dim",
@@ -108,13 +108,13 @@ function parseConfig(raw: RawConfig): UNet2DConditionConfig {
   const read = new ConfigReader(raw, className);
   for (const [key, only] of Object.entries(fixed)) read.require(key, only);
   const spatial = parseSpatial(read);
-  // A list says it for each level, as one value does for all of them and, in simple blocks, the middle.
+  // A list has a value for each level; a single value is for all levels and, in simple blocks, also for the middle.
   const onlyCross = [false, true, null].includes(raw["only_cross_attention"] as boolean | null);
   const count = Array.isArray(raw["block_out_channels"]) ? raw["block_out_channels"].length : 4;
   const crossPerLevel = read.booleanPerBlock("only_cross_attention", count, false);
   const levels = parseLevels(read, className, {
     blocks,
-    // The class's name for the number of heads, kept for the sake of the checkpoints that have it.
+    // diffusers' misleading name for the number of heads, kept since published checkpoints have it.
     heads: ["attention_head_dim", 8],
     groups: spatial.normNumGroups,
     onlyCross: crossPerLevel,
@@ -151,7 +151,7 @@ function counts(config: UNet2DConditionConfig): Count[] {
   ];
 }
 
-/** A transformer in the middle has self-attention whatever the configuration says; diffusers does not pass it on. */
+/** A transformer in the middle always has self-attention, since diffusers does not pass only_cross_attention to it. */
 function middleLevel(deepest: UNetLevel, kind: BlockKind, onlyCross: boolean): UNetLevel & { kind: BlockKind } {
   const layers = kind === "plain" ? 0 : 1;
   const transformerLayers = deepest.transformerLayers.slice(0, layers);
@@ -174,8 +174,8 @@ export function parseSpatial(read: ConfigReader): SpatialConfig {
  * Inputs: `sample` [batch, inChannels, height, width] latent, `timestep` [batch] in 0..1000, `encoderHiddenStates` [batch,
  * tokens, crossAttentionDim]; in a model with a class embedding `classLabels` (see there); in one with `textTime` (XL)
  * `textEmbeds` [batch, width], the text's pooled state, and `timeIds` [batch, 6], in pixels; in one with `timeCondProjDim`
- * (LCM) `timestepCond` [batch, timeCondProjDim], the guidance scale's embedding. All float32 but numbers of classes. An
- * inpainting model's nine channels are the latent, the mask and the masked picture's latent. Output: `sample` [batch,
+ * (LCM) `timestepCond` [batch, timeCondProjDim], the guidance scale's embedding. All are float32 except class numbers. An
+ * inpainting model's nine channels are the latent, the mask and the masked image's latent. Output: `sample` [batch,
  * outChannels, height, width].
  */
 function model(config: UNet2DConditionConfig, geometry: Geometry): StagedModel {
@@ -207,7 +207,7 @@ function model(config: UNet2DConditionConfig, geometry: Geometry): StagedModel {
   });
 }
 
-/** Resnets, and after them attention where a block has it: each picture, or each frame of a video, alone. */
+/** Resnets, each followed by attention if the block has it, for each image or each frame of a video separately. */
 export function spatialParts(net: StageList, config: SpatialConfig): UNetParts {
   const { normNumGroups: groups, normEps: epsilon, useLinearProjection: linearProjection, scaleShift } = config;
   const norm = { groups, epsilon, scaleShift };
@@ -217,7 +217,7 @@ export function spatialParts(net: StageList, config: SpatialConfig): UNetParts {
       const module = `${block}.attentions.${index}`;
       const { heads, onlyCross } = level;
       if (kind === "plain") return x;
-      // In simple blocks the key is what it says: the width of a head.
+      // In simple blocks attention_head_dim is what its name says: the width of a head.
       if (kind === "simple")
         return simpleAttention(net, x, module, { groups, heads: level.channels / heads, onlyCross });
       return transformer2d(net, x, module, { groups, heads, layers, linearProjection, onlyCross });

@@ -1,6 +1,6 @@
 /**
- * Motion adapters: AnimateDiff's motion modules in a folder of their own (diffusers' MotionAdapter), for any UNet of the
- * base model that they were trained on.
+ * Motion adapters: AnimateDiff's motion modules in a folder of their own (diffusers' MotionAdapter), usable with any UNet of
+ * the base model that they were trained on.
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { classNameOf, readConfig } from "../checkpoints/diffusers-folder.ts";
@@ -11,7 +11,7 @@ import { ConfigReader, MOST_LAYERS, MOST_WIDTH } from "./config.ts";
 import { type UNet2DConditionConfig, unet2DCondition } from "./unet-2d-condition.ts";
 import { unetMotion } from "./unet-motion.ts";
 
-/** A model's configuration and weights, as its folder has them. */
+/** A model's configuration and weights as stored in its folder. */
 export interface StoredModel {
   readonly config: RawConfig;
   readonly weights: WeightFiles;
@@ -19,7 +19,7 @@ export interface StoredModel {
 
 export const motionAdapterClass = "MotionAdapter";
 
-/** Opens a UNet's and a motion adapter's folder and merges them; throws what `withMotionAdapter` and the folders do. */
+/** Opens the folders of a UNet and a motion adapter and merges them. Throws the errors of `withMotionAdapter` and the folders. */
 export async function openWithMotionAdapter(unet: Folder, adapter: Folder, variant?: string): Promise<StoredModel> {
   const open = async (folder: Folder): Promise<StoredModel> => ({
     config: await readConfig(folder),
@@ -29,8 +29,8 @@ export async function openWithMotionAdapter(unet: Folder, adapter: Folder, varia
 }
 
 /**
- * A UNet2DConditionModel and a MotionAdapter as one UNetMotionModel; the weights stay where they are. Throws ConfigError for
- * other classes, for an adapter of another base model and for what is not supported, CheckpointError for one without
+ * Merges a UNet2DConditionModel and a MotionAdapter into one UNetMotionModel without copying weights. Throws ConfigError for
+ * other classes, for an adapter of another base model and for unsupported settings, CheckpointError for an adapter without
  * motion modules.
  */
 export function withMotionAdapter(unet: StoredModel, adapter: StoredModel): StoredModel {
@@ -90,7 +90,7 @@ function mergedConfig(unet: RawConfig, adapter: RawConfig): RawConfig {
   };
 }
 
-/** What diffusers' UNetMotionModel keeps of a UNet's configuration, but for what is renamed. */
+/** The keys of a UNet's configuration that diffusers' UNetMotionModel keeps, without those that are renamed. */
 const spatialKeys = [
   "act_fn",
   "addition_embed_type",
@@ -112,7 +112,7 @@ const spatialKeys = [
   "use_linear_projection",
 ];
 
-/** An adapter's settings, and what the merged model calls them. */
+/** An adapter's settings and their names in the merged model. */
 const adapterKeys = {
   motion_num_attention_heads: "motion_num_attention_heads",
   motion_max_seq_length: "motion_max_seq_length",
@@ -121,7 +121,7 @@ const adapterKeys = {
   motion_transformer_layers_per_mid_block: "temporal_transformer_layers_per_mid_block",
 };
 
-/** Throws ConfigError for what a UNetMotionModel cannot have. diffusers drops it, and draws something else than the UNet would. */
+/** Throws ConfigError for settings that a UNetMotionModel cannot have. diffusers drops them, which changes the images. */
 function expectVideoSettings(base: UNet2DConditionConfig): void {
   const { levels, middle, sinusoids, centerInputSample, classEmbedding, scaleShift } = base;
   const blocks = levels.flatMap(({ down, up }) => [down, up]);
@@ -143,7 +143,7 @@ function expectVideoSettings(base: UNet2DConditionConfig): void {
   );
 }
 
-/** Both files' tensors; of the adapter's those of motion modules, under the names that they have in the whole model. */
+/** The UNet's tensors, and those of the adapter's motion modules under their names in the merged model. */
 function mergedWeights(unet: WeightFiles, adapter: WeightFiles): WeightFiles {
   const renamed = adapter.renamed(unetMotion.rename!);
   const modules = [...renamed.entries].filter(([name]) => name.includes(".motion_modules."));

@@ -1,6 +1,6 @@
 /**
- * AnimateDiff (Guo et al. 2023, arXiv 2307.04725): Stable Diffusion's UNet on every frame of a video, and after each layer
- * a motion module, in which every position attends to itself in all frames. Names and configuration keys are those of
+ * AnimateDiff (Guo et al. 2023, arXiv 2307.04725): Stable Diffusion's UNet on every frame of a video, with a motion module
+ * after each layer, in which every position attends to itself in all frames. Names and configuration keys are those of
  * diffusers' UNetMotionModel.
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
@@ -31,15 +31,15 @@ import { unet } from "./unet/unet.ts";
 import { parseSpatial, type SpatialConfig, spatialParts } from "./unet-2d-condition.ts";
 
 export interface MotionLevel extends UNetLevel {
-  /** Of the motion modules' attention. */
+  /** Attention heads of the motion modules. */
   motionHeads: number;
   /** Blocks in each motion module. */
   motionLayers: number;
 }
 
-/** What of AnimateDiff's UNet's `config.json` its graph depends on. */
+/** The values of an AnimateDiff UNet's `config.json` that its graph depends on. */
 export interface UNetMotionConfig extends UNetConfig<MotionLevel>, SpatialConfig {
-  /** Most frames: rows of the motion modules' tables of positions. */
+  /** The most frames: rows of the motion modules' position tables. */
   motionMaxSeqLength: number;
   useMotionMidBlock: boolean;
   textTime: TextTime | null;
@@ -55,16 +55,16 @@ export const unetMotion: Architecture<UNetMotionConfig> = {
   picture: "sample",
   text: "encoderHiddenStates",
   framesAxis: 2,
-  // AnimateDiff's own files have the same table once more for the second attention; `cond_proj` as in UNet2DConditionModel.
+  // AnimateDiff's own files repeat the table for the second attention; `cond_proj` as in UNet2DConditionModel.
   ignores: /\.pos_encoder\.pe$|^time_embedding\.cond_proj\.weight$/,
 };
 
-/** Frames that a new model is written for, unless it can have only fewer: those of AnimateDiff's training. */
+/** Default number of frames, unless the model allows only fewer: AnimateDiff was trained with as many. */
 const FRAMES = 16;
-/** Rows of a table of positions: published adapters have 24 and 32. */
+/** The most rows of a position table; published adapters have 24 and 32. */
 const MOST_FRAMES = 4096;
 
-/** Settings of the class that would change the result and are not served, with the one value that is. */
+/** Settings of the class that would change the result, with the only value that is supported. */
 const fixed: Readonly<Record<string, string | number | null>> = {
   encoder_hid_dim: null,
   encoder_hid_dim_type: null,
@@ -73,7 +73,7 @@ const fixed: Readonly<Record<string, string | number | null>> = {
   reverse_temporal_transformer_layers_per_block: null,
 };
 
-/** Settings that change nothing here, as in UNet2DConditionModel. */
+/** Settings without effect here, as in UNet2DConditionModel. */
 const harmless = ["addition_time_embed_dim", "projection_class_embeddings_input_dim", "time_cond_proj_dim"];
 
 const blocks: BlockTypes = {
@@ -180,7 +180,7 @@ function model(config: UNetMotionConfig, geometry: Geometry): StagedModel {
   });
 }
 
-/** Names in AnimateDiff's own files, as diffusers changes them when it converts one. */
+/** Renames tensors of AnimateDiff's own files, as diffusers does when it converts one. */
 function rename(stored: string): string {
   return stored
     .replace(".temporal_transformer.", ".")

@@ -1,6 +1,6 @@
 /**
  * Stable Video Diffusion's UNet (Blattmann et al. 2023, arXiv 2311.15127, appendix D; "Align your Latents", arXiv
- * 2304.08818, section 3.1): each layer of Stable Diffusion's UNet is followed by one along time and blended with it. Names
+ * 2304.08818, section 3.1): each layer of Stable Diffusion's UNet is followed by a temporal layer and blended with it. Names
  * and configuration keys are those of diffusers' UNetSpatioTemporalConditionModel.
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
@@ -15,13 +15,13 @@ import { spatioTemporalResnet, spatioTemporalTransformer } from "./unet/temporal
 import { unet } from "./unet/unet.ts";
 import type { Weights } from "./weights.ts";
 
-/** What of Stable Video Diffusion's UNet's `config.json` its graph depends on. */
+/** The values of a Stable Video Diffusion UNet's `config.json` that its graph depends on. */
 export interface UNetSpatioTemporalConfig extends UNetConfig {
-  /** Of the videos that it was trained on; others can be asked for. */
+  /** Frames of the videos that it was trained on; other numbers can be asked for. */
   numFrames: number;
-  /** Sinusoids of each of the numbers that are given beside the timestep. */
+  /** Sinusoids per number that is given besides the timestep. */
   additionTimeEmbedDim: number;
-  /** How many such numbers there are. */
+  /** How many numbers are given besides the timestep. */
   addedTimeIds: number;
 }
 
@@ -36,13 +36,13 @@ export const unetSpatioTemporal: Architecture<UNetSpatioTemporalConfig> = {
   framesAxis: 1,
 };
 
-/** Frames of a video that a configuration may name as its own. */
+/** The most frames in a configuration. */
 const MOST_FRAMES = 4096;
 
-/** The class has no choice in these. */
+/** Fixed in this class. */
 const GROUPS = 32;
 const EPSILON = 1e-5;
-/** Of the resnets in down blocks that attend, and of all on the way up. */
+/** Epsilon of the resnets in down blocks with attention, and of all resnets on the way up. */
 const SMALL_EPSILON = 1e-6;
 
 function parseConfig(raw: RawConfig): UNetSpatioTemporalConfig {
@@ -83,10 +83,10 @@ function parseConfig(raw: RawConfig): UNetSpatioTemporalConfig {
 }
 
 /**
- * Inputs: `sample` [batch, frames, inChannels, height, width], noisy latents beside the picture's, `timestep` [batch] (0.25
- * ln sigma), `encoderHiddenStates` [batch, tokens, crossAttentionDim], the picture as CLIP sees it, and `addedTimeIds`
- * [batch, 3]: frames a second less 1, motion bucket, noise that was added to the picture; all float32. Output: `sample`
- * [batch, frames, outChannels, height, width].
+ * Inputs: `sample` [batch, frames, inChannels, height, width], the noisy latents concatenated with the image's, `timestep`
+ * [batch] (0.25 ln sigma), `encoderHiddenStates` [batch, tokens, crossAttentionDim], the image's CLIP embedding, and
+ * `addedTimeIds` [batch, 3]: frames per second less 1, motion bucket, noise that was added to the image; all float32.
+ * Output: `sample` [batch, frames, outChannels, height, width].
  */
 function model(config: UNetSpatioTemporalConfig, geometry: Geometry): StagedModel {
   const { className } = unetSpatioTemporal;
@@ -124,7 +124,7 @@ function model(config: UNetSpatioTemporalConfig, geometry: Geometry): StagedMode
   });
 }
 
-/** The numbers beside the timestep, [batch, count], as one vector: [batch, width]. */
+/** Embeds the numbers given besides the timestep, [batch, count], as one vector: [batch, width]. */
 function embedNumbers(numbers: Value, w: Weights, width: number, config: UNetSpatioTemporalConfig): Value {
   const { additionTimeEmbedDim, addedTimeIds: count } = config;
   const sinusoids = sinusoidalEmbedding(reshape(numbers, [-1]), additionTimeEmbedDim);

@@ -1,7 +1,7 @@
 /**
- * A picture of twice the size, nearest neighbours, then a 3 x 3 convolution: what decoders grow by. Of the nine pixels that an
- * enlarged one is made of at most four differ, so each of the four places in a 2 x 2 square of the result is a 2 x 2
- * convolution of the small picture, whose weights are sums of the nine: 16 products for every 36 (cf. Shi et al. 2016, arXiv
+ * Nearest-neighbour upsampling by two followed by a 3 x 3 convolution, as decoders have it. At most four of the nine pixels
+ * under the kernel differ, so each of the four positions in a 2 x 2 square of the result is a 2 x 2 convolution of the
+ * small image whose weights are sums of the nine: 16 multiplications instead of 36 (cf. Shi et al. 2016, arXiv
  * 1609.05158, on convolving before enlarging).
  */
 import { conv2d, matmul } from "../graph/operators.ts";
@@ -27,13 +27,13 @@ export function upsampleConv(x: Value, w: Weights, out: number): Value {
   return reshape(concat(rows, 3), [batch, out, 2 * height, 2 * width]);
 }
 
-/** Which of three weights in a row fall on which of two pixels, for the first and for the second place. */
+/** Which of the three weights in a row fall on which of two pixels, for the first and for the second position. */
 const FALLS_ON = [
   [0, 1, 1],
   [0, 0, 1],
 ] as const;
 
-/** [9, 16]: from a kernel's weights to those of the four places, 2 x 2 each, as sums. */
+/** [9, 16]: sums the nine weights of a kernel into the 2 x 2 kernels of the four positions. */
 function sums(): Value {
   const data = new Float32Array(9 * 16);
   for (const [below, rowOf] of FALLS_ON.entries()) {

@@ -25,7 +25,7 @@ export function combine(operation: string, ...terms: readonly [Term, ...Term[]])
 }
 type Row = [number, Float32Array];
 
-/** a[row] * x + b[row] * y, a row being one entry of the first axis; one coefficient serves all rows. */
+/** a[row] * x + b[row] * y. A row is one entry of the first axis; a single coefficient applies to all rows. */
 export function mix(
   operation: string,
   x: FloatTensor,
@@ -71,7 +71,7 @@ export function thresholdInPlace(tensor: FloatTensor, quantile: number, maximum:
   }
 }
 
-/** A model output with its variance channels taken off: both halves of the channel axis, each of `sample`'s shape. */
+/** Splits a model output into mean and variance: the halves of the channel axis, each with the shape of `sample`. */
 export function splitVariance(output: FloatTensor, sample: FloatTensor): { mean: FloatTensor; variance: FloatTensor } {
   const [rows = 1, channels = 1] = sample.shape;
   if (output.shape[0] !== rows || output.shape[1] !== 2 * channels || output.data.length !== 2 * sample.data.length) {
@@ -92,7 +92,7 @@ export function splitVariance(output: FloatTensor, sample: FloatTensor): { mean:
   return { mean: half(0), variance: half(size) };
 }
 
-/** The noise for a step that needs some. Throws ArgumentError if the caller gave no source of it. */
+/** The noise for a step that needs it. Throws ArgumentError if the caller gave no noise source. */
 export function drawNoise(className: string, noise: (() => FloatTensor) | undefined): FloatTensor {
   if (noise) return noise();
   throw new ArgumentError(

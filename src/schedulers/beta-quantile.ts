@@ -1,13 +1,13 @@
 /**
- * The number below which a share `p` of a symmetric beta distribution lies (both parameters are `shape`, above 0).
+ * The `p` quantile of a symmetric beta distribution (both parameters are `shape`, above 0).
  * Exact to a few units in the last place of the smaller of the result and 1 - the result.
  */
 export function betaQuantile(p: number, shape: number): number {
   if (p > 0.5) return 1 - betaQuantile(1 - p, shape);
   if (p === 0.5 || p <= 0) return p <= 0 ? 0 : 0.5;
-  // In units in which the whole distribution weighs twice what lies below one half.
+  // Not normalised: the total weight is twice the weight below one half.
   const target = p * 2 * weightBelow(0.5, shape);
-  // x^shape / shape is the weight below a small x: the start. From there Newton's method.
+  // Start from the approximation x^shape / shape for the weight below a small x, then use Newton's method.
   let x = Math.min((target * shape) ** (1 / shape), 0.5);
   for (let i = 0; i < 100; i++) {
     const step = (weightBelow(x, shape) - target) / (x * (1 - x)) ** (shape - 1);

@@ -9,8 +9,8 @@ export interface Raised {
 }
 
 /**
- * Up to a higher noise level before a step (Karras et al. 2022, algorithm 2, lines 4 to 6), by the options' churn; the
- * sample itself without. `steps` is how many there are.
+ * Raises the noise level before a step (Karras et al. 2022, algorithm 2, lines 4 to 6) according to the churn options;
+ * without churn returns the sample unchanged. `steps` is the number of steps.
  */
 export function churned(
   className: string,

@@ -3,7 +3,7 @@ import { ConfigError } from "../errors.ts";
 /** One key of a scheduler's configuration: its default, what it accepts (for the error message), and how it is read. */
 export interface Field<T> {
   readonly fallback: T;
-  /** What null stands for where that is not the default. */
+  /** The meaning of null, if it is not the default. */
   readonly whenNull?: T;
   readonly expected: string;
   /** The value, or undefined if it is not supported. */
@@ -34,7 +34,7 @@ export function whole(fallback: number, min: number, max: number): Field<number>
 }
 
 export function flag(fallback: boolean): Field<boolean> {
-  // As Python reads it.
+  // As Python interprets it.
   return {
     fallback,
     whenNull: false,
@@ -43,7 +43,7 @@ export function flag(fallback: boolean): Field<boolean> {
   };
 }
 
-/** One of `values`, or one of the names in `aliases`, which stand for one of them. */
+/** One of `values`, or an alias for one of them. */
 export function oneOf<const T extends string>(
   fallback: NoInfer<T>,
   values: readonly T[],
@@ -62,12 +62,12 @@ export function oneOfNumbers<const T extends number>(fallback: NoInfer<T>, value
   return { fallback, expected: values.join(", "), read: (v) => values.find((value) => value === v) };
 }
 
-/** As `field`, but null (or missing) where the configuration does not say. */
+/** Like `field`, but null if the configuration has null or lacks the key. */
 export function optional<T>(field: Field<T>): Field<T | null> {
   return { ...field, fallback: null };
 }
 
-/** At most `most` numbers in [min, max]; null where the configuration does not say. */
+/** At most `most` numbers in [min, max]; null if the configuration has null or lacks the key. */
 export function list(min: number, max: number, most: number): Field<readonly number[] | null> {
   const fits = (v: unknown): v is number[] =>
     Array.isArray(v) &&
@@ -82,10 +82,10 @@ export function list(min: number, max: number, most: number): Field<readonly num
 }
 
 /**
- * A scheduler's configuration as `scheduler_config.json` has it. `fields` has every key that the class has in diffusers.
- * Missing keys and nulls take the field's default (a null flag is off), keys that begin with `_` are about the file, and keys of other
- * diffusers schedulers have no effect (diffusers writes them along when a configuration moves from one class to
- * another). Any other key might change the result: throws ConfigError that names it, as for values out of range.
+ * Reads a scheduler's configuration as in `scheduler_config.json`. `fields` has every key of the class in diffusers.
+ * Missing keys and nulls get the field's default (a null flag is off). Keys that begin with `_` are about the file, and keys
+ * of other diffusers schedulers have no effect (diffusers keeps them when a configuration moves from one class to
+ * another). Any other key might change the result, so it throws ConfigError that names it, as for values out of range.
  */
 export function readConfig<const F extends Fields>(
   className: string,
@@ -111,7 +111,7 @@ export function readConfig<const F extends Fields>(
   return config as ConfigOf<F>;
 }
 
-/** Keys of diffusers' schedulers, which mean nothing to classes that do not list them. */
+/** Keys of diffusers' schedulers, without effect on classes that do not list them. */
 const otherKeys = new Set(
   `num_train_timesteps beta_start beta_end beta_schedule trained_betas clip_sample clip_sample_range
   set_alpha_to_one set_alpha_to_zero steps_offset prediction_type thresholding dynamic_thresholding_ratio

@@ -1,6 +1,6 @@
 import { ArgumentError } from "../errors.ts";
 
-/** Steps that a caller chooses instead of their number: one of the two lists, as in diffusers' `set_timesteps`. */
+/** A schedule given by the caller instead of a number of steps: one of the two lists, as in diffusers' `set_timesteps`. */
 export interface CustomSchedule {
   /** Descending, one for each step. Whole numbers, except for Euler and flow matching. */
   readonly timesteps?: readonly number[];
@@ -14,8 +14,8 @@ export type Plan =
   | { readonly steps?: undefined; readonly timesteps?: undefined; readonly sigmas: readonly number[] };
 
 /**
- * The number of steps that is asked for, or the list. Throws ArgumentError unless it is one of the lists that the class
- * takes, not longer than `most`.
+ * The requested number of steps, or the list. Throws ArgumentError for a list that the class does not support, or one
+ * longer than `most`.
  */
 export function readPlan(
   className: string,
@@ -39,7 +39,7 @@ export function readPlan(
   return timesteps ? { timesteps: values } : { sigmas: values };
 }
 
-/** The number of steps, for a class that takes nothing else. Throws ArgumentError for lists. */
+/** The number of steps, for a class that does not support lists. Throws ArgumentError for lists. */
 export function stepsOf(className: string, plan: number | CustomSchedule): number {
   return readPlan(className, plan, [], 0).steps!;
 }

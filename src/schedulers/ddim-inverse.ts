@@ -13,7 +13,7 @@ const fields = {
   clip_sample: flag(true),
   clip_sample_range: real(1, 0),
   set_alpha_to_one: flag(true),
-  // The older name of it.
+  // The older name of this key.
   set_alpha_to_zero: optional(flag(false)),
   steps_offset: stepsOffsetField,
   prediction_type: predictionField,
@@ -23,8 +23,8 @@ const fields = {
 export type DDIMInverseConfig = ConfigOf<typeof fields>;
 
 /**
- * DDIM backwards (Song et al. 2021, section 4.3): from a clean sample to the noise that DDIM would make it from. Timesteps
- * ascend; each step takes the sample, at the noise level before the timestep, to the timestep's own.
+ * DDIM inversion (Song et al. 2021, section 4.3): from a clean sample to the noise from which DDIM would generate it.
+ * Timesteps ascend; each step takes the sample from the noise level before the timestep to that of the timestep.
  */
 export class DDIMInverseScheduler extends DiffusionProcess<DDIMInverseConfig> implements Scheduler {
   readonly className = "DDIMInverseScheduler";
@@ -62,7 +62,7 @@ export class DDIMInverseScheduler extends DiffusionProcess<DDIMInverseConfig> im
     const x0 = combine("DDIM inverse step", [clean.sample, sample], [clean.output, modelOutput]);
     if (config.clip_sample) clampInPlace(x0, config.clip_sample_range);
     const sigmaNext = Math.sqrt(1 - alphaProdNext);
-    // The reference's noise, of a prediction of the clean sample too, is from before clipping.
+    // As in the reference the noise is computed before clipping, also when the model predicts the clean sample.
     const prevSample = combine(
       "DDIM inverse step",
       [Math.sqrt(alphaProdNext), x0],

@@ -17,7 +17,7 @@ const fields = {
   thresholding: flag(false),
   dynamic_thresholding_ratio: real(0.995, 0, 1),
   sample_max_value: real(1, 0),
-  // Names that configurations of other multistep solvers bring along; diffusers reads them so.
+  // Values from configurations of other multistep solvers, interpreted as in diffusers.
   algorithm_type: oneOf("deis", ["deis"], { dpmsolver: "deis", "dpmsolver++": "deis" }),
   solver_type: oneOf("logrho", ["logrho"], { midpoint: "logrho", heun: "logrho", bh1: "logrho", bh2: "logrho" }),
   lower_order_final: flag(true),
@@ -26,15 +26,15 @@ const fields = {
   flow_shift: real(1, Number.MIN_VALUE),
   timestep_spacing: spacingField("linspace"),
   steps_offset: stepsOffsetField,
-  // The caller's mu takes the place of flow_shift then.
+  // If set, the caller's mu replaces flow_shift.
   use_dynamic_shifting: flag(false),
   time_shift_type: oneOf("exponential", ["exponential"]),
 };
 export type DEISMultistepConfig = ConfigOf<typeof fields>;
 
 /**
- * DEIS (Zhang & Chen 2023, arXiv 2204.13902, log-rho Adams-Bashforth), orders 1 to 3: the noise is taken for a polynomial
- * in log(rho), rho = sigma / alpha, through its last values, and integrated over rho.
+ * DEIS (Zhang & Chen 2023, arXiv 2204.13902, log-rho Adams-Bashforth), orders 1 to 3: the predicted noise is interpolated by
+ * a polynomial in log(rho), rho = sigma / alpha, through its last values, which is integrated over rho.
  */
 export class DEISMultistepScheduler extends DpmProcess<DEISMultistepConfig> implements Scheduler {
   readonly takes = [] as const;
@@ -66,7 +66,7 @@ export class DEISMultistepScheduler extends DpmProcess<DEISMultistepConfig> impl
     const outputs = this.history.slice(0, left);
     const [end, start] = [this.levelAt(i + 1), this.levelAt(i)];
     const logRho = outputs.map((_, back) => this.logRhoAt(i - back) - this.logRhoAt(i + 1));
-    // d rho = rho d(log rho), and alpha times the rho of the end is its sigma.
+    // d rho = rho d(log rho), and alpha times rho at the end is sigma there.
     const weights = lagrangeIntegrals(1, logRho[0]!, logRho);
     const terms = outputs.map((output, back): Term => [end.sigma * weights[back]!, output]);
     return { prevSample: combine("DEIS step", [end.alpha / start.alpha, sample], ...terms) };

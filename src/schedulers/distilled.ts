@@ -1,4 +1,4 @@
-/** Timesteps of models that were distilled to run in a few steps: some of those that distillation used. */
+/** Timesteps of models that were distilled to run in a few steps: a selection of those used in distillation. */
 import { ConfigError } from "../errors.ts";
 import { type ConfigOf, flag, real, whole } from "./config.ts";
 import { type CustomSchedule, checkDescending, readPlan } from "./custom-schedule.ts";
@@ -16,7 +16,7 @@ export const distilledFields = {
   clip_sample: flag(false),
   clip_sample_range: real(1, 0),
   set_alpha_to_one: flag(true),
-  // The reference has these two and reads neither.
+  // The reference has these two keys but reads neither.
   steps_offset: stepsOffsetField,
   timestep_spacing: spacingField("leading"),
   prediction_type: predictionField,
@@ -37,7 +37,7 @@ export function checkDistilled(className: string, config: DistilledConfig): void
   );
 }
 
-/** Timesteps of the caller's own, or those of distillation, evenly chosen from the noisiest down. Throws ArgumentError. */
+/** The caller's timesteps, or an even selection of those of distillation, starting at the noisiest. Throws ArgumentError. */
 export function distilledTimesteps(
   className: string,
   config: DistilledConfig,

@@ -3,37 +3,37 @@ export type SolverType = "midpoint" | "heun";
 
 export interface DpmCoefficients {
   readonly sample: number;
-  /** Of the converted model outputs, newest first; as many as the order. */
+  /** Coefficients of the converted model outputs, newest first; as many as the order. */
   readonly outputs: readonly number[];
   readonly noise: number;
 }
 
-/** A place on the way: the sample is alpha times the clean one and sigma times noise. */
+/** A noise level: the sample is alpha times the clean sample plus sigma times noise. */
 export interface Level {
   readonly alpha: number;
   readonly sigma: number;
 }
 
-/** Of a variance-preserving process (alpha^2 + sigma^2 = 1), from sigma / alpha. */
+/** The level of a variance-preserving process (alpha^2 + sigma^2 = 1) from sigma / alpha. */
 export function preservingLevel(ratio: number): Level {
   const alpha = 1 / Math.sqrt(ratio ** 2 + 1);
   return { alpha, sigma: ratio * alpha };
 }
 
-/** Of a rectified flow: alpha + sigma = 1. */
+/** The level of a rectified flow: alpha + sigma = 1. */
 function flowLevel(sigma: number): Level {
   return { alpha: 1 - sigma, sigma };
 }
 
-/** The place that a noise level of a schedule stands for. */
+/** alpha and sigma for a noise level of the schedule. */
 export function levelOf(config: { readonly use_flow_sigmas: boolean }, sigma: number): Level {
   return config.use_flow_sigmas ? flowLevel(sigma) : preservingLevel(sigma);
 }
 
 /**
- * One DPM-Solver step as a sum of the sample, the newest converted outputs and noise. `levels` are
- * where the step ends, where it starts, and those of the one or two steps before; the order is their number less one.
- * Written with D0, D1, D2, finite differences of the outputs in lambda = log(alpha / sigma), which stand for the
+ * One DPM-Solver step as a sum of the sample, the newest converted outputs and noise. `levels` are those of the end of the
+ * step, of its start, and of the one or two steps before; the order is their number less one.
+ * It uses D0, D1, D2, finite differences of the outputs in lambda = log(alpha / sigma), which approximate the
  * derivatives in the expansions of Lu et al. 2022 (arXiv 2206.00927, appendix B) and arXiv 2211.01095, appendix A.
  */
 export function dpmCoefficients(algorithm: Algorithm, solver: SolverType, levels: readonly Level[]): DpmCoefficients {
@@ -60,8 +60,8 @@ export function dpmCoefficients(algorithm: Algorithm, solver: SolverType, levels
 }
 
 /**
- * The same where the outputs lie within one long step (single-step DPM-Solver): `levels` are where it ends, and where
- * the newest output and those before it are, of which the last is where it starts.
+ * The same if the outputs are within one long step (single-step DPM-Solver): `levels` are those of its end, of the newest
+ * output and of the outputs before it; the last is the start of the step.
  */
 export function singlestepCoefficients(
   algorithm: Algorithm,

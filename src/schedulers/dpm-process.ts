@@ -17,8 +17,8 @@ interface DpmConfig extends BetaConfig {
 }
 
 /**
- * What the solvers on lambda = log(alpha / sigma) share (DPM-Solver, UniPC, DEIS, SA-Solver): samples are alpha * x0 + sigma * noise, and
- * `sigmas` are sigma / alpha, or a rectified flow's own with `use_flow_sigmas`.
+ * Base of the solvers on lambda = log(alpha / sigma) (DPM-Solver, UniPC, DEIS, SA-Solver): samples are
+ * alpha * x0 + sigma * noise, and `sigmas` are sigma / alpha, or sigma of a rectified flow with `use_flow_sigmas`.
  */
 export class DpmProcess<Config extends DpmConfig> extends NoiseLevels<Config> {
   readonly initNoiseSigma = 1;
@@ -32,7 +32,7 @@ export class DpmProcess<Config extends DpmConfig> extends NoiseLevels<Config> {
     return sample;
   }
 
-  /** alpha * original + sigma * noise, for timesteps of the schedule, or of training before it. */
+  /** alpha * original + sigma * noise, for timesteps of the schedule, or training timesteps if no schedule is set. */
   addNoise(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor {
     const levels = timesteps.map((t) => this.levelAt(indexOfTimestep(this.className, this.timesteps, t)));
     return mix(
@@ -48,17 +48,17 @@ export class DpmProcess<Config extends DpmConfig> extends NoiseLevels<Config> {
     return levelOf(this.config, this.sigmas[i]!);
   }
 
-  /** What the solver integrates, from the model's output at step i: the clean sample or the noise; always a new tensor. */
+  /** Converts the model's output at step i to what the solver integrates: the clean sample or the noise. Always a new tensor. */
   protected convert(modelOutput: FloatTensor, sample: FloatTensor, i: number, wantsClean: boolean): FloatTensor {
     const { config } = this;
     const type = config.prediction_type;
     const level = this.levelAt(i);
     const { alpha } = level;
-    // A velocity counts the schedule's own level, also where that is no flow's.
+    // For a velocity the schedule's own level is used, even if the schedule is not that of a flow.
     const sigma = type === "flow_prediction" ? this.sigmas[i]! : level.sigma;
     const { x0: clean, epsilon } =
       type === "flow_prediction" ? flowPredicted(alpha, sigma) : predicted(type, alpha, sigma);
-    // The reference keeps the first three channels; a latent has four, so keep as many as the sample has.
+    // The reference keeps the first three channels. Latents have four, so keep as many as the sample has.
     const learned = config.variance_type?.startsWith("learned") && modelOutput.data.length !== sample.data.length;
     const output = learned ? splitVariance(modelOutput, sample).mean : modelOutput;
     const operation = `${this.className} step`;

@@ -16,20 +16,20 @@ export const varianceTypeField = optional(
   oneOf("learned", ["learned", "learned_range", "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"]),
 );
 
-/** Keys that both DPM-Solver classes have, but for the noise schedule's and the algorithm. */
+/** Keys that both DPM-Solver classes share, except those of the noise schedule and the algorithm. */
 export const dpmSolverFields = {
   solver_order: oneOfNumbers(2, [1, 2, 3]),
   prediction_type: oneOf("epsilon", ["epsilon", "sample", "v_prediction", "flow_prediction"]),
   thresholding: flag(false),
   dynamic_thresholding_ratio: real(0.995, 0, 1),
   sample_max_value: real(1, 0),
-  // Names that configurations of other multistep solvers bring along; diffusers reads them so.
+  // Values from configurations of other multistep solvers, interpreted as in diffusers.
   solver_type: oneOf("midpoint", ["midpoint", "heun"], { logrho: "midpoint", bh1: "midpoint", bh2: "midpoint" }),
   variance_type: varianceTypeField,
   ...sigmaSpacingFields,
   use_flow_sigmas: flag(false),
   flow_shift: real(1, Number.MIN_VALUE),
-  // The caller's mu takes the place of flow_shift then.
+  // If set, the caller's mu replaces flow_shift.
   use_dynamic_shifting: flag(false),
   time_shift_type: oneOf("exponential", ["exponential"]),
   final_sigmas_type: oneOf("zero", ["zero", "sigma_min"]),
@@ -39,7 +39,7 @@ export const dpmSolverFields = {
 export const algorithmField = <const T extends Algorithm>(algorithms: readonly T[]) =>
   oneOf<T | "dpmsolver++">("dpmsolver++", ["dpmsolver++", ...algorithms], { deis: "dpmsolver++" });
 
-/** Throws ConfigError for keys that do not go together. */
+/** Throws ConfigError for keys that exclude each other. */
 export function checkDpm(
   className: string,
   config: ConfigOf<typeof dpmSolverFields> & { readonly algorithm_type: Algorithm },
@@ -59,7 +59,7 @@ export function checkDpm(
   }
 }
 
-/** What a schedule is planned from; some classes lack some of it. */
+/** The keys that a schedule is planned from; some classes lack some of them. */
 interface LevelsConfig extends ConfigOf<typeof sigmaSpacingFields> {
   readonly num_train_timesteps: number;
   readonly beta_schedule: string;
@@ -75,17 +75,16 @@ export interface DpmScheduleConfig extends LevelsConfig {
   readonly final_sigmas_type: "zero" | "sigma_min";
 }
 
-/** Timesteps, and noise levels of which there is one more, for the end. */
+/** Timesteps, and noise levels with one more for the end. */
 export interface DpmSchedule {
   readonly timesteps: readonly number[];
   readonly sigmas: readonly number[];
 }
 
 /**
- * Plans the steps. `trained` has the noise level of each training timestep, ascending. Timesteps between two that the
- * model was trained on are rounded with Karras' levels and Lu's (but cut off with a cosine schedule in the multistep
- * class), and cut off with exponential, beta and flow levels, as the reference does. Throws ArgumentError for steps that
- * cannot be planned.
+ * Plans the steps. `trained` has the noise level of each training timestep, ascending. As in the reference, fractional
+ * timesteps are rounded with Karras' and Lu's levels (but truncated with a cosine schedule in the multistep class), and
+ * truncated with exponential, beta and flow levels. Throws ArgumentError for steps that cannot be planned.
  */
 export function planDpm(
   className: string,
@@ -103,8 +102,8 @@ export function planDpm(
 }
 
 /**
- * The same for solvers that never reach the clean sample: the last step ends at the smallest noise level of training, or,
- * where a key gives the levels, stays at the last of them, as in the reference.
+ * The same for solvers that never reach the clean sample: the last step ends at the smallest noise level of training. If a
+ * key gives the levels, it stays at the last of them, as in the reference.
  */
 export function planToLowest(
   className: string,
@@ -120,7 +119,7 @@ export function planToLowest(
   return { timesteps, sigmas: all };
 }
 
-/** Throws ArgumentError for a step between equal noise levels, which would divide by the zero between them. */
+/** Throws ArgumentError for a step between equal noise levels, which would divide by zero. */
 export function checkDistinct(className: string, sigmas: readonly number[]): void {
   const steps = sigmas.length - 1;
   const repeated = sigmas.slice(0, -1).findIndex((sigma, i) => i > 0 && sigma === sigmas[i - 1]);
@@ -134,7 +133,7 @@ export function checkDistinct(className: string, sigmas: readonly number[]): voi
 interface Chosen {
   readonly steps?: number | undefined;
   readonly timesteps?: readonly number[] | undefined;
-  /** Cut off timesteps between two that the model was trained on also where others are rounded. */
+  /** Truncate fractional timesteps even if they would otherwise be rounded. */
   readonly cut?: boolean;
   readonly mu?: number | undefined;
 }
@@ -186,7 +185,7 @@ function chosenLevels(
   }
 }
 
-/** The key that gives the noise levels instead of timesteps; of several the one that the reference obeys. */
+/** The key that gives the noise levels instead of timesteps; if there are several, the one that the reference uses. */
 function fixedLevels(config: LevelsConfig) {
   const spacing = sigmaSpacingOf(config);
   if (config.use_lu_lambdas && spacing !== "use_karras_sigmas") return "use_lu_lambdas";
@@ -209,7 +208,7 @@ interface OrderConfig {
   readonly final_sigmas_type: "zero" | "sigma_min";
 }
 
-/** The order of step i of `count`, given how many outputs there are: lower at the end, where high orders are unstable. */
+/** The order of step i of `count`, given the number of available outputs; lower at the end, where high orders are unstable. */
 export function multistepOrder(config: OrderConfig, i: number, count: number, available: number): number {
   const few = config.lower_order_final && count < 15;
   // At sigma 0 lambda is infinite, and only order 1 has a limit.

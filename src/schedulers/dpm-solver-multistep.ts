@@ -25,8 +25,8 @@ export type DPMSolverMultistepConfig = ConfigOf<typeof fields>;
 
 /**
  * DPM-Solver (Lu et al. 2022, arXiv 2206.00927) and DPM-Solver++ (arXiv 2211.01095), multistep, orders 1 to 3, as ODE
- * or SDE. Each step uses the converted model outputs of up to two steps before it; a step that does not follow on the
- * one before falls back to order 1.
+ * or SDE. Each step uses the converted model outputs of up to two earlier steps; a step that does not continue the
+ * previous one falls back to order 1.
  */
 export class DPMSolverMultistepScheduler extends DpmProcess<DPMSolverMultistepConfig> implements Scheduler {
   readonly takes = ["timesteps"] as const;
@@ -68,7 +68,7 @@ export class DPMSolverMultistepScheduler extends DpmProcess<DPMSolverMultistepCo
       "DPM-Solver step",
       [coefficients.sample, sample],
       ...outputs.map((output, back): Term => [coefficients.outputs[back]!, output]),
-      // Drawn at every step, also a last one that does not use it: so successive samples see the reference's noise.
+      // Drawn at every step, even a last one that does not use it, so that later samples get the same noise as in the reference.
       [coefficients.noise, algorithm.startsWith("sde") ? drawNoise(this.className, options.noise) : sample],
     );
     this.history = [converted, ...this.history].slice(0, this.config.solver_order - 1);

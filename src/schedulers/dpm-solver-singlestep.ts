@@ -19,14 +19,14 @@ export type DPMSolverSinglestepConfig = ConfigOf<typeof fields>;
 
 /**
  * DPM-Solver and DPM-Solver++ (Lu et al. 2022, arXiv 2206.00927 and 2211.01095), single-step, orders 1 to 3: a step of
- * order k is done in k evaluations, each of which starts from the same sample. The number of steps counts evaluations.
+ * order k takes k evaluations, all starting from the same sample. The number of steps counts evaluations.
  */
 export class DPMSolverSinglestepScheduler extends DpmProcess<DPMSolverSinglestepConfig> implements Scheduler {
   readonly takes = ["timesteps"] as const;
   private orders: readonly number[] = [];
   /** Converted outputs of the evaluations just before `next`, newest first. */
   private history: FloatTensor[] = [];
-  /** Where the step began that is being done. */
+  /** The sample at the start of the current step. */
   private start: FloatTensor | undefined;
 
   /** Throws ConfigError for keys and values that are not supported. */
@@ -70,8 +70,8 @@ export class DPMSolverSinglestepScheduler extends DpmProcess<DPMSolverSinglestep
 }
 
 /**
- * The order of each evaluation: 1, 2, ..., k over and over. What does not fill a step at the end has lower orders, and
- * so has the end where it must: at sigma 0 only order 1 has a limit.
+ * The order of each evaluation: 1, 2, ..., k repeatedly. An incomplete step at the end has lower orders, and so does a
+ * last evaluation that ends at sigma 0, where only order 1 has a limit.
  */
 function ordersOf(steps: number, config: DPMSolverSinglestepConfig): number[] {
   const { solver_order: order, final_sigmas_type: final } = config;
@@ -80,7 +80,7 @@ function ordersOf(steps: number, config: DPMSolverSinglestepConfig): number[] {
   const lowered = config.lower_order_final || rest !== 0 || final === "zero";
   const full = lowered && rest === 0 && order > 1 ? steps / order - 1 : Math.floor(steps / order);
   const orders = Array.from({ length: full }, () => cycle).flat();
-  // A whole last step: 1, 1 instead of 1, 2, and 1, 2, 1 instead of 1, 2, 3.
+  // A complete last step is 1, 1 instead of 1, 2, and 1, 2, 1 instead of 1, 2, 3.
   if (orders.length < steps) orders.push(...(rest === 0 ? [...cycle.slice(0, -1), 1] : cycle.slice(0, rest)));
   if (final === "zero") orders[steps - 1] = 1;
   return orders;

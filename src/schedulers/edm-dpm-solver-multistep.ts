@@ -32,7 +32,7 @@ export class EDMDPMSolverMultistepScheduler extends EDMProcess<EDMDPMSolverMulti
     const name = "EDMDPMSolverMultistepScheduler";
     super(name, readConfig(name, fields, config));
     const { algorithm_type: algorithm, solver_order: order } = this.config;
-    // The reference's third order has no noise and fails.
+    // The reference's third order adds no noise and fails.
     if (algorithm === "sde-dpmsolver++" && order === 3) {
       throw new ConfigError(`${name}: solver_order is 3, but algorithm_type "${algorithm}" supports 1, 2.`);
     }
@@ -57,7 +57,7 @@ export class EDMDPMSolverMultistepScheduler extends EDMProcess<EDMDPMSolverMulti
     const clean = this.denoised(this.sigmas[i]!);
     const x0 = combine("EDM DPM-Solver step", [clean.sample, sample], [clean.output, modelOutput]);
     if (config.thresholding) thresholdInPlace(x0, config.dynamic_thresholding_ratio, config.sample_max_value);
-    // A last step that stays where it is (sigma_min again) is of order 1: higher ones divide by its length.
+    // A last step of length 0 (sigma_min again) has order 1, since higher orders divide by its length.
     const stays = this.sigmas[i + 1] === this.sigmas[i];
     const order = stays ? 1 : multistepOrder(config, i, this.timesteps.length, this.history.length + 1);
     const outputs = [x0, ...this.history].slice(0, order);

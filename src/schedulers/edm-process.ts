@@ -7,7 +7,7 @@ import type { Mixture } from "./prediction.ts";
 import { evenly } from "./sigmas.ts";
 import { checkSteps, indexOfTimestep } from "./spacing.ts";
 
-/** Keys of the classes for models that were trained as EDM says. */
+/** Keys of the classes for models with EDM's preconditioning. */
 export const edmFields = {
   sigma_min: real(0.002, Number.MIN_VALUE),
   sigma_max: real(80, Number.MIN_VALUE),
@@ -22,14 +22,14 @@ type EDMConfig = ConfigOf<typeof edmFields>;
 
 /**
  * The process x = x0 + sigma * noise for models with EDM's preconditioning (Karras et al. 2022, table 1, last column):
- * they are told log(sigma) / 4, their input has unit variance, and their output is mixed with the sample.
+ * their timestep is log(sigma) / 4, their input has unit variance, and their output is mixed with the sample.
  */
 export class EDMProcess<Config extends EDMConfig> {
   readonly className: string;
   readonly config: Config;
   timesteps: readonly number[] = [];
   sigmas: readonly number[] = [];
-  /** Place of the step that is expected next. */
+  /** Index of the step that is expected next. */
   protected next = 0;
 
   constructor(className: string, config: Config) {
@@ -59,7 +59,7 @@ export class EDMProcess<Config extends EDMConfig> {
     return combine(`${this.className} scaleModelInput`, [1 / Math.hypot(sigma, this.config.sigma_data), sample]);
   }
 
-  /** original + sigma * noise; timesteps must be of the schedule that was set, or of training before that. */
+  /** original + sigma * noise, for timesteps of the schedule, or training timesteps if no schedule is set. */
   addNoise(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor {
     const sigmas = timesteps.map((t) => this.sigmas[indexOfTimestep(this.className, this.timesteps, t)]!);
     return mix(
@@ -71,7 +71,7 @@ export class EDMProcess<Config extends EDMConfig> {
     );
   }
 
-  /** Throws ArgumentError for a number of steps that there cannot be. */
+  /** Throws ArgumentError for an invalid number of steps. */
   protected plan(steps: number): void {
     checkSteps(this.className, steps, this.trainTimesteps);
     const { sigma_min: min, sigma_max: max, rho, sigma_schedule: schedule } = this.config;
@@ -79,7 +79,7 @@ export class EDMProcess<Config extends EDMConfig> {
     const levels =
       schedule === "karras"
         ? evenly(0, 1, steps).map((share) => (from + share * (to - from)) ** rho)
-        : // The reference counts upwards: a single level is the lowest.
+        : // The reference goes upwards from the lowest level, so a single level is the lowest.
           evenly(Math.log(min), Math.log(max), steps).map(Math.exp).reverse();
     const sigmas = levels.map(Math.fround);
     this.timesteps = sigmas.map((sigma) => Math.fround(0.25 * Math.log(sigma)));

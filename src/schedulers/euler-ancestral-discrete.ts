@@ -51,7 +51,7 @@ export class EulerAncestralDiscreteScheduler extends SigmaProcess<EulerAncestral
         "Euler ancestral step",
         [1 + ratio * (1 - clean.sample), sample],
         [-ratio * clean.output, modelOutput],
-        // Drawn at the last step too, which adds none: so the next pictures see the reference's noise.
+        // Drawn at the last step too, which adds none, so that later images get the same noise as in the reference.
         [up, drawNoise(this.className, options.noise)],
       ),
       predOriginalSample: combine("Euler ancestral step", [clean.sample, sample], [clean.output, modelOutput]),

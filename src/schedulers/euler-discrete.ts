@@ -38,12 +38,12 @@ export class EulerDiscreteScheduler extends SigmaProcess<EulerDiscreteConfig> im
     if (this.continuous) this.timesteps = this.sigmas.slice(0, -1).map(continuousTimestep);
   }
 
-  /** EDM-style models (Stable Video Diffusion) are told the noise level itself. */
+  /** EDM-style models (Stable Video Diffusion) get the noise level itself as timestep. */
   private get continuous(): boolean {
     return this.config.timestep_type === "continuous" && this.config.prediction_type === "v_prediction";
   }
 
-  /** Sigmas of the caller's own take the place of everything that the configuration says of them. */
+  /** The caller's sigmas replace everything that the configuration says about sigmas. */
   setTimesteps(plan: number | CustomSchedule): void {
     const { timesteps, sigmas } = this.plan(plan);
     this.sigmas = sigmas.map(Math.fround);

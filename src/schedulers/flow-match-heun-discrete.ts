@@ -10,17 +10,17 @@ import { checkSteps } from "./spacing.ts";
 
 export type FlowMatchHeunConfig = ConfigOf<typeof flowFields>;
 
-/** An Euler step that waits for the velocity at its end. */
+/** An Euler step before the velocity at its end is known. */
 interface FirstHalf {
   readonly sample: FloatTensor;
   readonly velocity: FloatTensor;
-  /** Of the step, in sigma. */
+  /** Length of the step, in sigma. */
   readonly length: number;
 }
 
 /**
- * Heun's method along a rectified flow: an Euler step, then the same step again with the mean of the velocities at both
- * its ends. So every step but the last evaluates the model twice, and there are 2 n - 1 timesteps for n steps.
+ * Heun's method along a rectified flow: an Euler step, then the same step again with the mean of the velocities at its
+ * start and end. So every step except the last evaluates the model twice, and there are 2 n - 1 timesteps for n steps.
  */
 export class FlowMatchHeunDiscreteScheduler extends FlowProcess<FlowMatchHeunConfig> implements Scheduler {
   readonly takes = [] as const;
@@ -32,7 +32,7 @@ export class FlowMatchHeunDiscreteScheduler extends FlowProcess<FlowMatchHeunCon
     super("FlowMatchHeunDiscreteScheduler", readConfig("FlowMatchHeunDiscreteScheduler", flowFields, config));
   }
 
-  /** Also forgets a step that is half done. The smallest level is shifted twice, as in the reference. */
+  /** Also discards an unfinished step. The smallest level is shifted twice, as in the reference. */
   setTimesteps(plan: number | CustomSchedule): void {
     const steps = stepsOf(this.className, plan);
     checkSteps(this.className, steps, this.trainTimesteps);
@@ -50,7 +50,7 @@ export class FlowMatchHeunDiscreteScheduler extends FlowProcess<FlowMatchHeunCon
     this.next = i + 1;
     const sigma = this.sigmas[i]!;
     const { half } = this;
-    // Also in the second half, whose noise has no effect but is drawn in the reference.
+    // Also in the second half, where the noise has no effect but the reference draws it.
     const level = half ? this.sigmas[i - 1]! : sigma;
     const from = churned(this.className, sample, level, this.timesteps.length, options);
     const predOriginalSample = combine("flow Heun step", [1, from.sample], [-sigma, modelOutput]);
@@ -62,7 +62,7 @@ export class FlowMatchHeunDiscreteScheduler extends FlowProcess<FlowMatchHeunCon
     }
     const velocity = combine("flow Heun step", [sigma / from.sigma, modelOutput]);
     const length = this.sigmas[i + 1]! - from.sigma;
-    // The last step ends at sigma 0, where there is no second half: it stays Euler's.
+    // The last step ends at sigma 0, has no second half, and remains an Euler step.
     if (i + 1 < this.timesteps.length) {
       this.half = { sample: combine("flow Heun step", [1, from.sample]), velocity, length };
     }

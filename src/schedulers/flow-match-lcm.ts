@@ -4,7 +4,7 @@ import { type ConfigOf, type Field, oneOf, readConfig } from "./config.ts";
 import { FlowSchedule, flowScheduleFields } from "./flow-schedule.ts";
 import type { Scheduler, StepOptions, StepResult } from "./scheduler.ts";
 
-/** Sizes that grow from step to step, which no pipeline here has. */
+/** Sizes that grow from step to step, which no pipeline here supports. */
 const oneSize: Field<null> = {
   fallback: null,
   expected: "null (pictures of one size)",
@@ -14,14 +14,14 @@ const oneSize: Field<null> = {
 const fields = {
   ...flowScheduleFields,
   scale_factors: oneSize,
-  // How latents would be enlarged.
+  // The method by which latents would be enlarged.
   upscale_mode: oneOf("bicubic", ["nearest", "linear", "bilinear", "bicubic", "trilinear", "area", "nearest-exact"]),
 };
 export type FlowMatchLCMConfig = ConfigOf<typeof fields>;
 
 /**
- * Consistency sampling along a rectified flow (Song et al. 2023, algorithm 1): each step goes to the clean sample at once
- * and comes back to the next noise level with fresh noise.
+ * Consistency sampling along a rectified flow (Song et al. 2023, algorithm 1): each step predicts the clean sample directly
+ * and returns to the next noise level with new noise.
  */
 export class FlowMatchLCMScheduler extends FlowSchedule<FlowMatchLCMConfig> implements Scheduler {
   /** Throws ConfigError for keys and values that are not supported. */
@@ -34,7 +34,7 @@ export class FlowMatchLCMScheduler extends FlowSchedule<FlowMatchLCMConfig> impl
     const [sigma, sigmaNext] = [this.sigmas[i]!, this.sigmas[i + 1]!];
     this.next = i + 1;
     const predOriginalSample = combine("flow LCM step", [1, sample], [-sigma, modelOutput]);
-    // Drawn at the last step too, which adds none: so the next pictures see the reference's noise.
+    // Drawn at the last step too, which adds none, so that later images get the same noise as in the reference.
     const noise = drawNoise(this.className, options.noise);
     const prevSample = combine("flow LCM step", [1 - sigmaNext, predOriginalSample], [sigmaNext, noise]);
     return { prevSample, predOriginalSample };

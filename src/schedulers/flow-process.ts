@@ -5,7 +5,7 @@ import { real } from "./config.ts";
 import { trainTimestepsField } from "./noise-schedule.ts";
 import { indexOfTimestep } from "./spacing.ts";
 
-/** Keys that every class for flow matching has. */
+/** Keys of all classes for flow matching. */
 export const flowFields = { num_train_timesteps: trainTimestepsField, shift: real(1, Number.MIN_VALUE) };
 
 interface FlowConfig {
@@ -27,7 +27,7 @@ export class FlowProcess<Config extends FlowConfig> {
   sigmas: readonly number[];
   /** The largest and the smallest noise level of training. */
   protected readonly range: readonly [max: number, min: number];
-  /** Place of the step that is expected next. */
+  /** Index of the step that is expected next. */
   protected next = 0;
 
   constructor(className: string, config: Config) {
@@ -50,9 +50,9 @@ export class FlowProcess<Config extends FlowConfig> {
   }
 
   /**
-   * sigma * noise + (1 - sigma) * original; sigma is the schedule's at its timesteps and timestep / trainTimesteps at
-   * others from 0 to trainTimesteps, one for each row or one for all. diffusers calls it scale_noise. Throws
-   * ArgumentError outside.
+   * sigma * noise + (1 - sigma) * original. At timesteps of the schedule sigma is the schedule's, at others from 0 to
+   * trainTimesteps it is timestep / trainTimesteps. One timestep for each row or one for all. diffusers calls this
+   * scale_noise. Throws ArgumentError outside this range.
    */
   addNoise(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor {
     const sigmas = timesteps.map((t) => this.sigmaAt(t));
@@ -76,7 +76,7 @@ export class FlowProcess<Config extends FlowConfig> {
     return indexOfTimestep(this.className, this.timesteps, timestep, this.next);
   }
 
-  /** Moves the grid towards noise for shift > 1: larger pictures need it. */
+  /** Moves the grid towards noise for shift > 1, which larger images need. */
   protected shifted(sigma: number, shift = this.config.shift): number {
     return (shift * sigma) / (1 + (shift - 1) * sigma);
   }

@@ -6,11 +6,11 @@ import { checkSigmaSpacing, respaced, sigmaSpacingFields } from "./sigma-spacing
 import { evenly } from "./sigmas.ts";
 import { checkSteps } from "./spacing.ts";
 
-/** Keys of the classes whose shift may depend on the picture. */
+/** Keys of the classes whose shift may depend on the image. */
 export const flowScheduleFields = {
   ...flowFields,
   use_dynamic_shifting: flag(false),
-  // For the caller's mu; no effect here.
+  // The caller computes mu from these; they have no effect here.
   base_shift: real(0.5),
   max_shift: real(1.15),
   base_image_seq_len: whole(256, 0, 2 ** 31),
@@ -22,7 +22,7 @@ export const flowScheduleFields = {
 };
 type FlowScheduleConfig = ConfigOf<typeof flowScheduleFields>;
 
-/** A rectified flow with every way that diffusers has to choose its noise levels. */
+/** A rectified flow with all of diffusers' ways to choose the noise levels. */
 export class FlowSchedule<Config extends FlowScheduleConfig> extends FlowProcess<Config> {
   readonly takes = ["timesteps", "sigmas"] as const;
 
@@ -32,11 +32,11 @@ export class FlowSchedule<Config extends FlowScheduleConfig> extends FlowProcess
   }
 
   /**
-   * The shift is applied to an even grid between the largest and the smallest training sigma, which were shifted
-   * before: so the smallest is shifted twice, as in the reference. Sigmas and timesteps of the caller's own are shifted
-   * too; such timesteps are what the model is told all the same. `mu` says how far to shift (the logarithm of the shift,
-   * with time_shift_type "linear" the shift) for models with `use_dynamic_shifting`, where it depends on the number of
-   * tokens. Throws ArgumentError where that is missing, or for steps that cannot be planned.
+   * The shift is applied to an even grid between the largest and the smallest training sigma, which have been shifted
+   * already, so the smallest is shifted twice, as in the reference. The caller's sigmas and timesteps are shifted too, but
+   * the model still receives the caller's timesteps unshifted. `mu` is the logarithm of the shift (with time_shift_type
+   * "linear" the shift itself) for models with `use_dynamic_shifting`, where it depends on the number of tokens. Throws
+   * ArgumentError if it is missing, or for steps that cannot be planned.
    */
   setTimesteps(plan: number | CustomSchedule, mu?: number): void {
     const { config } = this;
@@ -57,7 +57,7 @@ export class FlowSchedule<Config extends FlowScheduleConfig> extends FlowProcess
     this.next = 0;
   }
 
-  /** What is shifted: noise levels from 1 down. */
+  /** The noise levels before the shift, from 1 down. */
   private grid(chosen: Plan): readonly number[] {
     const total = this.trainTimesteps;
     if (chosen.sigmas) {

@@ -23,7 +23,7 @@ const fields = {
 };
 export type HeunDiscreteConfig = ConfigOf<typeof fields>;
 
-/** An Euler step that waits for the derivative at its end. */
+/** An Euler step before the derivative at its end is known. */
 interface FirstHalf {
   readonly sample: FloatTensor;
   readonly derivative: FloatTensor;
@@ -31,7 +31,7 @@ interface FirstHalf {
 
 /**
  * Heun's method on the probability flow ODE (Karras et al. 2022, algorithm 1): an Euler step, then the same step again
- * with the mean of the derivatives at both its ends. So every step but the last evaluates the model twice, and there
+ * with the mean of the derivatives at its start and end. So every step except the last evaluates the model twice, and there
  * are 2 n - 1 timesteps for n steps.
  */
 export class HeunDiscreteScheduler extends SigmaProcess<HeunDiscreteConfig> implements Scheduler {
@@ -45,7 +45,7 @@ export class HeunDiscreteScheduler extends SigmaProcess<HeunDiscreteConfig> impl
     checkSigmaSpacing(this.className, this.config);
   }
 
-  /** Also forgets a step that is half done. */
+  /** Also discards an unfinished step. */
   setTimesteps(plan: number | CustomSchedule): void {
     const { config, trained } = this;
     const total = this.trainTimesteps;
@@ -79,7 +79,7 @@ export class HeunDiscreteScheduler extends SigmaProcess<HeunDiscreteConfig> impl
       return { prevSample, predOriginalSample: x0 };
     }
     const sigmaNext = this.sigmas[i + 1]!;
-    // The last step ends at sigma 0, where there is no derivative: it stays Euler's.
+    // The last step ends at sigma 0, where there is no derivative, and remains an Euler step.
     if (i + 1 < this.timesteps.length) this.half = { sample: combine("Heun step", [1, sample]), derivative };
     return { prevSample: combine("Heun step", [1, sample], [sigmaNext - sigma, derivative]), predOriginalSample: x0 };
   }

@@ -12,7 +12,7 @@ import { checkSteps, indexOfTimestep } from "./spacing.ts";
 
 const fields = {
   num_train_timesteps: trainTimestepsField,
-  /** Of the steps, and of the end: their number is one less, whatever is asked for, as in the reference. */
+  /** Betas of the steps and of the end. As in the reference, there is one step less than betas, whatever number is requested. */
   trained_betas: list(0, 1, MOST_TIMESTEPS),
 };
 export type IPNDMConfig = ConfigOf<typeof fields>;
@@ -71,7 +71,7 @@ export class IPNDMScheduler implements Scheduler {
     const noise = combine("IPNDM step", [start.sigma, sample], [start.alpha, modelOutput]);
     this.outputs = [noise, ...this.outputs].slice(0, 4);
     const weights = adamsBashforth[this.outputs.length - 1]!;
-    // At pure noise alpha is 0, and what it divides is 0 too.
+    // At pure noise alpha is 0, and so is the number that it divides.
     const ratio = end.alpha / Math.max(start.alpha, 1e-8);
     const scale = end.sigma - ratio * start.sigma;
     const terms = this.outputs.map((output, back): Term => [scale * weights[back]!, output]);

@@ -11,7 +11,7 @@ export class KDPM2AncestralDiscreteScheduler extends KDPM2 implements Scheduler 
 
   protected split(sigma: number, next: number): Ancestral {
     const split = ancestral(sigma, next);
-    // Where rounding leaves 0 the reference divides by it; this is the value before rounding.
+    // If rounding gives 0, the reference divides by it; this is the value before rounding.
     return split.down === 0 && next > 0 ? { down: next ** 2 / sigma, up: split.up } : split;
   }
 }

@@ -21,15 +21,15 @@ const fields = {
 export type KDPM2Config = ConfigOf<typeof fields>;
 
 /**
- * The midpoint method on the probability flow ODE, the middle taken in log(sigma) (DPM-Solver-2 in the terms of Karras et
- * al. 2022): half a step of Euler's, then the whole step from its start with the derivative at the middle. So every step
- * but the last evaluates the model twice, and there are 2 n - 1 timesteps for n steps. A step goes down to `down` and
- * comes back up with fresh noise.
+ * The midpoint method on the probability flow ODE, with the midpoint in log(sigma) (DPM-Solver-2 in the terms of Karras et
+ * al. 2022): half an Euler step, then the whole step from the start with the derivative at the midpoint. So every step
+ * except the last evaluates the model twice, and there are 2 n - 1 timesteps for n steps. A step goes down to `down` and
+ * then up again with new noise.
  */
 export abstract class KDPM2 extends SigmaProcess<KDPM2Config> {
   readonly order = 2;
   readonly takes = [] as const;
-  /** Where the model is evaluated: noise levels of the timesteps, and 0. */
+  /** The noise levels at which the model is evaluated, one per timestep, and 0. */
   private levels: readonly number[] = this.sigmas;
   private start: FloatTensor | undefined;
 
@@ -42,8 +42,8 @@ export abstract class KDPM2 extends SigmaProcess<KDPM2Config> {
   protected abstract split(sigma: number, next: number): Ancestral;
 
   /**
-   * Also forgets a step that is half done. `sigmas` has the ends of steps alone, as in the reference: those that steps
-   * end at are there twice, the last one three times.
+   * Also discards an unfinished step. As in the reference, `sigmas` has only the ends of steps, without midpoints: each level at
+   * which a step ends appears twice, the last one three times.
    */
   setTimesteps(plan: number | CustomSchedule): void {
     const { config, trained } = this;
@@ -82,7 +82,7 @@ export abstract class KDPM2 extends SigmaProcess<KDPM2Config> {
       combine("KDPM2 step", [1, from], [length / sigma, sample], [-length / sigma, predOriginalSample]);
     const { start } = this;
     if (!start) {
-      // The last step ends at sigma 0, whose logarithm has no middle: it stays Euler's.
+      // The last step ends at sigma 0, so there is no midpoint in log(sigma), and it remains an Euler step.
       if (i + 1 < this.timesteps.length) this.start = combine("KDPM2 step", [1, sample]);
       return { prevSample: along(sample, this.levels[i + 1]! - sigma), predOriginalSample };
     }

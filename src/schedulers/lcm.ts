@@ -16,8 +16,8 @@ export type LCMConfig = ConfigOf<typeof fields>;
 const SIGMA_DATA = 0.5;
 
 /**
- * Latent consistency models (Luo et al. 2023, arXiv 2310.04378): each step goes to the clean sample at once and comes
- * back to the next timestep with fresh noise. Timesteps are of those that the model was distilled on.
+ * Latent consistency models (Luo et al. 2023, arXiv 2310.04378): each step predicts the clean sample directly and returns
+ * to the next timestep with new noise. Timesteps are a selection of those that the model was distilled on.
  */
 export class LCMScheduler extends DiffusionProcess<LCMConfig> implements Scheduler {
   readonly className = "LCMScheduler";

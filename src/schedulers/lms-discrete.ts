@@ -44,7 +44,7 @@ export class LMSDiscreteScheduler extends SigmaProcess<LMSDiscreteConfig> implem
     const options = { spacing, total: this.trainTimesteps, offset, fractional: true };
     const spaced = spacedTimesteps(this.className, steps, options);
     const levels = spaced.map((t) => interpolate(trained, t));
-    // The reference's Karras levels, and no others, leave the ends as they are.
+    // In the reference only Karras levels ignore sigma_min and sigma_max.
     const ends = config.use_karras_sigmas ? { sigma_min: null, sigma_max: null } : {};
     const other = respaced({ ...config, ...ends }, levels[0]!, levels.at(-1)!, steps);
     const logSigmas = trained.map(Math.log);

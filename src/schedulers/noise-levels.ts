@@ -6,8 +6,8 @@ interface LevelsConfig extends BetaConfig {
 }
 
 /**
- * What the solvers have that count noise levels sigma / alpha: those of training, until a schedule is set that is made from
- * them. The last sigma of both is the clean sample's.
+ * Base of the solvers with noise levels sigma / alpha. Until a schedule is set, the levels are those of training. The last
+ * sigma is always that of the clean sample.
  */
 export class NoiseLevels<Config extends LevelsConfig> {
   readonly className: string;
@@ -17,7 +17,7 @@ export class NoiseLevels<Config extends LevelsConfig> {
   sigmas: readonly number[];
   /** Noise level of each training timestep, ascending. */
   protected readonly trained: Float32Array;
-  /** Place of the step that is expected next. */
+  /** Index of the step that is expected next. */
   protected next = 0;
 
   constructor(className: string, config: Config) {

@@ -4,13 +4,13 @@ import { mix } from "./arithmetic.ts";
 import { type ConfigOf, list, oneOf, real, whole } from "./config.ts";
 import type { DiffusionPrediction } from "./prediction.ts";
 
-/** More than any model was trained with. Tables of this length are made at once. */
+/** More than any model was trained with. Tables of this length are still computed instantly. */
 export const MOST_TIMESTEPS = 100_000;
 
 export const trainTimestepsField = whole(1000, 1, MOST_TIMESTEPS);
 export const stepsOffsetField = whole(0, 0, MOST_TIMESTEPS);
 
-/** The keys by which a variance-preserving diffusion process is given, with diffusers' defaults. */
+/** The keys that define a variance-preserving diffusion process, with diffusers' defaults. */
 export const betaFields = {
   num_train_timesteps: trainTimestepsField,
   beta_start: real(0.0001, 0, 1),
@@ -19,13 +19,13 @@ export const betaFields = {
   trained_betas: list(0, 1, MOST_TIMESTEPS),
 };
 
-/** DDPM alone also knows these two schedules. */
+/** Only DDPM supports these two schedules. */
 export const ddpmBetaFields = {
   ...betaFields,
   beta_schedule: oneOf("linear", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace"]),
 };
 
-/** Heun alone also knows this one. */
+/** Only Heun supports this one. */
 export const heunBetaFields = {
   ...betaFields,
   beta_schedule: oneOf("linear", ["linear", "scaled_linear", "squaredcos_cap_v2", "exp"]),
@@ -163,7 +163,7 @@ export class DiffusionProcess<Config extends ProcessConfig> {
     return noisedAt(this.alphasCumprod, original, noise, timesteps);
   }
 
-  /** What a v-prediction model is trained to give: sqrt(a) noise - sqrt(1 - a) x_0 (Salimans & Ho 2022, section 4). */
+  /** The target of a v-prediction model: sqrt(a) noise - sqrt(1 - a) x_0 (Salimans & Ho 2022, section 4). */
   velocity(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor {
     const alphaProds = timesteps.map((t) => this.alphaAt(t));
     return mix(

@@ -30,8 +30,8 @@ const rungeKutta = [1 / 6, 1 / 3, 1 / 3, 1 / 6];
 
 /**
  * Pseudo numerical methods for diffusion models (Liu et al. 2022, algorithm 2): three Runge-Kutta steps of four
- * evaluations each, then linear multistep. With `skip_prk_steps` linear multistep from the start, its first step done
- * twice (once with each end's output); either way there are more timesteps than steps.
+ * evaluations each, then linear multistep. With `skip_prk_steps` it is linear multistep from the start, and the first step is
+ * done twice (once with the output of each end). Either way there are more timesteps than steps.
  */
 export class PNDMScheduler extends DiffusionProcess<PNDMConfig> implements Scheduler {
   readonly className = "PNDMScheduler";
@@ -42,7 +42,7 @@ export class PNDMScheduler extends DiffusionProcess<PNDMConfig> implements Sched
   private counter = 0;
   /** Newest first, at most four. */
   private outputs: FloatTensor[] = [];
-  /** Where the step began that is being done in several evaluations. */
+  /** The sample at the start of the current step, which takes several evaluations. */
   private start: FloatTensor | undefined;
   private weighted: Term[] = [];
 

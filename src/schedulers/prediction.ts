@@ -1,6 +1,6 @@
 import { oneOf } from "./config.ts";
 
-/** What a denoiser's output stands for: the noise, the clean sample, v (Salimans & Ho 2022), or a flow's velocity. */
+/** What a denoiser predicts: the noise, the clean sample, v (Salimans & Ho 2022), or a flow's velocity. */
 export type PredictionType = "epsilon" | "sample" | "v_prediction" | "flow";
 export type DiffusionPrediction = Exclude<PredictionType, "flow">;
 
@@ -14,7 +14,7 @@ export interface Mixture {
 
 /**
  * The clean sample and the noise that a model output implies, where sample = alpha * x0 + sigma * epsilon with
- * alpha^2 + sigma^2 = 1. `sample` at sigma 0 and `epsilon` at alpha 0 say nothing of the other and give infinities.
+ * alpha^2 + sigma^2 = 1. `sample` at sigma 0 and `epsilon` at alpha 0 do not determine the other and give infinities.
  */
 export function predicted(type: DiffusionPrediction, alpha: number, sigma: number): { x0: Mixture; epsilon: Mixture } {
   switch (type) {
@@ -28,8 +28,8 @@ export function predicted(type: DiffusionPrediction, alpha: number, sigma: numbe
 }
 
 /**
- * A flow's velocity is noise - x0, so the clean sample is the sample less `sigma` times the velocity. What is left of
- * alpha times that, over sigma, is the noise: the flow's own where alpha is 1 - sigma.
+ * A flow's velocity is noise - x0, so the clean sample x0 is the sample minus `sigma` times the velocity. The noise is
+ * (sample - alpha * x0) / sigma, which is the flow's own noise if alpha is 1 - sigma.
  */
 export function flowPredicted(alpha: number, sigma: number): { x0: Mixture; epsilon: Mixture } {
   return { x0: { sample: 1, output: -sigma }, epsilon: { sample: (1 - alpha) / sigma, output: alpha } };

@@ -1,4 +1,4 @@
-/** The table of schedulers: a new one is a file beside this one and an entry here. */
+/** The table of schedulers. A new scheduler is a file in this folder and an entry here. */
 import { ConfigError } from "../errors.ts";
 import { DDIMScheduler } from "./ddim.ts";
 import { DDIMInverseScheduler } from "./ddim-inverse.ts";
@@ -27,15 +27,15 @@ import type { Scheduler } from "./scheduler.ts";
 import { TCDScheduler } from "./tcd.ts";
 import { UniPCMultistepScheduler } from "./unipc-multistep.ts";
 
-/** What a model was trained on. A scheduler can only sample from models of its own process. */
+/** The process that a model was trained on. A scheduler can only sample from models of its own process. */
 export type SamplingProcess = "diffusion" | "flow matching" | "EDM preconditioning" | "continuous v-diffusion";
 
 export interface SchedulerEntry {
   /** Short name, for `--scheduler` and the option `scheduler`; null for a class that only a model's own configuration names. */
   readonly name: string | null;
-  /** In diffusers, and as `_class_name` in scheduler_config.json. */
+  /** The class name in diffusers, which is `_class_name` in scheduler_config.json. */
   readonly className: string;
-  /** What tells solvers of one class apart: keys that are set beside those of the model's configuration. */
+  /** Keys that distinguish solvers of one class; they are set in addition to those of the model's configuration. */
   readonly config?: Readonly<Record<string, unknown>>;
   readonly process: SamplingProcess;
   /** For help and docs. */
@@ -237,7 +237,7 @@ export const schedulers = [
 /** Short names for `--scheduler` and the option `scheduler`. */
 export type SchedulerChoice = NonNullable<(typeof schedulers)[number]["name"]>;
 
-/** The keys of scheduler_config.json that a short name stands for: a class, and what tells two solvers of a class apart. */
+/** The keys of scheduler_config.json for a short name: a class, and the keys that distinguish solvers of that class. */
 export type ChosenConfig = Readonly<{ _class_name: string } & Record<string, unknown>>;
 
 /** By short name, the keys that make a configuration one of that scheduler. */
@@ -253,8 +253,8 @@ const byClass = new Map<string, SchedulerEntry>(schedulers.map((entry) => [entry
 export const schedulerNames: readonly string[] = [...byClass.keys()].sort();
 
 /**
- * What a model with a scheduler of this class was trained on. Of a class that is not in the table its name says so: all of diffusers'
- * classes for flow matching begin with that.
+ * The process that a model with a scheduler of this class was trained on. For a class that is not in the table its name
+ * tells, since all of diffusers' classes for flow matching begin with "FlowMatch".
  */
 export function processOf(className: string): SamplingProcess {
   return byClass.get(className)?.process ?? (className.startsWith("FlowMatch") ? "flow matching" : "diffusion");

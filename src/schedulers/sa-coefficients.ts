@@ -3,13 +3,13 @@ import { lagrangeIntegrals } from "./lagrange.ts";
 
 export interface SACoefficients {
   readonly sample: number;
-  /** Of the converted outputs, newest first. */
+  /** Coefficients of the converted outputs, newest first. */
   readonly outputs: readonly number[];
   readonly noise: number;
 }
 
 /**
- * One step of SA-Solver's (Xue et al. 2023, arXiv 2309.05019, section 4 and appendix B) as a sum: from `start` to `end`
+ * One step of SA-Solver (Xue et al. 2023, arXiv 2309.05019, section 4 and appendix B) as a sum: from `start` to `end`
  * with the polynomial in lambda = log(alpha / sigma) through the outputs at `nodes`, newest first. The corrector's newest
  * node is the end. `predictsData`: outputs are clean samples, not noise. `tau`: 0 for the ODE, 1 for the SDE.
  */
@@ -34,7 +34,7 @@ export function saCoefficients(
   }
   const weights = lagrangeIntegrals(rate, -h, places);
   if (nodes.length === 2) {
-    // Of order 2 the reference takes the mean for an integral, which differs by a term of higher order.
+    // For order 2 the reference approximates an integral by the mean, which differs by a term of higher order.
     const gap = places[0]! - places[1]!;
     const change = (h ** 2 / 2 - (h * rate + Math.expm1(-rate * h)) / rate ** 2) / gap;
     weights[0]! += change;

@@ -18,7 +18,7 @@ const fields = {
   predictor_order: oneOfNumbers(2, [1, 2, 3, 4]),
   corrector_order: oneOfNumbers(2, [1, 2, 3, 4]),
   prediction_type: oneOf("epsilon", ["epsilon", "sample", "v_prediction", "flow_prediction"]),
-  // A function of the timestep, which no file holds.
+  // A function of the timestep, which cannot be stored in a file.
   tau_func: nothing,
   thresholding: flag(false),
   dynamic_thresholding_ratio: real(0.995, 0, 1),
@@ -35,19 +35,19 @@ const fields = {
 };
 export type SASolverConfig = ConfigOf<typeof fields>;
 
-/** The step before, which the corrector does again. */
+/** The previous step, which the corrector repeats. */
 interface LastStep {
   readonly sample: FloatTensor;
-  /** Null where that step added none. */
+  /** Null if that step added no noise. */
   readonly noise: FloatTensor | null;
   readonly tau: number;
-  /** Of the corrector. */
+  /** Order of the corrector. */
   readonly order: number;
 }
 
 /**
- * SA-Solver (Xue et al. 2023, arXiv 2309.05019): stochastic Adams, a predictor step (Bashforth) and at the next one a
- * corrector (Moulton) that does it again with the output at its end. tau says how stochastic: 1 (the SDE) from timestep
+ * SA-Solver (Xue et al. 2023, arXiv 2309.05019), a stochastic Adams method: a predictor step (Bashforth), which a corrector
+ * (Moulton) repeats at the next step with the output at its end. tau is the amount of noise: 1 (the SDE) from timestep
  * 200 to 800, 0 (the ODE) before and after, which is the reference's default.
  */
 export class SASolverScheduler extends DpmProcess<SASolverConfig> implements Scheduler {
@@ -62,7 +62,7 @@ export class SASolverScheduler extends DpmProcess<SASolverConfig> implements Sch
     checkSigmaSpacing(this.className, this.config);
     const { algorithm_type: algorithm, prediction_type: type, thresholding } = this.config;
     if (algorithm === "data_prediction") return;
-    // The reference's fails on both.
+    // The reference fails on both.
     const needing = thresholding
       ? "thresholding"
       : type === "flow_prediction"
@@ -94,7 +94,7 @@ export class SASolverScheduler extends DpmProcess<SASolverConfig> implements Sch
     const from = this.last ? this.update(i, outputs.slice(0, this.last.order), this.last) : sample;
 
     const left = lower ? this.timesteps.length - i : Infinity;
-    // Drawn at every step, also where tau is 0: so the next pictures see the reference's noise.
+    // Drawn at every step, even if tau is 0, so that later images get the same noise as in the reference.
     const drawn = drawNoise(this.className, options.noise);
     const tau = timestep >= 200 && timestep <= 800 ? 1 : 0;
     this.last = {
@@ -113,7 +113,7 @@ export class SASolverScheduler extends DpmProcess<SASolverConfig> implements Sch
     return this.config.algorithm_type === "data_prediction";
   }
 
-  /** The step that ends at place `end`; the outputs are a corrector's if the newest was made there. */
+  /** The step that ends at index `end`. It is a corrector step if the newest output was computed there. */
   private update(end: number, outputs: readonly FloatTensor[], { sample, noise, tau }: LastStep): FloatTensor {
     const newest = this.next - 1;
     const nodes = outputs.map((_, back) => this.levelAt(newest - back));
@@ -123,7 +123,7 @@ export class SASolverScheduler extends DpmProcess<SASolverConfig> implements Sch
     return noise === null ? mean : combine("SA-Solver step", [1, mean], [coefficients.noise, noise]);
   }
 
-  /** alpha * original + sigma * noise of the training timestep, whatever the schedule, as in the reference. */
+  /** alpha * original + sigma * noise at the training timestep, regardless of the schedule, as in the reference. */
   override addNoise(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor {
     return noisedAt(this.alphasCumprod, original, noise, timesteps);
   }

@@ -12,7 +12,7 @@ interface SigmaConfig extends BetaConfig {
 }
 
 /**
- * The process x = x0 + sigma * noise (Karras et al. 2022), on whose noise levels Euler's, Heun's and the like work. The
+ * The process x = x0 + sigma * noise (Karras et al. 2022), used by the methods of Euler, Heun and similar ones. The
  * model was trained on x / sqrt(sigma^2 + 1), so its input has to be scaled.
  */
 export class SigmaProcess<Config extends SigmaConfig> extends NoiseLevels<Config> {
@@ -32,7 +32,7 @@ export class SigmaProcess<Config extends SigmaConfig> extends NoiseLevels<Config
     return combine(`${this.className} scaleModelInput`, [1 / Math.sqrt(sigma ** 2 + 1), sample]);
   }
 
-  /** original + sigma * noise; timesteps must be of the schedule that was set, or of training before that. */
+  /** original + sigma * noise, for timesteps of the schedule, or training timesteps if no schedule is set. */
   addNoise(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor {
     const sigmas = timesteps.map((t) => this.sigmas[indexOfTimestep(this.className, this.timesteps, t)]!);
     return mix(
@@ -49,7 +49,7 @@ export class SigmaProcess<Config extends SigmaConfig> extends NoiseLevels<Config
   }
 }
 
-/** The clean sample from x0 + raised * noise and the model's output at noise level `sigma`, `raised` unless churned. */
+/** The clean sample from x0 + raised * noise and the model's output at noise level `sigma`; the two are equal without churn. */
 export function cleanSample(type: DiffusionPrediction, sigma: number, raised = sigma): Mixture {
   switch (type) {
     case "epsilon":
@@ -61,15 +61,15 @@ export function cleanSample(type: DiffusionPrediction, sigma: number, raised = s
   }
 }
 
-/** A step down to `down`, then up with fresh noise of deviation `up`. */
+/** A step down to `down`, then up with new noise of standard deviation `up`. */
 export interface Ancestral {
   readonly down: number;
   readonly up: number;
 }
 
 /**
- * From one noise level to the next with as much noise as DDPM's ancestral sampling adds (Song et al. 2021, section 4.2).
- * Rounded as the reference's float32 is: of a long step it leaves few digits of `down`, or 0.
+ * A step from one noise level to the next with as much noise as DDPM's ancestral sampling adds (Song et al. 2021, section
+ * 4.2). Rounded to float32 as in the reference, which for a long step leaves few digits of `down`, or 0.
  */
 export function ancestral(sigma: number, next: number): Ancestral {
   const round = Math.fround;

@@ -3,12 +3,12 @@ import { betaQuantile } from "./beta-quantile.ts";
 import { type ConfigOf, flag, optional, real } from "./config.ts";
 import { evenly } from "./sigmas.ts";
 
-/** Keys that replace a schedule of noise levels by another from its first level to its last, or to the ends given here. */
+/** Keys that replace the noise levels by others between the first and the last level, or between the ends given here. */
 export const sigmaSpacingFields = {
   use_karras_sigmas: flag(false),
   use_exponential_sigmas: flag(false),
   use_beta_sigmas: flag(false),
-  // Keys of Euler's that every class obeys in diffusers, once a configuration has brought them along.
+  // Keys of Euler that all classes in diffusers use if a configuration has them.
   sigma_min: optional(real(0, 0)),
   sigma_max: optional(real(0, 0)),
 };

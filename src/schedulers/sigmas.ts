@@ -1,5 +1,5 @@
 /**
- * Noise levels sigma = sqrt((1 - a) / a) for a = alphas_cumprod: the standard deviation of the noise where the clean
+ * Noise levels sigma = sqrt((1 - a) / a) for a = alphas_cumprod: the standard deviation of the noise if the clean
  * sample has coefficient 1 (Karras et al. 2022). Rounded to float32 where the reference rounds.
  */
 export function trainingSigmas(alphasCumprod: Float32Array): Float32Array {
@@ -7,15 +7,15 @@ export function trainingSigmas(alphasCumprod: Float32Array): Float32Array {
 }
 
 /**
- * With zero terminal SNR the last alphas_cumprod is 0 and its sigma infinite. Solvers that work on sigmas take the
- * smallest number that half precision can hold instead, as the reference does. In place.
+ * With zero terminal SNR the last alphas_cumprod is 0 and its sigma infinite. As in the reference, solvers on sigmas use the
+ * smallest half-precision number instead. In place.
  */
 export function boundLastSigma(alphasCumprod: Float32Array): Float32Array {
   alphasCumprod[alphasCumprod.length - 1] = 2 ** -24;
   return alphasCumprod;
 }
 
-/** A table's value between its places, linearly; its ends beyond them. */
+/** Linear interpolation in a table; beyond its ends the first or the last value. */
 export function interpolate(table: ArrayLike<number>, place: number): number {
   const at = Math.min(Math.max(place, 0), table.length - 1);
   const low = Math.floor(at);
@@ -23,7 +23,7 @@ export function interpolate(table: ArrayLike<number>, place: number): number {
   return table[low]! + (at - low) * (table[high]! - table[low]!);
 }
 
-/** `count` numbers from `from` to `to`; `from` alone if count is 1. Rounded as numpy's linspace rounds. */
+/** `count` evenly spaced numbers from `from` to `to`; only `from` if count is 1. Rounded like numpy's linspace. */
 export function evenly(from: number, to: number, count: number): number[] {
   const gap = (to - from) / (count - 1);
   return Array.from({ length: count }, (_, i) => (i === 0 ? from : i === count - 1 ? to : i * gap + from));

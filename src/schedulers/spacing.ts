@@ -14,9 +14,9 @@ export interface SpacingOptions {
   offset: number;
   /** One past the noisiest timestep that may be used; `total` unless given. */
   last?: number;
-  /** Space one point more than there are steps, and leave out the cleanest: what DPM-Solver does. */
+  /** Space one point more than there are steps, and leave out the cleanest, as DPM-Solver does. */
   extraPoint?: boolean;
-  /** Leave linspace timesteps fractional: what Euler does. */
+  /** Leave linspace timesteps fractional, as Euler does. */
   fractional?: boolean;
 }
 
@@ -46,7 +46,7 @@ export function spacedTimesteps(className: string, steps: number, options: Spaci
   // The reference may take one step more, to timestep -1, where steps * (total / steps) rounds up (61 of 1000 steps).
   const gap = total / steps;
   const count = Math.min(steps, Math.ceil(last / gap));
-  // Rounded as numpy's arange rounds: of 777 timesteps every other one is near a half.
+  // Rounded like numpy's arange: with 777 timesteps every other one is near a half.
   const step = last - gap - last;
   return Array.from({ length: count }, (_, i) => roundHalfToEven(last + i * step) - 1);
 }
@@ -58,7 +58,7 @@ export function checkSteps(className: string, steps: number, total: number): voi
   }
 }
 
-/** As numpy rounds; Math.round takes halves up. */
+/** Rounds like numpy; Math.round rounds halves up. */
 export function roundHalfToEven(x: number): number {
   const floor = Math.floor(x);
   if (x - floor !== 0.5) return Math.round(x);
@@ -66,7 +66,7 @@ export function roundHalfToEven(x: number): number {
 }
 
 /**
- * Place of a timestep in a schedule: `expected` if it is there, else where it is found (the second place where it
+ * Index of a timestep in a schedule: `expected` if it is there, otherwise where it is found (the second one if it
  * occurs twice, as in the reference). Float32 copies of a fractional timestep count as equal.
  * Throws ArgumentError if the schedule has no such timestep.
  */

@@ -9,14 +9,14 @@ import { predicted } from "./prediction.ts";
 import type { Scheduler, StepOptions, StepResult } from "./scheduler.ts";
 import { indexOfTimestep } from "./spacing.ts";
 
-// The reference's step reads none of the keys for clipping and thresholding, nor timestep_scaling and set_alpha_to_one.
+// The reference's step ignores the keys for clipping and thresholding, timestep_scaling and set_alpha_to_one.
 const fields = distilledFields;
 export type TCDConfig = ConfigOf<typeof fields>;
 
 /**
- * Trajectory consistency distillation (Zheng et al. 2024, arXiv 2402.19159, strategic stochastic sampling): each step goes
- * along the trajectory to below the next timestep, the further the larger `eta` (there called gamma), and comes back up
- * to it with fresh noise. eta is 0.3 unless given; 0 adds no noise.
+ * Trajectory consistency distillation (Zheng et al. 2024, arXiv 2402.19159, strategic stochastic sampling): each step follows
+ * the trajectory past the next timestep, further for larger `eta` (gamma in the paper), and returns to it with new noise.
+ * eta is 0.3 unless given; 0 adds no noise.
  */
 export class TCDScheduler extends DiffusionProcess<TCDConfig> implements Scheduler {
   readonly className = "TCDScheduler";
@@ -42,13 +42,13 @@ export class TCDScheduler extends DiffusionProcess<TCDConfig> implements Schedul
     const i = indexOfTimestep(this.className, this.timesteps, timestep, this.next);
     this.next = i + 1;
     const following = this.timesteps[i + 1];
-    // Rounded as the reference's float32 is. The last step ends at timestep 0.
+    // Rounded to float32 as in the reference. The last step ends at timestep 0.
     const down = Math.floor(Math.fround(Math.fround(1 - eta) * (following ?? 0)));
     const alphaProd = this.alphaAt(timestep);
     const alphaProdDown = this.alphaAt(down);
     const { x0: clean, epsilon } = predicted(this.predictionType, Math.sqrt(alphaProd), Math.sqrt(1 - alphaProd));
     const [alpha, sigma] = [Math.sqrt(alphaProdDown), Math.sqrt(1 - alphaProdDown)];
-    // The share of that sample which is left when noise has brought it up to the next timestep.
+    // The share of that sample that is left after noise has raised it to the next timestep.
     const noisy = following !== undefined && eta > 0;
     const share = noisy ? this.alphaAt(following) / alphaProdDown : 1;
     const scale = Math.sqrt(share);

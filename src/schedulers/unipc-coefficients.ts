@@ -2,16 +2,16 @@ import type { Level } from "./dpm-coefficients.ts";
 
 export interface UniPCCoefficients {
   readonly sample: number;
-  /** Of the converted model outputs, newest first; as many as the order. */
+  /** Coefficients of the converted model outputs, newest first; as many as the order. */
   readonly outputs: readonly number[];
-  /** Of the output at the end of the step: the corrector's, 0 in the predictor. */
+  /** Coefficient of the output at the end of the step, which the corrector uses; 0 in the predictor. */
   readonly end: number;
 }
 
 /**
- * One UniPC step (Zhao et al. 2023, arXiv 2302.04867, section 3.2) as a sum. `levels` are where the step ends, where it
- * starts, and those of the steps before; the order is their number less one. `predictX0`: outputs are clean samples, not
- * noise. The corrector also knows the output at the end.
+ * One UniPC step (Zhao et al. 2023, arXiv 2302.04867, section 3.2) as a sum. `levels` are those of the end of the step, of its
+ * start, and of the steps before; the order is their number less one. `predictX0`: outputs are clean samples, not noise. The
+ * corrector also uses the output at the end.
  */
 export function unipcCoefficients(
   { predictX0, solver }: { predictX0: boolean; solver: "bh1" | "bh2" },
@@ -25,13 +25,13 @@ export function unipcCoefficients(
   const hh = predictX0 ? -h : h;
   const phi1 = Math.expm1(hh);
   const scale = solver === "bh1" ? hh : phi1;
-  // Where the outputs before the newest lie, in steps of this one; the end is at 1.
+  // Positions of the outputs before the newest, in units of this step; the end is at 1.
   const places = lambda.slice(2).map((value) => (value - lambda[1]!) / h);
   const weights = corrector ? correctorWeights([...places, 1], hh, scale) : predictorWeights(places, hh, scale);
 
   const factor = predictX0 ? -end.alpha : -end.sigma;
   const sample = predictX0 ? end.sigma / start.sigma : end.alpha / start.alpha;
-  // At sigma 0 the step is infinite and of order 1: what it multiplies is not there.
+  // At sigma 0 the step is infinite and has order 1, so there is nothing to multiply.
   const differences = places.map((place, k) => (factor * scale * weights[k]!) / place);
   const last = corrector ? factor * scale * weights[order - 1]! : 0;
   const newest = factor * phi1 - differences.reduce((sum, value) => sum + value, 0) - last;
@@ -39,7 +39,7 @@ export function unipcCoefficients(
 }
 
 function predictorWeights(places: readonly number[], hh: number, scale: number): number[] {
-  // Of order 2 the reference has one half, which differs from the solution by a term of higher order.
+  // For order 2 the reference uses one half, which differs from the solution by a term of higher order.
   if (places.length <= 1) return places.map(() => 0.5);
   return solve(places, moments(places.length, hh, scale));
 }

@@ -1,22 +1,22 @@
 /**
- * ggml's block formats: 32 weights of a row share a scale in binary16, which comes first. "Q8_0": 32 signed bytes after it.
- * "Q4_0": 16 bytes with two of four bits each, of 8 more than they mean; the low halves are the first 16 weights.
+ * ggml's block formats: 32 weights of a row share a binary16 scale, which comes first. "Q8_0": followed by 32 signed bytes.
+ * "Q4_0": followed by 16 bytes with two 4-bit numbers each, stored with 8 added; the low halves are the first 16 weights.
  */
 import { halfToFloat } from "../half.ts";
 
-/** Bytes of a block in each format. */
+/** Bytes per block in each format. */
 export const blockBytes = { Q8_0: 34, Q4_0: 18 } as const;
-/** ggml's formats of blocks that are read. */
+/** The block formats of ggml that are supported. */
 export type BlockDType = keyof typeof blockBytes;
 
-/** Weights of a block. */
+/** Weights per block. */
 export const BLOCK = 32;
 
 export function isBlockDType(dtype: string): dtype is BlockDType {
   return Object.hasOwn(blockBytes, dtype);
 }
 
-/** The weights in some blocks, as float32. */
+/** The weights of some blocks as float32. */
 export function dequantise(dtype: BlockDType, bytes: Uint8Array): Float32Array {
   const size = blockBytes[dtype];
   const blocks = Math.floor(bytes.length / size);

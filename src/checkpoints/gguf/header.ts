@@ -1,6 +1,6 @@
 /**
  * The header of a GGUF file (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md), versions 2 and 3. Nothing in it is
- * believed: every length, count and offset is checked where it is read.
+ * trusted: every length, count and offset is checked where it is read.
  */
 import { CheckpointError } from "../../errors.ts";
 import type { ByteSource } from "../files.ts";
@@ -11,7 +11,7 @@ import { BLOCK, type BlockDType, blockBytes, isBlockDType } from "./blocks.ts";
 export interface GgufEntry {
   readonly name: string;
   readonly dtype: StoredDType | BlockDType;
-  /** As everywhere else: rows first. ggml counts the other way round. */
+  /** Rows first, as everywhere else; ggml has the reverse order. */
   readonly shape: readonly number[];
   /** First byte, counted from the start of the file. */
   readonly offset: number;
@@ -21,7 +21,7 @@ export interface GgufEntry {
 
 export interface GgufHeader {
   readonly entries: ReadonlyMap<string, GgufEntry>;
-  /** What is a text, by its key. */
+  /** Text values by their keys. */
   readonly metadata: Readonly<Record<string, string>>;
 }
 
@@ -32,10 +32,10 @@ const maxKeys = 60_000;
 const maxName = 2 ** 16;
 const maxRank = 4;
 const maxAlignment = 2 ** 16;
-/** Of what is kept: texts of the metadata. */
+/** The longest metadata text that is kept. */
 const maxText = 2 ** 16;
 
-/** Element types by ggml's numbers; those that are not read are here to be named. */
+/** Element types by ggml's numbers; unsupported ones are listed so that errors can name them. */
 const types: readonly (string | undefined)[] = [
   ...["F32", "F16", "Q4_0", "Q4_1", "Q4_2", "Q4_3", "Q5_0", "Q5_1", "Q8_0", "Q8_1"],
   ...[
@@ -75,13 +75,13 @@ const types: readonly (string | undefined)[] = [
 const valueBytes: readonly (number | null)[] = [1, 1, 2, 2, 4, 4, 4, 1, null, null, 8, 8, 8];
 const [UINT32, INT32, STRING, ARRAY] = [4, 5, 8, 9];
 
-/** What ComfyUI-GGUF notes of tensors that it has stored in another shape. */
+/** Prefix of the keys in which ComfyUI-GGUF records the original shape of tensors that it stores in another shape. */
 const ORIGINAL_SHAPE = "comfy.gguf.orig_shape.";
 
-/** The bytes end before the header does. */
+/** Thrown when the bytes end before the header does. */
 class More extends Error {}
 
-/** Reads as much of the file as its header takes. Throws CheckpointError for what is none, or has element types that are not read. */
+/** Reads as much of the file as its header needs. Throws CheckpointError if it is not GGUF or has unsupported element types. */
 export async function readGgufHeader(source: ByteSource): Promise<GgufHeader> {
   for (let size = 2 ** 20; ; size *= 4) {
     const bytes = await source.read(0, Math.min(size, source.size, maxGgufHeaderBytes));
@@ -206,7 +206,7 @@ function checked(
   return { name, dtype: dtype as GgufEntry["dtype"], shape: original ?? shape, offset: start + offset, length, file };
 }
 
-/** Infinity where it would be more than `most`: no product is worked out that could overflow. */
+/** The product of the sizes, or Infinity if it exceeds `most`; it stops early, so that it cannot overflow. */
 function product(sizes: readonly number[], most: number): number {
   if (sizes.includes(0)) return 0;
   let product = 1;
@@ -265,7 +265,7 @@ class Reader {
     }
   }
 
-  /** A list of up to `maxRank + 1` whole numbers; undefined for other lists, which are read too. */
+  /** Reads a list of up to `maxRank + 1` whole numbers; other lists are skipped and give undefined. */
   smallList(): number[] | undefined {
     const type = this.uint32();
     const count = this.uint64("the length of a list");
@@ -276,7 +276,7 @@ class Reader {
     return undefined;
   }
 
-  /** Goes past a value. */
+  /** Skips a value. */
   skip(type: number, key: string, depth = 0): void {
     if (type === STRING) this.#skip(this.uint64(`the length of the value of ${quote(key)}`));
     else if (type === ARRAY) {
@@ -288,7 +288,7 @@ class Reader {
   #skipList(type: number, count: number, key: string, depth: number): void {
     if (depth > 4) throw new CheckpointError(`${this.name}: the list ${quote(key)} has lists in it more than 4 deep.`);
     if (type !== STRING && type !== ARRAY) this.#skip(count * this.#sizeOf(type, key));
-    // Every element takes a byte at least, and bytes run out.
+    // This loop ends, since every element takes at least one byte and the bytes run out.
     else for (let i = 0; i < count; i++) this.skip(type, key, depth);
   }
 

@@ -4,11 +4,11 @@ import type { ByteSource, Folder } from "../files.ts";
 import { LoraFile } from "./file.ts";
 import { withLoraFiles } from "./folder.ts";
 
-/** A LoRA by its file, and how much of it. */
+/** A LoRA file and its scale. */
 export interface LoraChoice {
-  /** A safetensors file: a path in Node, an address in a browser. */
+  /** A safetensors file: a path in Node, a URL in a browser. */
   file: string;
-  /** 1, as it was trained, unless given; from -100 to 100. */
+  /** From -100 to 100; 1 unless given, which is how it was trained. */
   scale?: number;
 }
 
@@ -26,7 +26,7 @@ const choice: Check = (value, name) => {
 
 export const lorasCheck: Check = listOf(choice, { most: MOST_LORAS });
 
-/** A pipeline's folder with these LoRAs; `open` finds a file. */
+/** A pipeline's folder with these LoRAs applied; `open` opens a file. */
 export async function withChosenLoras(
   folder: Folder,
   choices: readonly LoraChoice[] = [],

@@ -4,7 +4,7 @@ import { describe, parseJson, quote } from "../json.ts";
 import { SafetensorsFile, type TensorEntry } from "../safetensors.ts";
 import { asLayer, type LoraTarget, otherKind, readKey } from "./keys.ts";
 
-/** What is added to one layer: alpha / rank * up * down, with `mid` between the two where there is one. */
+/** The change of one layer: alpha / rank * up * down, with `mid` between the two if there is one. */
 export interface LoraLayer {
   /** The layer's name in the file, for errors. */
   readonly name: string;
@@ -20,10 +20,10 @@ type Parts = { name: string; key: string } & Partial<Record<"up" | "down" | "mid
 /** How many names of each kind an error lists. */
 const LISTED = 10;
 
-/** A LoRA's file: which layers of which networks it changes, and by what. Matrices are read when a session is made. */
+/** A LoRA file: its changes to the layers of each network. Matrices are read when a session is created. */
 export class LoraFile {
   readonly file: SafetensorsFile;
-  /** By network and layer, as `readKey` has them. */
+  /** By network and layer, as returned by `readKey`. */
   readonly layers: ReadonlyMap<LoraTarget, ReadonlyMap<string, LoraLayer>>;
 
   private constructor(file: SafetensorsFile, layers: ReadonlyMap<LoraTarget, ReadonlyMap<string, LoraLayer>>) {
@@ -35,7 +35,7 @@ export class LoraFile {
     return this.file.source.name;
   }
 
-  /** Throws CheckpointError for what is no LoRA, or of a kind that is not served, with the names that are not known. */
+  /** Throws CheckpointError for a file that is not a LoRA or is of an unsupported kind, with the names that are not known. */
   static async open(source: ByteSource): Promise<LoraFile> {
     const file = await SafetensorsFile.open(source);
     const found = partsOf(file);
@@ -81,7 +81,7 @@ function partsOf(file: SafetensorsFile): Map<LoraTarget, Map<string, Parts>> {
   return layers;
 }
 
-/** A sentence about tensors or layers, the first ten by name. */
+/** A sentence about tensors or layers for errors; the first ten are listed by name. */
 export function namesOf(names: readonly string[], what: string): string {
   const more = names.length > LISTED ? ` and ${names.length - LISTED} more` : "";
   return `${names.slice(0, LISTED).map(quote).join(", ")}${more} ${what}.`;
@@ -101,7 +101,7 @@ async function readLayer(file: SafetensorsFile, parts: Parts, alphaOf: (rank: nu
   }
   const rank = down.shape[0]!;
   const fits = up.shape[1] === rank && (!mid || (mid.shape[0] === rank && mid.shape[1] === rank));
-  // The up side is a matrix, or a convolution with a kernel of 1 x 1; so is the down side where the kernel is in the middle.
+  // `up` is a matrix or a 1 x 1 convolution; so is `down` if `mid` has the kernel.
   const flat = [up, ...(mid ? [down] : [])].every(({ shape }) => shape.slice(2).every((size) => size === 1));
   if (!fits || !flat) {
     const shapes = [up, mid, down].flatMap((entry) => (entry ? [`[${entry.shape.join(", ")}]`] : []));
@@ -121,8 +121,8 @@ async function readAlpha(file: SafetensorsFile, { name, shape }: TensorEntry): P
 }
 
 /**
- * alpha / rank of a layer without an alpha of its own: as PEFT's configuration in the file's metadata says, which diffusers
- * writes, and 1 where there is none.
+ * alpha / rank of a layer without an alpha of its own: from PEFT's configuration in the file's metadata, which diffusers
+ * writes, or 1 if there is none.
  */
 function adapterSettings(file: SafetensorsFile): (target: LoraTarget, layer: string) => (rank: number) => number {
   const where = `${file.source.name}: metadata "lora_adapter_metadata"`;
@@ -133,7 +133,7 @@ function adapterSettings(file: SafetensorsFile): (target: LoraTarget, layer: str
     const names = target === "denoiser" ? ["unet", "transformer"] : [target];
     return names.map((name) => values.get(`${name}.${key}`)).find((value) => value !== undefined && value !== null);
   };
-  /** A number for all layers, or the one of a pattern whose end the layer's name is. */
+  /** The number for all layers, or that of a pattern that matches the end of the layer's name. */
   const number = (target: LoraTarget, layer: string, key: string, pattern: string): number | undefined => {
     const patterns = of(target, pattern);
     const own =

@@ -7,13 +7,13 @@ import { openWeights } from "../weights.ts";
 import type { LoraTarget } from "./keys.ts";
 import { type ScaledLora, withLoras } from "./merge.ts";
 
-/** Which network a component is to a LoRA. */
+/** The name that LoRA files use for a component's network. */
 const targetOf = (component: string): LoraTarget =>
   component === "unet" || component === "transformer" ? "denoiser" : (component as LoraTarget);
 
 /**
- * A pipeline's folder whose networks have LoRAs. Nothing is written, and nothing is worked out before a session is made. Throws
- * CheckpointError for a folder that is no pipeline, and for LoRAs of networks that it does not have.
+ * A pipeline's folder with LoRAs applied to its networks. Nothing is written, and nothing is computed before a session is
+ * created. Throws CheckpointError for a folder that is not a pipeline, and for LoRAs of networks that it does not have.
  */
 export async function withLoraFiles(folder: Folder, loras: readonly ScaledLora[]): Promise<Folder> {
   if (loras.length === 0) return folder;
@@ -37,7 +37,7 @@ export async function withLoraFiles(folder: Folder, loras: readonly ScaledLora[]
   return new LoraFolder(folder, new Map(changed), loras);
 }
 
-/** Everything as in another folder, but for the weights of some components. */
+/** The same as another folder, except for the weights of some components. */
 class LoraFolder extends Folder {
   readonly name: string;
   readonly #folder: Folder;

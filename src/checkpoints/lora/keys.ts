@@ -1,11 +1,11 @@
-/** How tensors of LoRA files are called: by diffusers and PEFT, by diffusers before, and by kohya's sd-scripts. */
+/** Names of tensors in LoRA files: those of diffusers with PEFT, of older diffusers, and of kohya's sd-scripts. */
 
-/** Which of a pipeline's networks: "denoiser" is the UNet or the transformer. */
+/** The networks of a pipeline; "denoiser" is the UNet or the transformer. */
 export type LoraTarget = "denoiser" | "text_encoder" | "text_encoder_2" | "text_encoder_3";
 
 export interface LoraKey {
   readonly target: LoraTarget;
-  /** The layer, with "_" for ".": kohya's names do not tell the two apart. */
+  /** The layer's name with "_" for ".", since kohya's names do not distinguish the two. */
   readonly layer: string;
   readonly part: "up" | "down" | "mid" | "alpha";
 }
@@ -22,7 +22,7 @@ const parts: readonly (readonly [RegExp, LoraKey["part"]])[] = [
   [/(\.lora|\.lora_linear_layer|_lora)?\.alpha$/, "alpha"],
 ];
 
-/** What is in front; the rest is the layer. The first that fits. */
+/** Prefixes and their networks; the rest of a name is the layer. The first match counts. */
 const targets: readonly (readonly [RegExp, LoraTarget])[] = [
   [/^(lora_unet_|lora_transformer_|lora_dit_)/, "denoiser"],
   [/^(lora_te_|lora_te1_)/, "text_encoder"],
@@ -35,24 +35,24 @@ const targets: readonly (readonly [RegExp, LoraTarget])[] = [
   [/^/, "denoiser"],
 ];
 
-/** What a tensor's name says; undefined if it is none of a LoRA. */
+/** Parses a tensor's name; undefined if it does not belong to a LoRA. */
 export function readKey(name: string): LoraKey | undefined {
   const found = parts.find(([suffix]) => suffix.test(name));
   if (!found) return undefined;
   const [suffix, part] = found;
-  // PEFT puts this in front of a model of its own, and of one in a pipeline.
+  // PEFT adds this prefix, for a model on its own as well as for one in a pipeline.
   const path = name.replace(suffix, "").replace(/(^|\.)base_model\.model\./, "$1");
   const [prefix, target] = targets.find(([prefix]) => prefix.test(path))!;
   const layer = path.replace(prefix, "").replace(/\.processor(\.|$)/, "$1");
   return layer === "" ? undefined : { target, layer: asLayer(layer), part };
 }
 
-/** A layer's name as it is looked up. transformers has had CLIP's tower with and without a name of its own. */
+/** A layer's name for look-ups. In transformers CLIP's tower has had names with and without a prefix. */
 export function asLayer(module: string): string {
   return module.replaceAll(".", "_").replace(/^text_model_/, "");
 }
 
-/** Other kinds of small changes to a model, by their tensors' names. */
+/** Other kinds of adapters, by the names of their tensors. */
 const others: readonly (readonly [RegExp, string])[] = [
   [
     /\.dora_scale$|\.lora_magnitude_vector(\.default)?(\.weight)?$/,
@@ -65,7 +65,7 @@ const others: readonly (readonly [RegExp, string])[] = [
   [/\.lora_embedding_[AB]/, "a LoRA of embeddings"],
 ];
 
-/** What a tensor is that is of another kind. */
+/** The kind of adapter that a tensor of this name belongs to, if it is not a LoRA. */
 export function otherKind(name: string): string | undefined {
   return others.find(([pattern]) => pattern.test(name))?.[1];
 }

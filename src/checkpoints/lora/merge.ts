@@ -5,17 +5,17 @@ import { type LowRank, type WeightEntry, WeightFiles } from "../weight-files.ts"
 import { type LoraFile, type LoraLayer, namesOf } from "./file.ts";
 import { asLayer, type LoraTarget } from "./keys.ts";
 
-/** A LoRA and how much of it. */
+/** A LoRA and its scale. */
 export interface ScaledLora {
   readonly lora: LoraFile;
-  /** 1 as it was trained; others weaken, strengthen or turn it around. */
+  /** 1 is how it was trained; other values weaken, strengthen or invert it. */
   readonly scale: number;
 }
 
 /**
- * The weights of a network with LoRAs: each changed tensor is the stored one plus scale * alpha / rank * up * down of each,
- * worked out when it is used. Layers for other networks are left alone. Throws CheckpointError for layers that the network does
- * not have, and for one of another size, with its name.
+ * The weights of a network with LoRAs: each changed tensor is the stored one plus scale * alpha / rank * up * down of each
+ * LoRA, computed when it is used. Layers for other networks are ignored. Throws CheckpointError for layers that the network
+ * does not have, and for a layer of another size, with its name.
  */
 export function withLoras(weights: WeightFiles, target: LoraTarget, loras: readonly ScaledLora[]): WeightFiles {
   const tensors = layersOf(weights);
@@ -54,7 +54,7 @@ export function withLoras(weights: WeightFiles, target: LoraTarget, loras: reado
 function checkShape(lora: LoraFile, { name, up, mid, down }: LoraLayer, tensor: string, { shape }: WeightEntry): void {
   const kernel = (mid ?? down).shape.slice(2);
   const made = [up.shape[0]!, down.shape[1]!, ...kernel];
-  // A convolution with a kernel of 1 x 1 and a matrix are the same numbers.
+  // A 1 x 1 convolution and a matrix contain the same numbers.
   const whole = (sizes: readonly number[]) => (sizes.slice(2).every((size) => size === 1) ? sizes.slice(0, 2) : sizes);
   if (shape.length >= 2 && whole(made).join() === whole(shape).join() && sizeOf(made) === sizeOf(shape)) return;
   throw new CheckpointError(
@@ -63,7 +63,7 @@ function checkShape(lora: LoraFile, { name, up, mid, down }: LoraLayer, tensor: 
   );
 }
 
-/** Every tensor that a LoRA can change, by the names that LoRAs have for its layer: diffusers', and the original's in a UNet. */
+/** Every tensor that a LoRA can change, by the names of its layer in LoRA files: diffusers' and, in a UNet, the original's. */
 function layersOf(weights: WeightFiles): ReadonlyMap<string, string> {
   const layers = new Map<string, string>();
   const original = originalNames(weights);
@@ -71,7 +71,7 @@ function layersOf(weights: WeightFiles): ReadonlyMap<string, string> {
     if (!name.endsWith(".weight") || shape.length < 2) continue;
     const module = name.slice(0, -".weight".length);
     layers.set(asLayer(module), name);
-    // diffusers before 0.18 had its projections' LoRAs beside them: to_out_lora for to_out.0
+    // diffusers before 0.18 stored the LoRAs of projections next to them: to_out_lora for to_out.0
     if (module.endsWith(".to_out.0")) layers.set(asLayer(module.slice(0, -2)), name);
     const other = original(module);
     if (other !== undefined) layers.set(asLayer(other), name);
@@ -79,7 +79,7 @@ function layersOf(weights: WeightFiles): ReadonlyMap<string, string> {
   return layers;
 }
 
-/** The original's name of a UNet's module: kohya's tools write LoRAs of SDXL in that layout. */
+/** The name of a UNet's module in the original layout, in which kohya's tools write LoRAs for SDXL. */
 function originalNames({ entries }: WeightFiles): (module: string) => string | undefined {
   const levels: number[] = [];
   const attention = new Set<number>();
@@ -89,7 +89,7 @@ function originalNames({ entries }: WeightFiles): (module: string) => string | u
     levels[Number(level)] = Math.max(levels[Number(level)] ?? 0, Number(layer) + 1);
     if (kind === "attentions") attention.add(Number(level));
   }
-  // Holes too: names that make no row of levels are those of no UNet, and no published one has more than a few.
+  // Also refuses gaps: the levels of a UNet are numbered without gaps, and no published UNet has more than a few.
   if (
     levels.length === 0 ||
     levels.length > 16 ||

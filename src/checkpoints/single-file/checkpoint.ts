@@ -1,4 +1,4 @@
-/** A checkpoint in one file as the components of a pipeline: their weights, where they lie, and configurations for them. */
+/** Splits a single-file checkpoint into the components of a pipeline: their weights, used in place, and configurations. */
 import { CheckpointError } from "../../errors.ts";
 import { blockBytes, isBlockDType } from "../gguf/blocks.ts";
 import { quote } from "../json.ts";
@@ -25,9 +25,9 @@ export interface Component {
 
 export interface Checkpoint {
   readonly family: Family;
-  /** By their folders' names. */
+  /** By folder name. */
   readonly components: ReadonlyMap<string, Component>;
-  /** Other files, by path: everything but vocabularies. */
+  /** Other files by path, except vocabularies. */
   readonly texts: ReadonlyMap<string, Json>;
   /** Folders of tokenizers. */
   readonly tokenizers: readonly string[];
@@ -36,7 +36,7 @@ export interface Checkpoint {
 type Entries = ReadonlyMap<string, WeightEntry>;
 
 /**
- * Reads what names, shapes and metadata say; no tensor. Throws CheckpointError if the file is no whole checkpoint of one
+ * Reads names, shapes and metadata, but no tensor. Throws CheckpointError if the file is not a complete checkpoint of one
  * family.
  */
 export function readCheckpoint(file: WeightFiles, metadata: Readonly<Record<string, string>>): Checkpoint {
@@ -52,7 +52,7 @@ export function readCheckpoint(file: WeightFiles, metadata: Readonly<Record<stri
     );
   }
   const inpainting = inChannels === 9;
-  // Of Stable Diffusion 2 the inpainting model predicts noise, at 512 pixels.
+  // Stable Diffusion 2's inpainting model predicts noise, at 512 pixels.
   const predicts = inpainting ? (predictionOf(file.entries, metadata) ?? "epsilon") : prediction;
   const size = family.size[predicts];
   const vae = vaeOf(part(file.entries, vaePrefixes), where);
@@ -131,8 +131,8 @@ function files(
 const classOf = ({ projected }: TextEncoderPlace) => (projected ? "CLIPTextModelWithProjection" : "CLIPTextModel");
 
 /**
- * What the network predicts, where that can be known: from the metadata of Stability's model specification, or from a tensor
- * that trainers leave as a mark. Names and shapes are the same.
+ * What the network predicts, if that can be known: from the metadata of Stability's model specification, or from a tensor
+ * that trainers leave as a marker. Names and shapes do not tell, since they are the same.
  */
 function predictionOf(entries: Entries, metadata: Readonly<Record<string, string>>): Prediction | undefined {
   const said = metadata["modelspec.predict_key"] ?? metadata["modelspec.prediction_type"];
@@ -143,7 +143,7 @@ function predictionOf(entries: Entries, metadata: Readonly<Record<string, string
   return said === "epsilon" || /v2-512/.test(architecture) ? "epsilon" : undefined;
 }
 
-/** A component's tensors, without its prefix. */
+/** A component's tensors, with its prefix removed from their names. */
 function part(entries: Entries, prefixes: readonly string[]): Map<string, WeightEntry> {
   const found = new Map<string, WeightEntry>();
   for (const [name, entry] of entries) {
@@ -163,7 +163,7 @@ function unetOf(entries: Entries, where: string) {
   return { shapes, entries: withNames(entries, names, where) };
 }
 
-/** Attention within the autoencoder was a convolution with a kernel of 1 x 1, and is a matrix. */
+/** The autoencoder's attention is stored as 1 x 1 convolutions in the original layout, and as matrices in diffusers. */
 function vaeOf(entries: Entries, where: string) {
   const shapes = vaeShapes(shapesOf(entries), where);
   const named = withNames(entries, vaeNames(shapes.channels.length), where);
@@ -219,7 +219,7 @@ function textOf(entries: Map<string, WeightEntry>, place: TextEncoderPlace, wher
 const withTower = (name: string) =>
   /^(embeddings|encoder|final_layer_norm)\./.test(name) ? `text_model.${name}` : name;
 
-/** OpenCLIP has queries, keys and values in one matrix, below each other, and multiplies with its projection from the other side. */
+/** OpenCLIP stacks queries, keys and values in one matrix, one below the other, and stores its projection transposed. */
 function openClip(entries: Entries, where: string): Map<string, WeightEntry> {
   const made = new Map<string, WeightEntry>();
   for (const [name, entry] of entries) {
@@ -241,7 +241,7 @@ function openClip(entries: Entries, where: string): Map<string, WeightEntry> {
   return made;
 }
 
-/** A third of the rows, which lie one after the other. */
+/** A third of the rows, which are contiguous. */
 function third(entry: WeightEntry, index: number, where: string): WeightEntry {
   const [rows = 0, ...rest] = entry.shape;
   if (rows === 0 || rows % 3 !== 0) {

@@ -1,5 +1,5 @@
 /**
- * The merges of CLIP's byte-pair encoding (OpenAI, MIT; see NOTICE), a line each, in gzip and base64. Made from
+ * The merges of CLIP's byte-pair encoding (OpenAI, MIT; see NOTICE), one per line, in gzip and base64. Taken from
  * bpe_simple_vocab_16e6.txt.gz of the package open_clip_torch 3.3.0: lines 2 to 48895.
  */
 export const mergesInGzip =

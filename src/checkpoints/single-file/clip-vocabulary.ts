@@ -1,6 +1,6 @@
-/** The vocabulary of all CLIPs (Radford et al. 2021), which single files do not have. */
+/** The vocabulary of all CLIP models (Radford et al. 2021), which single-file checkpoints do not contain. */
 
-/** The characters that stand for bytes: printable ones for themselves, the others from U+0100 on. */
+/** The characters that represent bytes: printable ones represent themselves, the others are numbered from U+0100. */
 function byteCharacters(): string[] {
   const printable = (byte: number) =>
     (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff);
@@ -25,7 +25,7 @@ export interface ClipVocabulary {
 
 let made: Promise<ClipVocabulary> | undefined;
 
-/** Made when first asked for, and kept: 1.4 MB. */
+/** Made at first use and then kept: 1.4 MB. */
 export function clipVocabulary(): Promise<ClipVocabulary> {
   made ??= merges().then((lines) => {
     const characters = byteCharacters();

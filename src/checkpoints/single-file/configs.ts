@@ -1,13 +1,13 @@
 /**
  * Configurations of Stable Diffusion's families as diffusers publishes them (stable-diffusion-v1-5, stable-diffusion-2-1,
- * stable-diffusion-xl-base-1.0 and their inpainting models), with the sizes of the file at hand.
+ * stable-diffusion-xl-base-1.0 and their inpainting models), with the sizes found in the file.
  */
 import type { TextShapes, UNetShapes, VaeShapes } from "./shapes.ts";
 
 export type Json = Readonly<Record<string, unknown>>;
 const _diffusers_version = "0.42.1";
 
-/** Heads have a width of 64 in Stable Diffusion 2 and XL; 1 has eight of them at every level. */
+/** Stable Diffusion 2 and XL have heads of width 64; version 1 has eight heads at every level. */
 const HEAD_WIDTH = 64;
 
 export function unetConfig(
@@ -16,7 +16,7 @@ export function unetConfig(
 ): Json {
   const { channels, layers, depths, middleDepth, addedWidth } = shapes;
   const kinds = (plain: string, attention: string) => depths.map((depth) => (depth > 0 ? attention : plain));
-  // The last level's is the middle's too.
+  // The number of the last level is also that of the middle.
   const transformerLayers = depths.map((depth, i) => depth || (i === depths.length - 1 ? middleDepth : 1));
   return {
     _class_name: "UNet2DConditionModel",
@@ -73,7 +73,7 @@ export function vaeConfig(
   };
 }
 
-/** OpenAI's CLIP has a faster approximation of GELU than OpenCLIP; Stable Diffusion 2 leaves out the last layer. */
+/** OpenAI's CLIP uses a faster approximation of GELU than OpenCLIP; Stable Diffusion 2 leaves out the last layer. */
 export function textConfig(
   { width, inner, layers, tokens, vocabulary, projection }: TextShapes,
   { className, activation }: { className: string; activation: "quick_gelu" | "gelu" },
@@ -100,7 +100,7 @@ export function textConfig(
   };
 }
 
-/** `pad`: "!" is what OpenCLIP pads with (its id is 0), the end of a text what OpenAI's CLIP does. */
+/** `pad`: OpenCLIP pads with "!" (id 0), OpenAI's CLIP with the end-of-text token. */
 export function tokenizerConfig(tokens: number, pad: "!" | "<|endoftext|>"): Json {
   return {
     add_prefix_space: false,
@@ -142,7 +142,7 @@ export function schedulerConfig(kind: "pndm" | "ddim" | "euler", prediction: Pre
   };
 }
 
-/** `components`: [library, class] by name; null for those that the original pipelines have and the file has not. */
+/** `components`: [library, class] by name; null for components of the original pipelines that the file lacks. */
 export function modelIndex(className: string, components: Json, more: Json): Json {
   return { _class_name: className, _diffusers_version, ...more, ...components };
 }

@@ -1,10 +1,10 @@
-/** Checkpoints in one file that are not read: told by the names of their tensors, and how to convert them. */
+/** Recognises unsupported single-file checkpoints by the names of their tensors, and says how to convert them. */
 
 interface SingleFile {
   readonly is: string;
-  /** Names of tensors that this kind has; every pattern must match one. */
+  /** Patterns of tensor names of this kind; every pattern must match some name. */
   readonly has: readonly RegExp[];
-  /** diffusers' class that reads it, where there is one. */
+  /** The diffusers class that reads it, if there is one. */
   readonly reader?: string;
 }
 
@@ -30,7 +30,7 @@ const kinds: readonly SingleFile[] = [
 ];
 const component = /^(transformer_blocks|down_blocks|encoder\.(block|down_blocks)|text_model|shared)\./;
 
-/** What a safetensors file with tensors of these names is, and how to come to something that can be opened. */
+/** Describes a safetensors file with tensors of these names, and how to convert it to something that can be opened. */
 export function describeSingleFile(path: string, names: Iterable<string>): string {
   const all = [...names];
   const kind = kinds.find(({ has }) => has.every((pattern) => all.some((name) => pattern.test(name))));

@@ -1,29 +1,29 @@
-/** The families of checkpoints in one file: how each is told, and where its parts lie. One entry a family. */
+/** The families of single-file checkpoints: how to recognise each, and where its parts are. One entry per family. */
 import { CheckpointError } from "../../errors.ts";
 import type { Prediction } from "./configs.ts";
 
-/** Where a text encoder lies, and in whose layout. */
+/** Where a text encoder is in the file, and in which layout. */
 export interface TextEncoderPlace {
   readonly component: "text_encoder" | "text_encoder_2";
   readonly prefix: string;
   readonly layout: "clip" | "open-clip";
-  /** Layers at the end whose result is not used. */
+  /** Number of layers at the end whose output is not used. */
   readonly unused: number;
-  /** Whether the pooled text is projected: the class with a projection. */
+  /** Whether the pooled text is projected, which needs the class with a projection. */
   readonly projected: boolean;
   readonly pad: "!" | "<|endoftext|>";
 }
 
 export interface Family {
-  /** What messages call it. */
+  /** Its name in messages. */
   readonly name: string;
   readonly pipeline: string;
   readonly inpainting: string;
   readonly encoders: readonly TextEncoderPlace[];
   readonly scheduler: "pndm" | "ddim" | "euler";
-  /** Unless the file says otherwise: in pixels, by what the network predicts. */
+  /** Default image size in pixels, by what the network predicts; the file may say otherwise. */
   readonly size: Readonly<Record<Prediction, number>>;
-  /** Unless the file says otherwise. */
+  /** Default prediction; the file may say otherwise. */
   readonly prediction: Prediction;
   readonly eightHeads: boolean;
   readonly scalingFactor: number;
@@ -91,27 +91,27 @@ export const families: readonly Family[] = [
 ];
 
 export const unetPrefix = "model.diffusion_model.";
-/** Of the autoencoder: the original's, and what some tools write. */
+/** Prefixes of the autoencoder: the original one, and one that some tools write. */
 export const vaePrefixes = ["first_stage_model.", "vae."];
 
-/** Tensors of models that look alike and are not served. */
+/** Tensors of similar models that are not supported. */
 const others: readonly [pattern: RegExp, is: string][] = [
   [/^edm_(mean|std)$/, "a Playground 2.5 checkpoint, whose schedule (EDM) is not that of Stable Diffusion XL"],
   [/^conditioner\.embedders\.0\.model\./, "a refiner of Stable Diffusion XL, which draws nothing by itself"],
 ];
 
-/** Whether a file with tensors of these names has a UNet of pictures in the original layout: a whole checkpoint, or meant as one. */
+/** Whether the names include an image UNet in the original layout, so that the file is, or is meant as, a whole checkpoint. */
 export function isOriginalLayout(names: Iterable<string>): boolean {
   const all = [...names];
-  // Those of videos have the same blocks and more.
+  // Video UNets have the same blocks and additional ones.
   return all.some((name) => name.startsWith(`${unetPrefix}input_blocks.`)) && !all.some((name) => video.test(name));
 }
 
 const video = /\.(time_stack|time_mixer)\./;
 
 /**
- * The family of a file with tensors of these names. Throws CheckpointError, which begins with `where`, for a file of none, of
- * two, and without one of its parts; it says which names were looked for.
+ * The family of a file with tensors of these names. Throws CheckpointError, which begins with `where`, if the file belongs to
+ * no family or to two, or lacks a part; the message says which names were looked for.
  */
 export function familyOf(names: readonly string[], where: string): Family {
   const has = (prefix: string) => names.some((name) => name.startsWith(prefix));

@@ -8,11 +8,11 @@ import { WeightFiles } from "../weight-files.ts";
 import { type Checkpoint, readCheckpoint } from "./checkpoint.ts";
 import { clipVocabulary } from "./clip-vocabulary.ts";
 
-/** A checkpoint in one file as the folder that diffusers would make of it. Nothing is written: weights are used where they lie. */
+/** A single-file checkpoint as the folder to which diffusers would convert it. Nothing is written; weights are used in place. */
 export class SingleFileFolder extends Folder {
   readonly name: string;
   readonly checkpoint: Checkpoint;
-  /** Every file but weights; null for those of CLIP's vocabulary. */
+  /** Contents of all files except weights; null for those of CLIP's vocabulary. */
   readonly #files: ReadonlyMap<string, string | null>;
 
   constructor(name: string, checkpoint: Checkpoint) {
@@ -33,7 +33,7 @@ export class SingleFileFolder extends Folder {
     ]);
   }
 
-  /** Paths of all files but weights. */
+  /** Paths of all files except weights. */
   get paths(): string[] {
     return [...this.#files.keys()];
   }
@@ -91,8 +91,8 @@ class ComponentFolder extends OpenedFolder {
 }
 
 /**
- * Opens a checkpoint in one file, GGUF where its beginning or its name says so, else safetensors. Throws CheckpointError if it is malformed, or
- * no whole checkpoint of one family.
+ * Opens a single-file checkpoint: GGUF if its first bytes or its name say so, otherwise safetensors. Throws CheckpointError if
+ * it is malformed or not a complete checkpoint of one family.
  */
 export async function openSingleFile(source: ByteSource): Promise<Folder> {
   if (/\.gguf$/i.test(source.name) || (await isGguf(source))) {

@@ -1,18 +1,18 @@
 /**
- * How the original code of latent diffusion (CompVis/latent-diffusion, Stability-AI/generative-models) and OpenCLIP call what
- * diffusers and transformers call otherwise: pairs of [original, diffusers'], the data that files are mapped by.
+ * Maps tensor names of the original latent diffusion code (CompVis/latent-diffusion, Stability-AI/generative-models) and of
+ * OpenCLIP to those of diffusers and transformers, as pairs of [original, diffusers'].
  */
 
 export type Renames = readonly (readonly [original: string, diffusers: string])[];
 
-/** What is in front of a name: the first that fits. The rest of the name stays, but for what `within` says. */
+/** Prefixes to replace; the first match counts. The rest of the name stays, except for replacements in `within`. */
 export interface NameMap {
   readonly prefixes: Renames;
-  /** Parts of names that are called otherwise wherever they are, behind prefixes of these originals. */
+  /** Replacements anywhere in the rest of a name, for original names with these prefixes. */
   readonly within: readonly { readonly below: RegExp; readonly parts: Renames }[];
 }
 
-/** Within a residual block of the UNet. */
+/** Names within a residual block of the UNet. */
 const unetResnet: Renames = [
   ["in_layers.0.", "norm1."],
   ["in_layers.2.", "conv1."],
@@ -35,7 +35,7 @@ const unetOutside: Renames = [
   ["out.2.", "conv_out."],
 ];
 
-/** The blocks are numbered through in the original, with a number of its own for each halving. */
+/** In the original all blocks are numbered consecutively, and each downsampling has its own number. */
 export function unetNames(layersPerLevel: readonly number[], upAttention: (level: number) => boolean): NameMap {
   const last = layersPerLevel.length - 1;
   const blocks: [string, string][] = [];
@@ -77,7 +77,7 @@ const vaeAttention: Renames = [
   ["proj_out.", "to_out.0."],
 ];
 
-/** Levels of the decoder are counted from the picture in the original, from the latent in diffusers. */
+/** The decoder's levels are counted from the image in the original, and from the latent in diffusers. */
 export function vaeNames(levels: number): NameMap {
   const sides = ["encoder", "decoder"].flatMap((side): Renames => {
     const [short, long] = side === "encoder" ? ["down", "down_blocks"] : ["up", "up_blocks"];
@@ -128,12 +128,12 @@ export const openClipNames: NameMap = {
   ],
 };
 
-/** diffusers' name of a tensor; the same where there is no other. */
+/** diffusers' name of a tensor; the original name if no replacement applies. */
 export function renamed({ prefixes, within }: NameMap, original: string): string {
   const found = prefixes.find(([from]) => original.startsWith(from));
   const [from, to] = found ?? ["", ""];
   const parts = within.flatMap(({ below, parts }) => (below.test(original) ? parts : []));
-  // A part is whole: "q." is none of "freq.".
+  // Only whole parts are replaced: "q." does not match in "freq.".
   const rest = parts.reduce((name, [part, other]) => replacePart(name, part, other), original.slice(from.length));
   return to + rest;
 }

@@ -1,7 +1,7 @@
-/** What the names and shapes of the original layout say about the networks: everything that is not the same in a whole family. */
+/** Reads the sizes of the networks that differ within a family from the names and shapes of the original layout. */
 import { CheckpointError } from "../../errors.ts";
 
-/** Shapes of one component's tensors, by their original names without the component's prefix. */
+/** Shapes of a component's tensors, by their original names without the component's prefix. */
 export type Shapes = ReadonlyMap<string, readonly number[]>;
 
 /** More than any published UNet has (12), and than any CLIP (32). */
@@ -10,19 +10,19 @@ const MOST_BLOCKS = 64;
 export interface UNetShapes {
   inChannels: number;
   outChannels: number;
-  /** Of each level, from the picture inwards. */
+  /** Channels of each level, from the finest resolution to the coarsest. */
   channels: number[];
   layers: number[];
-  /** Transformer layers of each attention; 0 where a level has none. */
+  /** Transformer layers per level; 0 for levels without attention. */
   depths: number[];
   middleDepth: number;
   contextWidth: number;
   linearProjection: boolean;
-  /** Width of what is added to the time, in SDXL: the pooled text and six sines of sizes. */
+  /** Width of the input that SDXL embeds and adds to the time embedding: the pooled text and the sinusoids of six sizes. */
   addedWidth: number | null;
 }
 
-/** Throws CheckpointError, which begins with `where`, if the names do not make a UNet. */
+/** Throws CheckpointError, which begins with `where`, if the names are not those of a UNet. */
 export function unetShapes(shapes: Shapes, where: string): UNetShapes {
   const at = (name: string, axis: number) => dimension(shapes, name, axis, where);
   const halvings = indices(shapes, /^input_blocks\.(\d+)\.0\.op\.weight$/);
@@ -79,11 +79,11 @@ export interface TextShapes {
   layers: number;
   tokens: number;
   vocabulary: number;
-  /** Of the space that pooled texts are projected into; null in towers without. */
+  /** Width of the space into which pooled texts are projected; null in towers without a projection. */
   projection: number | null;
 }
 
-/** Names of a text tower: transformers' (OpenAI's CLIP), or OpenCLIP's. */
+/** Tensor names of a text tower: transformers' (OpenAI's CLIP) or OpenCLIP's. */
 export interface TextNames {
   tokens: string;
   positions: string;
@@ -117,7 +117,7 @@ function dimension(shapes: Shapes, name: string, axis: number, where: string): n
   throw new CheckpointError(`${where}: tensor "${name}" ${what}, from which axis ${axis} is read.`);
 }
 
-/** What a pattern's group says in the names that it matches, in order. */
+/** The numbers captured by a pattern's group in the names that it matches, in ascending order. */
 function indices(shapes: Shapes, pattern: RegExp): number[] {
   const found = new Set<number>();
   for (const name of shapes.keys()) {
@@ -127,7 +127,7 @@ function indices(shapes: Shapes, pattern: RegExp): number[] {
   return [...found].sort((a, b) => a - b);
 }
 
-/** Transformer layers of the attention at this prefix. */
+/** Number of transformer layers of the attention with this prefix. */
 function depthOf(shapes: Shapes, prefix: string): number {
   let depth = 0;
   while (depth < MOST_BLOCKS && shapes.has(`${prefix}transformer_blocks.${depth}.attn2.to_k.weight`)) depth++;

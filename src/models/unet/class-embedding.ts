@@ -1,4 +1,4 @@
-/** What a UNet2DConditionModel adds to the embedding of the timestep for a class or another vector (diffusers' class_embedding). */
+/** The embedding of a class or another vector that a UNet2DConditionModel adds to the timestep's (diffusers' class_embedding). */
 import { ConfigError } from "../../errors.ts";
 import type { Dim, ValueType } from "../../graph/value.ts";
 import type { Layout } from "../architecture.ts";
@@ -6,20 +6,20 @@ import { type ConfigReader, MOST_WIDTH } from "../config.ts";
 import { embedding, linear, type SinusoidOptions, sinusoidalEmbedding, timestepEmbedding } from "../layers.ts";
 import type { AddedTime } from "./unet.ts";
 
-/** Of what the input `classLabels` is. */
+/** The kinds of the input `classLabels`. */
 export type ClassEmbedding =
-  /** Numbers of classes, int64 [batch]: rows of a table. */
+  /** Class numbers, int64 [batch]: rows of a table. */
   | { readonly type: "table"; readonly classes: number }
-  /** Another timestep, float32 [batch], embedded as the first is. */
+  /** Another timestep, float32 [batch], embedded like the first. */
   | { readonly type: "timestep" }
-  /** A vector [batch, 4 * first width], added as it is. */
+  /** A vector [batch, 4 * first width], added unchanged. */
   | { readonly type: "identity" }
-  /** A vector [batch, inputs], through two linear layers or one. */
+  /** A vector [batch, inputs] that goes through two linear layers or one. */
   | { readonly type: "projection" | "simple_projection"; readonly inputs: number };
 
 const types = ["timestep", "identity", "projection", "simple_projection"] as const;
 
-/** Null for a model without. Throws ConfigError. */
+/** Null for a model without a class embedding. Throws ConfigError. */
 export function parseClassEmbedding(read: ConfigReader, className: string): ClassEmbedding | null {
   const type = read.choiceOrNull("class_embed_type", types, null);
   const classes = read.has("num_class_embeds") ? read.integer("num_class_embeds") : null;
@@ -47,7 +47,7 @@ export function classLabels(kind: ClassEmbedding, batch: Dim, width: number): { 
   }
 }
 
-/** `sinusoids` and their number are those of the timestep. */
+/** `sinusoids` and `frequencies` (their number) are those of the timestep. */
 export function classEmbedding(kind: ClassEmbedding, sinusoids: SinusoidOptions, frequencies: number): AddedTime {
   return {
     module: "class_embedding",

@@ -1,12 +1,12 @@
-/** What the configurations of all UNets have in common, with diffusers' keys. */
+/** The settings that the configurations of all UNets share, with diffusers' keys. */
 import { ConfigError } from "../../errors.ts";
 import { type ConfigReader, MOST_LAYERS, MOST_WIDTH } from "../config.ts";
 import type { Count } from "../counts.ts";
 
-/** The latent's side that a model may have as its own, for pictures of 4096 pixels: attention takes time with its fourth power. */
+/** The largest native latent side of a model, for images of 4096 pixels: attention's time grows with its fourth power. */
 const MOST_SAMPLE = 512;
 
-/** Resolutions: the coarsest of 16 is 32768 times smaller than the finest. */
+/** The most resolutions: the coarsest of 16 is 32768 times smaller than the finest. */
 const MOST_LEVELS = 16;
 
 /** One resolution. Its down and up blocks have the same sizes; the up block has one layer more. */
@@ -14,39 +14,39 @@ export interface UNetLevel {
   channels: number;
   /** Resnets of the down block. */
   layers: number;
-  /** Of attention; what UNet2DConditionModel calls `attention_head_dim`. */
+  /** Attention heads; UNet2DConditionModel calls their number `attention_head_dim`. */
   heads: number;
   /** Blocks in each transformer of the down block. */
   transformerLayers: readonly number[];
-  /** And of the up block, in its order: diffusers' reverse_transformer_layers_per_block. */
+  /** The same for the up block, in its own order: diffusers' reverse_transformer_layers_per_block. */
   upTransformerLayers: readonly number[];
-  /** Whether self-attention looks at the text too, and at nothing else: diffusers' only_cross_attention. */
+  /** Whether the self-attention also attends to the text, and only to it: diffusers' only_cross_attention. */
   onlyCross: boolean;
-  /** What follows the resnets. */
+  /** What follows each resnet. */
   down: BlockKind;
   up: BlockKind;
 }
 
 /**
- * What a block has after each resnet: nothing; a transformer; or, in diffusers' "simple" blocks, one attention that sees the
- * picture and the text at once. Simple blocks also have a resnet where others have a convolution to halve or double.
+ * What a block has after each resnet: nothing; a transformer; or, in diffusers' "simple" blocks, one attention over the
+ * image and the text together. Simple blocks also halve or double the size with a resnet instead of a convolution.
  */
 export type BlockKind = "plain" | "transformer" | "simple";
 
-/** What the configurations of all UNets have. */
+/** The configuration values that all UNets have. */
 export interface UNetConfig<Level extends UNetLevel = UNetLevel> {
   inChannels: number;
   outChannels: number;
-  /** Height and width of the latent that the model was made for, where the configuration says it. */
+  /** Height and width of the latent that the model was made for; undefined if the configuration does not say. */
   sampleSize: number | undefined;
-  /** The finest resolution first. Each of the others has half the height and width of the one before. */
+  /** The finest resolution first. Each level has half the height and width of the one before. */
   levels: readonly Level[];
-  /** The middle: this many times attention and a resnet, after a first resnet. Null in a model without one. */
+  /** The middle: a resnet, then `layers` times attention and another resnet. Null in a model without a middle. */
   middle: (Level & { kind: BlockKind }) | null;
   crossAttentionDim: number;
 }
 
-/** The names of each way's blocks. The first two are what a configuration without them has: attending, and plain. */
+/** Block names of the way down and of the way up. The first two are the defaults: with attention, and plain. */
 export interface BlockTypes {
   down: Readonly<Record<string, BlockKind>>;
   up: Readonly<Record<string, BlockKind>>;
@@ -78,7 +78,7 @@ export function parseLevels(read: ConfigReader, className: string, options: Leve
   const down = kinds(read, className, "down_block_types", options.blocks.down, count);
   const up = kinds(read, className, "up_block_types", options.blocks.up, count).reverse();
   const { groups, onlyCross } = options;
-  // Half of the timestep's sinusoids are cosines.
+  // Half of the timestep's sinusoids are cosines, so the width must be even.
   if (channels[0]! % 2 !== 0) {
     throw new ConfigError(`${className}: config "block_out_channels" begins with ${channels[0]}, an odd number.`);
   }
@@ -86,7 +86,7 @@ export function parseLevels(read: ConfigReader, className: string, options: Leve
     if (width % groups !== 0) {
       throw new ConfigError(`${className}: ${width} channels cannot be normalised in ${groups} groups.`);
     }
-    // The middle attends, with the sizes of the last level.
+    // The middle has attention too, with the sizes of the last level.
     if (down[i] !== "plain" || up[i] !== "plain" || i === count - 1) divisible(className, headsKey, width, heads[i]!);
     return {
       channels: width,
@@ -102,8 +102,8 @@ export function parseLevels(read: ConfigReader, className: string, options: Leve
 }
 
 /**
- * Blocks of every transformer, by level, of the down and the up blocks. As in diffusers a level may say it for each of its
- * layers where the way up has a list of its own (SSD-1B).
+ * The number of blocks in every transformer, by level, for down and up blocks. As in diffusers a level may have one number per
+ * layer if the up blocks have a list of their own (SSD-1B).
  */
 function transformerLayers(read: ConfigReader, layers: readonly number[]) {
   const [key, upKey] = ["transformer_layers_per_block", "reverse_transformer_layers_per_block"];
@@ -117,7 +117,7 @@ function transformerLayers(read: ConfigReader, layers: readonly number[]) {
   return { down: repeated(layers), up: repeated(upLayers) };
 }
 
-/** Channels of the latent on both ends, its size, and the width of the text. */
+/** Channels of the input and output latents, the latent's size, and the width of the text. */
 export function parseSizes(
   read: ConfigReader,
   className: string,
@@ -145,7 +145,7 @@ export function divisible(className: string, key: string, channels: number, head
   throw new ConfigError(`${className}: ${channels} channels are not ${heads} equal heads (config "${key}").`);
 }
 
-/** The kind of each block. Without the key the last down block and the first up block are plain, the others attend. */
+/** The kind of each block. Without the key the last down block and the first up block are plain; the others have attention. */
 function kinds(
   read: ConfigReader,
   className: string,
@@ -171,7 +171,7 @@ function kinds(
   return types.map((type) => known[type]!);
 }
 
-/** What decides the weights' shapes, for errors. */
+/** The configuration values that decide the shapes of the weights, for error messages. */
 export function describeUNet({ inChannels, levels, crossAttentionDim }: UNetConfig): string {
   const each = (value: (level: UNetLevel) => number) => levels.map(value).join(", ");
   return (
@@ -180,7 +180,7 @@ export function describeUNet({ inChannels, levels, crossAttentionDim }: UNetConf
   );
 }
 
-/** `resnet`: where in a layer its first convolution is. */
+/** `resnet`: the name of the first convolution within a layer. */
 export function unetCounts({ levels, middle }: UNetConfig, resnet = "conv1"): Count[] {
   const key = "layers_per_block";
   const ofTransformers = (block: string, counts: readonly number[]): Count[] =>

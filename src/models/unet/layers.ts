@@ -9,14 +9,14 @@ import { resizeNearest } from "../resize.ts";
 import type { Weights } from "../weights.ts";
 import { type Field, type Size, type StageList, toField, toPictures } from "./stages.ts";
 
-/** The timestep and all else that a resnet is told: [batch, width]. */
+/** The embedding that resnets receive, of the timestep and all other conditions: [batch, width]. */
 export const TIME = "embedding";
-/** The text, or what else cross-attention looks at: [batch, tokens, width]. */
+/** The text, or whatever else cross-attention attends to: [batch, tokens, width]. */
 export const CONTEXT = "encoderHiddenStates";
 
-/** Of the layer norms inside transformers. */
+/** Epsilon of the layer norms inside transformers. */
 export const LAYER_NORM_EPSILON = 1e-5;
-/** Of the group norm that a transformer begins with. */
+/** Epsilon of the group norm at the start of a transformer. */
 export const TRANSFORMER_NORM_EPSILON = 1e-6;
 
 export interface NormOptions {
@@ -25,9 +25,9 @@ export interface NormOptions {
 }
 
 export interface ResnetOptions extends NormOptions {
-  /** The time scales and shifts what the second norm gives, instead of being added before it: diffusers' "scale_shift". */
+  /** The time embedding scales and shifts the second norm's output instead of being added before it: diffusers' "scale_shift". */
   scaleShift?: boolean;
-  /** Halves or doubles pictures, after the first norm and for the shortcut. */
+  /** Halves or doubles the image size, after the first norm and in the shortcut. */
   resize?: (pictures: Value) => Value;
 }
 
@@ -54,7 +54,7 @@ export function resnetBlock(
   return add(staticDim(x, 1, "resnet") === out ? x : conv(x, w.at("conv_shortcut"), out, 1), h);
 }
 
-/** Vectors of each video [batch, channels] with all its frames' positions: [batch * frames, channels, height, width]. */
+/** Combines a vector per video [batch, channels] with all positions of its frames: [batch * frames, channels, height, width]. */
 function eachFrame(
   pictures: Value,
   vectors: readonly Value[],
@@ -68,7 +68,7 @@ function eachFrame(
   return reshape(combine(videos, ...spread), pictures.shape);
 }
 
-/** The stage of a resnet; `skip` is what the way up joins to its input. */
+/** The stage of a resnet; `skip` is the feature from the way down that is concatenated to its input on the way up. */
 export function resnet(
   net: StageList,
   x: Field,
@@ -85,21 +85,21 @@ export function resnet(
   });
 }
 
-/** Self-attention over the third axis of x [a, b, tokens, channels], for each of the a * b rows alone. */
+/** Self-attention over the third axis of x [a, b, tokens, channels], separately for each of the a * b rows. */
 export function selfAttention(x: Value, w: Weights, heads: number): Value {
   const [, , tokens, channels] = x.shape as [Dim, Dim, Dim, number];
   const rows = reshape(x, [-1, tokens, channels]);
   return reshape(attentionLayer(rows, rows, w, { heads, inner: channels, bias: false }), x.shape);
 }
 
-/** Attention of all of x [batch, a, b, channels] to context [batch, tokens, width]. */
+/** Cross-attention from x [batch, a, b, channels] to context [batch, tokens, width]. */
 export function crossAttention(x: Value, context: Value, w: Weights, heads: number): Value {
   const [batch, , , channels] = x.shape as [Dim, Dim, Dim, number];
   const queries = reshape(x, [batch, -1, channels]);
   return reshape(attentionLayer(queries, context, w, { heads, inner: channels, bias: false }), x.shape);
 }
 
-/** BasicTransformerBlock: two attentions and a feed-forward layer, each with a layer norm before and a residual around. */
+/** BasicTransformerBlock: two attentions and a feed-forward layer, each with a layer norm before it and a residual connection. */
 export function transformerBlock(
   x: Value,
   w: Weights,
@@ -113,8 +113,8 @@ export function transformerBlock(
 }
 
 /**
- * A block of the spatial transformers: attention within each frame, then to the context; with `onlyCross` both are to the
- * context. x: a field's value.
+ * A block of the spatial transformers: attention within each frame, then to the context; with `onlyCross` both attend to
+ * the context. x: a field's value.
  */
 export function spatialBlock(x: Value, context: Value, w: Weights, heads: number, onlyCross = false): Value {
   const toContext = (normed: Value, w: Weights) => crossAttention(normed, context, w, heads);
@@ -125,13 +125,13 @@ export interface TransformerOptions {
   groups: number;
   heads: number;
   layers: number;
-  /** Whether proj_in and proj_out are stored as linear layers (Stable Diffusion 2) or as convolutions of one element (1.5). */
+  /** Whether proj_in and proj_out are stored as linear layers (Stable Diffusion 2) or as 1 x 1 convolutions (1.5). */
   linearProjection: boolean;
-  /** Whether there is no self-attention: both attentions are to the context. */
+  /** Whether both attentions attend to the context, so that there is no self-attention. */
   onlyCross?: boolean;
 }
 
-/** Transformer2DModel: each frame alone. */
+/** Transformer2DModel, for each frame separately. */
 export function transformer2d(net: StageList, x: Field, module: string, options: TransformerOptions): Field {
   const { groups, heads, layers, linearProjection, onlyCross } = options;
   const stored = { convolution: !linearProjection };
@@ -145,14 +145,14 @@ export function transformer2d(net: StageList, x: Field, module: string, options:
   });
 }
 
-/** The group norm that spatial transformers begin with. */
+/** The group norm at the start of spatial transformers. */
 export function normedPerFrame(value: Value, x: Field, groups: number, w: Weights): Value {
   return toField(groupNorm(toPictures(value, x), groups, TRANSFORMER_NORM_EPSILON, w), value.shape);
 }
 
 /**
- * Downsample2D: half the height and width, a last odd row counted as a whole one. Padding 0 pads one row and column of
- * zeros after the picture only, and a last odd row is dropped.
+ * Downsample2D: half the height and width, rounded up. Padding 0 adds one row and column of zeros after the image only,
+ * and rounds down.
  */
 export function downsample(net: StageList, x: Field, block: string, padding: 0 | 1): Field {
   const module = `${block}.downsamplers.0`;
@@ -165,8 +165,8 @@ export function downsample(net: StageList, x: Field, block: string, padding: 0 |
 }
 
 /**
- * Upsample2D: enlarged to the size of what it will be joined with, mostly twice its own. Not `upsampleConv`, whose sums of
- * weights would be memory beyond the mapped files.
+ * Upsample2D: enlarges to the size of the feature that it will be joined with, usually twice its own. It does not use
+ * `upsampleConv`, whose sums of weights would need memory on top of the mapped files.
  */
 export function upsample(net: StageList, x: Field, block: string, { height, width }: Size): Field {
   const module = `${block}.upsamplers.0`;

@@ -1,6 +1,6 @@
 /**
- * diffusers' "simple" blocks (SimpleCrossAttnDownBlock2D and its kin, of unCLIP's and IF's UNets): one attention sees the
- * picture and the text at once, and a resnet without a convolution of its own halves or doubles the size.
+ * diffusers' "simple" blocks (SimpleCrossAttnDownBlock2D and the like, in the UNets of unCLIP and IF): one attention over the
+ * image and the text together, and a resnet that halves or doubles the size without a convolution for it.
  */
 import { add, attention, concat, reshape, upsampleNearest } from "../../graph/operators.ts";
 import { averagePool2d } from "../../graph/pooling.ts";
@@ -9,17 +9,17 @@ import { groupNorm, linear } from "../layers.ts";
 import { CONTEXT, type ResnetOptions, resnetBlock, TIME } from "./layers.ts";
 import { type Field, type StageList, toField, toPictures } from "./stages.ts";
 
-/** diffusers builds the attention's norm with its own default, whatever the resnets have. */
+/** diffusers builds the attention's norm with its own default epsilon, whichever the resnets have. */
 const ATTENTION_NORM_EPSILON = 1e-5;
 
 export interface SimpleAttentionOptions {
   groups: number;
   heads: number;
-  /** Whether the picture is not looked at, only the text. */
+  /** Whether it attends to the text only, and not to the image. */
   onlyCross: boolean;
 }
 
-/** Attention with added keys and values (diffusers' AttnAddedKVProcessor): those of the text before the picture's. */
+/** Attention with added keys and values (diffusers' AttnAddedKVProcessor): those of the text come before the image's. */
 export function simpleAttention(net: StageList, x: Field, module: string, options: SimpleAttentionOptions): Field {
   const { groups, heads, onlyCross } = options;
   const { channels } = x;

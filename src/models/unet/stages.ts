@@ -1,25 +1,25 @@
 /**
- * How UNets are written down as stages. Every feature has one name, that of the stage that writes it, and lies as
- * [batch, frames, positions, channels], so that a part of its frames and a part of its positions are both slices of it.
+ * Builds UNets as a list of stages. Every feature is named after the stage that writes it, and has the layout
+ * [batch, frames, positions, channels], so that some of its frames and some of its positions are both slices of it.
  */
 import { reshape, transpose } from "../../graph/operators.ts";
 import { type Dim, staticDim, type Value } from "../../graph/value.ts";
 import type { Features, Layout, Role, Stage, UNetPlace } from "../architecture.ts";
 import type { Weights } from "../weights.ts";
 
-/** Height and width, in elements of the latent or of what it was halved to. */
+/** Height and width, in elements of the latent at the current resolution. */
 export interface Size {
   readonly height: number;
   readonly width: number;
 }
 
-/** A feature between two stages: [batch, frames, height * width, channels]. A picture has one frame. */
+/** A feature between two stages: [batch, frames, height * width, channels]. An image has one frame. */
 export interface Field extends Size {
   readonly name: string;
   readonly channels: number;
 }
 
-/** What the stages of a model have in common, and the stages so far. */
+/** Collects the stages of a model, with what they have in common. */
 export class StageList {
   readonly stages: Stage[] = [];
   readonly batch: Dim;
@@ -34,19 +34,19 @@ export class StageList {
     this.#layouts = new Map(Object.entries(inputs));
   }
 
-  /** Where the stages are that are appended from now on. `place.skip`: a feature that one of them joins, if it reads it. */
+  /** Sets the place of the stages appended from now on. `place.skip`: a feature that the stage that reads it joins. */
   at(place: UNetPlace): void {
     this.#role = "block";
     this.#place = place;
   }
 
-  /** What is appended from now on makes the output. */
+  /** The stages appended from now on compute the output. */
   leave(): void {
     this.#role = "leave";
     this.#place = undefined;
   }
 
-  /** Appends a stage. Everything that it reads must be an input or written by a stage before. */
+  /** Appends a stage. Everything that it reads must be an input or written by an earlier stage. */
   add(
     name: string,
     axis: Stage["axis"],
@@ -69,8 +69,8 @@ export class StageList {
   }
 
   /**
-   * Appends a stage that makes a field, of the stage's name, out of others. `build` is given them and the features in
-   * `also`, and gives [batch, frames, height * width, channels].
+   * Appends a stage that computes a field, named like the stage, from others. `build` receives them and the features in
+   * `also`, and returns [batch, frames, height * width, channels].
    */
   field(
     name: string,
@@ -90,16 +90,16 @@ export class StageList {
   }
 }
 
-/** The pictures that a field's value was just made of: within one session there is nothing to turn around. */
+/** The images from which a field's value was just made: within one session they need not be transposed back. */
 const madeOf = new WeakMap<Value, Value>();
 
-/** A field's value as convolutions want it: [batch * frames, channels, height, width]. */
+/** A field's value in the layout of convolutions: [batch * frames, channels, height, width]. */
 export function toPictures(field: Value, { height, width }: Size): Value {
   const rows = () => reshape(field, [-1, height, width, staticDim(field, -1, "toPictures")]);
   return madeOf.get(field) ?? transpose(rows(), [0, 3, 1, 2]);
 }
 
-/** And back, to the batch and the frames that a field of this shape has. */
+/** The reverse, to the batch and the frames of a field of this shape. */
 export function toField(pictures: Value, [batch, frames]: readonly Dim[]): Value {
   const [, channels, height, width] = pictures.shape as [Dim, number, number, number];
   const field = reshape(transpose(pictures, [0, 2, 3, 1]), [batch!, frames!, height * width, channels]);

@@ -1,7 +1,7 @@
 /**
- * The layers along time of video UNets, as stages. Attention and convolutions see all frames of one position. Only the
- * statistics of group norms are of everything; they are put together from those of each frame or position, so that no
- * large feature has to be whole.
+ * The temporal layers of video UNets, as stages. Attention and convolutions work on all frames of one position. Only the
+ * statistics of group norms cover everything; they are combined from those of each frame or position, so that no large
+ * feature has to be in memory as a whole.
  */
 import { add, reshape, silu, slice, transpose } from "../../graph/operators.ts";
 import { constant, staticDim, type Value } from "../../graph/value.ts";
@@ -25,9 +25,9 @@ import {
 import { type Field, type StageList, toPictures } from "./stages.ts";
 
 /**
- * A group norm over channels, all frames and all positions, up to its application: two stages, of which the first goes
- * with those around it and the second, which waits for all of the first's parts, reads next to nothing. Gives the name of
- * a feature [batch, 2, channels] for `scaleAndShift`. `axis` is that of the stage that made x.
+ * The statistics of a group norm over channels, all frames and all positions, without applying it. Two stages: the first runs
+ * in parts like the stages around it; the second waits for all of these parts, and reads very little. Returns the name of
+ * a feature [batch, 2, channels] for `scaleAndShift`. `axis` is that of the stage that computed x.
  */
 function normOverFrames(
   net: StageList,
@@ -70,13 +70,13 @@ export interface MotionOptions {
   groups: number;
   heads: number;
   layers: number;
-  /** Rows of the stored table of positions. */
+  /** Rows of the stored position table. */
   maxFrames: number;
 }
 
 /**
  * AnimateDiff's motion module (diffusers' AnimateDiffTransformer3D): every position attends to itself in all frames,
- * twice a block.
+ * twice per block.
  */
 export function motionModule(net: StageList, x: Field, module: string, options: MotionOptions): Field {
   const { groups, heads, layers, maxFrames } = options;
@@ -90,7 +90,7 @@ export function motionModule(net: StageList, x: Field, module: string, options: 
   });
 }
 
-/** x: [batch, positions, frames, channels] -> the same. The frame's place is added to what each attention is given. */
+/** x: [batch, positions, frames, channels] -> the same. The frame's position embedding is added to each attention's input. */
 function motionBlock(x: Value, w: Weights, heads: number, maxFrames: number): Value {
   const [frames, channels] = [staticDim(x, 2, "motion module"), staticDim(x, 3, "motion module")];
   const table = w.at("pos_embed").tensor("pe", [1, maxFrames, channels]);
@@ -100,8 +100,8 @@ function motionBlock(x: Value, w: Weights, heads: number, maxFrames: number): Va
 }
 
 /**
- * Stable Video Diffusion's resnet (diffusers' SpatioTemporalResBlock): one for each frame alone, one of the same kind along
- * time for each position alone, and a blend of the two.
+ * Stable Video Diffusion's resnet (diffusers' SpatioTemporalResBlock): a spatial one for each frame, then a temporal one of
+ * the same kind for each position, and a blend of the two.
  */
 export function spatioTemporalResnet(
   net: StageList,
@@ -146,8 +146,8 @@ function convOverFrames(x: Value, w: Weights): Value {
 }
 
 /**
- * Stable Video Diffusion's transformer (diffusers' TransformerSpatioTemporalModel): after each block within the frames one
- * along time, blended with what it was given.
+ * Stable Video Diffusion's transformer (diffusers' TransformerSpatioTemporalModel): after each spatial block a temporal one,
+ * whose output is blended with its input.
  */
 export function spatioTemporalTransformer(
   net: StageList,
@@ -181,7 +181,7 @@ export function spatioTemporalTransformer(
   return h;
 }
 
-/** The number of each frame as a vector: [frames, channels] for x [batch, positions, frames, channels]. */
+/** The embedding of each frame's number: [frames, channels] for x [batch, positions, frames, channels]. */
 function frameEmbedding(x: Value, w: Weights): Value {
   const [frames, channels] = [staticDim(x, 2, "frame embedding"), staticDim(x, 3, "frame embedding")];
   const numbers = constant(

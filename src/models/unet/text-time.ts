@@ -1,6 +1,6 @@
 /**
- * What Stable Diffusion XL's UNet is told beside the timestep (Podell et al. 2023, arXiv 2307.01952, section 2.2; diffusers'
- * addition_embed_type "text_time"): the text's pooled state, and the sizes and the crop that the picture is to look like.
+ * The conditions of Stable Diffusion XL's UNet besides the timestep (Podell et al. 2023, arXiv 2307.01952, section 2.2;
+ * diffusers' addition_embed_type "text_time"): the text's pooled state, and the sizes and crop that the image should look like.
  */
 import { ArgumentError, ConfigError } from "../../errors.ts";
 import { concat, reshape } from "../../graph/operators.ts";
@@ -11,18 +11,18 @@ import type { Count } from "../counts.ts";
 import { type SinusoidOptions, sinusoidalEmbedding, timestepEmbedding } from "../layers.ts";
 import type { AddedTime } from "./unet.ts";
 
-/** What the UNet of Stable Diffusion XL is told beside the timestep: pooled text, and sizes as six numbers. */
+/** The conditions of Stable Diffusion XL's UNet besides the timestep: pooled text, and sizes as six numbers. */
 export interface TextTime {
-  /** Sinusoids of each number. */
+  /** Sinusoids per number. */
   timeWidth: number;
-  /** The width of the pooled text and of the sinusoids of all numbers together. */
+  /** Total width of the pooled text and the sinusoids of all numbers. */
   inputs: number;
 }
 
 /** Original height and width, the crop's top and left, target height and width. */
 const TIME_IDS = 6;
 
-/** Null for a model without. Throws ConfigError. */
+/** Null for a model without these conditions. Throws ConfigError. */
 export function parseTextTime(read: ConfigReader, className: string): TextTime | null {
   const type = read.choiceOrNull("addition_embed_type", ["text_time"], null);
   if (type === null) return null;
@@ -54,7 +54,7 @@ export const textTimeInputs = ({ text, numbers }: { text: number; numbers: numbe
   timeIds: { batch, number: numbers },
 });
 
-/** `sinusoids` are the timestep's. */
+/** `sinusoids` are those of the timestep. */
 export const textTimeEmbedding = ({ timeWidth, inputs }: TextTime, sinusoids: SinusoidOptions = {}): AddedTime => ({
   module: "add_embedding",
   reads: ["textEmbeds", "timeIds"],

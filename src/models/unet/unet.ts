@@ -1,6 +1,6 @@
 /**
- * What UNets have in common: down, through the middle and up again, with every feature of the way down joined to one on
- * the way up (Ronneberger et al. 2015, arXiv 1505.04597, figure 1). What a layer consists of is each model's own.
+ * The structure that all UNets share: down, through the middle and up again, with every feature of the way down joined to
+ * one on the way up (Ronneberger et al. 2015, arXiv 1505.04597, figure 1). Each model defines its own layers.
  */
 import { ArgumentError } from "../../errors.ts";
 import { add, mul, reshape, silu, sub, transpose } from "../../graph/operators.ts";
@@ -17,24 +17,24 @@ export interface Layer<Level> {
   readonly block: string;
   readonly index: number;
   readonly level: Level;
-  /** What the block has after each resnet. */
+  /** What follows each resnet of the block. */
   readonly kind: BlockKind;
-  /** Blocks of its transformer. */
+  /** Number of blocks in its transformer. */
   readonly transformerLayers: number;
 }
 
-/** What a model's layers consist of. Each appends its stages and gives the field that they end in. */
+/** Builds a model's layers. Each function appends its stages and returns the field that the last one computes. */
 export interface UNetParts<Level extends UNetLevel = UNetLevel> {
-  /** `skip` is joined to the input on the way up. */
+  /** On the way up `skip` is joined to the input. */
   resnet(x: Field, module: string, layer: Layer<Level>, skip?: Field): Field;
-  /** All that follows a resnet in a layer: attention, layers along time. */
+  /** Everything after a resnet in a layer: attention, temporal layers. */
   rest(x: Field, layer: Layer<Level>): Field;
-  /** Between two levels, in simple blocks. */
+  /** Changes the resolution between two levels, in simple blocks. */
   halve?(x: Field, module: string): Field;
   double?(x: Field, module: string): Field;
 }
 
-/** What is added to the embedding of the timestep. `module` is where its weights are, `reads` the inputs that it is made of. */
+/** An embedding that is added to the timestep's. `module` is where its weights are; `reads` are the inputs that it needs. */
 export interface AddedTime {
   module: string;
   reads: readonly string[];
@@ -46,20 +46,20 @@ export interface UNetOptions<Level extends UNetLevel> {
   config: UNetConfig<Level>;
   geometry: Geometry;
   frames: number;
-  /** The order of dimensions that callers know: { batch, channel, frame, height, width } with their sizes. */
+  /** The layout of `sample` for callers: batch, channel, frame, height and width with their sizes, in the model's order. */
   sample(sizes: { batch: Dim; frame: number; channel: number; height: number; width: number }): Layout;
-  /** Inputs beside `sample`, `timestep` and `encoderHiddenStates`. */
+  /** Inputs besides `sample`, `timestep` and `encoderHiddenStates`. */
   inputs?: (batch: Dim) => Readonly<Record<string, Layout>>;
-  /** Those of the inputs that are no float32. */
+  /** Types of the inputs that are not float32. */
   types?: Readonly<Record<string, ValueType>>;
-  /** Of the last norm. */
+  /** Options of the last norm. */
   norm: NormOptions;
   downsamplePadding?: 0 | 1;
-  /** Of the timestep. */
+  /** How the timestep is embedded. */
   sinusoids?: SinusoidOptions;
-  /** Whether the sample is in [0, 1] and the network wants it in [-1, 1]: diffusers' center_input_sample. */
+  /** Whether the sample is in [0, 1] and must be mapped to [-1, 1] for the network: diffusers' center_input_sample. */
   center?: boolean;
-  /** What is added to the embedding of the timestep, which is `width` wide, out of more inputs. */
+  /** Embeddings of further inputs that are added to the timestep's, each `width` wide. */
   addedTimes?: readonly AddedTime[];
   /** Width of the input `timestepCond`, which is added to the timestep's sinusoids: the guidance scale of distilled models. */
   timestepCond?: number | null;
@@ -68,7 +68,8 @@ export interface UNetOptions<Level extends UNetLevel> {
 
 /**
  * The whole model. Inputs: `sample`, `timestep` [batch], `encoderHiddenStates` [batch, tokens, crossAttentionDim] and
- * those of `inputs`; all float32. Output: `sample`. Throws ArgumentError for a geometry that the model cannot have.
+ * those of `inputs`; float32 unless `types` says otherwise. Output: `sample`. Throws ArgumentError for a geometry that the
+ * model cannot have.
  */
 export function unet<Level extends UNetLevel>(options: UNetOptions<Level>): StagedModel {
   const { className, config, geometry, frames } = options;
@@ -101,10 +102,10 @@ export function unet<Level extends UNetLevel>(options: UNetOptions<Level>): Stag
   };
 }
 
-/** Elements of a latent's side: pictures of 131072 pixels. */
+/** The most elements on a latent's side: images of 131072 pixels. */
 const MOST_LATENT = 2 ** 14;
 
-/** Throws ArgumentError for sizes that are not given or no sizes. Odd ones are halved upwards and doubled to fit. */
+/** Throws ArgumentError for missing or invalid sizes. Odd sizes are rounded up when halved, and cut to fit when doubled. */
 function latentSize(className: string, config: UNetConfig, geometry: Geometry): { height: number; width: number } {
   const { height = config.sampleSize, width = config.sampleSize } = geometry;
   if (height === undefined || width === undefined) {
@@ -117,13 +118,13 @@ function latentSize(className: string, config: UNetConfig, geometry: Geometry): 
   );
 }
 
-/** What all resnets are told: a stage for the timestep, and one for each of what is added to it. */
+/** The embedding that all resnets receive: a stage for the timestep, and one for each embedding that is added to it. */
 function timeStages<Level extends UNetLevel>(net: StageList, options: UNetOptions<Level>): void {
   const { config, sinusoids, addedTimes = [], timestepCond } = options;
   const { channels } = config.levels[0]!;
   const layout = { batch: net.batch, channel: 4 * channels };
   const names = ["timeEmbedding", ...addedTimes.slice(0, -1).map(({ module }) => `timeEmbedding and ${module}`)];
-  // The last has the name that resnets know.
+  // The last stage's output has the name that resnets read.
   const written = [...names.slice(0, addedTimes.length), TIME];
   const reads = ["timestep", ...(timestepCond ? ["timestepCond"] : [])];
   net.add("time_embedding", "whole", reads, { [written[0]!]: layout }, (features, weights) => {
@@ -142,7 +143,7 @@ function timeStages<Level extends UNetLevel>(net: StageList, options: UNetOption
   }
 }
 
-/** The sample's dimensions in the order in which convolutions want them; a picture's has no frames. */
+/** The sample's dimensions in the order of convolutions; an image has no frames. */
 const perFrame = ["batch", "frame", "channel", "height", "width"];
 
 function convIn(net: StageList, layout: Layout, channels: number, center: boolean): Field {
@@ -188,7 +189,7 @@ function walk<Level extends UNetLevel>(net: StageList, start: Field, options: UN
   const { resnet, rest } = parts;
   const deepest = levels.length - 1;
   let x = start;
-  // Each is one feature, whoever reads it: the layer after it, and the one on the way up that it is joined to.
+  // Each is a single feature with two readers: the next layer, and the layer on the way up that it is joined to.
   const skips = [x];
   for (const [i, level] of levels.entries()) {
     const block = `down_blocks.${i}`;
@@ -239,7 +240,7 @@ function walk<Level extends UNetLevel>(net: StageList, start: Field, options: UN
   return x;
 }
 
-/** A resnet, then attention and another as often as the middle has layers. */
+/** A resnet, then attention and another resnet for each layer of the middle. */
 function middleOf<Level extends UNetLevel>(
   x: Field,
   middle: Level & { kind: BlockKind },
