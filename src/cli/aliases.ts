@@ -1,7 +1,7 @@
-/** Options as other programs call them (diffusers, web UIs): taken where they mean the same, explained where they do not. */
+/** Option names of other programs (diffusers, web UIs): accepted if they mean the same, otherwise explained. */
 import { type Command, Option } from "commander";
 
-/** Our name, and others for it. */
+/** Our name, and other names for it. */
 const aliases = new Map<string, readonly string[]>([
   ["negative", ["negative-prompt", "neg"]],
   ["guidance", ["guidance-scale", "cfg", "cfg-scale"]],
@@ -22,7 +22,7 @@ const aliases = new Map<string, readonly string[]>([
   ["look-ahead", ["aim"]],
 ]);
 
-/** Hidden options of the same kind, which set what ours sets. A name that the command has stays what it is there. */
+/** Adds hidden options that set the same value as ours. Names that the command already has are left alone. */
 export function addAliases(command: Command): void {
   const taken = new Set(command.options.flatMap(({ long, short }) => [long, short]));
   for (const option of [...command.options]) {

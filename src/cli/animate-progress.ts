@@ -30,7 +30,7 @@ export class Bars {
     this.#steps.show(index + 1, steps, { now: "" });
   };
 
-  /** Steps that run by a plan take so long that the bar says which group they are in. */
+  /** Steps that run by a plan take so long that the bar shows the current group. */
   readonly onGroup = ({ index, steps, group, groupIndex, groups }: GroupProgress & StepContext): void => {
     this.#download.stop();
     const memory = describeBytes(platform.runtime.residentMemory() ?? 0);

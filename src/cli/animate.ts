@@ -37,10 +37,10 @@ import {
 import { interruptible, note, printUnlessQuiet, showStatus } from "./terminal.ts";
 import { VideoFile } from "./video-file.ts";
 
-/** Of the networks that make videos. */
+/** Methods for networks that make videos. */
 const methods = methodsFor("video-unet");
 
-/** Beside these there are `--accelerate` and its options, which `methodOf` reads. */
+/** In addition there are `--accelerate` and its options, which `methodOf` reads. */
 interface AnimateOptions extends LoadingOptions, SamplerOptions, SizeOptions, OutputOptions {
   out: string;
   adapter?: string;
@@ -94,15 +94,15 @@ async function animate(prompt: string | undefined, options: AnimateOptions): Pro
   if (options.image === undefined && (options.motion !== undefined || options.noise !== undefined)) {
     throw new ArgumentError("--motion and --noise go with --image; a video from a prompt has neither.");
   }
-  // Before a model is opened.
+  // Checked before a model is opened.
   methodOf(options, methods);
   if (options.memory && !(await hasSteadyAllocator())) return;
-  // First of all: hours of work should not end in a file that cannot be written.
+  // Opened first, so that hours of work do not end in a file that cannot be written.
   const destination = await VideoFile.open(options.out, options.force ?? false, options.fps);
   await interruptible("nothing was written.", (signal) => run(prompt, options, destination, signal));
 }
 
-/** What either pipeline made, and what it was asked for. */
+/** The result of either pipeline, and the settings that it was made with. */
 interface Made {
   video: Animation;
   seed: number;
@@ -236,7 +236,7 @@ function loading(options: AnimateOptions, bars: Bars, signal: AbortSignal) {
   return { ...loadingOf(options), signal, onDownload: bars.onDownload };
 }
 
-/** Options that both pipelines have. */
+/** Options that both pipelines share. */
 function common(options: AnimateOptions, bars: Bars, signal: AbortSignal) {
   const { width, height, memory } = options;
   const accelerate = methodOf(options, methods) as VideoAccelerate | undefined;

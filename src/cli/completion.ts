@@ -134,7 +134,7 @@ end
 ${lines.join("\n")}`;
 }
 
-/** What comes after an option: nothing, one of some words, a number, or the name of a file. */
+/** The value that follows an option: none, one of some words, a number, or a file name. */
 function fishValue({ required, optional, argChoices, flags }: Option): string {
   if (!required && !optional) return "";
   if (argChoices) return `-x -a ${quoted(argChoices.join(" "))}`;

@@ -205,7 +205,7 @@ async function openModule(path: string): Promise<FeedbackCheckpoint> {
   throw new ArgumentError(`--from ${path}: has no config.json, so it is not a feedback module's folder.`);
 }
 
-/** What a checkpoint says it was made with, in the words of version 0.1, whose checkpoints go on too. */
+/** The settings recorded in a checkpoint, as version 0.1 wrote them, so that its checkpoints can be resumed too. */
 function madeWith(settings: DistillSettings, from: string | undefined, backbone: string): string {
   const { config, start: _, lookAhead: aim, memory: __, steps: ___, ...others } = settings;
   const { feedBlock, resumeBlock, module, schedule } = config;
@@ -213,7 +213,7 @@ function madeWith(settings: DistillSettings, from: string | undefined, backbone:
   return JSON.stringify({ config: written, start: from, ...others, aim, backbone });
 }
 
-/** What is trained, and what it starts from. */
+/** The configuration to train, and what training starts from. */
 function configOf(
   options: Options,
   from: FeedbackCheckpoint | null,
@@ -245,7 +245,7 @@ function configOf(
   };
 }
 
-/** For a model on this disk the module goes beside it; for other models the user must say where to put it. */
+/** For a local model the module is put next to it; for other models the user must say where to put it. */
 function ownFolder(model: Folder): string {
   const index = model.nativePath("model_index.json");
   if (index) return join(index, "..", "ilf");
@@ -254,7 +254,7 @@ function ownFolder(model: Folder): string {
 
 async function openPipeline(model: Folder, { threads, variant }: Options) {
   const { className } = await readModelIndex(model);
-  // Training goes on beside other work.
+  // Training runs alongside other work.
   const options = { spin: false, ...defined({ threads, variant }) };
   if (className === "DiTPipeline") {
     const pipeline = await ClassToImagePipeline.fromFolder(model, platform.runtime, options);
@@ -292,7 +292,7 @@ async function resume(path: string, made: string, { feedbackTrainer }: Distiller
   });
 }
 
-/** Every hundredth update a line of JSON; a bar otherwise. */
+/** Writes a line of JSON every hundred updates, or shows a bar. */
 class Log {
   readonly #json: boolean;
   readonly #bar: ProgressBar;

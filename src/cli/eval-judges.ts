@@ -1,4 +1,4 @@
-/** What `halfstep eval` measures with networks that the user brings: CLIP score and FID. */
+/** Metrics of `halfstep eval` with networks that the user provides: CLIP score and FID. */
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { platform } from "#platform";
@@ -18,19 +18,19 @@ export interface JudgeOptions {
   clip?: string;
   /** A folder with pytorch-fid's weights as safetensors, or its Hub id. */
   inception?: string;
-  /** A folder of pictures that FID holds the model's against. */
+  /** A folder of images that FID compares with the model's. */
   real?: string;
 }
 
 export interface OwnScores {
   clipScore?: number;
   fid?: number;
-  /** How many pictures FID was measured against. */
+  /** How many real images FID was measured with. */
   realPictures?: number;
 }
 
 const pictureFile = /\.(png|jpe?g|webp|gif|avif|tiff?)$/i;
-/** Real pictures that are in memory together. */
+/** How many real images are in memory at a time. */
 const BATCH = 64;
 
 export class OwnJudges {
@@ -47,8 +47,8 @@ export class OwnJudges {
   }
 
   /**
-   * Opens what was asked for, and sees the real pictures. Throws ArgumentError for one of `inception` and `real` without the
-   * other and for a folder of fewer than two pictures, and what the judges throw.
+   * Opens the requested networks, and reads the real images. Throws ArgumentError for one of `inception` and `real` without
+   * the other and for a folder of fewer than two images, and passes on the errors of the networks.
    */
   static async open(
     { clip, inception, real }: JudgeOptions,
@@ -73,7 +73,7 @@ export class OwnJudges {
     return new OwnJudges(clipJudge, network, features);
   }
 
-  /** For `evaluate`: pictures as they are made, and their captions. */
+  /** For `evaluate`: receives images as they are made, with their captions. */
   readonly see = async (pictures: readonly Picture[], captions: readonly string[]): Promise<void> => {
     if (this.#inception) this.#seen = joined(this.#seen, await this.#inception.features(pictures));
     if (!this.#clip) return;
@@ -83,7 +83,7 @@ export class OwnJudges {
     };
   };
 
-  /** Of all that was seen. */
+  /** The scores of all images so far. */
   scores(): OwnScores {
     return {
       ...(this.#embeds && { clipScore: clipScore(this.#embeds.pictures, this.#embeds.captions) }),
@@ -108,7 +108,7 @@ async function picturesIn(folder: string): Promise<string[]> {
 
 const joined = (before: FloatTensor | null, more: FloatTensor) => (before ? stack(before, more) : more);
 
-/** Lines for people. */
+/** The scores as lines of text. */
 export function describeOwnScores({ clipScore: score, fid, realPictures }: OwnScores, samples: number): string[] {
   return [
     ...(score === undefined

@@ -1,4 +1,4 @@
-/** How a command that failed ends: one line with the reason, and an exit code. */
+/** Ends a command that failed: one line with the reason, and an exit code. */
 import { type Command, CommanderError } from "commander";
 import { HalfstepError } from "../errors.ts";
 import { nearestName } from "../options/nearest-name.ts";
@@ -19,7 +19,7 @@ export function fail(error: unknown, program: Command, words: readonly string[] 
   return error instanceof Interrupted ? 130 : 1;
 }
 
-/** What a user can act on, and what the system refuses (a full disk, a folder without access); anything else is a defect. */
+/** Errors that a user can act on, and the system's (a full disk, a folder without access); anything else is a bug. */
 const isExpected = (error: unknown): error is Error =>
   error instanceof HalfstepError || (error instanceof Error && "syscall" in error);
 
@@ -35,7 +35,7 @@ function usageError({ code, message, exitCode }: CommanderError, command: Comman
   return exitCode;
 }
 
-/** The innermost command that the words name. */
+/** The innermost command named by the words. */
 function commandOf(program: Command, words: readonly string[]): Command {
   const next = program.commands.find((command) => command.name() === words[0]);
   return next ? commandOf(next, words.slice(1)) : program;
@@ -48,7 +48,7 @@ function hintFor(code: string, message: string, command: Command): string {
   const given = /'([^']*)'/.exec(message)?.[1] ?? "";
   if (code === "commander.unknownOption") return optionHint(given.split("=")[0]!, message, command);
   if (code !== "commander.unknownCommand" || /Did you mean/.test(message)) return "";
-  // A prompt without a command is the likeliest slip.
+  // The most likely mistake is a prompt without a command.
   if (!command.parent && /\s/.test(given)) return `Did you mean: halfstep generate "${given}"?`;
   return `There are ${command.commands.map((each) => each.name()).join(", ")}.`;
 }

@@ -1,4 +1,4 @@
-/** One process at a time works in a folder. */
+/** A lock that lets only one process at a time work in a folder. */
 import { createHash, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { readFile, rm, writeFile } from "node:fs/promises";
@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ArgumentError } from "../errors.ts";
 
-/** What the lock's file says about its holder. */
+/** The contents of the lock file: who holds it. */
 interface Holder {
   readonly pid: number;
   readonly host: string;
@@ -117,7 +117,7 @@ const describe = ({ pid, host, since }: Partial<Holder>) =>
   pid === undefined ? "its lock does not say by whom" : `process ${pid} on ${host} has it since ${since}`;
 
 function isDead({ pid, host, began }: Partial<Holder>): boolean {
-  // Nothing is known about the processes of other machines.
+  // The processes of other machines cannot be checked.
   if (host !== hostname() || !Number.isSafeInteger(pid) || pid! < 1) return false;
   try {
     process.kill(pid!, 0); // Signal 0 only asks whether the process is there.
@@ -128,12 +128,12 @@ function isDead({ pid, host, began }: Partial<Holder>): boolean {
   return typeof began === "string" && now !== null && now !== began;
 }
 
-/** When a process began, in ticks since the machine did; null where that is not known. */
+/** When a process started, in ticks since the machine booted; null if that is not known. */
 function processBegan(pid: number): string | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
     const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
-    // The name, in brackets, may hold spaces and brackets; field 22 is the 20th after it.
+    // The name, in brackets, may contain spaces and brackets; field 22 is the 20th after it.
     return `${boot} ${stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]}`;
   } catch {
     return null;

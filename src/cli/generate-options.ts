@@ -3,7 +3,7 @@ import { defined } from "../options/defined.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
 import type { LoadingOptions, Memory, OutputOptions, SamplerOptions, SizeOptions } from "./options.ts";
 
-/** Beside these there are `--accelerate` and its options, which `methodOf` reads. */
+/** In addition there are `--accelerate` and its options, which `methodOf` reads. */
 export interface GenerateOptions extends LoadingOptions, SamplerOptions, SizeOptions, OutputOptions {
   cleanCaption: boolean;
   resolutionBinning: boolean;
@@ -22,7 +22,7 @@ export interface GenerateOptions extends LoadingOptions, SamplerOptions, SizeOpt
   sheet: boolean;
 }
 
-/** Settings that only images of prompts have. Those that are on by default are left to the model. */
+/** Settings that apply only to images from prompts. Those that are on by default are left to the model. */
 export function ofPrompt({ negative, cleanCaption, resolutionBinning, ...options }: GenerateOptions) {
   const { strength, clipSkip, guidanceRescale } = options;
   return {

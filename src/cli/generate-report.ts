@@ -1,4 +1,4 @@
-/** The result of `generate`: images are written as they come, and reported at the end. */
+/** The result of `generate`: images are written as they are made, and reported at the end. */
 
 import { version } from "../../package.json";
 import { defined } from "../options/defined.ts";
@@ -10,7 +10,7 @@ import type { Painted, Subject } from "./painter.ts";
 import type { PictureFiles } from "./picture-files.ts";
 import { note, printUnlessQuiet } from "./terminal.ts";
 
-/** A picture of the report. */
+/** An image in the report. */
 type Made = Subject & { file: string | null; seed: number; width: number; height: number };
 
 interface Settings extends ReturnType<typeof solverSettings> {
@@ -37,7 +37,7 @@ export class GenerateReport {
     this.#firstStep ??= performance.now();
   }
 
-  /** Each warning is printed once, and is in the result. */
+  /** Prints each warning once, and adds it to the result. */
   warn(warnings: readonly string[]): void {
     for (const warning of warnings) {
       if (!this.#warnings.has(warning)) note(`Note: ${warning}`);
@@ -58,7 +58,7 @@ export class GenerateReport {
     }
   }
 
-  /** The contact sheet, and what was made. */
+  /** Writes the contact sheet and reports the images. */
   async finish(): Promise<void> {
     const seeds = this.#made.map(({ seed }) => seed);
     const sheet = await this.#files.finish(this.#texts(this.#made, seeds));
@@ -87,7 +87,7 @@ export class GenerateReport {
     await printResult("generate", result, { toStderr: this.#files.toStdout });
   }
 
-  /** What is kept with each picture. */
+  /** The texts stored with each image. */
   #texts(subjects: readonly Subject[], seeds: readonly number[]): Record<string, string> {
     const names = [...new Set(subjects.map(nameOf))].join("\n");
     return {
@@ -98,7 +98,7 @@ export class GenerateReport {
     };
   }
 
-  /** The settings, in files and in JSON alike. */
+  /** The settings as written both to files and to JSON. */
   #written() {
     const { model, lora, provider, class: classes, image, mask, memory } = this.#options;
     return {

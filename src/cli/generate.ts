@@ -27,7 +27,7 @@ import { PictureFiles } from "./picture-files.ts";
 import { readPrompts } from "./prompts.ts";
 import { interruptible, ProgressBar, showStatus } from "./terminal.ts";
 
-/** Of the networks that draw pictures. */
+/** Methods for networks that make images. */
 const methods = methodsFor(...pictureKinds);
 
 export function generateCommand(): Command {
@@ -88,7 +88,7 @@ async function generate(given: string[], options: GenerateOptions): Promise<void
   );
 }
 
-/** The prompts, or none where there are classes. */
+/** The prompts; none if classes are given. */
 async function promptsOf(given: readonly string[], options: GenerateOptions): Promise<readonly string[]> {
   if (!options.class) return readPrompts(given, options.prompts);
   if (given.length > 0 || options.prompts !== undefined) {
@@ -128,14 +128,14 @@ async function run({ prompts, options, files, accelerate, signal }: Job): Promis
   report.settings = { ...solver, guidanceScale, guidanceInterval };
   try {
     const parts = partsOf(painter, { ...sidesOf(pictures.image), ...options });
-    // Before a picture that may take hours.
+    // Warn before an image that may take hours.
     const most = Math.max(...parts.map(({ count }) => count));
     report.warn(painter.sizeWarnings({ ...defined({ width, height, image: pictures.image }), count: most }));
     for (const [i, { subject, seed, count }] of parts.entries()) {
       const painted = await painter.paint(subject, {
         ...samplerOf({ ...options, steps: options.steps ?? painter.steps, seed }),
         ...defined({ accelerate, width, height }),
-        // Stable Diffusion XL has zeros where no negative prompt is given.
+        // Stable Diffusion XL uses zeros if no negative prompt is given.
         ...("prompt" in subject && { ...ofPrompt(options), negativePrompt: options.negative || undefined }),
         ...defined({ ...pictures, memory: options.memory?.bytes }),
         ...{ guidanceScale, guidanceInterval, count, signal },
@@ -155,7 +155,7 @@ async function run({ prompts, options, files, accelerate, signal }: Job): Promis
   }
 }
 
-/** The image to begin at, and its mask. */
+/** The image to start from, and its mask. */
 async function readPictures({ image, mask }: GenerateOptions): Promise<{ image?: Picture; mask?: Picture }> {
   if (image === undefined && mask !== undefined) {
     throw new ArgumentError("--mask goes with --image: it says where that image may change.");
@@ -168,18 +168,18 @@ async function readPictures({ image, mask }: GenerateOptions): Promise<{ image?:
 
 const sidesOf = (image?: Picture) => (image ? { width: image.width, height: image.height } : {});
 
-/** As the library's: above 0. */
+/** Above 0, as in the library. */
 function strengthOf(text: string): number {
   const strength = numberBetween(0, 1)(text);
   if (strength > 0) return strength;
   throw new InvalidArgumentError("It must be a number above 0 and at most 1.");
 }
 
-/** The most pixels that are made together: more would not be faster, but take more memory. */
+/** The most pixels in one batch: more would not be faster, but take more memory. */
 const PIXELS_TOGETHER = 2 ** 20;
 const MOST_TOGETHER = 16;
 
-/** Images of one prompt or class that are made together; each has the seed that it would have alone. */
+/** Batches of images of one prompt or class; each image has the seed that it would have alone. */
 function partsOf({ subjects, side }: Painter, { count, width = side, height = side, seed }: GenerateOptions) {
   const together = Math.min(MOST_TOGETHER, Math.max(1, Math.floor(PIXELS_TOGETHER / (width * height))));
   const first = seed ?? Math.floor(Math.random() * 2 ** 32);

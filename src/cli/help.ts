@@ -1,4 +1,4 @@
-/** What stands below the options in --help: examples, and what the environment says. */
+/** The text below the options in --help: examples and environment variables. */
 import { type EnvironmentVariable, environmentVariables } from "../checkpoints/hub-environment.ts";
 
 const lines = new Map<string, readonly string[]>([
@@ -72,7 +72,7 @@ export function examples(path: readonly string[]): string {
   return own ? `\nExamples:\n${own.map((line) => `  ${line}`).join("\n")}\n` : "";
 }
 
-/** Variables of the environment that commands read. */
+/** Environment variables that commands read. */
 export const environment: readonly EnvironmentVariable[] = [
   ...environmentVariables,
   { name: "HALFSTEP_DEBUG", meaning: "1: errors with the place in the code" },

@@ -27,7 +27,7 @@ interface ComponentInfo {
   /** Bytes on disk. */
   bytes: number;
   dtypes: string[];
-  /** Bytes of the weights as they are computed with, in float32. */
+  /** Bytes of the weights in float32, the precision of computation. */
   memory: number;
   supported: boolean;
 }
@@ -87,7 +87,7 @@ async function describeComponent(folder: Folder, name: string, variant?: string)
 }
 
 function isSupported(config: RawConfig, className: string, isNetwork: boolean): boolean {
-  // A part of a network: the UNet that it is merged with is the other.
+  // A motion adapter is only part of a network; the rest is the UNet that it is merged with.
   if (className === motionAdapterClass) return true;
   if (!isNetwork) return !className.includes("Scheduler") || schedulerNames.includes(className);
   try {

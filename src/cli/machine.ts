@@ -36,7 +36,7 @@ function distribution(): string | undefined {
   }
 }
 
-/** By the flags that the kernel tells of; by the architecture alone where it tells of none. */
+/** From the CPU flags that the kernel reports, or only from the architecture if it reports none. */
 function instructionSet(): string {
   const flags = new Set(cpuFlags());
   const found = [

@@ -5,7 +5,7 @@ import { halfstepProgram } from "./program.ts";
 
 const program = halfstepProgram();
 
-/** A reader that stops reading is no error. A full disk is one, even if nobody waits for the line to be written. */
+/** It is no error if a reader stops reading. A full disk is one, even if nobody waits for the line to be written. */
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   const failure = new ToolError(`The result cannot be written to stdout: ${error.message}.`, { cause: error });
   process.exit(error.code === "EPIPE" ? 0 : fail(failure, program));

@@ -3,9 +3,9 @@ import { spawn } from "node:child_process";
 import { constants } from "node:os";
 
 /**
- * What glibc's allocator does, read when a process starts. By itself it keeps freed blocks of up to 32 MB, for every thread
- * apart. So: one pool for all threads; blocks of more than 4 MB are given back at once, others used again, which saves
- * the making of new pages; those that are made are huge pages.
+ * Settings of glibc's allocator, which it reads when a process starts. By default it keeps freed blocks of up to 32 MB,
+ * separately for every thread. With these settings there is one pool for all threads; blocks of more than 4 MB are returned
+ * at once, and smaller ones are reused, which saves creating new pages. New pages are huge pages.
  */
 export const steadyAllocator = {
   MALLOC_ARENA_MAX: "1",
@@ -15,8 +15,8 @@ export const steadyAllocator = {
 };
 
 /**
- * Whether this process has such an allocator. If not, the command is run again in a process that has, this process ends
- * with its exit code, and the result is false. There is nothing to do on systems other than Linux.
+ * Whether this process has such an allocator. If not, the command is run again in a process that has one, this process ends
+ * with its exit code, and the result is false. On systems other than Linux there is nothing to do.
  */
 export async function hasSteadyAllocator(): Promise<boolean> {
   if (process.platform !== "linux" || process.env["MALLOC_ARENA_MAX"]) return true;
@@ -24,7 +24,7 @@ export async function hasSteadyAllocator(): Promise<boolean> {
     stdio: "inherit",
     env: { ...process.env, ...steadyAllocator },
   });
-  // A terminal's Ctrl-C reaches both; what is sent to this process alone is passed on.
+  // Ctrl-C in a terminal reaches both processes; signals sent only to this process are passed on.
   const pass = (signal: NodeJS.Signals) => child.kill(signal);
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, pass);
   const code = await new Promise<number>((resolve, reject) => {

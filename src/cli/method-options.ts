@@ -1,4 +1,4 @@
-/** `--accelerate` and what goes with it, of the entries of the table of methods. */
+/** `--accelerate` and its options, from the entries of the table of methods. */
 import { Option } from "commander";
 import { type MethodEntry, namesOf, optionsOf } from "../acceleration/methods.ts";
 import { ArgumentError } from "../errors.ts";
@@ -28,8 +28,8 @@ function read<T>(flag: string, { parse, check }: MethodOption<T>, text: string):
 }
 
 /**
- * What a command line says, as the option `accelerate` of a pipeline. Undefined where it says nothing. Throws ArgumentError for
- * settings without a method, and of another one.
+ * The command line's settings as the option `accelerate` of a pipeline. Undefined if there are none. Throws ArgumentError for
+ * settings without a method, or of another method.
  */
 export function methodOf(
   given: object,
@@ -60,7 +60,7 @@ const flagsOf = (names: readonly string[]) => inWords(names.map(flagOf), "and");
 const inWords = (words: readonly string[], last: string) =>
   words.length < 2 ? words.join() : `${words.slice(0, -1).join(", ")} ${last} ${words.at(-1)}`;
 
-/** What each method does, for below the options. */
+/** Describes each method, for the text below the options. */
 export function methodHelp(entries: readonly MethodEntry[]): string {
   const names = namesOf(entries);
   const shown = entries.filter(({ name }) => names.includes(name));

@@ -12,21 +12,21 @@ import { parseBytes } from "../streamlined/bytes.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
 import { note } from "./terminal.ts";
 
-/** Which of a model's weights: of every command that opens one. */
+/** Selects a model's weights; for every command that opens a model. */
 export interface SourceOptions {
   variant?: string;
   revision?: string;
   lora?: LoraChoice[];
 }
 
-/** Which model, and where it runs: of every command that opens one. */
+/** Selects the model and where it runs; for every command that opens a model. */
 export interface LoadingOptions extends SourceOptions {
   model: string;
   provider: Provider;
   threads?: number;
 }
 
-/** How the sampler runs: of every command that makes pictures or videos. */
+/** Settings of the sampler; for every command that makes images or videos. */
 export interface SamplerOptions {
   /** Always set if its default is not the model's own. */
   steps?: number;
@@ -61,13 +61,13 @@ const loraOption = () =>
     "--lora <file[:scale]>",
     "a LoRA (.safetensors), and how much of it (1); several with an option each",
   ).argParser((given: string, before: LoraChoice[] = []): LoraChoice[] => {
-    // A drive's letter has a colon too.
+    // A drive letter is followed by a colon too.
     const [, file, scale] = /^(.+):([^:/\\]*)$/.exec(given) ?? [];
     if (file === undefined || /^[a-z]$/i.test(file)) return [...before, { file: given }];
     return [...before, { file, scale: numberBetween(-100, 100)(scale!) }];
   });
 
-/** Where a model comes from. Notes of the Hub, for example that it asks to wait, go to the terminal. */
+/** Where a model comes from. Notices from the Hub, for example that it asks to wait, go to the terminal. */
 export const sourceOf = ({ variant, revision, lora: loras }: SourceOptions) => ({
   ...defined({ variant, revision, loras }),
   onNotice: (notice: string) => note(`Note: ${notice}`),
@@ -76,18 +76,18 @@ export const sourceOf = ({ variant, revision, lora: loras }: SourceOptions) => (
 /** `LoadingOptions` without the model, which is an argument in some commands. */
 export const deviceOptions = (): Option[] => [...sourceOptions(), providerOption(), threadsOption()];
 
-/** What a pipeline is opened with. */
+/** The options for opening a pipeline. */
 export const loadingOf = (options: Omit<LoadingOptions, "model">) => ({ ...sourceOf(options), ...deviceOf(options) });
 
-/** Where anything runs. */
+/** The options for where a model runs. */
 export const deviceOf = ({ provider, threads }: Pick<LoadingOptions, "provider" | "threads">) => ({
   provider,
   ...defined({ threads }),
 });
 
 /**
- * `SamplerOptions`; `guidance` is what --guidance says. `steps` is their default, or says what the model's own are. The seed is
- * random unless given, or `seed`.
+ * `SamplerOptions`. `guidance` is the description of --guidance. `steps` is the default, or describes the model's own default.
+ * The default seed is `seed`, or random without it.
  */
 export const samplerOptions = (steps: number | string, guidance: string, seed?: number): Option[] => [
   typeof steps === "number"
@@ -107,14 +107,14 @@ export const samplerOptions = (steps: number | string, guidance: string, seed?: 
     .conflicts(["steps", "timesteps"]),
 ];
 
-/** Numbers with commas between them. */
+/** Numbers separated by commas. */
 function numberList(text: string): number[] {
   const values = text.split(",").map((part) => readDecimal(part.trim()));
   if (values.every(Number.isFinite)) return values;
   throw new InvalidArgumentError("It must be numbers with commas between them.");
 }
 
-/** What a pipeline is asked for, but for the guidance, whose default is the pipeline's. */
+/** The sampler's settings for a pipeline, except the guidance, whose default is the pipeline's. */
 export const samplerOf = ({ steps, seed, scheduler, eta, timesteps, sigmas }: SamplerOptions) =>
   defined({ steps: timesteps || sigmas ? undefined : steps, seed, scheduler, eta, timesteps, sigmas });
 
@@ -132,7 +132,7 @@ export const solverSettings = (options: SamplerOptions, own: RawConfig, ownSteps
   };
 };
 
-/** The class of the scheduler that runs, as it is in diffusers: what --scheduler names, or the model's own. */
+/** The diffusers class of the scheduler that runs: the one named by --scheduler, or the model's own. */
 function schedulerOf(own: RawConfig, choice: SchedulerChoice | undefined): string {
   return choice === undefined ? String(own["_class_name"]) : schedulerChoices[choice]._class_name;
 }
@@ -143,7 +143,7 @@ export interface OutputOptions {
   json?: boolean;
 }
 
-/** `OutputOptions`, without --force where nothing could be replaced. */
+/** `OutputOptions`, without --force if nothing could be replaced. */
 export const outputOptions = (what: string, { force = true } = {}): Option[] => [
   ...(force ? [new Option("-f, --force", "replace what has the same name")] : []),
   new Option("-q, --quiet", "no progress and notes; where files are the result, nothing but errors"),
@@ -172,7 +172,7 @@ export const modelOption = (model?: string): Option => {
   return model === undefined ? option : option.default(model);
 };
 
-/** An amount of memory, as it was given and in bytes. */
+/** An amount of memory, as given by the user and in bytes. */
 export interface Memory {
   readonly text: string;
   readonly bytes: number;
@@ -221,7 +221,7 @@ export function shortNumber(value: number, unit = ""): string {
   return `${(value / size).toFixed(digits)} ${letter}${unit}`.trim();
 }
 
-/** Errors about a value say which option it came from. */
+/** Makes errors about a value name the option that it came from. */
 export async function about<T>(option: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();

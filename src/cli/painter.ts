@@ -20,7 +20,7 @@ export type Subject = { readonly prompt: string } | { readonly class: number; re
 export interface PainterSettings extends SamplingOptions, SizeOptions {
   guidanceScale: number;
   guidanceInterval: GuidanceInterval;
-  /** How many pictures, made together. */
+  /** How many images are made together. */
   count: number;
   negativePrompt?: string;
   image?: Picture;
@@ -44,9 +44,9 @@ export interface Painter {
   readonly guidanceScale: number;
   readonly guidanceInterval: GuidanceInterval;
   readonly schedulerConfig: RawConfig;
-  /** Side of a picture, unless another size is asked for. */
+  /** Default side of an image. */
   readonly side: number;
-  /** Warnings about a size, before anything is computed. Throws ArgumentError for a size that is impossible. */
+  /** Warnings about a size, before anything is computed. Throws ArgumentError for an impossible size. */
   sizeWarnings(size: SizeOptions & { count: number; image?: Picture }): string[];
   paint(subject: Subject, settings: PainterSettings): Promise<Painted>;
   release(): Promise<void>;
@@ -54,7 +54,7 @@ export interface Painter {
 
 const DIT = "DiTPipeline";
 
-/** Opens the model for prompts, or for classes (numbers or names) where there are any. */
+/** Opens the model for prompts, or for classes (numbers or names) if there are any. */
 export async function openPainter(
   options: LoadingOptions & { class?: readonly string[] },
   prompts: readonly string[],

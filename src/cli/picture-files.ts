@@ -1,4 +1,4 @@
-/** Where `generate` puts its images: new files, with a contact sheet of several, or stdout. */
+/** Where `generate` writes its images: to new files, with a contact sheet if there are several, or to stdout. */
 import { ArgumentError } from "../errors.ts";
 import { checkFile, namesAfter, numberedNames, withSuffix, writeWhole } from "../media/output-node.ts";
 import { contactSheet, type Picture } from "../media/picture.ts";
@@ -6,7 +6,7 @@ import { checkEncoder, encodePicture, fitsFormat, type PictureFormat, pictureFor
 import { about } from "./options.ts";
 import { note, writeTo } from "./terminal.ts";
 
-/** Most images on a sheet: nobody looks at more, and all of them are in memory until the last one is there. */
+/** The most images on a sheet: nobody looks at more, and all of them are in memory until the last one is made. */
 const MOST_ON_SHEET = 256;
 const MOST_SHEET_PIXELS = 100_000_000;
 
@@ -33,7 +33,7 @@ export class PictureFiles {
     this.#forSheet = sheet && count > 1 ? [] : null;
   }
 
-  /** Throws ArgumentError where `count` pictures cannot be written to `out`, before any of them is made. */
+  /** Throws ArgumentError if `count` images cannot be written to `out`, before any of them is made. */
   static async open(out: string, count: number, { force = false, sheet = true }): Promise<PictureFiles> {
     if (out === "-") {
       if (count > 1) throw new ArgumentError(`--out - is for one picture; these are ${count}.`);
@@ -51,7 +51,7 @@ export class PictureFiles {
     });
   }
 
-  /** Writes the next picture and gives its file; null where it went to stdout. */
+  /** Writes the next image and returns its file; null if it went to stdout. */
   async add(picture: Picture, texts: Texts): Promise<string | null> {
     const bytes = await encodePicture(picture, this.#format, texts);
     this.#keep(picture);
@@ -64,7 +64,7 @@ export class PictureFiles {
     return file;
   }
 
-  /** Writes the contact sheet of all pictures, if there is to be one, and gives its file. */
+  /** Writes the contact sheet of all images, if one is wanted, and returns its file. */
   async finish(texts: Texts): Promise<string | null> {
     const pictures = this.#forSheet;
     if (!pictures || pictures.length < 2) return null;

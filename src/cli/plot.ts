@@ -4,8 +4,8 @@ import { loadSharp } from "../media/sharp-node.ts";
 import { writeWhole } from "./whole-file.ts";
 
 /**
- * What plots need; little else needs it. A command that will draw one loads it before the work. Throws ToolError where sharp's binary is
- * missing.
+ * Loads the packages that plots need. A command that will draw plots calls this before its work. Throws ToolError if sharp's
+ * binary is missing.
  */
 export async function loadPlots() {
   const [sharp, { compile }, { parse, View }] = [
@@ -16,7 +16,7 @@ export async function loadPlots() {
   return { compile, parse, View, sharp };
 }
 
-/** Writes `file`.svg and `file`.png and gives their names. */
+/** Writes `file`.svg and `file`.png and returns their names. */
 export async function writePlot(file: string, specification: TopLevelSpec): Promise<string[]> {
   const { compile, parse, View, sharp } = await loadPlots();
   const svg = await new View(parse(compile(specification).spec), { renderer: "none" }).toSVG();

@@ -1,4 +1,4 @@
-/** The tree of commands: what each of them has, and what all have in common. */
+/** The tree of commands, with the options that all of them share. */
 import { Command, Option } from "commander";
 import { version } from "../../package.json";
 import { addAliases } from "./aliases.ts";
@@ -55,7 +55,7 @@ export function halfstepProgram(): Command {
   });
   forEach(program, [], (command, path) => {
     command.addHelpText("after", () => examples(path) + (command === program ? environmentHelp() : ""));
-    // main says what is wrong, in one place and one way.
+    // Errors are printed in one place, by main.
     command.exitOverride().configureOutput({ outputError: () => undefined });
     if (command.commands.length > 0) {
       if (command !== program) command.helpCommand(false);

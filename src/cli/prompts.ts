@@ -1,4 +1,4 @@
-/** Prompts from the command line, from a file, or from what is piped in. */
+/** Prompts from the command line, from a file, or from a pipe. */
 import { open } from "node:fs/promises";
 import { ArgumentError } from "../errors.ts";
 import { note } from "./terminal.ts";
@@ -41,7 +41,7 @@ async function readFileLimited(option: string, path: string): Promise<Uint8Array
   try {
     const file = await open(path);
     try {
-      // A pipe or a device has no size: what is read counts.
+      // A pipe or a device has no size, so count the bytes that are read.
       const stats = await file.stat();
       if (stats.isDirectory()) throw new ArgumentError(`${option} ${path}: it is a folder.`);
       return await joined(option, path, file.createReadStream({ autoClose: false }));

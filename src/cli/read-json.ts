@@ -2,10 +2,10 @@ import { readFile } from "node:fs/promises";
 import { checkJson } from "../checkpoints/json.ts";
 import { ArgumentError, HalfstepError } from "../errors.ts";
 
-/** Nesting that a table of ours or of Gymnasium never has; the memory is that of the largest environment, ten times over. */
+/** Our tables and Gymnasium's are never nested this deeply; the memory is ten times that of the largest environment. */
 const limits = { depth: 32, keys: 10_000_000, memory: 2 ** 31 };
 
-/** What `work` makes of a file's content; its complaints about the content name the file. */
+/** Runs `work` on a file's content; its errors about the content name the file. */
 export async function ofFile<T>(file: string, work: () => T | Promise<T>): Promise<T> {
   try {
     return await work();
@@ -28,7 +28,7 @@ export async function readJson(file: string, { own = false } = {}): Promise<unkn
     return JSON.parse(text);
   } catch (error) {
     if (error instanceof HalfstepError) throw new ArgumentError(error.message);
-    // The message quotes the text, line breaks included.
+    // The message quotes the text, including line breaks.
     throw new ArgumentError(`${file} is not JSON: ${(error as Error).message.replace(/\s+/g, " ")}`);
   }
 }

@@ -83,7 +83,7 @@ async function run(model: string, options: Options, signal: AbortSignal): Promis
   else await printUnlessQuiet(describe(proposal, out));
 }
 
-/** The folder that was asked for, or the next that is free, as of files. */
+/** The requested folder, or the next free name, as for files. */
 async function freeFolder({ out, force }: Options): Promise<string> {
   await about("--out", () => checkFolder(out));
   const next = namesAfter(out);
@@ -92,7 +92,7 @@ async function freeFolder({ out, force }: Options): Promise<string> {
   return name;
 }
 
-/** Whole runs with every step full. */
+/** Measures complete runs in which every step is full. */
 async function measure(model: string, options: Options, signal: AbortSignal) {
   const { steps, seed, frames, width, height, threads } = options;
   const profile = new RehashProfile();

@@ -40,7 +40,7 @@ export function setQuiet(on: boolean): void {
 
 let status = false;
 
-/** What is going on, until the next message: on a terminal the line is replaced, in a file it stays. */
+/** Shows a status until the next message: on a terminal the line is replaced, in a file it stays. */
 export function showStatus(text: string): void {
   if (quiet) return;
   if (!process.stderr.isTTY) {
@@ -56,20 +56,20 @@ function clearStatus(): void {
   status = false;
 }
 
-/** A line beside the result. */
+/** Prints a line that is not part of the result. */
 export function note(text: string): void {
   if (quiet) return;
   clearStatus();
   process.stderr.write(`${plain(text)}\n`);
 }
 
-/** A line of the result, which --quiet does not leave out; resolves when it is written. */
+/** Prints a line of the result, even with --quiet; resolves when it is written. */
 export function print(text: string): Promise<void> {
   clearStatus();
   return writeTo(process.stdout, `${text}\n`);
 }
 
-/** A line of the result for people; with --quiet only the files count. */
+/** Prints a line of the result unless --quiet is given, in which case only the files matter. */
 export async function printUnlessQuiet(text: string): Promise<void> {
   if (!quiet) await print(plain(text));
 }
@@ -87,7 +87,7 @@ export function writeTo(stream: NodeJS.WriteStream, data: string | Uint8Array): 
   });
 }
 
-/** Names and messages may come from a file that nobody trusts, so control characters are written as escapes. */
+/** Names and messages may come from an untrusted file, so control characters are written as escapes. */
 const plain = (text: string) =>
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
   text.replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
@@ -113,7 +113,7 @@ export class ProgressBar {
       process.stderr.isTTY && !quiet ? new cliProgress.SingleBar(options, cliProgress.Presets.shades_classic) : null;
   }
 
-  /** Appears with the first call, from which on the time that is left is worked out. `more` is for the format. */
+  /** Shows the bar. The remaining time is computed from the first call on. `more` has further values for the format. */
   show(value: number, total: number, more: Readonly<Record<string, unknown>> = {}): void {
     if (quiet) return;
     if (!this.#bar) this.#line(value, total, more);
@@ -124,7 +124,7 @@ export class ProgressBar {
     }
   }
 
-  /** Off the terminal, so that a line can be printed; the next `show` goes on. */
+  /** Removes the bar from the terminal, so that a line can be printed; the next `show` brings it back. */
   pause(): void {
     if (this.#bar?.isActive) this.#bar.stop();
   }
@@ -146,7 +146,7 @@ export class ProgressBar {
       Object.entries({
         ...more,
         ...{ value, total, percentage: total > 0 ? Math.floor((100 * value) / total) : 0 },
-        // With the first line nothing is known of the time.
+        // At the first line the remaining time is not known yet.
         eta_formatted: left > 0 ? `about ${duration(left)}` : "",
       }),
     );

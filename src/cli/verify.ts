@@ -46,7 +46,7 @@ async function verify(folders: string[], options: VerifyCommandOptions): Promise
       if (options.json) await printResult("verify", result);
       else await print(reportOf(path, result));
     } catch (error) {
-      // Other errors than those of the folder end the command.
+      // Errors that are not about the folder end the command.
       if (!(error instanceof HalfstepError) || error instanceof Interrupted || folders.length === 1) throw error;
       process.exitCode = 1;
       const { name, message } = error;

@@ -1,4 +1,4 @@
-/** Where `animate` puts its video: a new file or folder, or stdout. */
+/** Where `animate` writes its video: to a new file or folder, or to stdout. */
 import { ArgumentError } from "../errors.ts";
 import { type Animation, animationFormat, checkRate } from "../media/animation.ts";
 import { checkDestination, encodeAnimation, writeAnimation } from "../media/animation-node.ts";
@@ -16,7 +16,7 @@ export class VideoFile {
     this.#overwrite = overwrite;
   }
 
-  /** Throws ArgumentError where a video cannot be written to `out`, before any of it is made. */
+  /** Throws ArgumentError if a video cannot be written to `out`, before any of it is made. */
   static async open(out: string, overwrite: boolean, fps: number | undefined): Promise<VideoFile> {
     if (out !== "-") {
       const format = await about("--out", async () => animationFormat(out));

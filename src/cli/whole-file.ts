@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { rename, rm, writeFile } from "node:fs/promises";
 
-/** What a file is called while it is written; a run that was killed may leave one. */
+/** The ending of a file while it is written; a killed run may leave such a file. */
 export const unfinished = ".part";
 
 /**

@@ -33,7 +33,7 @@ export const geometries = Object.keys(networks);
 const TOKENS = 120;
 /** Blocks of the backbone after the point where inner steps come back in. */
 const BLOCKS_AFTER = 2;
-/** One picture with guidance. */
+/** One image with guidance. */
 const ROWS = 2;
 
 export interface GeometryOptions {

@@ -1,4 +1,4 @@
-/** How good the pictures of each mode of `bench ilf` are, with intervals. */
+/** Quality of the images of each mode of `bench ilf`, with intervals. */
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
 import type { Picture } from "../../media/picture.ts";
@@ -11,12 +11,12 @@ import { pickRows } from "../../sampling/guidance.ts";
 import { trimmedMean } from "./averages.ts";
 import type { Mode } from "./ilf-modes.ts";
 
-/** What is measured of one mode. */
+/** The scores of one mode. */
 export interface Measured {
   readonly mode: Mode;
   readonly pictures: Picture[];
   readonly seconds: number[];
-  /** Mean over the pictures. */
+  /** Mean over the images. */
   fullSteps: number;
 }
 
@@ -64,7 +64,7 @@ export async function score(measured: readonly Measured[], judge: Judge, samples
       ),
     ) as [Interval, Interval];
     const aligned = bootstrap(samples, (pick) => meanOf(cosines, pick));
-    // A distance between 192 x 192 covariances takes a while: fewer resamplings.
+    // A distance between 192 x 192 covariances takes a while, so there are fewer resamplings.
     const fds = [data, many].map((to) =>
       bootstrap(samples, (pick) => frechetDistance(featureStatistics(pickRows(features, pick)), to), 40),
     ) as [Interval, Interval];

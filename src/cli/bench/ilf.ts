@@ -89,7 +89,7 @@ async function checkSheet(file: string | undefined): Promise<void> {
 async function compare(options: Options, signal: AbortSignal): Promise<void> {
   const { samples, seed, steps, threads } = options;
   const session = threads ? { threads } : {};
-  // Before minutes are spent on setting the others' thresholds.
+  // Estimate before minutes are spent on finding the thresholds of the other methods.
   const also = (options.also ?? []).map((text) => scheduleFor(text, steps));
   const open = () => TextToImagePipeline.fromPretrained(options.model, { ...session, ...sourceOf(options) });
   const judge = await Judge.open(await platform.resolveModel("emoji-align"), platform.runtime, session);
@@ -116,7 +116,7 @@ async function compare(options: Options, signal: AbortSignal): Promise<void> {
   const pipes = await Promise.all(modes.map(open));
   const measured = modes.map((mode): Measured => ({ mode, pictures: [], seconds: [], fullSteps: 0 }));
   try {
-    // The first picture of a pipeline compiles it.
+    // The first image of a pipeline compiles it.
     for (const [i, pipe] of pipes.entries()) await pipe(prompts[0]!, settingsOf(modes[i]!, guidanceScale, seed));
     for (const [sample, prompt] of prompts.entries()) {
       bar.show(sample, samples);
@@ -143,18 +143,18 @@ async function compare(options: Options, signal: AbortSignal): Promise<void> {
   else await print(table(rows));
 }
 
-/** What --json prints. */
+/** The output of --json. */
 export const reportOf = (
   { model, steps, seed, samples }: Pick<Options, "model" | "steps" | "seed" | "samples">,
   rows: readonly Row[],
 ) => ({ model, machine: machine(), steps, seed, samples, rows });
 
 /**
- * Pictures that setting the rivals takes, for each prompt that they are set by: thresholds are found by bisection, one to four times. They
- * are some 75 where the machine is quiet and times agree at once, and twice as many where it is busy; this is in between.
+ * How many images it takes to set the other methods, per prompt: thresholds are found by bisection, one to four times. It
+ * is about 75 if the machine is quiet and times agree at once, and twice as many if it is busy; this is in between.
  */
 const PICTURES_TO_SET = 105;
-/** The time of a mode's images over that of full steps, about: most modes take ILF's time, one has 50 steps. */
+/** Approximate time of a mode's images relative to full steps: most modes take ILF's time, one has 50 steps. */
 const SHARE_OF_FULL = 0.75;
 
 /** Estimates how long everything will take, from two images. */
@@ -165,7 +165,7 @@ async function estimate(
   also: number,
 ): Promise<void> {
   const draw = () => timed(() => pipe(prompts[0]!, { ...settings, seed: 0, accelerate: "none" }));
-  // The first picture compiles.
+  // The first image compiles.
   await draw();
   const seconds = (SHARE_OF_FULL * (await draw())) / 1000;
   const modes = MODES + also;
@@ -186,7 +186,7 @@ const settingsOf = ({ steps, acceleration }: Mode, guidanceScale: number, seed: 
   accelerate: acceleration,
 });
 
-/** The first 8 prompts, a row a mode. */
+/** The first 8 prompts, one row per mode. */
 async function writeSheet(file: string, measured: readonly Measured[], overwrite: boolean): Promise<void> {
   const rows = measured.flatMap(({ pictures }) => pictures.slice(0, 8));
   const name = await writeWhole(file, await encodePicture(contactSheet(rows, 8), pictureFormat(file)), { overwrite });

@@ -27,11 +27,11 @@ import { randomFeeds, randomNetwork } from "./random-network.ts";
 interface Size {
   readonly preset: string;
   readonly frames: number;
-  /** Of the latent. */
+  /** Size of the latent. */
   readonly height: number;
   readonly width: number;
   readonly tokens: number;
-  /** What is run beside one session and the largest plan, unless budgets are given. */
+  /** Budgets to run besides one session and the largest plan, unless others are given. */
   readonly budgets: readonly string[];
 }
 
@@ -58,7 +58,7 @@ export interface MemoryRow {
   seconds: number;
   /** Before the call. */
   loadSeconds: number;
-  /** From the first row, over the standard deviation of what it gives; null in that row. */
+  /** Difference from the first row, relative to the standard deviation of its output; null in that row. */
   maxRelativeError: number | null;
   /** The first row's mode: one session, if that could run. */
   reference: string;

@@ -25,7 +25,7 @@ export interface ModelBenchOptions extends SourceOptions {
   steps: number;
   frames: number;
   guidance?: number;
-  /** Schedules of Step Rehash, a row each. The modes that it is compared with take the time of the first. */
+  /** Schedules of Step Rehash, one row each. The modes that it is compared with take the time of the first. */
   schedule?: readonly string[];
   cut?: string;
   seed: number;
@@ -52,7 +52,7 @@ export interface RehashRow {
   fdMotion: number;
 }
 
-/** One row a mode, all steps in full first. */
+/** One row per mode; all steps in full come first. */
 export async function benchModel(options: ModelBenchOptions, signal: AbortSignal): Promise<RehashRow[]> {
   const { model, samples, steps, threads } = options;
   const session = threads ? { threads } : {};

@@ -63,7 +63,7 @@ export function curves(
   });
 }
 
-/** Writes regret, value and share as SVG and PNG, and gives the files' names. */
+/** Writes regret, value and share as SVG and PNG, and returns the file names. */
 export async function writePlots(
   trials: readonly TrialResult[],
   experiment: Experiment,

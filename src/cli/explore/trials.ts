@@ -25,8 +25,8 @@ export async function writeTrial(file: string, trial: Trial, lock: FolderLock): 
 }
 
 /**
- * Reads a trial back. The checksum is that of its content, whatever its spaces: a file that was edited or damaged is refused, and
- * so is one whose content cannot be that of this experiment.
+ * Reads a trial back. The checksum is that of its content without regard to whitespace. A file that was edited or damaged is
+ * refused, and so is one whose content cannot belong to this experiment.
  */
 export async function readTrial(
   file: string,

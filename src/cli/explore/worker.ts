@@ -1,4 +1,4 @@
-/** A thread of `halfstep explore run`: takes trials from its port, writes their checkpoints, says how far it is. */
+/** A thread of `halfstep explore run`: takes trials from its port, writes their checkpoints, and reports progress. */
 import { parentPort, workerData } from "node:worker_threads";
 import { HalfstepError } from "../../errors.ts";
 import { type Experiment, type ExperimentSettings, setUp } from "../../exploration/experiment.ts";
@@ -25,8 +25,8 @@ interface TaskOptions {
 }
 
 /**
- * Plays a trial to its end; `file` always holds a whole checkpoint, so a kill loses seconds at most (of the largest problems a minute). When `signal` is aborted it
- * saves and throws the signal's reason.
+ * Plays a trial to its end. `file` always holds a complete checkpoint, so a kill loses at most seconds (a minute for the largest
+ * problems). When `signal` is aborted it saves and throws the signal's reason.
  */
 export async function runTask(
   experiment: Experiment,
@@ -39,7 +39,7 @@ export async function runTask(
   while (!trial.done) {
     trial.run(250);
     tick(trial.episodes);
-    // A checkpoint of a large problem takes seconds itself: nine tenths of the time are for playing.
+    // A checkpoint of a large problem itself takes seconds, so nine tenths of the time are reserved for playing.
     const due = performance.now() - written > Math.max(every, 9 * took);
     if (!trial.done && (due || signal?.aborted)) {
       const start = performance.now();
@@ -48,7 +48,7 @@ export async function runTask(
       written = performance.now();
       took = written - start;
     }
-    // A turn of the event loop, so that messages and signals arrive.
+    // Yield to the event loop, so that messages and signals arrive.
     await new Promise((resolve) => setImmediate(resolve));
   }
   await writeTrial(file, trial, lock);
