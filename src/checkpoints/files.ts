@@ -97,6 +97,34 @@ class SubFolder extends Folder {
   }
 }
 
+/** The files of another folder, under its name: for what changes something about a folder. */
+export class ForwardingFolder extends Folder {
+  readonly name: string;
+  protected readonly folder: Folder;
+
+  constructor(folder: Folder) {
+    super();
+    this.name = folder.name;
+    this.folder = folder;
+  }
+
+  override has(path: string): Promise<boolean> {
+    return this.folder.has(path);
+  }
+
+  override source(path: string, most?: number): Promise<ByteSource> {
+    return this.folder.source(path, most);
+  }
+
+  override list(path?: string): Promise<string[] | undefined> {
+    return this.folder.list(path);
+  }
+
+  override nativePath(path: string): string | undefined {
+    return this.folder.nativePath(path);
+  }
+}
+
 async function decode(source: ByteSource, limit: number): Promise<string> {
   if (source.size > limit) {
     throw new CheckpointError(

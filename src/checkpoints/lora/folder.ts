@@ -1,8 +1,7 @@
 import { CheckpointError } from "../../errors.ts";
 import { isPipeline, readModelIndex } from "../diffusers-folder.ts";
-import { type ByteSource, Folder } from "../files.ts";
+import { type Folder, ForwardingFolder } from "../files.ts";
 import { OpenedFolder } from "../opened-folder.ts";
-import type { WeightFiles } from "../weight-files.ts";
 import { openWeights } from "../weights.ts";
 import type { LoraTarget } from "./keys.ts";
 import { type ScaledLora, withLoras } from "./merge.ts";
@@ -38,78 +37,26 @@ export async function withLoraFiles(folder: Folder, loras: readonly ScaledLora[]
 }
 
 /** The same as another folder, except for the weights of some components. */
-class LoraFolder extends Folder {
-  readonly name: string;
-  readonly #folder: Folder;
+class LoraFolder extends ForwardingFolder {
   readonly #components: ReadonlyMap<string, LoraTarget>;
   readonly #loras: readonly ScaledLora[];
 
   constructor(folder: Folder, components: ReadonlyMap<string, LoraTarget>, loras: readonly ScaledLora[]) {
-    super();
-    this.name = folder.name;
-    this.#folder = folder;
+    super(folder);
     this.#components = components;
     this.#loras = loras;
   }
 
-  override has(path: string): Promise<boolean> {
-    return this.#folder.has(path);
-  }
-
-  override source(path: string, most?: number): Promise<ByteSource> {
-    return this.#folder.source(path, most);
-  }
-
-  override list(path?: string): Promise<string[] | undefined> {
-    return this.#folder.list(path);
-  }
-
-  override nativePath(path: string): string | undefined {
-    return this.#folder.nativePath(path);
-  }
-
   override beside(name: string): Folder | null {
-    return this.#folder.beside(name);
+    return this.folder.beside(name);
   }
 
   override sub(path: string): Folder {
     const target = this.#components.get(path);
-    const folder = path === "" ? this : this.#folder.sub(path);
-    return target ? new LoraComponent(folder, target, this.#loras) : folder;
-  }
-}
-
-class LoraComponent extends OpenedFolder {
-  readonly name: string;
-  readonly #folder: Folder;
-  readonly #target: LoraTarget;
-  readonly #loras: readonly ScaledLora[];
-
-  constructor(folder: Folder, target: LoraTarget, loras: readonly ScaledLora[]) {
-    super();
-    this.name = folder.name;
-    this.#folder = folder;
-    this.#target = target;
-    this.#loras = loras;
-  }
-
-  override has(path: string): Promise<boolean> {
-    return this.#folder.has(path);
-  }
-
-  override source(path: string, most?: number): Promise<ByteSource> {
-    return this.#folder.source(path, most);
-  }
-
-  override list(path?: string): Promise<string[] | undefined> {
-    return this.#folder.list(path);
-  }
-
-  override nativePath(path: string): string | undefined {
-    return this.#folder.nativePath(path);
-  }
-
-  async weights(variant?: string): Promise<WeightFiles> {
-    return withLoras(await openWeights(this.#folder, variant), this.#target, this.#loras);
+    const folder = path === "" ? this : this.folder.sub(path);
+    if (!target) return folder;
+    return new OpenedFolder(folder, async (variant) =>
+      withLoras(await openWeights(folder, variant), target, this.#loras),
+    );
   }
 }

@@ -57,36 +57,7 @@ export class SingleFileFolder extends Folder {
 
   override sub(path: string): Folder {
     const component = this.checkpoint.components.get(path);
-    return component ? new ComponentFolder(super.sub(path), component.weights) : super.sub(path);
-  }
-}
-
-class ComponentFolder extends OpenedFolder {
-  readonly name: string;
-  readonly #files: Folder;
-  readonly #weights: WeightFiles;
-
-  constructor(files: Folder, weights: WeightFiles) {
-    super();
-    this.name = files.name;
-    this.#files = files;
-    this.#weights = weights;
-  }
-
-  override has(path: string): Promise<boolean> {
-    return this.#files.has(path);
-  }
-
-  override source(path: string): Promise<ByteSource> {
-    return this.#files.source(path);
-  }
-
-  override list(path?: string): Promise<string[] | undefined> {
-    return this.#files.list(path);
-  }
-
-  async weights(): Promise<WeightFiles> {
-    return this.#weights;
+    return component ? new OpenedFolder(super.sub(path), async () => component.weights) : super.sub(path);
   }
 }
 
