@@ -47,6 +47,16 @@ export function mix(
   return floatTensor(x.shape, out);
 }
 
+/** original + sigma[row] * noise; a single sigma applies to all rows. */
+export const withNoise = (original: FloatTensor, noise: FloatTensor, sigmas: readonly number[]): FloatTensor =>
+  mix(
+    "addNoise",
+    original,
+    sigmas.map(() => 1),
+    noise,
+    sigmas,
+  );
+
 /** Clamps to [-range, range] in place. */
 export function clampInPlace(tensor: FloatTensor, range: number): void {
   const { data } = tensor;

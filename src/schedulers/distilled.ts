@@ -1,10 +1,10 @@
 /** Timesteps of models that were distilled to run in a few steps: a selection of those used in distillation. */
-import { ConfigError } from "../errors.ts";
-import { type ConfigOf, flag, real, whole } from "./config.ts";
+import { ArgumentError, ConfigError } from "../errors.ts";
+import { type ConfigOf, flag, readConfig, real, whole } from "./config.ts";
 import { type CustomSchedule, checkDescending, readPlan } from "./custom-schedule.ts";
-import { betaFields, MOST_TIMESTEPS, stepsOffsetField } from "./noise-schedule.ts";
+import { alphasCumprod, betaFields, DiffusionProcess, MOST_TIMESTEPS, stepsOffsetField } from "./noise-schedule.ts";
 import { predictionField } from "./prediction.ts";
-import { checkSteps, spacingField } from "./spacing.ts";
+import { checkSteps, indexOfTimestep, spacingField } from "./spacing.ts";
 
 /** Keys that LCM and TCD share. */
 export const distilledFields = {
@@ -26,19 +26,46 @@ export const distilledFields = {
   timestep_scaling: real(10, 0),
   rescale_betas_zero_snr: flag(false),
 };
-type DistilledConfig = ConfigOf<typeof distilledFields>;
+export type DistilledConfig = ConfigOf<typeof distilledFields>;
 
-/** Throws ConfigError if distillation has more steps than there are timesteps. */
-export function checkDistilled(className: string, config: DistilledConfig): void {
-  const { original_inference_steps: original, num_train_timesteps: total } = config;
-  if (original <= total) return;
-  throw new ConfigError(
-    `${className}: original_inference_steps is ${original}, but there are only ${total} num_train_timesteps.`,
-  );
+/** Base of the solvers of such models, whose timesteps are a selection of those of distillation. */
+export class DistilledProcess extends DiffusionProcess<DistilledConfig> {
+  readonly className: string;
+  private next: number | undefined;
+
+  /** Throws ConfigError for keys and values that are not supported. */
+  constructor(className: string, config: Readonly<Record<string, unknown>>) {
+    const read = readConfig(className, distilledFields, config);
+    super(read, alphasCumprod(read, read.rescale_betas_zero_snr));
+    this.className = className;
+    const { original_inference_steps: original, num_train_timesteps: total } = read;
+    if (original <= total) return;
+    throw new ConfigError(
+      `${className}: original_inference_steps is ${original}, but there are only ${total} num_train_timesteps.`,
+    );
+  }
+
+  setTimesteps(plan: number | CustomSchedule): void {
+    this.timesteps = distilledTimesteps(this.className, this.config, plan);
+    this.next = 0;
+  }
+
+  /** Index of the step that is expected next. Throws ArgumentError before setTimesteps. */
+  protected expectedNext(): number {
+    if (this.next === undefined) throw new ArgumentError(`${this.className}: call setTimesteps before step.`);
+    return this.next;
+  }
+
+  /** Index of the step at a timestep; the next one is expected after it. Throws ArgumentError for a timestep that is not planned. */
+  protected takeStep(timestep: number): number {
+    const i = indexOfTimestep(this.className, this.timesteps, timestep, this.expectedNext());
+    this.next = i + 1;
+    return i;
+  }
 }
 
 /** The caller's timesteps, or an even selection of those of distillation, starting at the noisiest. Throws ArgumentError. */
-export function distilledTimesteps(
+function distilledTimesteps(
   className: string,
   config: DistilledConfig,
   plan: number | CustomSchedule,

@@ -1,6 +1,6 @@
 import { ConfigError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
-import { combine, mix } from "./arithmetic.ts";
+import { combine, withNoise } from "./arithmetic.ts";
 import { type ConfigOf, oneOf, real } from "./config.ts";
 import { trainTimestepsField } from "./noise-schedule.ts";
 import type { Mixture } from "./prediction.ts";
@@ -62,13 +62,7 @@ export class EDMProcess<Config extends EDMConfig> {
   /** original + sigma * noise, for timesteps of the schedule, or training timesteps if no schedule is set. */
   addNoise(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor {
     const sigmas = timesteps.map((t) => this.sigmas[indexOfTimestep(this.className, this.timesteps, t)]!);
-    return mix(
-      "addNoise",
-      original,
-      sigmas.map(() => 1),
-      noise,
-      sigmas,
-    );
+    return withNoise(original, noise, sigmas);
   }
 
   /** Throws ArgumentError for an invalid number of steps. */

@@ -1,5 +1,5 @@
 import type { FloatTensor } from "../tensor.ts";
-import { combine, mix } from "./arithmetic.ts";
+import { combine, withNoise } from "./arithmetic.ts";
 import { NoiseLevels } from "./noise-levels.ts";
 import type { BetaConfig } from "./noise-schedule.ts";
 import type { DiffusionPrediction, Mixture } from "./prediction.ts";
@@ -35,13 +35,7 @@ export class SigmaProcess<Config extends SigmaConfig> extends NoiseLevels<Config
   /** original + sigma * noise, for timesteps of the schedule, or training timesteps if no schedule is set. */
   addNoise(original: FloatTensor, noise: FloatTensor, timesteps: readonly number[]): FloatTensor {
     const sigmas = timesteps.map((t) => this.sigmas[indexOfTimestep(this.className, this.timesteps, t)]!);
-    return mix(
-      "addNoise",
-      original,
-      sigmas.map(() => 1),
-      noise,
-      sigmas,
-    );
+    return withNoise(original, noise, sigmas);
   }
 
   protected indexOf(timestep: number): number {

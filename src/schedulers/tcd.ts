@@ -1,46 +1,29 @@
 import { ArgumentError } from "../errors.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { combine, drawNoise } from "./arithmetic.ts";
-import { type ConfigOf, readConfig } from "./config.ts";
-import type { CustomSchedule } from "./custom-schedule.ts";
-import { checkDistilled, distilledFields, distilledTimesteps } from "./distilled.ts";
-import { alphasCumprod, DiffusionProcess } from "./noise-schedule.ts";
+import { DistilledProcess } from "./distilled.ts";
 import { predicted } from "./prediction.ts";
 import type { Scheduler, StepOptions, StepResult } from "./scheduler.ts";
-import { indexOfTimestep } from "./spacing.ts";
-
-// The reference's step ignores the keys for clipping and thresholding, timestep_scaling and set_alpha_to_one.
-const fields = distilledFields;
-export type TCDConfig = ConfigOf<typeof fields>;
 
 /**
  * Trajectory consistency distillation (Zheng et al. 2024, arXiv 2402.19159, strategic stochastic sampling): each step follows
  * the trajectory past the next timestep, further for larger `eta` (gamma in the paper), and returns to it with new noise.
- * eta is 0.3 unless given; 0 adds no noise.
+ * eta is 0.3 unless given; 0 adds no noise. As in the reference, a step ignores the keys for clipping and thresholding,
+ * timestep_scaling and set_alpha_to_one.
  */
-export class TCDScheduler extends DiffusionProcess<TCDConfig> implements Scheduler {
-  readonly className = "TCDScheduler";
+export class TCDScheduler extends DistilledProcess implements Scheduler {
   readonly takes = ["eta", "timesteps"] as const;
-  private next: number | undefined;
 
   /** Throws ConfigError for keys and values that are not supported. */
   constructor(config: Readonly<Record<string, unknown>> = {}) {
-    const read = readConfig("TCDScheduler", fields, config);
-    super(read, alphasCumprod(read, read.rescale_betas_zero_snr));
-    checkDistilled(this.className, read);
-  }
-
-  setTimesteps(plan: number | CustomSchedule): void {
-    this.timesteps = distilledTimesteps(this.className, this.config, plan);
-    this.next = 0;
+    super("TCDScheduler", config);
   }
 
   step(modelOutput: FloatTensor, timestep: number, sample: FloatTensor, options: StepOptions = {}): StepResult {
     const { eta = 0.3 } = options;
-    if (this.next === undefined) throw new ArgumentError(`${this.className}: call setTimesteps before step.`);
+    this.expectedNext();
     if (!(eta >= 0 && eta <= 1)) throw new ArgumentError(`${this.className}: eta must be from 0 to 1, not ${eta}.`);
-    const i = indexOfTimestep(this.className, this.timesteps, timestep, this.next);
-    this.next = i + 1;
+    const i = this.takeStep(timestep);
     const following = this.timesteps[i + 1];
     // Rounded to float32 as in the reference. The last step ends at timestep 0.
     const down = Math.floor(Math.fround(Math.fround(1 - eta) * (following ?? 0)));
