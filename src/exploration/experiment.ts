@@ -2,7 +2,7 @@
 import { readDecimal } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import { type CountsJson, readCounts } from "./bounds/counts.ts";
-import { checkSupport, viLcb } from "./learners/vi-lcb.ts";
+import { checkSupport, type OfflineBaseline, viLcb } from "./learners/vi-lcb.ts";
 import type { MdpFile } from "./mdp/environments/file.ts";
 import type { GymnasiumTable } from "./mdp/environments/gymnasium.ts";
 import { environment } from "./mdp/environments/named.ts";
@@ -15,7 +15,10 @@ import { type Problem, tableFromJson } from "./mdp/problem.ts";
 export interface ExperimentSettings {
   /** A name with options, such as "random" or "riverswim:states=4,horizon=8", or the JSON of an MDP. */
   readonly env: string | MdpFile | GymnasiumTable;
-  /** A return in the environment's own units, or "0.95xBASELINE": a share of what the baseline earns above the least return. */
+  /**
+   * A return in the environment's own units; "0.95xBASELINE", a share of what the baseline earns above the least return; or
+   * "vouched", the most that the data of `offline` vouch for.
+   */
   readonly threshold: string;
   /** "softmax:5" (of the optimal action values), "uniform", or a table [step][state][action]. */
   readonly baseline: string | readonly (readonly (readonly number[])[])[];
@@ -79,7 +82,10 @@ export function setUp(settings: ExperimentSettings): Experiment {
   const learned = settings.offline ? viLcb({ ...told, threshold: 0 }, readCounts(settings.offline, mdp)) : undefined;
   const baseline = learned?.baseline ?? baselineOf(settings.baseline, plan.actionValues, mdp);
   const baselineValue = policyValue(mdp, always(baseline, mdp));
-  const { threshold, given } = thresholdOf(settings.threshold, baselineValue, mdp);
+  const { threshold, given } =
+    settings.threshold === "vouched"
+      ? vouchedThreshold(learned, mdp)
+      : thresholdOf(settings.threshold, baselineValue, mdp);
   const own = (value: number) => toOwnUnits(mdp, value);
   if (!settings.allowUnsafeBaseline) {
     if (!(baselineValue >= threshold)) {
@@ -118,6 +124,12 @@ function baselineOf(spec: ExperimentSettings["baseline"], actionValues: Float64A
 
 const mostTemperature = 1e6;
 
+/** The most that can be asked of a baseline from data without taking anything on trust. */
+function vouchedThreshold(learned: OfflineBaseline | undefined, mdp: Mdp) {
+  if (!learned) throw new ArgumentError('The threshold "vouched" is what offline data vouch for, and there are none.');
+  return { threshold: learned.lower, given: toOwnUnits(mdp, learned.lower) };
+}
+
 /**
  * The threshold, and the threshold in the environment's own units, as it was given. A share refers to what the baseline earns above
  * the least possible return, which is zero unless rewards are negative.
@@ -126,7 +138,9 @@ function thresholdOf(spec: string, baselineValue: number, mdp: Mdp): { threshold
   const share = /^(.*)xBASELINE$/i.exec(spec)?.[1];
   const number = readDecimal(share ?? spec);
   if (Number.isNaN(number)) {
-    throw new ArgumentError(`The threshold "${spec.slice(0, 60)}" is neither a number nor like 0.95xBASELINE.`);
+    throw new ArgumentError(
+      `The threshold "${spec.slice(0, 60)}" is neither a number nor like 0.95xBASELINE nor "vouched".`,
+    );
   }
   const threshold = share === undefined ? fromOwnUnits(mdp, number) : number * baselineValue;
   // A share above one gets its own error, about a baseline that is not safe.

@@ -195,6 +195,22 @@ describe("halfstep explore run --offline", () => {
     },
   );
 
+  it("asks for no more than the data vouch for, unless a threshold is given", async () => {
+    const file = await dataSet(20000);
+    const run = async (...more: string[]) =>
+      JSON.parse(await explore(...common, "--offline", file, "--algorithms", "stepmix", ...more, "--json"));
+    const summary = await run();
+    expect(summary.threshold).toBe(summary.vouchedFor);
+    expect(summary.threshold).toBeGreaterThan(1.6);
+    expect(summary.algorithms[0].violations).toBe(0);
+    // A little more than that is refused, the same number given is not.
+    await expect(run("--threshold", `${summary.vouchedFor + 1e-6}`)).rejects.toThrow(/cannot support the threshold/);
+    expect((await run("--threshold", `${summary.vouchedFor}`)).algorithms[0].violations).toBe(0);
+    await expect(explore(...common, "--threshold", "vouched")).rejects.toThrow(/there are none/);
+    const few = ["--offline", await dataSet(2), "--bounds", "paper", "--algorithms", "stepmix"];
+    expect(await explore(...common, ...few)).toContain("no policy can fall below this threshold");
+  });
+
   it("says so if the data cannot support the threshold, are not there, or are not episodes", async () => {
     const few = await dataSet(50);
     await expect(explore(...common, "--offline", few, "--threshold", "1xBASELINE")).rejects.toThrow(

@@ -26,7 +26,7 @@ import {
 } from "../options.ts";
 import { interruptible, note, ProgressBar, print } from "../terminal.ts";
 import { benchGeometry, benchTraining, geometries } from "./ilf-geometry.ts";
-import { MODES, type Mode, modesAtEqualTime, PROMPTS } from "./ilf-modes.ts";
+import { IN_A_ROW, MODES, type Mode, modesAtEqualTime, PROMPTS } from "./ilf-modes.ts";
 import { type Measured, type Row, score } from "./ilf-scores.ts";
 import { timed } from "./turns.ts";
 
@@ -112,24 +112,29 @@ async function compare(options: Options, signal: AbortSignal): Promise<void> {
     modes.push({ name: `ILF ${options.also![i]!}`, steps, acceleration: { method: "ilf", schedule } });
   }
 
-  const bar = new ProgressBar("{bar} {value}/{total} prompts, {eta_formatted} left");
+  let made = 0;
+  const bar = new ProgressBar("{bar} {value}/{total} images, {eta_formatted} left");
   const pipes = await Promise.all(modes.map(open));
   const measured = modes.map((mode): Measured => ({ mode, pictures: [], seconds: [], fullSteps: 0 }));
   try {
-    // The first image of a pipeline compiles it.
-    for (const [i, pipe] of pipes.entries()) await pipe(prompts[0]!, settingsOf(modes[i]!, guidanceScale, seed));
-    for (const [sample, prompt] of prompts.entries()) {
-      bar.show(sample, samples);
+    for (let from = 0; from < samples; from += IN_A_ROW) {
       // The modes take turns, and another one starts each time, so that a noisy machine affects all of them equally.
       for (let turn = 0; turn < modes.length; turn++) {
-        signal.throwIfAborted();
-        const i = (sample + turn) % modes.length;
-        const start = performance.now();
-        const result = await pipes[i]!(prompt, settingsOf(modes[i]!, guidanceScale, seed + sample));
+        const i = (from / IN_A_ROW + turn) % modes.length;
+        const draw = (sample: number) =>
+          pipes[i]!(prompts[sample]!, settingsOf(modes[i]!, guidanceScale, seed + sample));
         const row = measured[i]!;
-        row.seconds.push((performance.now() - start) / 1000);
-        row.pictures.push(result.images[0]!);
-        row.fullSteps += result.fullSteps / samples;
+        // Not counted: it compiles the pipeline, or fetches its weights back into the processor's caches.
+        await draw(from);
+        for (let sample = from; sample < Math.min(from + IN_A_ROW, samples); sample++) {
+          signal.throwIfAborted();
+          bar.show(made++, modes.length * samples);
+          const start = performance.now();
+          const result = await draw(sample);
+          row.seconds.push((performance.now() - start) / 1000);
+          row.pictures.push(result.images[0]!);
+          row.fullSteps += result.fullSteps / samples;
+        }
       }
     }
   } finally {
@@ -169,7 +174,8 @@ async function estimate(
   await draw();
   const seconds = (SHARE_OF_FULL * (await draw())) / 1000;
   const modes = MODES + also;
-  const pictures = PICTURES_TO_SET * Math.min(PROMPTS, prompts.length) + modes * prompts.length;
+  const turns = Math.ceil(prompts.length / IN_A_ROW);
+  const pictures = PICTURES_TO_SET * Math.min(PROMPTS, prompts.length) + modes * (prompts.length + turns);
   tellEstimate(seconds * pictures, `${prompts.length} pictures in each of ${modes} modes, once the rivals are set`);
 }
 

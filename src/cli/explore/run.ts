@@ -27,8 +27,10 @@ import { runTasks } from "./tasks.ts";
 import { readTrial } from "./trials.ts";
 import type { Task } from "./worker.ts";
 
-interface RunOptions extends Omit<ExperimentSettings, "env" | "baseline" | "allowUnsafeBaseline" | "offline"> {
+interface RunOptions
+  extends Omit<ExperimentSettings, "env" | "threshold" | "baseline" | "allowUnsafeBaseline" | "offline"> {
   env: string;
+  threshold?: string;
   baseline?: string;
   offline?: string;
   algorithms: AlgorithmName[];
@@ -51,8 +53,8 @@ export function runCommand(): Command {
     .option("--seeds <n>", "trials of each algorithm, seeds 0 to n-1", countBetween(1, most.seeds), 10)
     .option(
       "--threshold <value>",
-      "a return in the environment's own units, or a share of the baseline's above the least",
-      "0.95xBASELINE",
+      "a return in the environment's own units, a share of the baseline's above the least, or vouched: the most that " +
+        "offline data vouch for (0.95xBASELINE; with --offline, vouched)",
     )
     .option("--baseline <spec>", "softmax:NUMBER of the optimal action values, uniform, or a JSON file (softmax:5)")
     .addOption(
@@ -141,7 +143,7 @@ async function settingsOf(options: RunOptions): Promise<ExperimentSettings> {
     offline === undefined ? null : writeCounts(await readDataSet(offline, await named(() => environment(env))));
   return {
     env,
-    threshold: options.threshold,
+    threshold: options.threshold ?? (data ? "vouched" : "0.95xBASELINE"),
     baseline: table,
     delta: options.delta,
     bonusScale: options.bonusScale,
@@ -300,6 +302,11 @@ function tableOf(rows: readonly AlgorithmSummary[], { problem, own, mdp }: Exper
   }
   if (own.vouchedFor !== undefined) {
     lines.push(`the data vouch for a baseline of at least ${own.vouchedFor.toFixed(4)}`);
+    if (!(own.threshold > lowest)) {
+      lines.push(
+        "no policy can fall below this threshold: more data (or --bounds tight) vouch for one that says something",
+      );
+    }
   }
   lines.push(
     `delta ${delta}, bonus scale ${bonusScale}, bounds ${bounds}\n`,
