@@ -13,7 +13,6 @@ import {
   weightShapes,
 } from "../models/architecture.ts";
 import { namedWeights } from "../models/staged-session.ts";
-import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import type { SessionOptions } from "../runtime/runtime.ts";
 import { type Denoiser, PlainDenoiser } from "../sampling/denoiser.ts";
 import type { StepPolicy } from "../sampling/step-policy.ts";
@@ -24,7 +23,7 @@ import type { Rehash } from "../streamlined/plan.ts";
 import { type PlannedRun, planFor } from "../streamlined/planner.ts";
 import { allCuts, type Listeners, rehashCuts, rehashShare, StreamlinedDenoiser } from "../streamlined/rehash.ts";
 import { bytesTwice, RehashDenoiser, type RehashModels, rehashModels } from "../streamlined/rehash-steps.ts";
-import { StreamlinedSession } from "../streamlined/session.ts";
+import type { StreamlinedSession } from "../streamlined/session.ts";
 import { type CutNetwork, rehash as stepRehash } from "./rehash.ts";
 import { type ChosenMethod, type StreamlinedOptions, type VideoAccelerate, videoMethodOf } from "./video-options.ts";
 
@@ -111,7 +110,11 @@ export class Streamlined<Config> {
       if (bytesTwice(models) <= this.#mostTwice)
         return { kind: "rehash sessions", size, ...chosen, rehash: rehash!, models };
     }
-    return { kind: "planned", size, ...chosen, rehash, run: planFor(network.flow, { memory: budget, rehash }) };
+    return { kind: "planned", size, ...chosen, rehash, run: this.#planned(network.flow, budget, rehash) };
+  }
+
+  #planned(flow: CutNetwork["flow"], memory: number, rehash: Rehash | null): PlannedRun {
+    return planFor(flow, { memory, rehash, held: this.#component.heldShare });
   }
 
   #cutNetwork(size: NetworkSize): CutNetwork {
@@ -157,7 +160,7 @@ export class Streamlined<Config> {
     if (plan.kind === "planned") {
       const { run, rehash } = plan;
       const key = JSON.stringify([geometryOf(size), run.plan, rehash && partOf(rehash)]);
-      const [session] = await this.#sessions.get(key, async () => [await this.#compile(run)]);
+      const [session] = await this.#sessions.get(key, async () => [await this.#component.streamlined(run.layout)]);
       return () => new StreamlinedDenoiser(session!, policy, listeners);
     }
     await this.release();
@@ -188,16 +191,6 @@ export class Streamlined<Config> {
     const files = namedWeights(this.#architecture, this.#component.weights);
     checkWeights(files, weightShapes(model), describeModel(model), () => true);
     return files;
-  }
-
-  async #compile({ layout }: PlannedRun): Promise<StreamlinedSession> {
-    const { model } = layout.flow;
-    const files = this.#checkedWeights(model);
-    await this.#component.release();
-    const source = checkpointWeights(files, describeModel(model));
-    return this.#component.withRuntime((runtime, options) =>
-      StreamlinedSession.open(runtime, layout, source, weightLocations(files), options),
-    );
   }
 
   /** Frees memory and threads; what is needed later is compiled anew. */

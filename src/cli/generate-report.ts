@@ -2,7 +2,9 @@
 
 import { version } from "../../package.json";
 import { defined } from "../options/defined.ts";
+import type { PlannedPart } from "../pipelines/run-plan.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
+import { describeBytes } from "../streamlined/bytes.ts";
 import { type GenerateOptions, ofPrompt } from "./generate-options.ts";
 import { printResult } from "./json.ts";
 import type { solverSettings } from "./options.ts";
@@ -27,6 +29,7 @@ export class GenerateReport {
   readonly #made: Made[] = [];
   readonly #warnings = new Set<string>();
   #steps: Partial<Omit<Painted, "images">> = {};
+  #planned: readonly PlannedPart[] | undefined;
 
   constructor(options: GenerateOptions, files: PictureFiles) {
     this.#options = options;
@@ -45,8 +48,10 @@ export class GenerateReport {
     }
   }
 
-  async add(subject: Subject, { images, seeds, warnings, ...steps }: Painted): Promise<void> {
+  async add(subject: Subject, { images, seeds, warnings, planned, ...steps }: Painted): Promise<void> {
     this.#steps = steps;
+    if (planned && !this.#planned) note(`Memory: ${planned.map(describePart).join(", ")}.`);
+    this.#planned ??= planned;
     this.warn(warnings);
     for (const [i, image] of images.entries()) {
       const seed = seeds[i]!;
@@ -81,6 +86,7 @@ export class GenerateReport {
           : { class: first.class, label: first.label }),
       ...this.#written(),
       ...{ width: first.width, height: first.height, seeds },
+      ...defined({ planned: this.#planned }),
       ...{ files: this.#files.files, sheet, images: this.#made, warnings: [...this.#warnings], seconds },
       toFirstStep: this.#firstStep === null ? null : seconds3(this.#firstStep - this.#started),
     };
@@ -112,6 +118,8 @@ export class GenerateReport {
     };
   }
 }
+
+const describePart = ({ name, peak }: PlannedPart) => `${name} up to ${describeBytes(peak)}`;
 
 const nameOf = (subject: Subject): string =>
   "prompt" in subject ? subject.prompt : `${subject.class}${subject.label ? ` ${subject.label}` : ""}`;

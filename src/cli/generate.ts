@@ -94,7 +94,6 @@ async function promptsOf(given: readonly string[], options: GenerateOptions): Pr
   if (given.length > 0 || options.prompts !== undefined) {
     throw new ArgumentError("Pictures are of prompts or of classes (--class), not of both.");
   }
-  if (options.memory) throw new ArgumentError("--memory goes with a prompt; models of classes do not have it.");
   if (options.negative !== "") throw new ArgumentError("--negative goes with a prompt; classes have none.");
   const ofPrompts = ["image", "mask", "strength", "clipSkip", "guidanceRescale"] as const;
   const other = ofPrompts.find((name) => options[name] !== undefined);

@@ -8,6 +8,7 @@ import { ArgumentError } from "../errors.ts";
 import type { Picture } from "../media/picture.ts";
 import { spatialFactor } from "../models/autoencoder-kl.ts";
 import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
+import type { PlannedPart } from "../pipelines/run-plan.ts";
 import type { SamplingOptions } from "../pipelines/settings.ts";
 import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
@@ -35,6 +36,7 @@ export interface Painted extends AccelerationReport {
   readonly images: readonly Picture[];
   readonly seeds: readonly number[];
   readonly warnings: readonly string[];
+  readonly planned?: readonly PlannedPart[];
 }
 
 export interface Painter {

@@ -2,12 +2,13 @@
 import { componentFolder, type ModelIndex } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
-import type { Architecture } from "../models/architecture.ts";
+import type { Architecture, Geometry } from "../models/architecture.ts";
 import type { CLIPTextConfig } from "../models/clip-text.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { stack } from "../sampling/guidance.ts";
+import type { PlannedRun } from "../streamlined/planner.ts";
 import { type FloatTensor, floatOf } from "../tensor.ts";
-import { Component } from "./components.ts";
+import { Component, type RunningOptions } from "./components.ts";
 import { expected } from "./expected-class.ts";
 import type { PipelineOptions } from "./loading.ts";
 import { STREAM_ABOVE, warningsOf } from "./prompt-encoder.ts";
@@ -24,10 +25,9 @@ export interface ClipEmbeddings {
   warnings: string[];
 }
 
-interface ClipOptions {
+interface ClipOptions extends RunningOptions {
   states: ClipStates;
   skip?: number;
-  signal?: AbortSignal;
 }
 
 export class ClipPromptEncoder {
@@ -85,7 +85,7 @@ export class ClipPromptEncoder {
     };
   }
 
-  async #embed(prompts: readonly string[], { states, skip = 0, signal }: ClipOptions): Promise<ClipEmbeddings> {
+  async #embed(prompts: readonly string[], { states, skip = 0, ...running }: ClipOptions): Promise<ClipEmbeddings> {
     const { tokens, encoder } = this;
     const { numLayers } = encoder.config;
     const most = states === "last" ? numLayers - 1 : numLayers - 2;
@@ -95,17 +95,34 @@ export class ClipPromptEncoder {
       );
     }
     const tokenized = prompts.map((prompt) => this.tokenizer.encode(prompt, tokens));
-    const layer = numLayers - 1 - skip;
-    const wanted = states === "last" ? { skippedLayers: skip } : { hiddenStates: [layer] };
-    const outputs = await runClipText(tokenized, encoder, wanted, signal);
+    const wanted = this.#wanted(states, skip);
+    const outputs = await runClipText(tokenized, encoder, wanted, running);
     return {
-      states: floatOf(outputs, states === "last" ? "lastHiddenState" : `hiddenStates.${layer}`),
+      states: floatOf(outputs, states === "last" ? "lastHiddenState" : `hiddenStates.${wanted.hiddenStates![0]}`),
       pooled: this.#projects ? floatOf(outputs, "textEmbeds") : null,
       warnings: warningsOf(tokenized, tokens),
     };
+  }
+
+  #wanted(states: ClipStates, skip: number): Pick<Geometry, "hiddenStates" | "skippedLayers"> {
+    return states === "last" ? { skippedLayers: skip } : { hiddenStates: [this.encoder.config.numLayers - 1 - skip] };
+  }
+
+  /** How a run for so many prompts keeps to a budget in bytes. Throws BudgetError. */
+  planned(prompts: number, budget: number, states: ClipStates): PlannedRun {
+    return this.encoder.planned({ batch: prompts, tokens: this.tokens, ...this.#wanted(states, 0) }, budget);
   }
 
   release(): Promise<void> {
     return this.encoder.release();
   }
 }
+
+/** Towers whose states a denoiser is told, as parts of a call that can be planned. */
+export const plannedEncoders = (states: ClipStates, encoders: readonly (ClipPromptEncoder | null)[]) =>
+  encoders
+    .filter((encoder) => encoder !== null)
+    .map((encoder) => ({
+      planned: (prompts: number, budget: number) => encoder.planned(prompts, budget, states),
+      release: () => encoder.release(),
+    }));

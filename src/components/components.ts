@@ -2,15 +2,28 @@
 
 import { type RawConfig, readConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
-import { openWeights, type WeightFiles } from "../checkpoints/weights.ts";
+import { isBlockDType } from "../checkpoints/gguf/blocks.ts";
+import { checkWeights, openWeights, type WeightFiles } from "../checkpoints/weights.ts";
 import { ArgumentError } from "../errors.ts";
-import { type Architecture, describeModel, type Geometry, type StagedModel } from "../models/architecture.ts";
+import {
+  type Architecture,
+  describeModel,
+  type Geometry,
+  type StagedModel,
+  weightShapes,
+} from "../models/architecture.ts";
 import { checkCounts } from "../models/counts.ts";
 import { splitModel } from "../models/split-model.ts";
 import { loadModel, namedWeights, type StagedOptions, StagedSession } from "../models/staged-session.ts";
 import { checkpointWeights, weightLocations } from "../models/weights.ts";
 import { openAll } from "../runtime/open-all.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
+import type { HeldShare } from "../streamlined/cost.ts";
+import { flowOf } from "../streamlined/grouping.ts";
+import type { Layout } from "../streamlined/plan.ts";
+import { type PlannedRun, planFor } from "../streamlined/planner.ts";
+import { StreamlinedSession } from "../streamlined/session.ts";
+import type { Tensor } from "../tensor.ts";
 import type { Expected } from "./expected-class.ts";
 import type { PipelineOptions } from "./loading.ts";
 import { SessionCache } from "./session-cache.ts";
@@ -20,6 +33,19 @@ import { SessionCache } from "./session-cache.ts";
  * tenths of a millisecond, which is noticeable only in small networks.
  */
 export const MOST_TWICE = 64 * 2 ** 20;
+
+/** How a network runs once. */
+export interface RunningOptions {
+  /** Bytes that the whole process may take; no limit unless given. */
+  budget?: number;
+  signal?: AbortSignal;
+}
+
+/**
+ * Of a weight in ggml's blocks, relative to float32: the bytes of the file that a session reads, and 8-bit numbers and scales that it makes
+ * of them.
+ */
+const HELD_BLOCKS = 0.6;
 
 /** A network of a pipeline: its configuration and the headers of its weights are read; sessions are compiled when they are asked for. */
 export class Component<Config> {
@@ -126,6 +152,56 @@ export class Component<Config> {
       const own = this.#named();
       return this.#compile(models, more ? own.joined(more, "more") : own, options);
     });
+  }
+
+  /**
+   * By which plan a run of these sizes, all of them known, keeps to a budget in bytes. Throws BudgetError, with the smallest
+   * budget that works.
+   */
+  planned(geometry: Geometry, budget: number): PlannedRun {
+    return planFor(flowOf(this.model(geometry)), { memory: budget, held: this.heldShare });
+  }
+
+  /** How much of a weight a session holds, relative to float32: blocks of ggml's are widened in every run. */
+  get heldShare(): HeldShare {
+    const { entries } = this.#named();
+    return (name) => {
+      const entry = entries.get(name);
+      return entry && isBlockDType(entry.dtype) && !entry.added ? HELD_BLOCKS : 1;
+    };
+  }
+
+  /** Compiles what a plan needs, in place of the network's own sessions. */
+  async streamlined({ flow, ...layout }: Layout): Promise<StreamlinedSession> {
+    const weights = this.#named();
+    const description = describeModel(flow.model);
+    checkWeights(weights, weightShapes(flow.model), description, () => true);
+    await this.release();
+    const source = checkpointWeights(weights, description);
+    return this.withRuntime((runtime, options) =>
+      StreamlinedSession.open(runtime, { flow, ...layout }, source, weightLocations(weights), options),
+    );
+  }
+
+  /**
+   * One run. Within a budget it runs by a plan, and nothing of it stays in memory; else its sessions are kept, for any batch. Throws
+   * the signal's reason when it is aborted.
+   */
+  async run(
+    geometry: Geometry & { batch: number },
+    feeds: Readonly<Record<string, Tensor>>,
+    { budget = Number.POSITIVE_INFINITY, signal }: RunningOptions = {},
+  ): Promise<Record<string, Tensor>> {
+    if (budget === Number.POSITIVE_INFINITY) {
+      const session = await this.session({ ...geometry, batch: "batch" });
+      return session.run(feeds, {}, signal);
+    }
+    const session = await this.streamlined(this.planned(geometry, budget).layout);
+    try {
+      return await session.run(feeds, { onGroup: () => signal?.throwIfAborted() });
+    } finally {
+      await session.release();
+    }
   }
 
   /** Its runtime and session options, for what runs beside this network. */

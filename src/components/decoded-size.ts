@@ -23,7 +23,10 @@ export function decodedBytes({ blockOutChannels }: AutoencoderKLConfig, count: n
 }
 
 export interface DecodedSize {
+  /** Pictures, or frames of all videos. */
   readonly count: number;
+  /** How many are decoded at a time; all of them unless given. */
+  readonly together?: number;
   readonly size: PictureSize;
   /** Sides are multiples of it. */
   readonly unit: number;
@@ -35,9 +38,13 @@ export interface DecodedSize {
 const ALWAYS_DECODED = 2 ** 20;
 
 /** Throws ArgumentError for pictures that cannot be decoded, with the largest of that shape that can. */
-export function checkDecoded(config: AutoencoderKLConfig, { count, size, unit, memory }: DecodedSize): void {
+export function checkDecoded(
+  config: AutoencoderKLConfig,
+  { count, together = count, size, unit, memory }: DecodedSize,
+): void {
   const problem = (of: PictureSize): string | null => {
-    const bytes = decodedBytes(config, count, of);
+    const others = Math.max(0, count - together) * 4 * 3 * of.width * of.height;
+    const bytes = decodedBytes(config, Math.min(count, together), of) + others;
     if (memory !== null && bytes > memory) {
       return `take at least ${bytes} bytes of memory (${describeBytes(bytes)}) to decode; this machine has ${memory} (${describeBytes(memory)})`;
     }

@@ -3,13 +3,21 @@ import type { Folder } from "../checkpoints/files.ts";
 import { ArgumentError } from "../errors.ts";
 import { checkPicture, type Picture } from "../media/picture.ts";
 import { resample } from "../media/resample.ts";
-import { type AutoencoderKLConfig, autoencoderKL } from "../models/autoencoder-kl.ts";
+import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { checkFinite } from "../sampling/sampler.ts";
+import { inTiles } from "../streamlined/tiles.ts";
 import { type FloatTensor, floatOf, floatTensor } from "../tensor.ts";
 import { Component } from "./components.ts";
 import { expected } from "./expected-class.ts";
 import type { PipelineOptions } from "./loading.ts";
+
+/** Tiles of a latent, which overlap. */
+export interface TileSize {
+  readonly height: number;
+  readonly width: number;
+  readonly overlap: number;
+}
 
 /** 8-bit pixels, row by row, to [1, 3, height, width] in [-1, 1], at this size. */
 export function pictureValues(picture: Picture, width: number, height: number): FloatTensor {
@@ -76,13 +84,27 @@ export class PictureEncoder {
     this.#open = () => Component.open(folder, expected(autoencoderKL.encoder), runtime, options);
   }
 
-  /** What the autoencoder says of images [batch, 3, height, width] in [-1, 1]: mean and deviation of a latent, not scaled. */
-  async encode(image: FloatTensor): Promise<{ mean: FloatTensor; std: FloatTensor }> {
+  /** The network. */
+  component(): Promise<Component<AutoencoderKLConfig>> {
     this.#component ??= this.#open();
-    const [batch, , height, width] = image.shape as [number, number, number, number];
-    const session = await (await this.#component).session({ batch, height, width });
-    const outputs = await session.run({ image });
-    const [mean, std] = [floatOf(outputs, "mean"), floatOf(outputs, "std")];
+    return this.#component;
+  }
+
+  /**
+   * What the autoencoder says of images [batch, 3, height, width] in [-1, 1]: mean and deviation of a latent, not scaled. In `tile`s
+   * of the latent, where there is no memory for all of an image.
+   */
+  async encode(image: FloatTensor, tile?: TileSize): Promise<{ mean: FloatTensor; std: FloatTensor }> {
+    const encoder = await this.component();
+    const run = async (part: FloatTensor) => {
+      const [batch, , height, width] = part.shape as [number, number, number, number];
+      const session = await encoder.session({ batch, height, width });
+      const outputs = await session.run({ image: part });
+      return { mean: floatOf(outputs, "mean"), std: floatOf(outputs, "std") };
+    };
+    const { mean, std } = tile
+      ? await encodeInTiles(image, tile, spatialFactor(encoder.config), run)
+      : await run(image);
     checkFinite(mean, "the autoencoder's code of the image");
     return { mean, std };
   }
@@ -92,4 +114,25 @@ export class PictureEncoder {
     const component = await this.#component?.catch(() => null);
     await component?.release();
   }
+}
+
+/** Mean and deviation of one image, which are blended together, as channels. */
+async function encodeInTiles(
+  image: FloatTensor,
+  tile: TileSize,
+  factor: number,
+  run: (part: FloatTensor) => Promise<{ mean: FloatTensor; std: FloatTensor }>,
+): Promise<{ mean: FloatTensor; std: FloatTensor }> {
+  const code = async (part: FloatTensor) => {
+    const { mean, std } = await run(part);
+    const [, channels, height, width] = mean.shape as [number, number, number, number];
+    const both = floatTensor([1, 2 * channels, height, width]);
+    both.data.set(mean.data);
+    both.data.set(std.data, mean.data.length);
+    return both;
+  };
+  const { shape, data } = await inTiles(image, tile, tile.overlap, code, factor);
+  const [, channels, height, width] = shape as [number, number, number, number];
+  const [half, middle] = [[1, channels / 2, height, width], data.length / 2];
+  return { mean: floatTensor(half, data.slice(0, middle)), std: floatTensor(half, data.slice(middle)) };
 }

@@ -6,8 +6,9 @@ import type { CLIPTextConfig } from "../models/clip-text.ts";
 import { clipText } from "../models/clip-text.ts";
 import { type T5Config, t5 } from "../models/t5.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import type { PlannedRun } from "../streamlined/planner.ts";
 import type { FloatTensor } from "../tensor.ts";
-import { Component } from "./components.ts";
+import { Component, type RunningOptions } from "./components.ts";
 import { expected } from "./expected-class.ts";
 import type { PipelineOptions } from "./loading.ts";
 import { encodeClipPrompts, encodePrompts, PromptTokenizer, type TokenizedPrompt } from "./prompts.ts";
@@ -23,7 +24,9 @@ export interface PromptEncoder {
   /** Tokens of a prompt, padding included. */
   readonly tokens: number;
   /** [prompts, tokens, width], and what a user should know about the prompts. */
-  embed(prompts: readonly string[], signal?: AbortSignal): Promise<{ embeddings: FloatTensor; warnings: string[] }>;
+  embed(prompts: readonly string[], options?: RunningOptions): Promise<{ embeddings: FloatTensor; warnings: string[] }>;
+  /** How a run for so many prompts keeps to a budget in bytes. Throws BudgetError. */
+  planned(prompts: number, budget: number): PlannedRun;
   /** Frees memory and threads. */
   release(): Promise<void>;
 }
@@ -46,15 +49,16 @@ export async function openPromptEncoder(
   );
   const { maxPositions } = encoder.config as Partial<CLIPTextConfig>;
   const tokens = Math.min(tokenizer.maxLength, maxPositions ?? T5_TOKENS);
-  const encode = (tokenized: readonly TokenizedPrompt[], signal?: AbortSignal): Promise<FloatTensor> =>
+  const encode = (tokenized: readonly TokenizedPrompt[], options?: RunningOptions): Promise<FloatTensor> =>
     maxPositions === undefined
-      ? encodePrompts(tokenized, encoder as Component<T5Config>, signal).then((result) => result.encoderHiddenStates)
-      : encodeClipPrompts(tokenized, encoder as Component<CLIPTextConfig>);
+      ? encodePrompts(tokenized, encoder as Component<T5Config>, options).then((result) => result.encoderHiddenStates)
+      : encodeClipPrompts(tokenized, encoder as Component<CLIPTextConfig>, options);
   return {
     tokens,
-    async embed(prompts, signal) {
+    planned: (prompts, budget) => encoder.planned({ batch: prompts, tokens }, budget),
+    async embed(prompts, options) {
       const tokenized = prompts.map((prompt) => tokenizer.encode(prompt, tokens));
-      return { embeddings: await encode(tokenized, signal), warnings: warningsOf(tokenized, tokens) };
+      return { embeddings: await encode(tokenized, options), warnings: warningsOf(tokenized, tokens) };
     },
     release: () => encoder.release(),
   };

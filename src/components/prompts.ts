@@ -10,7 +10,7 @@ import { type FloatTensor, floatOf, floatTensor, int64Tensor, type Tensor } from
 import { clipTokenizer, hasMerges } from "../tokenizers/clip-tokenizer.ts";
 import { sentencePieceTokenizer, tokenText } from "../tokenizers/sentencepiece.ts";
 import { tokenizerFromJson } from "../tokenizers/tokenizer-json.ts";
-import type { Component } from "./components.ts";
+import type { Component, RunningOptions } from "./components.ts";
 
 /** A prompt as token ids. */
 export interface TokenizedPrompt {
@@ -219,14 +219,13 @@ export const stackPrompts = <E extends Embeddings<E>>(first: E, second: E): E =>
 export async function encodePrompts(
   tokenized: readonly TokenizedPrompt[],
   encoder: Component<T5Config>,
-  signal?: AbortSignal,
+  options?: RunningOptions,
 ): Promise<PromptEmbeddings> {
   const tokens = tokenized[0]!.ids.length;
   const shape = [tokenized.length, tokens];
   const mask = floatTensor(shape, Float32Array.from(tokenized.flatMap((prompt) => prompt.mask)));
-  const session = await encoder.session({ batch: "batch", tokens });
-  const inputIds = int64Tensor(shape, idsOf(tokenized, encoder));
-  const outputs = await session.run({ inputIds, attentionMask: mask }, {}, signal);
+  const feeds = { inputIds: int64Tensor(shape, idsOf(tokenized, encoder)), attentionMask: mask };
+  const outputs = await encoder.run({ batch: tokenized.length, tokens }, feeds, options);
   return { encoderHiddenStates: floatOf(outputs, "lastHiddenState"), encoderAttentionMask: mask };
 }
 
@@ -246,16 +245,17 @@ export async function runClipText(
   tokenized: readonly TokenizedPrompt[],
   encoder: Component<CLIPTextConfig>,
   more: Pick<Geometry, "hiddenStates" | "skippedLayers"> = {},
-  signal?: AbortSignal,
+  options?: RunningOptions,
 ): Promise<Record<string, Tensor>> {
   const tokens = tokenized[0]!.ids.length;
-  const session = await encoder.session({ batch: "batch", tokens, ...more });
-  const inputIds = int64Tensor([tokenized.length, tokens], idsOf(tokenized, encoder));
-  return session.run({ inputIds }, {}, signal);
+  const batch = tokenized.length;
+  const inputIds = int64Tensor([batch, tokens], idsOf(tokenized, encoder));
+  return encoder.run({ batch, tokens, ...more }, { inputIds }, options);
 }
 
 /** Prompts as CLIP's text tower sees them: its last states, [prompts, tokens, width]. */
 export const encodeClipPrompts = async (
   tokenized: readonly TokenizedPrompt[],
   encoder: Component<CLIPTextConfig>,
-): Promise<FloatTensor> => floatOf(await runClipText(tokenized, encoder), "lastHiddenState");
+  options?: RunningOptions,
+): Promise<FloatTensor> => floatOf(await runClipText(tokenized, encoder, {}, options), "lastHiddenState");

@@ -7,7 +7,7 @@ import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError } from "../errors.ts";
 import { add, cast, equal, mul, reduceMax, reduceSum, reshape, slice, where } from "../graph/operators.ts";
 import { constant, input, type Value } from "../graph/value.ts";
-import { type Architecture, alias, type Geometry, type Stage, type StagedModel } from "./architecture.ts";
+import { type Architecture, alias, type Geometry, type Layout, type Stage, type StagedModel } from "./architecture.ts";
 import {
   type CLIPEncoderConfig,
   describeEncoder,
@@ -18,6 +18,7 @@ import {
 } from "./clip-encoder.ts";
 import { ConfigReader, MOST_WIDTH } from "./config.ts";
 import type { Count } from "./counts.ts";
+import { type BareStage, withLayouts } from "./features.ts";
 import { embedding, layerNorm, linear } from "./layers.ts";
 
 /** The values of CLIP's text configuration that its graph depends on. */
@@ -104,36 +105,45 @@ export function textModel(className: string, config: CLIPTextConfig, geometry: G
   }
   const { layers, states } = wantedLayers(className, config, geometry);
   const layerStages = encoderStages("text_model", { ...config, numLayers: layers }, causalMask(tokens));
+  const state = { batch, token: tokens, channel: config.width };
+  const layouts: Record<string, Layout> = {
+    inputIds: { batch, token: tokens },
+    hiddenStates: state,
+    lastHiddenState: state,
+    poolerOutput: { batch, channel: config.width },
+    ...Object.fromEntries([...states].map((layer) => [stateName(layer), state])),
+  };
+  const stages: BareStage[] = [
+    ...[embeddingStage(config, tokens), ...layerStages].flatMap((stage, i) =>
+      states.has(i) ? [stage, alias("hiddenStates", stateName(i), stage.role)] : [stage],
+    ),
+    {
+      name: "text_model.final_layer_norm",
+      role: "leave",
+      axis: "whole",
+      reads: ["hiddenStates"],
+      writes: ["lastHiddenState"],
+      build: ({ hiddenStates }, w) => ({
+        lastHiddenState: layerNorm(hiddenStates!, epsilon, w.at("text_model").at("final_layer_norm")),
+      }),
+    },
+    {
+      name: "pooler",
+      role: "leave",
+      axis: "whole",
+      reads: ["inputIds", "lastHiddenState"],
+      writes: ["poolerOutput"],
+      build: ({ inputIds, lastHiddenState }) => ({
+        poolerOutput: atEnd(lastHiddenState!, inputIds!, tokens, config.eosTokenId),
+      }),
+    },
+  ];
   return {
     className,
     settings: `${describeEncoder(config)}, max_position_embeddings ${maxPositions} and vocab_size ${vocabSize}`,
     inputs: { inputIds: input("inputIds", [batch, tokens], "int64") },
     outputs: ["lastHiddenState", "poolerOutput", ...[...states].map(stateName)],
-    stages: [
-      ...[embeddingStage(config, tokens), ...layerStages].flatMap((stage, i) =>
-        states.has(i) ? [stage, alias("hiddenStates", stateName(i), stage.role)] : [stage],
-      ),
-      {
-        name: "text_model.final_layer_norm",
-        role: "leave",
-        axis: "whole",
-        reads: ["hiddenStates"],
-        writes: ["lastHiddenState"],
-        build: ({ hiddenStates }, w) => ({
-          lastHiddenState: layerNorm(hiddenStates!, epsilon, w.at("text_model").at("final_layer_norm")),
-        }),
-      },
-      {
-        name: "pooler",
-        role: "leave",
-        axis: "whole",
-        reads: ["inputIds", "lastHiddenState"],
-        writes: ["poolerOutput"],
-        build: ({ inputIds, lastHiddenState }) => ({
-          poolerOutput: atEnd(lastHiddenState!, inputIds!, tokens, config.eosTokenId),
-        }),
-      },
-    ],
+    stages: stages.map((stage) => withLayouts(stage, layouts)),
   };
 }
 
@@ -159,6 +169,7 @@ function wantedLayers(
 /** The same, and `textEmbeds` [batch, projection width], not normalised, as transformers gives them. */
 export function projectedTextModel(className: string, config: CLIPTextConfig, geometry: Geometry): StagedModel {
   const { outputs, stages, settings, ...model } = textModel(className, config, geometry);
+  const { batch } = geometry;
   return {
     ...model,
     settings: `${settings} and projection_dim ${config.projectionWidth}`,
@@ -171,6 +182,10 @@ export function projectedTextModel(className: string, config: CLIPTextConfig, ge
         axis: "whole",
         reads: ["poolerOutput"],
         writes: ["textEmbeds"],
+        layouts: {
+          poolerOutput: { batch, channel: config.width },
+          textEmbeds: { batch, channel: config.projectionWidth },
+        },
         build: ({ poolerOutput }, w) => ({
           textEmbeds: linear(poolerOutput!, w.at("text_projection"), config.projectionWidth, { bias: false }),
         }),

@@ -6,15 +6,18 @@
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { add, mul, reshape, silu, split } from "../graph/operators.ts";
 import { input, type Value } from "../graph/value.ts";
-import type { Architecture, Features, Geometry, Stage, StagedModel } from "./architecture.ts";
+import type { Architecture, Features, Geometry, Layout, StagedModel } from "./architecture.ts";
 import { ConfigReader } from "./config.ts";
+import { type BareStage, withLayouts } from "./features.ts";
 import {
-  attentionLayer,
+  attend,
   embedding,
   feedForward,
+  keysAndValues,
   layerNorm,
   linear,
   modulate,
+  queries,
   sinusoidalEmbedding,
   timestepEmbedding,
 } from "./layers.ts";
@@ -69,36 +72,49 @@ function model(config: DiTConfig, geometry: Geometry): StagedModel {
   const { batch } = geometry;
   const grid = patchGrid(geometry, config);
   const [height, width] = grid.map((size) => size * config.patchSize) as [number, number];
+  const patches = grid[0] * grid[1];
+  const latent: Layout = { batch, channel: config.inChannels, row: height, column: width };
+  const layouts: Record<string, Layout> = {
+    hiddenStates: { batch, position: patches, channel: config.width },
+    timestep: { batch },
+    classLabels: { batch },
+    modulation: { batch, channel: 6 * config.width },
+    keys: { batch, key: patches, channel: config.width },
+    values: { batch, key: patches, channel: config.width },
+    sample: { batch, channel: config.outChannels, row: height, column: width },
+  };
+  const stages: BareStage[] = [
+    {
+      name: "pos_embed",
+      role: "enter",
+      axis: "whole",
+      reads: ["hiddenStates"],
+      writes: ["hiddenStates"],
+      readLayouts: { hiddenStates: latent },
+      build: ({ hiddenStates }, w) => ({ hiddenStates: patchEmbedding(hiddenStates!, w.at("pos_embed"), config) }),
+    },
+    ...Array.from({ length: config.numLayers }, (_, i) => blockStage(`transformer_blocks.${i}`, config)),
+    {
+      name: "proj_out_2",
+      role: "leave",
+      axis: "whole",
+      reads: ["hiddenStates", "timestep", "classLabels"],
+      writes: ["sample"],
+      build: (features, w) => ({ sample: unpatchify(finalLayer(features, w, config), grid, config) }),
+    },
+  ];
   return {
     className: dit.className,
     settings: `${describePatchTransformer(config)}, num_embeds_ada_norm ${config.numClasses}`,
     inputs: {
-      hiddenStates: input("hiddenStates", [batch, config.inChannels, height, width]),
+      hiddenStates: input("hiddenStates", Object.values(latent)),
       timestep: input("timestep", [batch]),
       classLabels: input("classLabels", [batch], "int64"),
     },
     outputs: ["sample"],
     latent: "hiddenStates",
     streams: ["hiddenStates"],
-    stages: [
-      {
-        name: "pos_embed",
-        role: "enter",
-        axis: "whole",
-        reads: ["hiddenStates"],
-        writes: ["hiddenStates"],
-        build: ({ hiddenStates }, w) => ({ hiddenStates: patchEmbedding(hiddenStates!, w.at("pos_embed"), config) }),
-      },
-      ...Array.from({ length: config.numLayers }, (_, i) => blockStage(`transformer_blocks.${i}`, config)),
-      {
-        name: "proj_out_2",
-        role: "leave",
-        axis: "whole",
-        reads: ["hiddenStates", "timestep", "classLabels"],
-        writes: ["sample"],
-        build: (features, w) => ({ sample: unpatchify(finalLayer(features, w, config), grid, config) }),
-      },
-    ],
+    stages: stages.map((stage) => withLayouts(stage, layouts)),
   };
 }
 
@@ -109,14 +125,49 @@ function condition({ timestep, classLabels }: Features, w: Weights, { width, num
   return add(time, embedding(classLabels!, w.at("class_embedder").at("embedding_table"), numClasses + 1, width));
 }
 
-function blockStage(name: string, config: DiTConfig): Stage {
+/** A planner can cut a block after its keys and values: the rest is independent for each position. */
+function blockStage(name: string, config: DiTConfig): BareStage {
+  const writes = ["hiddenStates"];
   return {
     name,
     role: "block",
     axis: "whole",
     reads: ["hiddenStates", "timestep", "classLabels"],
-    writes: ["hiddenStates"],
+    writes,
     build: (features, weights) => ({ hiddenStates: ditBlock(features, weights.at(name), config) }),
+    pieces: [
+      {
+        name: `${name}.norm1`,
+        role: "block",
+        axis: "whole",
+        reads: ["timestep", "classLabels"],
+        writes: ["modulation"],
+        build: (features, weights) => ({ modulation: modulationOf(features, weights.at(name), config) }),
+      },
+      {
+        name: `${name}.attn1`,
+        role: "block",
+        axis: "whole",
+        reads: ["hiddenStates", "modulation"],
+        writes: ["keys", "values"],
+        build: (features, weights) => {
+          const { attended, keysAndValues } = blockParts(features, weights.at(name), config);
+          const [keys, values] = keysAndValues(attended());
+          return { keys, values };
+        },
+      },
+      {
+        name,
+        role: "block",
+        axis: "position",
+        reads: ["hiddenStates", "modulation", "keys", "values"],
+        writes,
+        build: (features, weights) => {
+          const { attended, queries, rest } = blockParts(features, weights.at(name), config);
+          return { hiddenStates: rest(queries(attended()), [features["keys"]!, features["values"]!]) };
+        },
+      },
+    ],
   };
 }
 
@@ -125,16 +176,32 @@ function blockStage(name: string, config: DiTConfig): Stage {
  * block embeds timestep and class with weights of its own.
  */
 export function ditBlock(features: Features, w: Weights, config: DiTConfig): Value {
-  const { width, heads, attentionBias, normEps } = config;
-  let x = features["hiddenStates"]!;
-  const embedded = condition(features, w.at("norm1").at("emb"), config);
-  const modulation = linear(silu(embedded), w.at("norm1").at("linear"), 6 * width);
-  const [shift1, scale1, gate1, shift2, scale2, gate2] = vectors(modulation, 6) as Six;
+  const modulation = modulationOf(features, w, config);
+  const { attended, queries, keysAndValues, rest } = blockParts({ ...features, modulation }, w, config);
+  const x = attended();
+  return rest(queries(x), keysAndValues(x));
+}
 
-  const attended = modulate(layerNorm(x, EPSILON), shift1, scale1);
+/** Shifts, scales and gates: [batch, 6 * width]. */
+function modulationOf(features: Features, w: Weights, config: DiTConfig): Value {
+  const embedded = condition(features, w.at("norm1").at("emb"), config);
+  return linear(silu(embedded), w.at("norm1").at("linear"), 6 * config.width);
+}
+
+function blockParts({ hiddenStates, modulation }: Features, w: Weights, config: DiTConfig) {
+  const { width, heads, attentionBias, normEps } = config;
+  const [shift1, scale1, gate1, shift2, scale2, gate2] = vectors(modulation!, 6) as Six;
   const layer = { heads, inner: width, bias: attentionBias };
-  x = add(x, mul(gate1, attentionLayer(attended, attended, w.at("attn1"), layer)));
-  return add(x, mul(gate2, feedForward(modulate(layerNorm(x, normEps), shift2, scale2), w.at("ff"))));
+  const own = w.at("attn1");
+  return {
+    attended: () => modulate(layerNorm(hiddenStates!, EPSILON), shift1, scale1),
+    queries: (x: Value) => queries(x, own, layer),
+    keysAndValues: (x: Value) => keysAndValues(x, own, layer),
+    rest: (q: Value, context: readonly [Value, Value]) => {
+      const x = add(hiddenStates!, mul(gate1, attend(q, context, own, layer, width)));
+      return add(x, mul(gate2, feedForward(modulate(layerNorm(x, normEps), shift2, scale2), w.at("ff"))));
+    },
+  };
 }
 
 type Six = readonly [Value, Value, Value, Value, Value, Value];

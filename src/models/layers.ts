@@ -79,17 +79,42 @@ export function conv(x: Value, w: Weights, out: number, kernel: number, options:
   return conv2d(x, w.tensor("weight", [out, inner, kernel, kernel]), w.tensor("bias", [out]), options);
 }
 
+export interface AttentionOptions {
+  heads: number;
+  inner: number;
+  bias?: boolean;
+  mask?: Value | null;
+}
+
 /** Multi-head attention with diffusers' names to_q, to_k, to_v, to_out.0. */
-export function attentionLayer(
-  x: Value,
+export function attentionLayer(x: Value, context: Value, w: Weights, options: AttentionOptions): Value {
+  const q = queries(x, w, options);
+  return attend(q, keysAndValues(context, w, options), w, options, staticDim(x, -1, "attention"));
+}
+
+/** The queries of such a layer; they may be those of some positions alone. */
+export const queries = (x: Value, w: Weights, { inner, bias = true }: AttentionOptions): Value =>
+  linear(x, w.at("to_q"), inner, { bias });
+
+/** What it attends to. */
+export const keysAndValues = (
   context: Value,
   w: Weights,
-  { heads, inner, bias = true, mask = null }: { heads: number; inner: number; bias?: boolean; mask?: Value | null },
+  { inner, bias = true }: AttentionOptions,
+): readonly [keys: Value, values: Value] => [
+  linear(context, w.at("to_k"), inner, { bias }),
+  linear(context, w.at("to_v"), inner, { bias }),
+];
+
+/** The rest of it, to `width` channels. */
+export function attend(
+  q: Value,
+  [k, v]: readonly [Value, Value],
+  w: Weights,
+  { heads, mask = null }: AttentionOptions,
+  width: number,
 ): Value {
-  const q = linear(x, w.at("to_q"), inner, { bias });
-  const k = linear(context, w.at("to_k"), inner, { bias });
-  const v = linear(context, w.at("to_v"), inner, { bias });
-  return linear(attention(q, k, v, heads, mask), w.at("to_out").at(0), staticDim(x, -1, "attention"));
+  return linear(attention(q, k, v, heads, mask), w.at("to_out").at(0), width);
 }
 
 /** Tells the usual variants of the sinusoidal embedding apart. */

@@ -7,14 +7,18 @@ import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError } from "../errors.ts";
 import { add, concat, expand, gelu, mul, reshape, silu, split, sub } from "../graph/operators.ts";
 import { input, staticDim, type Value } from "../graph/value.ts";
-import type { Architecture, Features, Geometry, Stage, StagedModel } from "./architecture.ts";
+import type { Architecture, Features, Geometry, Layout, StagedModel } from "./architecture.ts";
 import { ConfigReader, MOST_WIDTH } from "./config.ts";
+import { type BareStage, withLayouts } from "./features.ts";
 import {
+  attend,
   attentionLayer,
   feedForward,
+  keysAndValues,
   layerNorm,
   linear,
   modulate,
+  queries,
   sinusoidalEmbedding,
   timestepEmbedding,
 } from "./layers.ts";
@@ -91,45 +95,59 @@ function model(config: PixArtConfig, geometry: Geometry): StagedModel {
   if (tokens === undefined) throw new ArgumentError(`${pixart.className}: how many text tokens are there?`);
   const grid = patchGrid(geometry, config);
   const [height, width] = grid.map((size) => size * config.patchSize) as [number, number];
+  const patches = grid[0] * grid[1];
+  const inputs: Record<string, Layout> = {
+    hiddenStates: { batch, channel: config.inChannels, row: height, column: width },
+    timestep: { batch },
+    encoderHiddenStates: { batch, token: tokens, channel: config.captionChannels ?? config.contextWidth },
+    encoderAttentionMask: { batch, token: tokens },
+    ...(config.useAdditionalConditions && { resolution: { batch, side: 2 }, aspectRatio: { batch, ratio: 1 } }),
+  };
+  const layouts: Record<string, Layout> = {
+    ...inputs,
+    hiddenStates: { batch, position: patches, channel: config.width },
+    embeddedTimestep: { batch, channel: config.width },
+    adalnSingle: { batch, channel: 6 * config.width },
+    captionProjection: { batch, token: tokens, channel: config.contextWidth },
+    captionBias: { batch, head: 1, position: patches, token: tokens },
+    keys: { batch, key: patches, channel: config.width },
+    values: { batch, key: patches, channel: config.width },
+    sample: { batch, channel: config.outChannels, row: height, column: width },
+  };
+  const stages: BareStage[] = [
+    {
+      name: "pos_embed",
+      role: "enter",
+      axis: "whole",
+      reads: ["hiddenStates"],
+      writes: ["hiddenStates"],
+      readLayouts: { hiddenStates: inputs["hiddenStates"]! },
+      build: ({ hiddenStates }, w) => ({ hiddenStates: patchEmbedding(hiddenStates!, w.at("pos_embed"), config) }),
+    },
+    conditioningStage(config),
+    captionStage(config, patches),
+    ...Array.from({ length: config.numLayers }, (_, i) => blockStage(`transformer_blocks.${i}`, config)),
+    {
+      name: "proj_out",
+      role: "leave",
+      axis: "whole",
+      reads: ["hiddenStates", "embeddedTimestep"],
+      writes: ["sample"],
+      build: ({ hiddenStates, embeddedTimestep }, w) => ({
+        sample: unpatchify(finalLayer(hiddenStates!, embeddedTimestep!, w, config), grid, config),
+      }),
+    },
+  ];
   return {
     className: pixart.className,
     settings: `${describePatchTransformer(config)}, caption_channels ${config.captionChannels}`,
-    inputs: {
-      hiddenStates: input("hiddenStates", [batch, config.inChannels, height, width]),
-      timestep: input("timestep", [batch]),
-      encoderHiddenStates: input("encoderHiddenStates", [batch, tokens, config.captionChannels ?? config.contextWidth]),
-      encoderAttentionMask: input("encoderAttentionMask", [batch, tokens]),
-      ...(config.useAdditionalConditions && {
-        resolution: input("resolution", [batch, 2]),
-        aspectRatio: input("aspectRatio", [batch, 1]),
-      }),
-    },
+    inputs: Object.fromEntries(
+      Object.entries(inputs).map(([name, layout]) => [name, input(name, Object.values(layout))]),
+    ),
     outputs: ["sample"],
     latent: "hiddenStates",
     streams: ["hiddenStates"],
-    stages: [
-      {
-        name: "pos_embed",
-        role: "enter",
-        axis: "whole",
-        reads: ["hiddenStates"],
-        writes: ["hiddenStates"],
-        build: ({ hiddenStates }, w) => ({ hiddenStates: patchEmbedding(hiddenStates!, w.at("pos_embed"), config) }),
-      },
-      conditioningStage(config),
-      captionStage(config, grid[0] * grid[1]),
-      ...Array.from({ length: config.numLayers }, (_, i) => blockStage(`transformer_blocks.${i}`, config)),
-      {
-        name: "proj_out",
-        role: "leave",
-        axis: "whole",
-        reads: ["hiddenStates", "embeddedTimestep"],
-        writes: ["sample"],
-        build: ({ hiddenStates, embeddedTimestep }, w) => ({
-          sample: unpatchify(finalLayer(hiddenStates!, embeddedTimestep!, w, config), grid, config),
-        }),
-      },
-    ],
+    stages: stages.map((stage) => withLayouts(stage, layouts)),
   };
 }
 
@@ -137,7 +155,7 @@ function model(config: PixArtConfig, geometry: Geometry): StagedModel {
  * adaLN-single (PixArt-alpha, section 2.3): one vector of six shifts, scales and gates that every block shifts by a
  * table of its own. Writes `embeddedTimestep` [batch, width] and `adalnSingle` [batch, 6 * width].
  */
-function conditioningStage(config: PixArtConfig): Stage {
+function conditioningStage(config: PixArtConfig): BareStage {
   return {
     name: "adaln_single",
     role: "enter",
@@ -171,7 +189,7 @@ function embedTimestep({ timestep, resolution, aspectRatio }: Features, w: Weigh
  * The text, projected to the transformer's width if it has a projection: `captionProjection` [batch, tokens, width], and the mask
  * that hides its padding from `patches` queries: `captionBias` [batch, 1, patches, tokens].
  */
-function captionStage({ width, captionChannels }: PixArtConfig, patches: number): Stage {
+function captionStage({ width, captionChannels }: PixArtConfig, patches: number): BareStage {
   return {
     name: "caption_projection",
     role: "enter",
@@ -190,31 +208,69 @@ function captionStage({ width, captionChannels }: PixArtConfig, patches: number)
   };
 }
 
-function blockStage(name: string, config: PixArtConfig): Stage {
+/** A planner can cut a block after its keys and values: the rest is independent for each position. */
+function blockStage(name: string, config: PixArtConfig): BareStage {
+  const [reads, writes] = [["hiddenStates", "adalnSingle", "captionProjection", "captionBias"], ["hiddenStates"]];
   return {
     name,
     role: "block",
     axis: "whole",
-    reads: ["hiddenStates", "adalnSingle", "captionProjection", "captionBias"],
-    writes: ["hiddenStates"],
+    reads,
+    writes,
     build: (features, weights) => ({ hiddenStates: pixartBlock(features, weights.at(name), config) }),
+    pieces: [
+      {
+        name: `${name}.attn1`,
+        role: "block",
+        axis: "whole",
+        reads: ["hiddenStates", "adalnSingle"],
+        writes: ["keys", "values"],
+        build: (features, weights) => {
+          const { attended, keysAndValues } = blockParts(features, weights.at(name), config);
+          const [keys, values] = keysAndValues(attended());
+          return { keys, values };
+        },
+      },
+      {
+        name,
+        role: "block",
+        axis: "position",
+        reads: [...reads, "keys", "values"],
+        writes,
+        build: (features, weights) => {
+          const { attended, queries, rest } = blockParts(features, weights.at(name), config);
+          return { hiddenStates: rest(queries(attended()), [features["keys"]!, features["values"]!]) };
+        },
+      },
+    ],
   };
 }
 
 /** hiddenStates [batch, patches, width] -> the same; the other features as the stages above write them. */
-export function pixartBlock(features: Features, w: Weights, { width, heads, normEps, attentionBias }: PixArtConfig) {
+export function pixartBlock(features: Features, w: Weights, config: PixArtConfig): Value {
+  const { attended, queries, keysAndValues, rest } = blockParts(features, w, config);
+  const x = attended();
+  return rest(queries(x), keysAndValues(x));
+}
+
+function blockParts(features: Features, w: Weights, { width, heads, normEps, attentionBias }: PixArtConfig) {
   const { hiddenStates, adalnSingle, captionProjection: text, captionBias } = features;
-  let x = hiddenStates!;
   const layer = { heads, inner: width, bias: attentionBias };
+  const own = w.at("attn1");
   const table = w.tensor("scale_shift_table", [6, width]);
   const modulation = add(reshape(adalnSingle!, [-1, 6, width]), table);
   const [shift1, scale1, gate1, shift2, scale2, gate2] = split(modulation, 6, 1) as Six;
-
-  const attended = modulate(layerNorm(x, normEps), shift1, scale1);
-  x = add(x, mul(gate1, attentionLayer(attended, attended, w.at("attn1"), layer)));
-  // Cross-attention has no norm before it: the block's second norm belongs to the feed-forward layer.
-  x = add(x, attentionLayer(x, text!, w.at("attn2"), { ...layer, mask: captionBias! }));
-  return add(x, mul(gate2, feedForward(modulate(layerNorm(x, normEps), shift2, scale2), w.at("ff"))));
+  return {
+    attended: () => modulate(layerNorm(hiddenStates!, normEps), shift1, scale1),
+    queries: (x: Value) => queries(x, own, layer),
+    keysAndValues: (x: Value) => keysAndValues(x, own, layer),
+    rest: (q: Value, context: readonly [Value, Value]) => {
+      let x = add(hiddenStates!, mul(gate1, attend(q, context, own, layer, width)));
+      // Cross-attention has no norm before it: the block's second norm belongs to the feed-forward layer.
+      x = add(x, attentionLayer(x, text!, w.at("attn2"), { ...layer, mask: captionBias! }));
+      return add(x, mul(gate2, feedForward(modulate(layerNorm(x, normEps), shift2, scale2), w.at("ff"))));
+    },
+  };
 }
 
 type Six = readonly [Value, Value, Value, Value, Value, Value];

@@ -5,32 +5,21 @@
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
-import { add, attention, concat, mul, reshape, silu, slice, split, transpose } from "../graph/operators.ts";
+import { add, concat, reshape, transpose } from "../graph/operators.ts";
 import { input, type Value } from "../graph/value.ts";
-import type { Architecture, Features, Geometry, Layout, Stage, StagedModel } from "./architecture.ts";
+import type { Architecture, Geometry, Layout, StagedModel } from "./architecture.ts";
 import { ConfigReader, MOST_LAYERS, MOST_WIDTH } from "./config.ts";
 import type { Count } from "./counts.ts";
-import {
-  conv,
-  feedForward,
-  layerNorm,
-  linear,
-  modulate,
-  rmsNorm,
-  sinusoidalEmbedding,
-  timestepEmbedding,
-} from "./layers.ts";
+import { withLayouts } from "./features.ts";
+import { conv, linear, sinusoidalEmbedding, timestepEmbedding } from "./layers.ts";
 import { unpatchify } from "./patch-transformer.ts";
+import { blockStage, continuousNorm, type SD3BlockConfig, type SD3Stage } from "./sd3-block.ts";
 import { rows, type Weights } from "./weights.ts";
 
 /** The values of a Stable Diffusion 3 transformer's `config.json` that its graph depends on. */
-export interface SD3Config {
-  heads: number;
-  /** heads * attention_head_dim */
-  width: number;
+export interface SD3Config extends SD3BlockConfig {
   inChannels: number;
   outChannels: number;
-  numLayers: number;
   patchSize: number;
   /** Height and width of the latent that the model was made for. */
   sampleSize: number;
@@ -39,15 +28,10 @@ export interface SD3Config {
   /** Width of the text's states and of its pooled state. */
   jointAttentionDim: number;
   pooledProjectionDim: number;
-  /** Blocks with a second attention. */
-  dualAttentionLayers: ReadonlySet<number>;
-  /** Whether queries and keys are normalised (3.5). */
-  qkNorm: boolean;
 }
 
 /** Number of sinusoids that encode the timestep. */
 const FREQUENCIES = 256;
-const EPSILON = 1e-6;
 /** The most rows of the position table: 3.5 medium has 384. */
 const MOST_POSITIONS = 1024;
 
@@ -139,6 +123,13 @@ function model(config: SD3Config, geometry: Geometry): StagedModel {
     patches: { batch, position: grid[0] * grid[1], channel: width },
     context: { batch, token: tokens, channel: width },
     temb: { batch, channel: width },
+    imageModulation: { batch, channel: 6 * width },
+    dualModulation: { batch, channel: 3 * width },
+    textModulation: { batch, channel: 6 * width },
+    keys: { batch, key: grid[0] * grid[1] + tokens, channel: width },
+    values: { batch, key: grid[0] * grid[1] + tokens, channel: width },
+    dualKeys: { batch, key: grid[0] * grid[1], channel: width },
+    dualValues: { batch, key: grid[0] * grid[1], channel: width },
     sample: { batch, channel: config.outChannels, ...size },
   };
   return {
@@ -150,16 +141,11 @@ function model(config: SD3Config, geometry: Geometry): StagedModel {
     outputs: ["sample"],
     latent: "hiddenStates",
     streams: ["patches", "context"],
-    stages: stagesOf(config, grid).map((stage): Stage => {
-      const names = [...stage.reads, ...stage.writes];
-      return { ...stage, axis: "whole", layouts: Object.fromEntries(names.map((name) => [name, layouts[name]!])) };
-    }),
+    stages: stagesOf(config, grid).map((stage) => withLayouts({ ...stage, axis: "whole" }, layouts)),
   };
 }
 
-type Part = Omit<Stage, "axis" | "layouts">;
-
-function stagesOf(config: SD3Config, grid: readonly [number, number]): Part[] {
+function stagesOf(config: SD3Config, grid: readonly [number, number]): SD3Stage[] {
   const { width, patchSize, numLayers } = config;
   return [
     {
@@ -233,101 +219,4 @@ function patchEmbedding(
     return rows(table, start, start + width);
   });
   return add(tokens, places.length === 1 ? places[0]! : concat(places, 0));
-}
-
-function blockStage(index: number, config: SD3Config): Part {
-  const name = `transformer_blocks.${index}`;
-  // Nothing reads the text's output of the last block, so it is not computed: diffusers' context_pre_only.
-  const last = index === config.numLayers - 1;
-  return {
-    name,
-    role: "block",
-    reads: ["patches", "context", "temb"],
-    writes: last ? ["patches"] : ["patches", "context"],
-    build: (features, w) =>
-      jointBlock(features, w.at(name), config, { dual: config.dualAttentionLayers.has(index), last }),
-  };
-}
-
-interface BlockKind {
-  dual: boolean;
-  last: boolean;
-}
-
-/** patches [batch, rows * columns, width], context [batch, tokens, width], temb [batch, width] -> the first two. */
-function jointBlock(features: Features, w: Weights, config: SD3Config, { dual, last }: BlockKind): Features {
-  const { patches: image, context: text, temb } = features;
-  const normed = layerNorm(image!, EPSILON);
-  const [shift1, scale1, gate1, shift2, scale2, gate2, ...second] = vectors(temb!, w.at("norm1"), dual ? 9 : 6);
-  const ofText = last ? null : vectors(temb!, w.at("norm1_context"), 6);
-  const normedText = ofText
-    ? modulate(layerNorm(text!, EPSILON), ofText[0], ofText[1])
-    : continuousNorm(text!, temb!, w.at("norm1_context"));
-
-  const attended = jointAttention(modulate(normed, shift1, scale1), normedText, w.at("attn"), config, last);
-  let x = add(image!, mul(gate1, attended.image));
-  if (dual) {
-    const [shift, scale, gate] = second as [Value, Value, Value];
-    x = add(x, mul(gate, selfAttention(modulate(normed, shift, scale), w.at("attn2"), config)));
-  }
-  x = add(x, mul(gate2, feedForward(modulate(layerNorm(x, EPSILON), shift2, scale2), w.at("ff"))));
-  if (!ofText) return { patches: x };
-
-  const [, , textGate1, textShift2, textScale2, textGate2] = ofText;
-  const y = add(text!, mul(textGate1, attended.text!));
-  const hidden = feedForward(modulate(layerNorm(y, EPSILON), textShift2, textScale2), w.at("ff_context"));
-  return { patches: x, context: add(y, mul(textGate2, hidden)) };
-}
-
-type Six = readonly [Value, Value, Value, Value, Value, Value, ...Value[]];
-
-/** Shifts, scales and gates computed from the conditioning: `count` times [batch, 1, width]. */
-function vectors(temb: Value, w: Weights, count: number): Six {
-  const [batch, width] = temb.shape as [number, number];
-  const all = reshape(linear(silu(temb), w.at("linear"), count * width), [batch, 1, count * width]);
-  return split(all, count, 2) as readonly Value[] as Six;
-}
-
-/** diffusers' AdaLayerNormContinuous, in which the scale comes before the shift. */
-function continuousNorm(x: Value, temb: Value, w: Weights): Value {
-  const [scale, shift] = vectors(temb, w, 2);
-  return modulate(layerNorm(x, EPSILON), shift, scale);
-}
-
-/** One attention over patches and tokens, with separate projections for each. */
-function jointAttention(image: Value, text: Value, w: Weights, config: SD3Config, last: boolean) {
-  const ofImage = projections(image, w, ["to_q", "to_k", "to_v"], ["norm_q", "norm_k"], config);
-  const names = ["add_q_proj", "add_k_proj", "add_v_proj"] as const;
-  const ofText = projections(text, w, names, ["norm_added_q", "norm_added_k"], config);
-  const [q, k, v] = ofImage.map((value, i) => concat([value, ofText[i]!], 1)) as [Value, Value, Value];
-  const mixed = attention(q, k, v, config.heads);
-  const [patches, tokens] = [image.shape[1] as number, text.shape[1] as number];
-  const out = (start: number, end: number, to: Weights) => linear(slice(mixed, 1, start, end), to, config.width);
-  return {
-    image: out(0, patches, w.at("to_out").at(0)),
-    text: last ? null : out(patches, patches + tokens, w.at("to_add_out")),
-  };
-}
-
-function selfAttention(x: Value, w: Weights, config: SD3Config): Value {
-  const [q, k, v] = projections(x, w, ["to_q", "to_k", "to_v"], ["norm_q", "norm_k"], config);
-  return linear(attention(q, k, v, config.heads), w.at("to_out").at(0), config.width);
-}
-
-/** Queries, keys and values; with `qkNorm` the queries and keys of each head are normalised. */
-function projections(
-  x: Value,
-  w: Weights,
-  names: readonly [string, string, string],
-  norms: readonly [string, string],
-  { width, heads, qkNorm }: SD3Config,
-): [Value, Value, Value] {
-  const [batch, tokens] = x.shape as [number, number];
-  return names.map((name, i) => {
-    const projected = linear(x, w.at(name), width);
-    const norm = norms[i];
-    if (!qkNorm || norm === undefined) return projected;
-    const each = reshape(projected, [batch, tokens, heads, width / heads]);
-    return reshape(rmsNorm(each, w.at(norm), EPSILON), [batch, tokens, width]);
-  }) as [Value, Value, Value];
 }

@@ -44,6 +44,13 @@ export interface Stage {
    * Every stage promises the same of "batch". A stage without layouts is never sliced.
    */
   readonly layouts?: Readonly<Record<string, Layout>>;
+  /** The dimensions of a feature that it reads, where it writes another one under the same name. */
+  readonly readLayouts?: Readonly<Record<string, Layout>>;
+  /**
+   * The same work in several stages that follow one another, for a planner: their weights can be read one after the other, and
+   * some can be sliced where the whole cannot. They read and write the same features, and more between them.
+   */
+  readonly pieces?: readonly Stage[];
   /** The stage's graph: the features that it writes from those that it reads. */
   build(features: Features, weights: Weights): Features;
 }

@@ -7,9 +7,10 @@ import { ArgumentError, ConfigError } from "../errors.ts";
 import { add, attention, gather, mul, reshape, sub, transpose } from "../graph/operators.ts";
 import { constant, input, type Value } from "../graph/value.ts";
 import { type Activation, activationNames, activations } from "./activations.ts";
-import type { Architecture, Geometry, Stage, StagedModel } from "./architecture.ts";
+import type { Architecture, Features, Geometry, Layout, StagedModel } from "./architecture.ts";
 import { ConfigReader, MOST_LAYERS, MOST_WIDTH } from "./config.ts";
 import type { Count } from "./counts.ts";
+import { type BareStage, withLayouts } from "./features.ts";
 import { embedding, linear, rmsNorm } from "./layers.ts";
 import { transformersKeys } from "./transformers-keys.ts";
 import type { Weights } from "./weights.ts";
@@ -127,6 +128,35 @@ function model(config: T5Config, { batch, tokens }: Geometry): StagedModel {
     throw new ArgumentError(`${t5.className}: ${tokens} tokens; at most ${MOST_TOKENS} are supported.`);
   }
   const { width, heads, headWidth, inner, numLayers, vocabSize, epsilon } = config;
+  const layouts: Record<string, Layout> = {
+    inputIds: { batch, token: tokens },
+    attentionMask: { batch, token: tokens },
+    hiddenStates: { batch, token: tokens, channel: width },
+    positionBias: { batch, head: heads, query: tokens, key: tokens },
+    lastHiddenState: { batch, token: tokens, channel: width },
+  };
+  const stages: BareStage[] = [
+    {
+      name: "shared",
+      role: "enter",
+      axis: "whole",
+      reads: ["inputIds"],
+      writes: ["hiddenStates"],
+      build: ({ inputIds }, w) => ({ hiddenStates: embedding(inputIds!, w.at("shared"), vocabSize, width) }),
+    },
+    positionStage(config, tokens),
+    ...Array.from({ length: numLayers }, (_, i) => blockStage(`encoder.block.${i}`, config)),
+    {
+      name: "encoder.final_layer_norm",
+      role: "leave",
+      axis: "whole",
+      reads: ["hiddenStates"],
+      writes: ["lastHiddenState"],
+      build: ({ hiddenStates }, w) => ({
+        lastHiddenState: rmsNorm(hiddenStates!, w.at("encoder").at("final_layer_norm"), epsilon),
+      }),
+    },
+  ];
   return {
     className: t5.className,
     settings:
@@ -138,28 +168,7 @@ function model(config: T5Config, { batch, tokens }: Geometry): StagedModel {
       attentionMask: input("attentionMask", [batch, tokens]),
     },
     outputs: ["lastHiddenState"],
-    stages: [
-      {
-        name: "shared",
-        role: "enter",
-        axis: "whole",
-        reads: ["inputIds"],
-        writes: ["hiddenStates"],
-        build: ({ inputIds }, w) => ({ hiddenStates: embedding(inputIds!, w.at("shared"), vocabSize, width) }),
-      },
-      positionStage(config, tokens),
-      ...Array.from({ length: numLayers }, (_, i) => blockStage(`encoder.block.${i}`, config)),
-      {
-        name: "encoder.final_layer_norm",
-        role: "leave",
-        axis: "whole",
-        reads: ["hiddenStates"],
-        writes: ["lastHiddenState"],
-        build: ({ hiddenStates }, w) => ({
-          lastHiddenState: rmsNorm(hiddenStates!, w.at("encoder").at("final_layer_norm"), epsilon),
-        }),
-      },
-    ],
+    stages: stages.map((stage) => withLayouts(stage, layouts)),
   };
 }
 
@@ -167,7 +176,7 @@ function model(config: T5Config, { batch, tokens }: Geometry): StagedModel {
  * What every block adds to its attention scores: a learned bias for each head and range of distances, which is stored
  * with block 0, and the mask. Writes `positionBias` [batch, heads, tokens, tokens].
  */
-function positionStage(config: T5Config, tokens: number): Stage {
+function positionStage(config: T5Config, tokens: number): BareStage {
   const { heads, numBuckets } = config;
   return {
     name: "encoder.block.0.layer.0.SelfAttention.relative_attention_bias",
@@ -209,26 +218,43 @@ export function positionBuckets(
   });
 }
 
-function blockStage(name: string, config: T5Config): Stage {
+/** A planner can cut a block between its two layers, each of which may have hundreds of megabytes of weights. */
+function blockStage(name: string, config: T5Config): BareStage {
+  const layer = (index: 0 | 1, reads: readonly string[], run: typeof attentionLayer | typeof feedForwardLayer) => ({
+    name: `${name}.layer.${index}`,
+    role: "block" as const,
+    axis: "whole" as const,
+    reads,
+    writes: ["hiddenStates"],
+    build: ({ hiddenStates, positionBias }: Features, w: Weights) => ({
+      hiddenStates: run(hiddenStates!, w.at(name).at("layer").at(index), config, positionBias!),
+    }),
+  });
+  const reads = ["hiddenStates", "positionBias"];
   return {
     name,
     role: "block",
     axis: "whole",
-    reads: ["hiddenStates", "positionBias"],
+    reads,
     writes: ["hiddenStates"],
-    build: ({ hiddenStates, positionBias }, w) => ({
-      hiddenStates: block(hiddenStates!, positionBias!, w.at(name).at("layer"), config),
-    }),
+    build: ({ hiddenStates, positionBias }, weights) => {
+      const w = weights.at(name).at("layer");
+      const attended = attentionLayer(hiddenStates!, w.at(0), config, positionBias!);
+      return { hiddenStates: feedForwardLayer(attended, w.at(1), config) };
+    },
+    pieces: [layer(0, reads, attentionLayer), layer(1, ["hiddenStates"], feedForwardLayer)],
   };
 }
 
 /** x: [batch, tokens, width] -> the same. */
-function block(x: Value, positionBias: Value, w: Weights, config: T5Config): Value {
-  const [attentionLayer, feedForwardLayer] = [w.at(0), w.at(1)];
-  const attended = rmsNorm(x, attentionLayer.at("layer_norm"), config.epsilon);
-  x = add(x, selfAttention(attended, positionBias, attentionLayer.at("SelfAttention"), config));
-  const normalised = rmsNorm(x, feedForwardLayer.at("layer_norm"), config.epsilon);
-  return add(x, feedForward(normalised, feedForwardLayer.at("DenseReluDense"), config));
+function attentionLayer(x: Value, w: Weights, config: T5Config, positionBias: Value): Value {
+  const normed = rmsNorm(x, w.at("layer_norm"), config.epsilon);
+  return add(x, selfAttention(normed, positionBias, w.at("SelfAttention"), config));
+}
+
+/** x: [batch, tokens, width] -> the same. */
+function feedForwardLayer(x: Value, w: Weights, config: T5Config): Value {
+  return add(x, feedForward(rmsNorm(x, w.at("layer_norm"), config.epsilon), w.at("DenseReluDense"), config));
 }
 
 /** Scores are not divided by the square root of the head width, since T5's initialisation accounts for it. */

@@ -3,12 +3,14 @@
 import { platform } from "#platform";
 import { type Acceleration, checkAcceleration, openDenoiser, reportOf } from "../acceleration/acceleration.ts";
 import { type FeedbackComponent, openFeedback } from "../acceleration/feedback-component.ts";
+import { Streamlined } from "../acceleration/streamlined.ts";
 import { callable } from "../callable.ts";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { listOf, whole } from "../checks.ts";
 import { Component } from "../components/components.ts";
 import { decodeLatents } from "../components/decode.ts";
+import { checkDecoded } from "../components/decoded-size.ts";
 import { expected } from "../components/expected-class.ts";
 import type { InWorker, LoadingOptions, PipelineOptions } from "../components/loading.ts";
 import { ownGuidanceInterval } from "../components/pipeline-index.ts";
@@ -25,6 +27,7 @@ import { MOST_PICTURES, seedsOf } from "../sampling/seeds.ts";
 import { type FloatTensor, int64Tensor } from "../tensor.ts";
 import { type ClassLabels, classByName, readClassLabels } from "./class-labels.ts";
 import { fromPretrained, openFolder } from "./opening.ts";
+import { decodePlanned, openPlanned, planPictures, usualFeedback } from "./picture-plan.ts";
 import {
   type PictureLoopOptions,
   type PictureOptions,
@@ -32,6 +35,7 @@ import {
   pictureOptions,
   toImages,
 } from "./pictures.ts";
+import { makeRoom } from "./run-plan.ts";
 import { checkPixels, noiseFor } from "./settings.ts";
 
 /** Options of a call: scheduler, steps, guidance, seeds, acceleration. */
@@ -65,6 +69,8 @@ const kind = { name: "ClassToImagePipeline", options: classToImageOptions };
 export class ClassToImagePipeline {
   readonly name: string;
   readonly transformer: Component<DiTConfig>;
+  /** Runs the transformer within a budget of memory. */
+  readonly streamlined: Streamlined<DiTConfig>;
   readonly vae: Component<AutoencoderKLConfig>;
   /** For `accelerate: "ilf"`; null in a folder without one. */
   readonly feedback: FeedbackComponent | null;
@@ -85,6 +91,7 @@ export class ClassToImagePipeline {
     this.name = parts.name;
     this.#queue = new RunQueue(parts.name);
     this.transformer = parts.transformer;
+    this.streamlined = new Streamlined(parts.transformer, dit);
     this.vae = parts.vae;
     this.feedback = parts.feedback;
     this.schedulerConfig = parts.schedulerConfig;
@@ -143,10 +150,19 @@ export class ClassToImagePipeline {
     listOf(whole(0, numClasses - 1), { least: 1, most: MOST_PICTURES })(classes, "classes");
     const side = sampleSize * spatialFactor(this.vae.config);
     checkPixels(classes.length, side, side);
+    this.#checkMemory(classes.length, side, options);
     const seeds = seedsOf(classes.length, options, "classes");
-    const acceleration = checkAcceleration(options.accelerate, this.feedback);
+    const acceleration = checkAcceleration(options.accelerate, usualFeedback(this.feedback, options));
+    const size = { height: sampleSize, width: sampleSize };
+    const call = { pictures: classes.length, guided: guidanceScale > 1, guidanceInterval, ...size };
+    const networks = { streamlined: this.streamlined, decoder: this.vae };
+    const { memory } = options;
+    const plan = memory === undefined ? null : await planPictures(networks, call, acceleration, memory);
 
-    const denoiser = await this.openDenoiser({ height: sampleSize, width: sampleSize }, acceleration);
+    if (plan) await makeRoom(plan, [this.transformer, this.vae, this.feedback]);
+    const denoiser = plan
+      ? await openPlanned(this.streamlined, plan, signal)
+      : await this.openDenoiser(size, acceleration);
     const latents = await this.sampleLatents({
       ...solver,
       ...noiseFor(seeds, [1, inChannels, sampleSize, sampleSize]),
@@ -157,9 +173,18 @@ export class ClassToImagePipeline {
       signal,
       onStep,
     });
-    const images = toImages(await this.decode(latents));
+    if (plan) await makeRoom(plan, [this.streamlined, this.transformer]);
+    const decoded = plan ? await decodePlanned(this.vae, latents, plan, signal) : await this.decode(latents);
     signal?.throwIfAborted();
-    return { images, seeds, ...reportOf(acceleration.method, denoiser) };
+    const planned = plan ? { planned: plan.parts } : {};
+    return { images: toImages(decoded), seeds, ...planned, ...reportOf(acceleration.method, denoiser) };
+  }
+
+  #checkMemory(count: number, side: number, { memory }: ClassToImageOptions): void {
+    const together = memory === undefined ? count : 1;
+    const unit = spatialFactor(this.vae.config) * this.transformer.config.patchSize;
+    const size = { width: side, height: side };
+    checkDecoded(this.vae.config, { count, together, size, unit, memory: platform.memory() });
   }
 
   /** A denoiser for one run of the sampler on latents of this size. */
@@ -200,6 +225,6 @@ export class ClassToImagePipeline {
 
   /** Frees memory and threads once all calls before it are done. Later calls reject with StateError. */
   release(): Promise<void> {
-    return this.#queue.close(() => releaseAll([this.transformer, this.vae, this.feedback]));
+    return this.#queue.close(() => releaseAll([this.transformer, this.streamlined, this.vae, this.feedback]));
   }
 }

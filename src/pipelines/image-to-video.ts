@@ -12,6 +12,7 @@ import type { Folder } from "../checkpoints/files.ts";
 import { number, whole } from "../checks.ts";
 import { Component } from "../components/components.ts";
 import { type DecodeOptions, decodeFrames } from "../components/decode-video.ts";
+import { checkDecoded } from "../components/decoded-size.ts";
 import { expected } from "../components/expected-class.ts";
 import { ImageEncoder } from "../components/image-encoder.ts";
 import type { InWorker, LoadingOptions, PipelineOptions } from "../components/loading.ts";
@@ -303,7 +304,11 @@ export class ImageToVideoPipeline {
     const known = sampleSize !== undefined && sampleSize !== 96;
     const usual = known ? { width: sampleSize * factor, height: sampleSize * factor } : published;
     // A configuration without a size does not say what the model was trained on.
-    return videoSize(pictures, { factor, usual, trained: sampleSize === undefined ? null : usual }, options);
+    const size = videoSize(pictures, { factor, usual, trained: sampleSize === undefined ? null : usual }, options);
+    const { memory, frames = this.unet.config.numFrames, decodeChunkSize = frames } = options;
+    const together = memory === undefined ? decodeChunkSize : 1;
+    checkDecoded(this.decoder.config, { count: pictures, together, size, unit: factor, memory: platform.memory() });
+    return size;
   }
 }
 

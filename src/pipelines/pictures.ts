@@ -5,7 +5,9 @@ import { toPictures } from "../media/picture.ts";
 import { RawImage } from "../media/raw-image.ts";
 import type { OptionTable } from "../options/options.ts";
 import { type GuidanceInterval, guidanceIntervalCheck, guidanceScaleCheck } from "../sampling/guidance.ts";
+import { memoryCheck } from "../streamlined/bytes.ts";
 import type { FloatTensor } from "../tensor.ts";
+import type { PlannedPart } from "./run-plan.ts";
 import { type LoopOptions, type SamplingOptions, samplingOptions } from "./settings.ts";
 
 /** Options that calls of both image pipelines have. */
@@ -19,6 +21,8 @@ export interface PictureOptions extends SamplingOptions {
   guidanceScale?: number;
   /** Between which shares of the steps, [0, 1] for all. The model's own unless given. */
   guidanceInterval?: GuidanceInterval;
+  /** How much memory the whole process may take, in bytes or as "6GB"; no limit unless given. Then the default of `accelerate` is "none". */
+  memory?: number | string;
 }
 
 export const pictureOptions: OptionTable<PictureOptions> = {
@@ -26,6 +30,7 @@ export const pictureOptions: OptionTable<PictureOptions> = {
   steps: stepsCheck,
   guidanceScale: guidanceScaleCheck,
   guidanceInterval: guidanceIntervalCheck,
+  memory: memoryCheck,
 };
 
 export interface PictureResult extends AccelerationReport {
@@ -33,6 +38,8 @@ export interface PictureResult extends AccelerationReport {
   images: RawImage[];
   /** Of each picture. */
   seeds: number[];
+  /** With a budget of memory: what each part of the call was predicted to take. They run one after the other. */
+  planned?: readonly PlannedPart[];
 }
 
 /** What the loop needs, once prompts are embedded. `noise`: [batch, channels, height, width]. */

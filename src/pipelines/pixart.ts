@@ -1,4 +1,5 @@
 /** PixArt-alpha and PixArt-sigma, after diffusers' PixArtAlphaPipeline and PixArtSigmaPipeline: T5's states with a mask. */
+import { Streamlined } from "../acceleration/streamlined.ts";
 import type { ModelIndex } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { Component } from "../components/components.ts";
@@ -28,6 +29,7 @@ export const pixartClasses = ["PixArtSigmaPipeline", "PixArtAlphaPipeline"] as c
 
 export class PixArt implements TextToImageFamily {
   readonly denoiser: Component<PixArtConfig>;
+  readonly streamlined: Streamlined<PixArtConfig>;
   /** Null in a folder without one: only `sampleLatents` and `decode` work then. */
   readonly textEncoder: Component<T5Config> | null;
   readonly tokenizer: PromptTokenizer | null;
@@ -46,6 +48,7 @@ export class PixArt implements TextToImageFamily {
   ) {
     this.#name = name;
     this.denoiser = parts.denoiser;
+    this.streamlined = new Streamlined(parts.denoiser, pixart);
     this.textEncoder = parts.textEncoder;
     this.tokenizer = parts.tokenizer;
     this.maxSequenceLength = parts.maxSequenceLength;
@@ -84,7 +87,14 @@ export class PixArt implements TextToImageFamily {
   }
 
   get encoders() {
-    return [this.textEncoder];
+    const { textEncoder } = this;
+    if (!textEncoder) return [];
+    return [
+      {
+        planned: (batch: number, budget: number, tokens: number) => textEncoder.planned({ batch, tokens }, budget),
+        release: () => textEncoder.release(),
+      },
+    ];
   }
 
   guided(guidanceScale: number): boolean {
@@ -96,6 +106,7 @@ export class PixArt implements TextToImageFamily {
       maxSequenceLength: length = this.maxSequenceLength,
       cleanCaption: clean = this.cleanCaption,
       signal,
+      budget,
     } = options;
     const { tokenizer, textEncoder } = this;
     if (!tokenizer || !textEncoder) {
@@ -103,7 +114,8 @@ export class PixArt implements TextToImageFamily {
     }
     const text = clean ? cleanCaption : captionText;
     const tokenized = texts.map((prompt) => tokenizer.encode(text(prompt), length));
-    return { embeddings: await encodePrompts(tokenized, textEncoder, signal), warnings: warningsOf(tokenized, length) };
+    const embeddings = await encodePrompts(tokenized, textEncoder, { signal, budget });
+    return { embeddings, warnings: warningsOf(tokenized, length) };
   }
 
   conditions(embeddings: TextEmbeddings, { height, width }: ConditionOptions): Feeds {
@@ -112,7 +124,7 @@ export class PixArt implements TextToImageFamily {
   }
 
   release(): Promise<void> {
-    return releaseAll([this.denoiser, this.textEncoder]);
+    return releaseAll([this.denoiser, this.streamlined, this.textEncoder]);
   }
 }
 

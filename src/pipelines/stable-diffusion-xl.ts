@@ -5,7 +5,7 @@
 import { Streamlined } from "../acceleration/streamlined.ts";
 import { componentFolder, type ModelIndex, readConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
-import { ClipPromptEncoder } from "../components/clip-prompt-encoder.ts";
+import { ClipPromptEncoder, plannedEncoders } from "../components/clip-prompt-encoder.ts";
 import type { Component } from "../components/components.ts";
 import type { PipelineOptions } from "../components/loading.ts";
 import { ownFlag } from "../components/pipeline-index.ts";
@@ -112,7 +112,7 @@ export class StableDiffusionXL implements TextToImageFamily {
   }
 
   get encoders() {
-    return [this.first, this.second];
+    return plannedEncoders("penultimate", [this.first, this.second]);
   }
 
   guided(guidanceScale: number): boolean {
@@ -121,14 +121,14 @@ export class StableDiffusionXL implements TextToImageFamily {
 
   async embed(
     { texts, second = texts, negatives = 0, omitted = false }: Texts,
-    { clipSkip: skip, signal }: EmbedOptions,
+    { clipSkip: skip, signal, budget }: EmbedOptions,
   ): Promise<{ embeddings: TextEmbeddings; warnings: string[] }> {
     if (!this.second) {
       throw new ConfigError(
         `${this.#name}: has no text_encoder_2 and tokenizer_2, which turn a prompt into embeddings.`,
       );
     }
-    const settings = { states: "penultimate", skip, negatives, signal } as const;
+    const settings = { states: "penultimate", skip, negatives, signal, budget } as const;
     const one = await this.first?.embed(texts, settings);
     const two = await this.second.embed(second, settings);
     const embeddings = {

@@ -5,7 +5,7 @@
 import { Streamlined } from "../acceleration/streamlined.ts";
 import { componentFolder, type ModelIndex } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
-import { ClipPromptEncoder } from "../components/clip-prompt-encoder.ts";
+import { ClipPromptEncoder, plannedEncoders } from "../components/clip-prompt-encoder.ts";
 import { Component } from "../components/components.ts";
 import { expected } from "../components/expected-class.ts";
 import type { PipelineOptions } from "../components/loading.ts";
@@ -93,7 +93,7 @@ export class StableDiffusion implements TextToImageFamily {
   }
 
   get encoders() {
-    return [this.prompts];
+    return plannedEncoders("last", [this.prompts]);
   }
 
   get spacedByStrength(): boolean {
@@ -106,12 +106,13 @@ export class StableDiffusion implements TextToImageFamily {
 
   async embed(
     { texts, negatives }: Texts,
-    { clipSkip, signal }: EmbedOptions,
+    { clipSkip: skip, signal, budget }: EmbedOptions,
   ): Promise<{ embeddings: TextEmbeddings; warnings: string[] }> {
     if (!this.prompts) {
       throw new ConfigError(`${this.#name}: has no text encoder and tokenizer, which turn a prompt into embeddings.`);
     }
-    const { states, warnings } = await this.prompts.embed(texts, { states: "last", skip: clipSkip, negatives, signal });
+    const settings = { states: "last", skip, negatives, signal, budget } as const;
+    const { states, warnings } = await this.prompts.embed(texts, settings);
     return { embeddings: { encoderHiddenStates: states }, warnings };
   }
 

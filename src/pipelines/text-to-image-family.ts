@@ -2,10 +2,10 @@
 
 import type { PictureKind } from "../acceleration/acceleration.ts";
 import type { Streamlined } from "../acceleration/streamlined.ts";
-import type { Component } from "../components/components.ts";
-import type { UNet2DConditionConfig } from "../models/unet-2d-condition.ts";
+import type { Component, RunningOptions } from "../components/components.ts";
 import type { Releasable } from "../runtime/open-all.ts";
 import type { Feeds } from "../sampling/denoiser.ts";
+import type { PlannedRun } from "../streamlined/planner.ts";
 import type { FloatTensor } from "../tensor.ts";
 
 /** What a denoiser is told of texts, under the names of its inputs, one row a text. */
@@ -45,9 +45,13 @@ export interface Texts {
 }
 
 /** How texts are embedded. */
-export type EmbedOptions = Pick<FamilyOptions, "maxSequenceLength" | "cleanCaption" | "clipSkip"> & {
-  signal?: AbortSignal;
-};
+export type EmbedOptions = Pick<FamilyOptions, "maxSequenceLength" | "cleanCaption" | "clipSkip"> & RunningOptions;
+
+/** A text encoder whose memory can be planned. */
+export interface TextEncoder extends Releasable {
+  /** How a run for so many texts, of so many tokens where it has no own number, keeps to a budget in bytes. Throws BudgetError. */
+  planned(texts: number, budget: number, tokens: number): PlannedRun;
+}
 
 /** What conditions depend on beside the texts. */
 export type ConditionOptions = Pick<FamilyOptions, "originalSize" | "cropsCoordsTopLeft" | "targetSize"> & {
@@ -60,10 +64,10 @@ export type ConditionOptions = Pick<FamilyOptions, "originalSize" | "cropsCoords
 /** A family of models as the pipeline sees it. */
 export interface TextToImageFamily {
   readonly denoiser: Component<unknown>;
-  /** Runs the denoiser within a memory budget, where its stages can be planned. */
-  readonly streamlined?: Streamlined<UNet2DConditionConfig>;
+  /** Runs the denoiser within a memory budget. */
+  readonly streamlined: Streamlined<unknown>;
   /** The text encoders, which have done their work when sampling begins. */
-  readonly encoders: readonly (Releasable | null)[];
+  readonly encoders: readonly TextEncoder[];
   readonly network: PictureKind;
   /** Settings of a call unless it or the model says otherwise, as in diffusers. */
   readonly usual: { readonly steps: number; readonly strength: number; readonly maskedStrength: number };

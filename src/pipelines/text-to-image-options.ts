@@ -4,7 +4,6 @@ import { ArgumentError } from "../errors.ts";
 import { checkPicture, type Picture } from "../media/picture.ts";
 import type { OptionTable } from "../options/options.ts";
 import { strengthCheck } from "../sampling/from-picture.ts";
-import { memoryCheck } from "../streamlined/bytes.ts";
 import { type PictureOptions, type PictureResult, pictureOptions } from "./pictures.ts";
 import { type PromptList, promptList } from "./prompt-list.ts";
 import { countCheck, promptCheck, sideCheck } from "./settings.ts";
@@ -19,8 +18,6 @@ export interface TextToImageOptions extends PictureOptions, FamilyOptions {
   /** In pixels; what the model was made for unless given, or what the image has (in multiples of the model's unit). */
   width?: number;
   height?: number;
-  /** How much memory the whole process may take (Stable Diffusion), in bytes or as "6GB"; no limit unless given. */
-  memory?: number | string;
   /** How much of the deviation that guidance adds is taken away again, from 0 (none, the default) to 1. */
   guidanceRescale?: number;
   /** An image to begin at instead of at noise, as `readPicture` gives it. It is brought to the size that is drawn. */
@@ -61,7 +58,6 @@ export const textToImageOptions: OptionTable<TextToImageOptions> = {
   count: countCheck,
   width: sideCheck,
   height: sideCheck,
-  memory: memoryCheck,
   guidanceRescale: number(0, 1),
   image: checkPicture,
   strength: strengthCheck,

@@ -11,11 +11,10 @@ import { componentFolder, type RawConfig } from "../checkpoints/diffusers-folder
 import type { Folder } from "../checkpoints/files.ts";
 import { Component } from "../components/components.ts";
 import { decodeLatents } from "../components/decode.ts";
-import { decodeFrames } from "../components/decode-video.ts";
 import { checkDecoded } from "../components/decoded-size.ts";
 import { expected } from "../components/expected-class.ts";
 import type { InWorker, LoadingOptions, PipelineOptions } from "../components/loading.ts";
-import { PictureEncoder } from "../components/picture-encoder.ts";
+import { PictureEncoder, type TileSize } from "../components/picture-encoder.ts";
 import { ownGuidance, ownGuidanceInterval } from "../components/pipeline-index.ts";
 import { pickPrompts, stackPrompts } from "../components/prompts.ts";
 import { clippingNotes, readSchedulerConfig, solverOf } from "../components/solver.ts";
@@ -31,14 +30,23 @@ import { consistencyTimesteps, fromPicture, type PictureLatents, withMask } from
 import { type GuidanceInterval, guidedDenoise } from "../sampling/guidance.ts";
 import { sample } from "../sampling/sampler.ts";
 import { seededNoise, seedsOf } from "../sampling/seeds.ts";
-import { type FloatTensor, floatTensor } from "../tensor.ts";
+import type { FloatTensor } from "../tensor.ts";
 import { fromPretrained, openFolder } from "./opening.ts";
+import {
+  decodePlanned,
+  openPlanned,
+  type PictureCall,
+  type PicturePlan,
+  planNotes,
+  planPictures,
+  usualFeedback,
+} from "./picture-plan.ts";
 import { pictureSizes, type Sizes, sizeNotes } from "./picture-size.ts";
 import { type PictureSource, pictureInputs, sizeOfImage } from "./picture-source.ts";
 import { type PictureLoopOptions, toImages } from "./pictures.ts";
 import { PixArt } from "./pixart.ts";
 import { resizeAndCrop } from "./resolution-bins.ts";
-import { listenersOf, makeRoom, planRun, type RunPlan } from "./run-plan.ts";
+import { makeRoom } from "./run-plan.ts";
 import { type LoopOptions, promptListCheck } from "./settings.ts";
 import { openFamily, textToImageClasses } from "./text-to-image-families.ts";
 import type { ConditionOptions, EmbedOptions, TextEmbeddings, TextToImageFamily } from "./text-to-image-family.ts";
@@ -181,25 +189,29 @@ export class TextToImagePipeline {
     checkFamilyOptions(this.className, family, options);
     const { list, texts } = textsOf(prompt, options, { count, guided: family.guided(guidanceScale) });
     const pictures = list.prompts.length;
-    const acceleration = checkAcceleration(options.accelerate, this.feedback, family.network);
+    const acceleration = checkAcceleration(options.accelerate, usualFeedback(this.feedback, options), family.network);
     const source = pictureInputs(this.className, family, spatialFactor(this.vae.config), options);
     const size = this.#sizes(pictures, options);
     const { height, width } = size.latent;
     const solver = solverOf(this.schedulerConfig, options, family.usual.steps);
     const seeds = seedsOf(pictures, options);
-    const plan = this.#plan({ pictures, guided: list.negatives !== null, ...size.latent }, acceleration, options);
+    const guided = list.negatives !== null;
+    const counts = { pictures, guided, texts: texts.texts.length, encodes: source !== null };
+    const plan = await this.#plan({ ...counts, ...size.latent }, acceleration, options);
 
-    const { embeddings, warnings } = await this.#embed(texts, options);
+    const { budget } = plan ?? {};
+    if (plan) await makeRoom(plan, [family, this.vae, this.#encoder, this.feedback]);
+    const { embeddings, warnings } = await this.#embed(texts, { ...options, budget });
     const tokens = embeddings.encoderHiddenStates.shape[1]!;
     const draw = seededNoise(seeds);
     const shape = [1, family.latentChannels, height, width];
     const { noise, picture } = source
-      ? await this.encodePicture(source(size.drawn), () => draw(shape))
+      ? await this.encodePicture(source(size.drawn), () => draw(shape), plan?.encoding?.tile)
       : { noise: draw(shape), picture: undefined };
     signal?.throwIfAborted();
-    if (plan) await makeRoom(plan, [...family.encoders, this.#encoder, this.vae]);
+    if (plan) await makeRoom(plan, [...family.encoders, this.#encoder]);
     const denoiser = plan
-      ? await family.streamlined!.open(plan.denoiser, listenersOf({ signal }))
+      ? await openPlanned(family.streamlined, plan, signal)
       : await this.openDenoiser({ height, width, tokens }, acceleration);
     const latents = await this.sampleLatents({
       ...solver,
@@ -218,33 +230,28 @@ export class TextToImagePipeline {
       signal,
       onStep,
     });
-    if (plan) await makeRoom(plan, [family.streamlined!, family.denoiser]);
+    if (plan) await makeRoom(plan, [family.streamlined, family.denoiser]);
     const decoded = plan ? await decodePlanned(this.vae, latents, plan, signal) : await this.decode(latents);
     const images = toImages(resizeAndCrop(decoded, size));
     signal?.throwIfAborted();
-    warnings.push(...family.notes, ...sizeNotes(size));
+    warnings.push(...family.notes, ...sizeNotes(size), ...(plan ? planNotes(plan) : []));
     warnings.push(...clippingNotes(this.schedulerConfig, options.scheduler, solver.scheduler));
-    return { images, seeds, warnings, ...reportOf(acceleration.method, denoiser) };
+    const planned = plan ? { planned: plan.parts } : {};
+    return { images, seeds, warnings, ...planned, ...reportOf(acceleration.method, denoiser) };
   }
 
   /** How a call with a budget of memory runs; null without one. Throws ArgumentError and BudgetError. */
-  #plan(
-    { pictures, guided, height, width }: { pictures: number; guided: boolean; height: number; width: number },
-    { method }: Acceleration,
-    { memory, guidanceInterval = this.guidanceInterval }: TextToImageOptions,
-  ): RunPlan | null {
+  async #plan(
+    call: Omit<PictureCall, "guidanceInterval"> & { encodes: boolean },
+    acceleration: Acceleration,
+    { memory, guidanceInterval = this.guidanceInterval, maxSequenceLength }: TextToImageOptions,
+  ): Promise<PicturePlan | null> {
     if (memory === undefined) return null;
-    const { streamlined, maxSequenceLength: tokens } = this.family;
-    if (!streamlined) throw new ArgumentError(`memory is for Stable Diffusion; this model is a ${this.className}.`);
-    if (method !== "none") throw new ArgumentError(`memory and accelerate "${method}" do not go together for images.`);
-    const [start, stop] = guidanceInterval;
-    if (guided && (start > 0 || stop < 1)) {
-      throw new ArgumentError(
-        "memory needs guidance in all steps: a plan is for one number of rows (guidanceInterval).",
-      );
-    }
-    const size = { batch: guided ? 2 * pictures : pictures, guided, height, width, tokens };
-    return planRun({ streamlined, decoder: this.vae }, size, pictures, { memory });
+    const { streamlined, encoders: textEncoders } = this.family;
+    const imageEncoder = call.encodes ? this.#encoder : undefined;
+    const networks = { streamlined, decoder: this.vae, textEncoders, imageEncoder };
+    const tokens = maxSequenceLength ?? this.family.maxSequenceLength;
+    return planPictures(networks, { ...call, guidanceInterval, tokens }, acceleration, memory);
   }
 
   /**
@@ -283,16 +290,17 @@ export class TextToImagePipeline {
 
   /**
    * An image, and a mask with it, as `sampleLatents` begins at them, and the noise: `draw` is called in diffusers' order, for the
-   * image's latent where it counts, the noise, and the masked image's latent.
+   * image's latent where it counts, the noise, and the masked image's latent. `tile`: of the latent, where memory is short.
    */
   async encodePicture(
     source: PictureSource,
     draw: () => FloatTensor,
+    tile?: TileSize,
   ): Promise<{ noise: FloatTensor; picture: PictureLatents }> {
     this.#queue.checkOpen();
     return source.encode({
       draw,
-      encode: (image) => this.#encoder.encode(image),
+      encode: (image) => this.#encoder.encode(image, tile),
       scalingFactor: this.vae.config.scalingFactor,
     });
   }
@@ -358,23 +366,12 @@ export class TextToImagePipeline {
     const { image, width, height } = options;
     const own = image && { ...sizeOfImage(image, unit), ...defined({ width, height }), useResolutionBinning: false };
     const sizes = pictureSizes({ pipeline: this.className, sampleSize, patchSize, factor }, pictures, own ?? options);
-    const decoded = { count: pictures, size: sizes.drawn, unit, memory: platform.memory() };
+    // Within a budget one at a time, if need be.
+    const together = options.memory === undefined ? pictures : 1;
+    const decoded = { count: pictures, together, size: sizes.drawn, unit, memory: platform.memory() };
     checkDecoded(this.vae.config, decoded);
     return sizes;
   }
-}
-
-/** Decodes as many images at a time, or tiles of one, as the plan says. */
-async function decodePlanned(
-  vae: Component<AutoencoderKLConfig>,
-  { shape, data }: FloatTensor,
-  { decoding: { frames: chunk, tile } }: RunPlan,
-  signal?: AbortSignal,
-): Promise<FloatTensor> {
-  const asVideos = floatTensor([shape[0]!, 1, ...shape.slice(1)], data);
-  const decoded = await decodeFrames(vae, asVideos, { chunk, sizes: () => ({ batch: "batch" }) }, { signal, tile });
-  const [batch, channels, , ...sides] = decoded.shape;
-  return floatTensor([batch!, channels!, ...sides], decoded.data);
 }
 
 type PartName =

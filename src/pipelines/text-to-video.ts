@@ -9,8 +9,9 @@ import { callable } from "../callable.ts";
 import { componentFolder, type RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { anObject, number, whole } from "../checks.ts";
-import { Component } from "../components/components.ts";
+import { Component, type RunningOptions } from "../components/components.ts";
 import { type DecodeOptions, decodeFrames, exchangeFrames } from "../components/decode-video.ts";
+import { checkDecoded } from "../components/decoded-size.ts";
 import { expected } from "../components/expected-class.ts";
 import type { InWorker, PipelineOptions } from "../components/loading.ts";
 import { ownGuidance } from "../components/pipeline-index.ts";
@@ -183,11 +184,17 @@ export class TextToVideoPipeline {
     // Errors about sizes and memory come before anything runs.
     const { tokens } = this.#promptEncoder;
     const size = { batch: guided ? 2 * total : total, guided, frames, ...latent, tokens };
-    const parts = { streamlined: this.streamlined, decoder: this.vae };
+    const encoder = this.#promptEncoder;
+    const texts = {
+      name: "text encoder",
+      peak: (budget: number) => encoder.planned(list.texts.length, budget).prediction.peak,
+    };
+    const parts = { streamlined: this.streamlined, decoder: this.vae, earlier: [texts] };
     const plan = planRun(parts, size, framesTogether(latent), options);
+    await makeRoom(plan, [this.streamlined, this.unet, this.vae]);
 
-    const { embeddings, warnings } = await this.embed(list.texts, { signal });
-    await makeRoom(plan, [this.prompts, this.vae]);
+    const { embeddings, warnings } = await this.embed(list.texts, { signal, budget: plan.budget });
+    await makeRoom(plan, [this.prompts]);
     const denoiser = await this.streamlined.open(plan.denoiser, listenersOf(options));
     const latents = await this.sampleLatents({
       ...solver,
@@ -210,11 +217,11 @@ export class TextToVideoPipeline {
   /** Prompts as the text encoder sees them: [prompts, tokens, width]. */
   async embed(
     prompts: readonly string[],
-    { signal }: { signal?: AbortSignal } = {},
+    options: RunningOptions = {},
   ): Promise<{ embeddings: FloatTensor; warnings: string[] }> {
     this.#queue.checkOpen();
     promptListCheck(prompts, "The prompts");
-    return this.#promptEncoder.embed(prompts, signal);
+    return this.#promptEncoder.embed(prompts, options);
   }
 
   get #promptEncoder(): PromptEncoder {
@@ -264,7 +271,10 @@ export class TextToVideoPipeline {
     const { sampleSize } = this.unet.config;
     const side = (sampleSize ?? 64) * factor;
     const usual = { width: side, height: side };
-    return videoSize(pictures, { factor, usual, trained: sampleSize === undefined ? null : usual }, options);
+    const size = videoSize(pictures, { factor, usual, trained: sampleSize === undefined ? null : usual }, options);
+    const together = options.memory === undefined ? framesTogether(size.latent) : 1;
+    checkDecoded(this.vae.config, { count: pictures, together, size, unit: factor, memory: platform.memory() });
+    return size;
   }
 }
 

@@ -3,7 +3,7 @@
  * computed.
  */
 import type { StagedSession } from "../models/staged-session.ts";
-import { type FloatTensor, floatOf, type Tensor } from "../tensor.ts";
+import { type FloatTensor, floatOf, floatTensor, sizeOf, type Tensor } from "../tensor.ts";
 import type { Action, StepContext } from "./step-policy.ts";
 
 /** Tensors by the names that a network's inputs have. */
@@ -56,6 +56,45 @@ export class DenoiserByRows implements Denoiser {
     this.#rows = rows;
     return this.#denoisers.at(-1)!.run(feeds, step);
   }
+}
+
+/**
+ * Runs a denoiser that was compiled for `rows` rows on a multiple of them, part by part. So guidance may begin or end within a run,
+ * although a plan is for one number of rows.
+ */
+export class FixedRows implements Denoiser {
+  readonly actions: Action[] = [];
+  readonly #denoiser: Denoiser;
+  readonly #rows: number;
+
+  constructor(denoiser: Denoiser, rows: number) {
+    this.#denoiser = denoiser;
+    this.#rows = rows;
+  }
+
+  async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
+    const given = Object.values(feeds)[0]!.shape[0]!;
+    let output: FloatTensor | null = null;
+    for (let start = 0; start < given; start += this.#rows) {
+      const part = Object.fromEntries(
+        Object.entries(feeds).map(([name, feed]) => [name, someRows(feed, start, start + this.#rows)]),
+      );
+      const made = await this.#denoiser.run(part, step);
+      if (given === this.#rows) output = made;
+      output ??= floatTensor([given, ...made.shape.slice(1)]);
+      if (output !== made) output.data.set(made.data, start * sizeOf(made.shape.slice(1)));
+    }
+    this.actions.push(this.#denoiser.actions.at(-1)!);
+    return output!;
+  }
+}
+
+/** Rows start..end of a tensor of any type, as a view. */
+function someRows(tensor: Tensor, start: number, end: number): Tensor {
+  const shape = tensor.shape.slice(1);
+  const each = sizeOf(shape);
+  const data = tensor.data.subarray(start * each, end * each);
+  return { ...tensor, shape: [end - start, ...shape], data } as Tensor;
 }
 
 /**

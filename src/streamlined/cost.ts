@@ -2,7 +2,7 @@
  * Memory that a group needs apart from its features and weights: the intermediate values that ONNX Runtime holds while it runs,
  * computed from the group's graph.
  */
-import { type Dim, type Node, topologicalOrder, type Value } from "../graph/value.ts";
+import { type Node, topologicalOrder, type Value } from "../graph/value.ts";
 import { parameterWeights } from "../models/weights.ts";
 import { sizeOf } from "../tensor.ts";
 import { buildSlice, type Flow, type Group } from "./grouping.ts";
@@ -15,13 +15,22 @@ const IN_PLACE = new Set(["Add", "Sub", "Mul", "Div", "Sqrt", "Sigmoid", "Clip",
 const bytes = ({ shape, dtype }: Value) => sizeOf(shape as number[]) * (dtype === "int64" ? 8 : 4);
 
 /**
- * An operator's memory apart from inputs and outputs: copies of queries, keys and values by head; a convolution's input
- * and output in blocks of channels.
+ * An operator's memory apart from inputs and outputs: copies of queries, keys and values by head, and all scores where something
+ * is added to them; a convolution's input and output in blocks of channels.
  */
-function workspace({ op, inputs, outputs }: Node): number {
-  if (op === "MultiHeadAttention") return inputs.slice(0, 3).reduce((sum, value) => sum + bytes(value!), 0);
+function workspace({ op, inputs, outputs, attributes }: Node): number {
+  if (op === "MultiHeadAttention") {
+    const copies = inputs.slice(0, 3).reduce((sum, value) => sum + bytes(value!), 0);
+    return inputs[5] ? copies + bytes(outputs[0]!) + scoreBytes(inputs, attributes["num_heads"] as number) : copies;
+  }
   if (op === "Conv") return bytes(inputs[0]!) + bytes(outputs[0]!);
   return 0;
+}
+
+/** Only without a bias does ONNX Runtime work out attention in blocks, and never holds the scores of all keys. */
+function scoreBytes([q, k]: Node["inputs"], heads: number): number {
+  const [batch, tokens] = q!.shape as number[];
+  return 4 * batch! * heads * tokens! * (k!.shape[1] as number);
 }
 
 /**
@@ -92,22 +101,49 @@ const isParameter = ({ op, name }: Node) => op === "Input" && name!.startsWith(P
 
 /** The memory of a group as a function of the length of its slices: bytes = fixed + each * length. */
 export interface GroupCost {
-  /** Bytes of its weights, widened to float32. */
+  /** Bytes that its session holds: weights, and the ones that norms without a scale multiply with. */
   readonly weights: number;
+  /** Bytes of weights that every run makes float32 again, because the session holds them in fewer bits. */
+  readonly widened: number;
   readonly largestWeight: number;
   readonly fixed: number;
   readonly each: number;
 }
 
+/**
+ * How much of a weight a session holds, relative to float32. Less than 1: it holds the weight as it is stored, and widens it in
+ * every run.
+ */
+export type HeldShare = (name: string) => number;
+
 /** The cost of a group for this many rows in a run. The memory of values depends only on the length of the slice. */
-export function groupCost(group: Group, sizes: Flow["sizes"], rows: number): GroupCost {
+export function groupCost(group: Group, sizes: Flow["sizes"], rows: number, held: HeldShare = () => 1): GroupCost {
   const { source, parameters } = costSource();
-  const at = (length: Dim) => activationBytes(buildSlice(group, sizes, source, rows, length));
-  const whole = at(group.length);
-  const weights = [...parameters.values()].map(bytes);
-  const sum = { weights: weights.reduce((a, b) => a + b, 0), largestWeight: Math.max(0, ...weights) };
-  if (group.length === 1) return { ...sum, fixed: whole, each: 0 };
-  const one = at(1);
-  const each = (whole - one) / (group.length - 1);
+  const whole = buildSlice(group, sizes, source, rows, group.length);
+  const most = activationBytes(whole);
+  const sum = { ...weightCost(parameters, held), fixed: most, each: 0 };
+  sum.weights += onesBytes(whole);
+  if (group.length === 1) return sum;
+  const one = activationBytes(buildSlice(group, sizes, costSource().source, rows, 1));
+  const each = (most - one) / (group.length - 1);
   return { ...sum, fixed: one - each, each };
+}
+
+function weightCost(parameters: ReadonlyMap<string, Value>, held: HeldShare) {
+  const cost = { weights: 0, widened: 0, largestWeight: 0 };
+  for (const [name, value] of parameters) {
+    const [size, share] = [bytes(value), held(name.slice(PARAMETER.length))];
+    cost.weights += share * size;
+    if (share < 1) cost.widened += size;
+    cost.largestWeight = Math.max(cost.largestWeight, size);
+  }
+  return cost;
+}
+
+/** A norm's scale of ones, which can be as large as a picture, is made when the session loads and stays. */
+function onesBytes(outputs: Readonly<Record<string, Value>>): number {
+  const expanded = topologicalOrder(Object.values(outputs)).filter(
+    ({ op, inputs }) => op === "Expand" && inputs[0]?.node.op === "Constant",
+  );
+  return expanded.reduce((sum, node) => sum + bytes(node.outputs[0]!), 0);
 }

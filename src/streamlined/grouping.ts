@@ -4,7 +4,7 @@
  */
 import { ArgumentError } from "../errors.ts";
 import { type OnnxModel, toOnnx } from "../graph/onnx.ts";
-import { type Dim, input, type Value } from "../graph/value.ts";
+import { type Dim, input, type Value, type ValueType } from "../graph/value.ts";
 import type { Layout, Stage, StagedModel } from "../models/architecture.ts";
 import {
   buildGroup,
@@ -22,24 +22,34 @@ import type { Sizes } from "./slicing.ts";
 export interface Flow extends FeatureFlow {
   /** Sizes by feature; `batch` is the model's batch. */
   readonly sizes: ReadonlyMap<string, Sizes>;
+  /** Types of the inputs that are not float32. */
+  readonly types: Types;
 }
 
-/** The features of a model. Throws ArgumentError if its stages do not have layouts, or if sizes are open. */
+type Types = ReadonlyMap<string, ValueType>;
+
+/**
+ * The features of a model, with stages that have pieces in these pieces. Throws ArgumentError if its stages do not have layouts,
+ * or if sizes are open.
+ */
 export function flowOf(model: StagedModel): Flow {
-  const flow = featureFlow(model);
+  const flow = featureFlow({ ...model, stages: model.stages.flatMap((stage) => stage.pieces ?? [stage]) });
   const sizes = new Map<string, Sizes>();
   for (const { stage, reads, writes } of flow.stages) {
-    const { layouts } = stage;
+    const { layouts, readLayouts } = stage;
     if (!layouts) {
       throw new ArgumentError(
         `${model.className}: stage "${stage.name}" does not tell the layouts of its features, so it cannot be cut; ` +
           "run this model in one session.",
       );
     }
-    for (const [name, id] of reads) if (!sizes.has(id)) sizes.set(id, known(model, layouts[name]!));
+    for (const [name, id] of reads) {
+      if (!sizes.has(id)) sizes.set(id, known(model, readLayouts?.[name] ?? layouts[name]!));
+    }
     for (const [name, id] of writes) sizes.set(id, known(model, layouts[name]!));
   }
-  return { ...flow, sizes };
+  const typed = [...flow.inputs].map(([name, id]) => [id, model.inputs[name]!.dtype] as const);
+  return { ...flow, model, sizes, types: new Map(typed.filter(([, dtype]) => dtype !== "float32")) };
 }
 
 export const batchOf = ({ sizes }: Flow): number => Math.max(...[...sizes.values()].map(({ batch }) => batch ?? 1));
@@ -56,15 +66,18 @@ export interface Group extends StageGroup {
   readonly axis: Stage["axis"];
   /** Length of the axis, which is also the most slices; 1 for "whole". */
   readonly length: number;
+  /** Types of features that are not float32. */
+  readonly types: Types;
 }
 
 /** The stages in groups of these sizes. Throws ArgumentError if the sizes do not sum to the number of stages. */
 export function groupsOf(flow: Flow, counts: readonly number[], cached?: ReadonlySet<string>): Group[] {
   return groupStages(flow, counts, cached).map((group): Group => {
     const kinds = new Set(group.stages.map((each) => kindOf(flow, each)));
-    if (kinds.size > 1) return { ...group, axis: "whole", length: 1 };
+    const { types } = flow;
+    if (kinds.size > 1) return { ...group, axis: "whole", length: 1, types };
     const first = group.stages[0]!;
-    return { ...group, axis: first.stage.axis, length: axisLength(flow, first) };
+    return { ...group, axis: first.stage.axis, length: axisLength(flow, first), types };
   });
 }
 
@@ -108,7 +121,7 @@ export function buildSlice(
       if (name === "batch") return rows;
       return name === group.axis && group.length > 1 ? slice : size;
     });
-  return buildGroup(group, (id) => input(id, shapeOf(id)), new Weights(source));
+  return buildGroup(group, (id) => input(id, shapeOf(id), group.types.get(id)), new Weights(source));
 }
 
 export function sliceGraph(group: Group, sizes: Flow["sizes"], source: WeightSource, rows: number): OnnxModel {

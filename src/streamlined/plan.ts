@@ -19,6 +19,8 @@ export interface GroupPlan {
    * images.
    */
   readonly reorder?: boolean;
+  /** Whether its session stays in memory although the plan streams. */
+  readonly keep?: boolean;
 }
 
 export interface Plan {
@@ -29,8 +31,8 @@ export interface Plan {
    */
   readonly passes: number;
   /**
-   * Whether each group is compiled just before it runs and released afterwards, so that the weights of only one group
-   * are in memory.
+   * Whether each group, unless it says otherwise, is compiled just before it runs and released afterwards, so that the weights of
+   * only one group are in memory.
    */
   readonly stream: boolean;
 }
@@ -72,6 +74,9 @@ export interface Layout {
   /** Whether rehash steps are for the second half of the batch only. */
   readonly half: boolean;
 }
+
+/** Whether a group is compiled for each run. */
+export const isStreamed = ({ stream }: Plan, { keep = false }: GroupPlan): boolean => stream && !keep;
 
 /** Prefix of the name of a group's place in the arena for copies of its parts. */
 export const SCRATCH = "scratch ";

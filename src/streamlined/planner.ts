@@ -4,9 +4,9 @@
  */
 import { BudgetError } from "../errors.ts";
 import { describeBytes } from "./bytes.ts";
-import { type GroupCost, groupCost } from "./cost.ts";
+import { type GroupCost, groupCost, type HeldShare } from "./cost.ts";
 import { batchOf, bytesOf, type Flow, type Group, groupsOf, longestGroups } from "./grouping.ts";
-import { applyPlan, type GroupPlan, isHalved, type Layout, type Plan, type Rehash } from "./plan.ts";
+import { applyPlan, type GroupPlan, isHalved, isStreamed, type Layout, type Plan, type Rehash } from "./plan.ts";
 
 /** The predicted memory of a plan, in bytes. */
 export interface Prediction {
@@ -16,7 +16,7 @@ export interface Prediction {
   readonly overhead: number;
   /** Inputs and outputs, the arena of features, and the features cached from step to step. */
   readonly features: number;
-  /** Weights of the group at the peak if groups are streamed, otherwise the weights of all groups. */
+  /** Weights of all groups that stay, and those of the group at the peak if it does not. */
   readonly weights: number;
   /** Intermediate values of the group at the peak. */
   readonly activations: number;
@@ -26,6 +26,8 @@ export interface PlannedRun {
   readonly plan: Plan;
   readonly layout: Layout;
   readonly prediction: Prediction;
+  /** Bytes of weights that every run reads again. */
+  readonly readAgain: number;
 }
 
 export interface PlannerOptions {
@@ -34,6 +36,8 @@ export interface PlannerOptions {
   rehash?: Rehash | null;
   /** Memory of the process without the model, in bytes. */
   overhead?: number;
+  /** Of weights that sessions hold in fewer bits than float32: 1 unless given. */
+  held?: HeldShare;
 }
 
 /** Memory of Node and ONNX Runtime before a model is loaded, and of the graphs (docs/streamlined.md). */
@@ -54,6 +58,8 @@ const MOST_POSITION_SLICES = 64;
  * are slower, and smaller ones read the weights more often (docs/notebook/streamlined.md has the figures).
  */
 const NEAR = 20e6;
+/** Groups are kept, although the plan streams, up to this share of the budget: predictions are within a few percent. */
+const KEPT_UP_TO = 0.95;
 
 interface Costed {
   readonly group: Group;
@@ -68,35 +74,79 @@ interface Mode {
   readonly counts: readonly number[];
 }
 
-/** The fastest plan within a budget. Throws BudgetError, with the smallest possible budget, if there is none. */
-export function planFor(flow: Flow, { memory, rehash = null, overhead = OVERHEAD }: PlannerOptions): PlannedRun {
+/**
+ * The fastest plan within a budget. Where not all weights fit, it is the one that reads the fewest again in every run. Throws
+ * BudgetError, with the smallest possible budget, if there is none.
+ */
+export function planFor(flow: Flow, options: PlannerOptions): PlannedRun {
+  const { memory, rehash = null } = options;
+  const costs = new Costs(flow, rehash, options.held);
   const modes: Modelled[] = [];
-  let fits: PlannedRun | null = null;
+  const [near, cramped]: [PlannedRun[], PlannedRun[]] = [[], []];
   for (const kind of modesOf(flow, rehash)) {
-    const mode = new Modelled(flow, kind, rehash, overhead);
+    const mode = new Modelled(flow, kind, costs, options);
     modes.push(mode);
     const room = mode.mostRoom(memory);
     if (room === null) continue;
-    if (room >= mode.enough) return mode.planned(room);
-    fits ??= mode.planned(room);
+    const run = mode.keeping(room, memory);
+    if (room >= mode.enough && !kind.stream) return run;
+    (room >= mode.enough ? near : cramped).push(run);
   }
-  if (fits) return fits;
+  const fitting = near.length > 0 ? near : cramped;
+  if (fitting.length > 0) return fitting.reduce((best, run) => (run.readAgain < best.readAgain ? run : best));
   const smallest = Math.min(...modes.map((mode) => mode.planned(mode.leastRoom).prediction.peak));
   throw new BudgetError(
     `${flow.model.className} cannot run in ${describeBytes(memory)}; the smallest budget for these sizes is ` +
       `${describeBytes(smallest)}. Allow that much, or ask for fewer frames or a smaller picture.`,
     // Rounded as in the message, so that the number printed there works.
-    printed(smallest),
+    printedBytes(smallest),
   );
 }
 
-const printed = (bytes: number) => (bytes >= 1e9 ? Math.ceil(bytes / 1e7) * 1e7 : Math.ceil(bytes / 1e6) * 1e6);
+/** As `describeBytes` rounds. */
+export const printedBytes = (bytes: number): number => {
+  const unit = bytes >= 1e9 ? 1e7 : 1e6;
+  return Math.ceil(bytes / unit) * unit;
+};
 
 /** Predicts the memory of a plan that was not made by `planFor`. */
 export function predict(flow: Flow, plan: Plan, rehash: Rehash | null = null, overhead = OVERHEAD): Prediction {
   const layout = applyPlan(flow, plan, rehash);
   const costs = layout.groups.map((group) => groupCost(group, flow.sizes, group.rows));
   return predictionOf(layout, costs, overhead);
+}
+
+/** What groups cost, worked out once for all modes that have the same groups. */
+class Costs {
+  readonly #flow: Flow;
+  readonly #rehash: Rehash | null;
+  readonly #held: HeldShare | undefined;
+  readonly #known = new Map<string, GroupCost[]>();
+
+  constructor(flow: Flow, rehash: Rehash | null, held: HeldShare | undefined) {
+    this.#flow = flow;
+    this.#rehash = rehash;
+    this.#held = held;
+  }
+
+  of({ counts, passes }: Mode): Costed[] {
+    const rows = batchOf(this.#flow) / passes;
+    const groups = groupsOf(this.#flow, counts, this.#rehash?.cached);
+    const [alone, together] = [this.#costs(counts, groups, 1), this.#costs(counts, groups, rows)];
+    return groups.map((group, i) => {
+      const halved = isHalved(this.#flow, group, passes, this.#rehash);
+      return { group, alone: alone[i]!, together: halved ? null : together[i]! };
+    });
+  }
+
+  #costs(counts: readonly number[], groups: readonly Group[], rows: number): GroupCost[] {
+    const key = JSON.stringify([counts, rows]);
+    const known = this.#known.get(key);
+    if (known) return known;
+    const costs = groups.map((group) => groupCost(group, this.#flow.sizes, rows, this.#held));
+    this.#known.set(key, costs);
+    return costs;
+  }
 }
 
 /** Modes, fastest first: prefer weights that stay in memory, then all rows together, then long groups. */
@@ -135,17 +185,12 @@ class Modelled {
   /** More memory than this changes nothing. */
   readonly enough: number;
 
-  constructor(flow: Flow, mode: Mode, rehash: Rehash | null, overhead: number) {
+  constructor(flow: Flow, mode: Mode, costs: Costs, { rehash = null, overhead = OVERHEAD }: PlannerOptions) {
     this.#flow = flow;
     this.#mode = mode;
     this.#rehash = rehash;
     this.#overhead = overhead;
-    const rows = batchOf(flow) / mode.passes;
-    this.#costs = groupsOf(flow, mode.counts, rehash?.cached).map((group) => {
-      const alone = groupCost(group, flow.sizes, 1);
-      if (isHalved(flow, group, mode.passes, rehash)) return { group, alone, together: null };
-      return { group, alone, together: rows === 1 ? alone : groupCost(group, flow.sizes, rows) };
-    });
+    this.#costs = costs.of(mode);
     const least = ({ group, alone }: Costed) => this.#held(alone) + valuesOf(alone, group, mostSlices(group));
     this.leastRoom = Math.max(...this.#costs.map(least));
     this.enough = Math.max(
@@ -157,7 +202,7 @@ class Modelled {
     );
   }
 
-  #held = ({ weights }: GroupCost) => (this.#mode.stream ? weights : 0);
+  #held = ({ weights, widened }: GroupCost) => widened + (this.#mode.stream ? weights : 0);
 
   /** The most memory for values with which the peak stays within a budget; null if even the least is too much. */
   mostRoom(memory: number): number | null {
@@ -189,19 +234,44 @@ class Modelled {
       while (slices < mostSlices(group) && !fits(alone, slices)) slices++;
       return { stages, slices, together: false, reorder };
     });
-    const plan = { groups, passes, stream };
-    const layout = applyPlan(this.#flow, plan, this.#rehash);
-    const costs = this.#costs.map(({ alone, together }, i) => (groups[i]!.together ? together! : alone));
-    const run = { plan, layout, prediction: predictionOf(layout, costs, this.#overhead) };
+    const run = this.#run({ groups, passes, stream });
     this.#made.set(room, run);
     return run;
+  }
+
+  /** The same, with as many weights as there is memory for, the largest groups first. */
+  keeping(room: number, memory: number): PlannedRun {
+    let run = this.planned(room);
+    if (!this.#mode.stream) return run;
+    const weights = this.#costs.map(({ alone }) => alone.weights);
+    const largestFirst = weights.map((_, i) => i).sort((a, b) => weights[b]! - weights[a]!);
+    for (const i of largestFirst) {
+      const { groups } = run.plan;
+      const plan = { ...run.plan, groups: groups.with(i, { ...groups[i]!, keep: true, reorder: true }) };
+      // Features lie where they lay.
+      const layout = {
+        ...run.layout,
+        plan,
+        groups: run.layout.groups.map((g, j) => ({ ...g, plan: plan.groups[j]! })),
+      };
+      const kept = this.#run(plan, layout);
+      if (kept.prediction.peak <= KEPT_UP_TO * memory) run = kept;
+    }
+    return run;
+  }
+
+  #run(plan: Plan, layout = applyPlan(this.#flow, plan, this.#rehash)): PlannedRun {
+    const costs = this.#costs.map(({ alone, together }, i) => (plan.groups[i]!.together ? together! : alone));
+    const again = costs.filter((_, i) => isStreamed(plan, plan.groups[i]!));
+    const readAgain = plan.passes * again.reduce((sum, { weights }) => sum + weights, 0);
+    return { plan, layout, prediction: predictionOf(layout, costs, this.#overhead), readAgain };
   }
 }
 
 const mostSlices = ({ axis, length }: Group) => (axis === "position" ? Math.min(length, MOST_POSITION_SLICES) : length);
 
 /** Bytes of a group's intermediate values for its longest slice. */
-function valuesOf({ fixed, each }: GroupCost, { length }: Group, slices: number): number {
+function valuesOf({ fixed, each }: Pick<GroupCost, "fixed" | "each">, { length }: Group, slices: number): number {
   return fixed + each * Math.ceil(length / slices);
 }
 
@@ -214,13 +284,15 @@ function predictionOf(
   const outside = [...flow.inputs.values(), ...flow.outputs.values()].filter((id) => flow.sizes.has(id));
   const features =
     arena.bytes + cachedBytes + outside.reduce((sum, id) => sum + bytesOf(flow.sizes.get(id)!, batch), 0);
-  const all = costs.reduce((sum, { weights }) => sum + weights, 0);
-  const at = costs.map((cost, i) => {
-    const { slices, reorder = !plan.stream } = groups[i]!.plan;
+  const streamed = groups.map((group) => isStreamed(plan, group.plan));
+  const kept = costs.reduce((sum, { weights }, i) => sum + (streamed[i] ? 0 : weights), 0);
+  const at = costs.map(({ weights, widened, largestWeight, ...cost }, i) => {
+    const { slices, reorder = !streamed[i] } = groups[i]!.plan;
     const values = valuesOf(cost, groups[i]!, slices);
     // Sessions that stay are all created before there are features. Streamed ones are created while the features are in memory.
-    const making = reorder ? REORDERING * cost.largestWeight - (plan.stream ? 0 : features) : 0;
-    return { weights: WEIGHT_SHARE * (plan.stream ? cost.weights : all), activations: Math.max(values, making) };
+    const making = reorder ? REORDERING * largestWeight - (streamed[i] ? 0 : features) : 0;
+    const own = streamed[i] ? weights : 0;
+    return { weights: WEIGHT_SHARE * (kept + own) + widened, activations: Math.max(values, making) };
   });
   const { weights, activations } = at.reduce((most, each) =>
     each.weights + each.activations > most.weights + most.activations ? each : most,

@@ -5,10 +5,19 @@ import { OUT } from "../models/grouping.ts";
 import type { WeightSource } from "../models/weights.ts";
 import { openAll, releaseAll } from "../runtime/open-all.ts";
 import type { Runtime, Session, SessionOptions, WeightLocations } from "../runtime/runtime.ts";
-import { type FloatTensor, floatTensor, type Tensor } from "../tensor.ts";
+import { type DType, type FloatTensor, floatTensor, type Tensor } from "../tensor.ts";
 import { batchOf, bytesOf, flowOf, sliceGraph } from "./grouping.ts";
-import { applyPlan, type Layout, type Plan, type PlannedGroup, type Rehash, SCRATCH, withRows } from "./plan.ts";
-import { gather, isView, type Part, type Placement, placementOf, scatter, viewOf } from "./slicing.ts";
+import {
+  applyPlan,
+  isStreamed,
+  type Layout,
+  type Plan,
+  type PlannedGroup,
+  type Rehash,
+  SCRATCH,
+  withRows,
+} from "./plan.ts";
+import { type Elements, gather, isView, type Part, type Placement, placementOf, scatter, viewOf } from "./slicing.ts";
 
 /**
  * The features that a full step caches for rehash steps: for each pass, feature -> values. Each run of the sampler has
@@ -35,13 +44,13 @@ export interface RunOptions {
   onGroup?: (progress: GroupProgress) => void;
 }
 
-/** Where the features of one pass are. */
-type Places = (id: string) => Float32Array;
+/** Where the features of one pass are. Only inputs can be other than float32. */
+type Places = (id: string) => Elements;
 
 export class StreamlinedSession {
   readonly layout: Layout;
   readonly #compile: (group: PlannedGroup) => Promise<Session>;
-  /** Sessions of the groups that stay compiled; empty if the plan streams. */
+  /** Sessions of the groups that stay compiled. */
   readonly #sessions: Map<PlannedGroup, Session>;
   #arena: ArrayBuffer | null = null;
   #last: Promise<unknown> = Promise.resolve();
@@ -83,10 +92,10 @@ export class StreamlinedSession {
     const settings: SessionOptions = { takesTurns: groups.length > 1, block: false, ...options };
     const compile = (group: PlannedGroup) =>
       runtime.compile(sliceGraph(group, flow.sizes, source, group.rows), locations, {
-        reorder: group.plan.reorder ?? !plan.stream,
+        reorder: group.plan.reorder ?? !isStreamed(plan, group.plan),
         ...settings,
       });
-    const resident = plan.stream ? [] : groups;
+    const resident = groups.filter((group) => !isStreamed(plan, group.plan));
     const sessions = await openAll(resident, compile);
     return new StreamlinedSession(layout, compile, new Map(resident.map((group, i) => [group, sessions[i]!])));
   }
@@ -134,7 +143,7 @@ export class StreamlinedSession {
       };
       const given = new Map(
         [...flow.inputs].map(([name, id]) => {
-          const values = feeds[name]!.data as Float32Array;
+          const values = feeds[name]!.data as Elements;
           return [id, flow.sizes.has(id) ? viewOf(values, placementOf(flow.sizes.get(id)!, inPass)) : values] as const;
         }),
       );
@@ -167,8 +176,9 @@ export class StreamlinedSession {
     const { flow, rows, groups } = this.layout;
     let used = 0;
     /** A view of the part if it is contiguous, otherwise scratch memory for a copy. */
-    const tensorOf = (id: string, placement: Placement): FloatTensor => {
-      if (isView(placement)) return floatTensor(placement.shape, viewOf(places(id), placement));
+    const tensorOf = (id: string, placement: Placement): Tensor => {
+      const dtype = (flow.types.get(id) ?? "float32") as DType;
+      if (isView(placement)) return { dtype, shape: placement.shape, data: viewOf(places(id), placement) } as Tensor;
       const size = placement.runs * placement.run;
       const scratch = this.#place(SCRATCH + groups.indexOf(group)).subarray(used, used + size);
       used += size;
@@ -178,13 +188,13 @@ export class StreamlinedSession {
     const feeds = group.reads.map((id) => {
       const placement = placed(id);
       const tensor = tensorOf(id, placement);
-      if (!isView(placement)) gather(places(id), placement, tensor.data);
+      if (!isView(placement)) gather(floats(places(id)), placement, floats(tensor.data));
       return [id, tensor] as const;
     });
     const into = group.writes.map((id) => ({ id, placement: placed(id), tensor: tensorOf(id, placed(id)) }));
     await session.run(Object.fromEntries(feeds), Object.fromEntries(into.map(({ id, tensor }) => [OUT + id, tensor])));
     for (const { id, placement, tensor } of into) {
-      if (!isView(placement)) scatter(tensor.data, placement, places(id));
+      if (!isView(placement)) scatter(floats(tensor.data), placement, floats(places(id)));
     }
   }
 
@@ -213,10 +223,11 @@ export class StreamlinedSession {
         );
       }
       const wanted = sizes ? Object.values(sizes) : inputs[name]!.shape;
-      if (feed.dtype === "float32" && feed.shape.join() === wanted.join()) continue;
+      const { dtype } = inputs[name]!;
+      if (feed.dtype === dtype && feed.shape.join() === wanted.join()) continue;
       throw new ArgumentError(
         `${className}: input "${name}" is ${feed.dtype} [${feed.shape.join(", ")}], but it was planned for ` +
-          `float32 [${wanted.join(", ")}].`,
+          `${dtype} [${wanted.join(", ")}].`,
       );
     }
   }
@@ -229,3 +240,6 @@ export class StreamlinedSession {
     await releaseAll(sessions);
   }
 }
+
+/** Parts that are copied are of features between groups, and of latents: float32. */
+const floats = (values: Tensor["data"]) => values as Float32Array;

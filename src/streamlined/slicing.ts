@@ -60,9 +60,12 @@ export function placementOf(sizes: Sizes, { rows, axis, range }: Part): Placemen
 
 export const isView = ({ runs }: Placement) => runs === 1;
 
+/** What a feature consists of: numbers, or class numbers and token ids. */
+export type Elements = Float32Array | BigInt64Array;
+
 /** The elements of a part that is a view. */
-export function viewOf(data: Float32Array, { offset, run }: Placement): Float32Array {
-  return data.subarray(offset, offset + run);
+export function viewOf<E extends Elements>(data: E, { offset, run }: Placement): E {
+  return data.subarray(offset, offset + run) as E;
 }
 
 export function gather(from: Float32Array, { offset, runs, run, stride }: Placement, to: Float32Array): void {

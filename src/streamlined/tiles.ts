@@ -47,29 +47,33 @@ export function tileWeights({ length, tile, starts }: TileAxis, factor = 1): Flo
 }
 
 /**
- * Runs `decode` on tiles of `latent` [batch, channels, height, width] and blends the results, [batch, channels, factor height,
- * factor width]. If one tile covers everything, the result is exactly that of `decode`.
+ * Runs `code` on tiles of `picture` [batch, channels, cell height, cell width] and blends the results, [batch, channels, factor height,
+ * factor width]; height, width, `tile` and `overlap` are in elements of the latent, of which an encoder's picture has `cell` pixels on
+ * each side. If one tile covers everything, the result is exactly that of `code`.
  */
 export async function inTiles(
-  latent: FloatTensor,
+  picture: FloatTensor,
   tile: { height: number; width: number },
   overlap: number,
-  decode: (tile: FloatTensor) => Promise<FloatTensor>,
+  code: (tile: FloatTensor) => Promise<FloatTensor>,
+  cell = 1,
 ): Promise<FloatTensor> {
-  const [batch, channels, height, width] = latent.shape as [number, number, number, number];
+  const [batch, channels, pixelHeight, pixelWidth] = picture.shape as [number, number, number, number];
+  const [height, width] = [pixelHeight / cell, pixelWidth / cell];
   const rows = tileAxis(height, tile.height, overlap);
   const columns = tileAxis(width, tile.width, overlap);
-  if (rows.starts.length === 1 && columns.starts.length === 1) return decode(latent);
+  if (rows.starts.length === 1 && columns.starts.length === 1) return code(picture);
   let result: FloatTensor | null = null;
   for (const [i, top] of rows.starts.entries()) {
     for (const [j, left] of columns.starts.entries()) {
-      const part = floatTensor([batch, channels, rows.tile, columns.tile]);
-      for (let line = 0; line < batch * channels * rows.tile; line++) {
-        const [plane, y] = [Math.floor(line / rows.tile), line % rows.tile];
-        const from = (plane * height + top + y) * width + left;
-        part.data.set(latent.data.subarray(from, from + columns.tile), line * columns.tile);
+      const size = { height: cell * rows.tile, width: cell * columns.tile };
+      const part = floatTensor([batch, channels, size.height, size.width]);
+      for (let line = 0; line < batch * channels * size.height; line++) {
+        const [plane, y] = [Math.floor(line / size.height), line % size.height];
+        const from = (plane * pixelHeight + cell * top + y) * pixelWidth + cell * left;
+        part.data.set(picture.data.subarray(from, from + size.width), line * size.width);
       }
-      const decoded = await decode(part);
+      const decoded = await code(part);
       const [, out, tall, wide] = decoded.shape as [number, number, number, number];
       const factor = tall / rows.tile;
       result ??= floatTensor([batch, out, height * factor, width * factor]);

@@ -3,7 +3,7 @@ import { cp, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
-import { ArgumentError, BudgetError, ConfigError } from "../../src/errors.ts";
+import { ArgumentError, ConfigError } from "../../src/errors.ts";
 import type { RawImage } from "../../src/media/raw-image.ts";
 import { TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
 import type { TextToImageOptions } from "../../src/pipelines/text-to-image-options.ts";
@@ -141,28 +141,4 @@ it("refuses an autoencoder of XL that normalises latents", async () => {
   const config = JSON.parse(await readFile(path, "utf8")) as object;
   await writeFile(path, JSON.stringify({ ...config, latents_mean: [0, 0, 0, 0], latents_std: [1, 1, 1, 1] }));
   await expect(open(folder)).rejects.toThrow(ConfigError);
-});
-
-describe("a budget of memory", () => {
-  it.each(stableDiffusionCases)("changes nothing of what %s draws", async (name) => {
-    const pipe = await open(folders[name]);
-    const pictures = name === "sd-inpaint" ? { image: drawnPicture(20, 16), mask: drawnMask(20, 16) } : {};
-    const settings = { steps: 2, seeds: [1, 2], ...pictures };
-    const { images } = await pipe(["a cat", "a red house"], settings);
-    const planned = await pipe(["a cat", "a red house"], { ...settings, memory: "400MB" });
-    for (const [i, { data }] of images.entries()) {
-      planned.images[i]!.data.forEach((value, at) => {
-        expect(Math.abs(value - data[at]!)).toBeLessThanOrEqual(1);
-      });
-    }
-    await pipe.release();
-  });
-
-  it("that cannot be kept is refused, and so is what has no plan", async () => {
-    const pipe = await open(folders.sd);
-    await expect(pipe("a cat", { steps: 1, memory: "1MB" })).rejects.toThrow(BudgetError);
-    const interval = pipe("a cat", { steps: 1, memory: "400MB", guidanceInterval: [0.5, 1] });
-    await expect(interval).rejects.toThrow("memory needs guidance in all steps");
-    await pipe.release();
-  });
 });

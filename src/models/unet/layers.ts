@@ -4,10 +4,11 @@
  */
 import { add, concat, reshape, silu, split } from "../../graph/operators.ts";
 import { type Dim, staticDim, type Value } from "../../graph/value.ts";
+import type { Features } from "../architecture.ts";
 import { attentionLayer, conv, gegluFeedForward, groupNorm, layerNorm, linear, modulate } from "../layers.ts";
 import { resizeNearest } from "../resize.ts";
 import type { Weights } from "../weights.ts";
-import { type Field, type Size, type StageList, toField, toPictures } from "./stages.ts";
+import { type Field, type FieldPiece, type Size, type StageList, toField, toPictures } from "./stages.ts";
 
 /** The embedding that resnets receive, of the timestep and all other conditions: [batch, width]. */
 export const TIME = "embedding";
@@ -131,19 +132,40 @@ export interface TransformerOptions {
   onlyCross?: boolean;
 }
 
-/** Transformer2DModel, for each frame separately. */
+/** Transformer2DModel, for each frame separately. Stable Diffusion XL's have up to ten blocks, which a planner can take one by one. */
 export function transformer2d(net: StageList, x: Field, module: string, options: TransformerOptions): Field {
   const { groups, heads, layers, linearProjection, onlyCross } = options;
   const stored = { convolution: !linearProjection };
-  return net.field(module, "frame", { fields: [x], also: [CONTEXT] }, x, ([value], features, weights) => {
+  const into = (value: Value, w: Weights) =>
+    linear(normedPerFrame(value, x, groups, w.at("norm")), w.at("proj_in"), x.channels, stored);
+  const block = (value: Value, features: Features, w: Weights, i: number) =>
+    spatialBlock(value, features[CONTEXT]!, w.at("transformer_blocks").at(i), heads, onlyCross);
+  const out = (value: Value, h: Value, w: Weights) => add(value, linear(h, w.at("proj_out"), x.channels, stored));
+  const [start, ...names] = [`${module}.proj_in`, ...range(layers).map((i) => `${module}.transformer_blocks.${i}`)];
+  const pieces: Omit<FieldPiece, "layout">[] = [
+    { name: start!, reads: [x.name], build: (features, w) => ({ [start!]: into(features[x.name]!, w.at(module)) }) },
+    ...names.map((name, i): Omit<FieldPiece, "layout"> => {
+      const before = names[i - 1] ?? start!;
+      const reads = [before, CONTEXT];
+      return { name, reads, build: (features, w) => ({ [name]: block(features[before]!, features, w.at(module), i) }) };
+    }),
+    {
+      name: module,
+      reads: [x.name, names.at(-1) ?? start!],
+      build: (features, w) => ({
+        [module]: out(features[x.name]!, features[names.at(-1) ?? start!]!, w.at(module)),
+      }),
+    },
+  ];
+  const whole = ([value]: readonly Value[], features: Features, weights: Weights) => {
     const w = weights.at(module);
-    let h = linear(normedPerFrame(value!, x, groups, w.at("norm")), w.at("proj_in"), x.channels, stored);
-    for (let i = 0; i < layers; i++) {
-      h = spatialBlock(h, features[CONTEXT]!, w.at("transformer_blocks").at(i), heads, onlyCross);
-    }
-    return add(value!, linear(h, w.at("proj_out"), x.channels, stored));
-  });
+    const h = range(layers).reduce((h, i) => block(h, features, w, i), into(value!, w));
+    return out(value!, h, w);
+  };
+  return net.field(module, "frame", { fields: [x], also: [CONTEXT] }, x, whole, layers > 1 ? pieces : undefined);
 }
+
+const range = (count: number) => Array.from({ length: count }, (_, i) => i);
 
 /** The group norm at the start of spatial transformers. */
 export function normedPerFrame(value: Value, x: Field, groups: number, w: Weights): Value {

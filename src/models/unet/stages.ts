@@ -19,6 +19,14 @@ export interface Field extends Size {
   readonly channels: number;
 }
 
+/** A part of a stage that writes a field, which is named like it. */
+export interface FieldPiece {
+  readonly name: string;
+  readonly reads: readonly string[];
+  readonly layout: Layout;
+  readonly build: Stage["build"];
+}
+
 /** Collects the stages of a model, with what they have in common. */
 export class StageList {
   readonly stages: Stage[] = [];
@@ -53,13 +61,27 @@ export class StageList {
     reads: readonly string[],
     writes: Readonly<Record<string, Layout>>,
     build: Stage["build"],
+    pieces?: readonly FieldPiece[],
   ): void {
+    const made = pieces?.map((piece) =>
+      this.#stage(piece.name, axis, piece.reads, { [piece.name]: piece.layout }, piece.build),
+    );
+    const stage = this.#stage(name, axis, reads, writes, build);
+    this.stages.push(made ? { ...stage, pieces: made } : stage);
+  }
+
+  #stage(
+    name: string,
+    axis: Stage["axis"],
+    reads: readonly string[],
+    writes: Readonly<Record<string, Layout>>,
+    build: Stage["build"],
+  ): Stage {
     const read = Object.fromEntries(reads.map((feature) => [feature, this.#layouts.get(feature)!]));
-    const layouts = { ...read, ...writes };
     const place = this.#placeOf(reads);
     const where = { role: this.#role, ...(place && { place }) };
-    this.stages.push({ name, ...where, axis, reads, writes: Object.keys(writes), layouts, build });
     for (const [feature, layout] of Object.entries(writes)) this.#layouts.set(feature, layout);
+    return { name, ...where, axis, reads, writes: Object.keys(writes), layouts: { ...read, ...writes }, build };
   }
 
   #placeOf(reads: readonly string[]): UNetPlace | undefined {
@@ -70,7 +92,8 @@ export class StageList {
 
   /**
    * Appends a stage that computes a field, named like the stage, from others. `build` receives them and the features in
-   * `also`, and returns [batch, frames, height * width, channels].
+   * `also`, and returns [batch, frames, height * width, channels]. `pieces`: the same in several stages, the last of which writes
+   * this field; each writes one of the same size.
    */
   field(
     name: string,
@@ -78,14 +101,17 @@ export class StageList {
     reads: { readonly fields: readonly Field[]; readonly also?: readonly string[] },
     { height, width, channels }: Omit<Field, "name">,
     build: (fields: readonly Value[], features: Features, weights: Weights) => Value,
+    pieces?: readonly Omit<FieldPiece, "layout">[],
   ): Field {
     const { fields, also = [] } = reads;
     const names = fields.map((field) => field.name);
     const layout = { batch: this.batch, frame: this.frames, position: height * width, channel: channels };
-    this.add(name, axis, [...names, ...also], { [name]: layout }, (features, weights) => {
+    const work: Stage["build"] = (features, weights) => {
       const values = names.map((field) => features[field]!);
       return { [name]: build(values, features, weights) };
-    });
+    };
+    const laidOut = pieces?.map((piece) => ({ ...piece, layout }));
+    this.add(name, axis, [...names, ...also], { [name]: layout }, work, laidOut);
     return { name, height, width, channels };
   }
 }

@@ -1,0 +1,111 @@
+/** How a call for images keeps to a budget of memory. */
+import type { Acceleration } from "../acceleration/acceleration.ts";
+import { type DecodingSize, encodingIn } from "../acceleration/decoding-size.ts";
+import type { Streamlined } from "../acceleration/streamlined.ts";
+import type { Component } from "../components/components.ts";
+import { decodeFrames } from "../components/decode-video.ts";
+import type { PictureEncoder } from "../components/picture-encoder.ts";
+import { ArgumentError } from "../errors.ts";
+import { type AutoencoderKLConfig, spatialFactor } from "../models/autoencoder-kl.ts";
+import { type Denoiser, FixedRows } from "../sampling/denoiser.ts";
+import type { GuidanceInterval } from "../sampling/guidance.ts";
+import { describeBytes } from "../streamlined/bytes.ts";
+import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { type EarlierPart, listenersOf, planRun, type RunPlan } from "./run-plan.ts";
+import type { TextEncoder } from "./text-to-image-family.ts";
+
+/** The plan of a call for images. */
+export interface PicturePlan extends RunPlan {
+  /** Rows that the denoiser is compiled for: both halves of guidance, or where there is guidance in some steps only, one. */
+  readonly rows: number;
+  /** How an image to begin at is encoded, if there is one. */
+  readonly encoding: DecodingSize | null;
+}
+
+/** The networks of a pipeline for images. */
+export interface PictureNetworks {
+  readonly streamlined: Streamlined<unknown>;
+  readonly decoder: Component<unknown>;
+  readonly textEncoders?: readonly TextEncoder[];
+  readonly imageEncoder?: PictureEncoder;
+}
+
+/** What a call asks of them. Height and width are those of the latent. */
+export interface PictureCall {
+  readonly pictures: number;
+  readonly guided: boolean;
+  readonly guidanceInterval: GuidanceInterval;
+  readonly height: number;
+  readonly width: number;
+  /** Texts to encode, negative ones included, and the tokens that the denoiser sees of each. */
+  readonly texts?: number;
+  readonly tokens?: number;
+}
+
+/**
+ * Plans all parts of a call; an image encoder only if one is given. Throws ArgumentError for a method that cannot be planned, and
+ * BudgetError.
+ */
+export async function planPictures(
+  { streamlined, decoder, textEncoders = [], imageEncoder }: PictureNetworks,
+  { pictures, guided, guidanceInterval, height, width, texts = 0, tokens = 0 }: PictureCall,
+  { method }: Acceleration,
+  memory: number | string,
+): Promise<PicturePlan> {
+  if (method !== "none") throw new ArgumentError(`memory and accelerate "${method}" do not go together for images.`);
+  const [start, stop] = guidanceInterval;
+  const both = guided && start <= 0 && stop >= 1;
+  const size = { batch: both ? 2 * pictures : pictures, guided: both, height, width, tokens };
+  let encoding: DecodingSize | null = null;
+  const encoder = await imageEncoder?.component();
+  const earlier: EarlierPart[] = textEncoders.map((each, i) => ({
+    name: textEncoders.length > 1 ? `text encoder ${i + 1}` : "text encoder",
+    peak: (budget) => each.planned(texts, budget, tokens).prediction.peak,
+  }));
+  if (encoder) {
+    const peak = (budget: number) => {
+      encoding = encodingIn(encoder, spatialFactor(encoder.config), { height, width }, budget);
+      return encoding.peak!;
+    };
+    earlier.push({ name: "image encoder", peak });
+  }
+  const plan = planRun({ streamlined, decoder, earlier }, size, pictures, { memory });
+  return { ...plan, rows: size.batch, encoding };
+}
+
+/** A model's feedback module, which decides what method a call has if it names none: with a budget none. */
+export const usualFeedback = <Feedback>(
+  feedback: Feedback | null,
+  { memory, accelerate }: { memory?: unknown; accelerate?: unknown },
+): Feedback | null => (memory !== undefined && accelerate === undefined ? null : feedback);
+
+/** A denoiser for one run of the sampler, for as many rows as the steps have. */
+export async function openPlanned(
+  streamlined: Streamlined<unknown>,
+  { denoiser, rows }: PicturePlan,
+  signal?: AbortSignal,
+): Promise<Denoiser> {
+  return new FixedRows(await streamlined.open(denoiser, listenersOf({ signal })), rows);
+}
+
+/** Decodes as many images at a time, or tiles of one, as the plan says. */
+export async function decodePlanned(
+  vae: Component<AutoencoderKLConfig>,
+  { shape, data }: FloatTensor,
+  { decoding: { frames: chunk, tile } }: RunPlan,
+  signal?: AbortSignal,
+): Promise<FloatTensor> {
+  const asVideos = floatTensor([shape[0]!, 1, ...shape.slice(1)], data);
+  const decoded = await decodeFrames(vae, asVideos, { chunk, sizes: () => ({ batch: "batch" }) }, { signal, tile });
+  const [batch, channels, , ...sides] = decoded.shape;
+  return floatTensor([batch!, channels!, ...sides], decoded.data);
+}
+
+/** What a user should know of a plan: where its results differ from those without a budget. */
+export function planNotes({ decoding, encoding, budget }: PicturePlan): string[] {
+  const parts = [...(encoding?.tile ? ["encoded"] : []), ...(decoding.tile ? ["decoded"] : [])];
+  if (parts.length === 0) return [];
+  return [
+    `Within ${describeBytes(budget)} the image was ${parts.join(" and ")} in tiles; brightness and contrast can vary a little from tile to tile.`,
+  ];
+}
