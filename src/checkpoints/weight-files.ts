@@ -10,6 +10,8 @@ export interface WeightEntry extends Omit<TensorEntry, "dtype"> {
   readonly dtype: StoredDType | BlockDType;
   /** The file stores the transposed matrix; `shape` is the model's. */
   readonly transposed?: true;
+  /** The file has the second half of the rows first. */
+  readonly swapped?: true;
   /** Products that are added to the stored tensor, in this order. */
   readonly added?: readonly LowRank[];
 }
@@ -100,11 +102,12 @@ export class WeightFiles {
   }
 
   async #made(entry: WeightEntry): Promise<Tensor> {
-    const { transposed, added, shape } = entry;
+    const { transposed, swapped, added, shape } = entry;
     const stored = await readEntry(this.files.get(entry.file)!.source, entry);
-    if (!transposed && !added) return stored;
+    if (!transposed && !swapped && !added) return stored;
     let data = (stored as FloatTensor).data;
     if (transposed) data = transpose(data, shape[1]!, shape[0]!);
+    if (swapped) data = swap(data);
     if (added) {
       data = data.slice();
       for (const lowRank of added) await this.#add(data, lowRank, shape);
@@ -149,6 +152,14 @@ function inFile<E extends WeightEntry>(entry: E, key: (file: string) => string):
     down: inFile(down, key),
   }));
   return { ...entry, file: key(entry.file), ...(added ? { added } : {}) };
+}
+
+function swap(data: Float32Array): Float32Array {
+  const result = new Float32Array(data.length);
+  const half = data.length / 2;
+  result.set(data.subarray(half));
+  result.set(data.subarray(0, half), half);
+  return result;
 }
 
 function transpose(data: Float32Array, rows: number, columns: number): Float32Array {

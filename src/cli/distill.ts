@@ -12,11 +12,12 @@ import { FEEDBACK_FILE, FeedbackCheckpoint } from "../ilf/checkpoint.ts";
 import { flagsOf, moduleOf, rawFeedbackConfig } from "../ilf/config.ts";
 import type { LossKind } from "../ilf/training/feedback-trainer.ts";
 import { checkFolder } from "../media/output-node.ts";
+import { blocksOf } from "../models/split-model.ts";
 import { defined } from "../options/defined.ts";
 import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
-import { Distiller, type DistillProgress, type DistillSettings } from "../pipelines/distill.ts";
-import { pixartClasses } from "../pipelines/pixart.ts";
+import { Distiller, type DistillProgress, type DistillSettings, distillable } from "../pipelines/distill.ts";
 import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
+import { textToImageClasses } from "../pipelines/text-to-image-families.ts";
 import { defaultSchedule, parseSchedule } from "../sampling/step-policy.ts";
 import { resumeTraining, saveTraining } from "../training/checkpoint-node.ts";
 import { printProgress, printResult } from "./json.ts";
@@ -65,7 +66,9 @@ interface Options extends SourceOptions, OutputOptions {
 
 export function distillCommand(): Command {
   const command = new Command("distill")
-    .description("train a feedback module (ILF) for a DiT or PixArt model, which makes half of its steps cheap")
+    .description(
+      "train a feedback module (ILF) for DiT, PixArt or Stable Diffusion 3, which makes half of its steps cheap",
+    )
     .argument("[model]", "embedded model, folder in diffusers' layout, or Hub id", "fluent-emoji")
     .option("--feed-block <b>", "features are taken after so many blocks (all but two)", countBetween(1, 10_000))
     .option("--resume-block <r>", "and come back in after so many (the same)", countBetween(1, 10_000))
@@ -124,7 +127,7 @@ async function train(name: string, options: Options, signal: AbortSignal): Promi
   const pipe = await openPipeline(model, options);
   const from = options.from === undefined ? null : await openModule(options.from);
   const settings: DistillSettings = {
-    ...configOf(options, from, pipe.transformer.config.numLayers),
+    ...configOf(options, from, blocksIn(pipe.pipeline)),
     guidanceScale: options.guidance ?? (pipe.kind === "text" ? pipe.pipeline.guidanceScale : 4),
     guidanceInterval: pipe.pipeline.guidanceInterval,
     memory: options.memory * 1e9,
@@ -258,15 +261,21 @@ async function openPipeline(model: Folder, { threads, variant }: Options) {
   const options = { spin: false, ...defined({ threads, variant }) };
   if (className === "DiTPipeline") {
     const pipeline = await ClassToImagePipeline.fromFolder(model, platform.runtime, options);
-    return { kind: "class" as const, pipeline, transformer: pipeline.transformer };
+    return { kind: "class" as const, pipeline };
   }
-  if ((pixartClasses as readonly string[]).includes(className)) {
+  if ((textToImageClasses as readonly string[]).includes(className)) {
     const pipeline = await TextToImagePipeline.fromFolder(model, platform.runtime, options);
-    return { kind: "text" as const, pipeline, transformer: pipeline.transformer };
+    return { kind: "text" as const, pipeline };
   }
   throw new ArgumentError(
-    `${model.name}: it is a ${className}; feedback modules are for DiTPipeline, ${pixartClasses.join(" and ")}.`,
+    `${model.name}: it is a ${className}; feedback modules are for transformers that draw images: DiT, PixArt and Stable Diffusion 3.`,
   );
+}
+
+/** Of the network that the module is for; sizes do not change how many. */
+function blocksIn(pipeline: ClassToImagePipeline | TextToImagePipeline): number {
+  const { first, end } = blocksOf(distillable(pipeline).model({ batch: 1, tokens: 1 }));
+  return end - first;
 }
 
 async function readCaptions(model: string, file: string | undefined): Promise<string[]> {

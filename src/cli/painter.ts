@@ -58,7 +58,7 @@ const DIT = "DiTPipeline";
 
 /** Opens the model for prompts, or for classes (numbers or names) if there are any. */
 export async function openPainter(
-  options: LoadingOptions & { class?: readonly string[] },
+  options: LoadingOptions & { class?: readonly string[]; image?: string },
   prompts: readonly string[],
   signal: AbortSignal,
 ): Promise<Painter> {
@@ -83,11 +83,16 @@ export async function openPainter(
   }
 }
 
-async function forPrompts(folder: Folder, options: LoadingOptions, prompts: readonly string[]): Promise<Painter> {
+async function forPrompts(
+  folder: Folder,
+  options: LoadingOptions & { image?: string },
+  prompts: readonly string[],
+): Promise<Painter> {
   const pipe = await TextToImagePipeline.fromFolder(folder, platform.runtime, forNetworks(loadingOf(options)));
+  const { usual } = pipe.family;
   return {
     subjects: prompts.map((prompt) => ({ prompt })),
-    steps: pipe.family.usual.steps,
+    steps: (options.image === undefined ? undefined : usual.stepsFromImage) ?? usual.steps,
     guidanceScale: pipe.guidanceScale,
     guidanceInterval: pipe.guidanceInterval,
     schedulerConfig: pipe.schedulerConfig,

@@ -12,6 +12,8 @@ export interface DecodeOptions {
   signal?: AbortSignal;
   /** How many frames are decoded, of all videos together. */
   onDecode?: (progress: { done: number; total: number }) => void;
+  /** Is added to latents once they are scaled: of pipelines that use the autoencoder's shift_factor. */
+  shift?: number;
   /** Of the latent: larger pictures are decoded in tiles of this size, which overlap by `overlap` and are blended. */
   tile?: { height: number; width: number; overlap: number };
 }
@@ -43,7 +45,7 @@ export async function decodeFrames(
   vae: Component<AutoencoderKLConfig>,
   latents: FloatTensor,
   { chunk, sizes }: { chunk: number; sizes: (frames: number) => Pick<Geometry, "batch" | "frames"> },
-  { signal, onDecode, tile }: DecodeOptions = {},
+  { signal, onDecode, tile, shift = 0 }: DecodeOptions = {},
 ): Promise<FloatTensor> {
   const [batch, frames, ...picture] = latents.shape as [number, number, number, number, number];
   const [, height, width] = picture;
@@ -58,7 +60,7 @@ export async function decodeFrames(
     const scaled = latents.data.subarray(start * each, (start + count) * each);
     const latent = floatTensor(
       [count, ...picture],
-      scaled.map((value) => value / scalingFactor),
+      scaled.map((value) => Math.fround(value / scalingFactor) + shift),
     );
     const decoded = await inTiles(latent, tile ?? { height, width }, tile?.overlap ?? 0, async (part) => {
       signal?.throwIfAborted();

@@ -16,6 +16,13 @@ const pixArt: IndexKeys = {
 };
 const stableDiffusion = ["vae", "text_encoder", "tokenizer", "unet", "scheduler", "motion_adapter"];
 const imageAdapter = ["feature_extractor", "image_encoder"];
+const stableDiffusion3: IndexKeys = {
+  components: [
+    ...["vae", "transformer", "scheduler"],
+    ...["", "_2", "_3"].flatMap((suffix) => [`text_encoder${suffix}`, `tokenizer${suffix}`]),
+  ],
+  harmless: imageAdapter,
+};
 const plain = (name: string): [string, IndexKeys] => [
   name,
   { components: stableDiffusion, harmless: [...imageAdapter, "safety_checker", "requires_safety_checker"] },
@@ -37,6 +44,9 @@ const keys: ReadonlyMap<string, IndexKeys> = new Map([
   ...["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"].map(plain),
   ...["LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline"].map(plain),
   ...["StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline"].map(xl),
+  ["StableDiffusion3Pipeline", stableDiffusion3],
+  ["StableDiffusion3Img2ImgPipeline", stableDiffusion3],
+  ["StableDiffusion3InpaintPipeline", stableDiffusion3],
   [
     "StableVideoDiffusionPipeline",
     { components: ["vae", "image_encoder", "unet", "scheduler", "feature_extractor"], harmless: [] },

@@ -5,6 +5,7 @@ import { type Folder, quote } from "../checkpoints/files.ts";
 import { type Check, listOf, number, oneOf, whole } from "../checks.ts";
 import { ArgumentError, ConfigError } from "../errors.ts";
 import type { OptionTable } from "../options/options.ts";
+import { dynamicShift } from "../schedulers/dynamic-shift.ts";
 import {
   createScheduler,
   processOf,
@@ -101,19 +102,23 @@ export interface Solver {
   readonly eta?: number;
 }
 
-/** Throws ArgumentError for what the scheduler does not take, and for steps that cannot be planned; ConfigError. */
-export function solverOf(own: RawConfig, options: SolverOptions, usualSteps: number): Solver {
+/**
+ * `patches`: of an image, for schedulers whose shift depends on its size. Throws ArgumentError for what the scheduler does not take,
+ * and for steps that cannot be planned; ConfigError.
+ */
+export function solverOf(own: RawConfig, options: SolverOptions, usualSteps: number, patches?: number): Solver {
   const { scheduler: choice, timesteps, sigmas } = options;
   const scheduler = pickScheduler(own, choice);
   const eta = etaOf(scheduler, options.eta);
+  const mu = patches === undefined ? undefined : dynamicShift(scheduler, patches);
   if (timesteps === undefined && sigmas === undefined) {
     const { steps = usualSteps } = options;
     stepsCheck(steps, "steps");
-    scheduler.setTimesteps(steps);
+    scheduler.setTimesteps(steps, mu);
     return { scheduler, steps, eta };
   }
   const schedule = { timesteps, sigmas };
-  scheduler.setTimesteps(schedule);
+  scheduler.setTimesteps(schedule, mu);
   const steps = scheduler.timesteps.length;
   if (options.steps !== undefined && options.steps !== steps) {
     throw new ArgumentError(

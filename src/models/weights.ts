@@ -6,7 +6,7 @@ import type { ByteSource } from "../checkpoints/files.ts";
 import { isBlockDType } from "../checkpoints/gguf/blocks.ts";
 import type { LowRank, WeightEntry, WeightFiles } from "../checkpoints/weights.ts";
 import { CheckpointError } from "../errors.ts";
-import { add, cast, gemm, mul, reshape, slice, transpose } from "../graph/operators.ts";
+import { add, cast, concat, gemm, mul, reshape, slice, transpose } from "../graph/operators.ts";
 import { type Dim, describe, input, makeNode, type Value, type ValueType, weight } from "../graph/value.ts";
 import type { WeightLocation, WeightLocations } from "../runtime/runtime.ts";
 import { sizeOf } from "../tensor.ts";
@@ -73,13 +73,23 @@ function entryValue(name: string, entry: WeightEntry, files: ReadonlyMap<string,
   return shape.length === 2 ? sum : reshape(sum, shape);
 }
 
-function storedValue(
+/** A tensor as it is stored, but for the order of its halves. */
+function storedValue(name: string, entry: WeightEntry, files: ReadonlyMap<string, string>): Value {
+  if (!entry.swapped) return inFile(name, entry, files);
+  const { swapped: _, ...stored } = entry;
+  const rows = entry.shape[0]!;
+  const value = inFile(name, stored, files, { folded: true });
+  return concat([slice(value, 0, rows / 2, rows), slice(value, 0, 0, rows / 2)], 0);
+}
+
+function inFile(
   name: string,
   { dtype, shape, added, file, offset, length }: WeightEntry,
   files: ReadonlyMap<string, string>,
+  { folded = added !== undefined } = {},
 ): Value {
   const data = { file: files.get(file)!, offset, length };
-  if (isBlockDType(dtype)) return blockWeight(name, dtype, data, shape, { folded: added !== undefined });
+  if (isBlockDType(dtype)) return blockWeight(name, dtype, data, shape, { folded });
   const type = types[dtype];
   // 16-bit floats are widened when the session is created; all arithmetic is in float32.
   if (type) return cast(weight(name, shape, type, data), "float32");

@@ -36,6 +36,8 @@ const aliases = new Map<string, readonly Alias[]>([
   ["numFrames", [same("frames")]],
   ["prompt_2", [same("prompt2")]],
   ["negativePrompt_2", [same("negativePrompt2")]],
+  ["prompt_3", [same("prompt3")]],
+  ["negativePrompt_3", [same("negativePrompt3")]],
   ["maskImage", [same("mask")]],
   ["initImage", [same("image")]],
   ["cfgScale", [same("guidanceScale")]],

@@ -174,7 +174,7 @@ export class ClassToImagePipeline {
       onStep,
     });
     if (plan) await makeRoom(plan, [this.streamlined, this.transformer]);
-    const decoded = plan ? await decodePlanned(this.vae, latents, plan, signal) : await this.decode(latents);
+    const decoded = plan ? await decodePlanned(this.vae, latents, plan, { signal }) : await this.decode(latents);
     signal?.throwIfAborted();
     const planned = plan ? { planned: plan.parts } : {};
     return { images: toImages(decoded), seeds, ...planned, ...reportOf(acceleration.method, denoiser) };

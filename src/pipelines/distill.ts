@@ -2,6 +2,7 @@
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { mersenne } from "pure-rand/generator/mersenne";
 import type { WeightFiles } from "../checkpoints/weights.ts";
+import type { Component } from "../components/components.ts";
 import { repeatPrompt } from "../components/prompts.ts";
 import { pickScheduler } from "../components/solver.ts";
 import { ArgumentError } from "../errors.ts";
@@ -23,6 +24,7 @@ import { type Denoiser, DenoiserByRows } from "../sampling/denoiser.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
 import { scheduled } from "../sampling/step-policy.ts";
+import { dynamicShift } from "../schedulers/dynamic-shift.ts";
 import type { Scheduler } from "../schedulers/scheduler.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { warmupCosine } from "../training/adamw.ts";
@@ -68,6 +70,8 @@ interface Trajectories {
   /** Runs from the same noise with the same conditions, which are drawn and embedded once. */
   draw(index: number): Promise<Trajectory>;
   openScheduler(): Scheduler;
+  /** Of schedulers whose shift depends on the size of the image. */
+  mu?: number;
 }
 
 /** Gives the latent after each step; as many steps as will be sampled with unless given. */
@@ -118,9 +122,9 @@ export class Distiller {
     settings: DistillSettings,
   ): Promise<Distiller> {
     const { batch, guidanceScale, loss, featureLoss, start, lookAhead, samplingSteps } = settings;
+    const transformer = distillable(pipe);
     const trajectories = "embed" in pipe ? await fromCaptions(pipe, captions, settings) : fromClasses(pipe, settings);
-    const responses = lookAhead > 0 ? responsesOf(trajectories.openScheduler, samplingSteps) : [];
-    const transformer = pipe.transformer as TextToImagePipeline["transformer"];
+    const responses = lookAhead > 0 ? responsesOf(trajectories.openScheduler, samplingSteps, trajectories.mu) : [];
     const { geometry } = trajectories;
     const backbone = transformer.model(geometry);
     if (start) await checkStart(start, settings, backbone, transformer.weights);
@@ -193,6 +197,20 @@ export class Distiller {
   }
 }
 
+/**
+ * The network that a feedback module is trained for. Throws ArgumentError for a UNet, and for one that was made for inpainting, whose
+ * runs need images.
+ */
+export function distillable(pipe: TextToImagePipeline | ClassToImagePipeline): Component<unknown> {
+  if (!("family" in pipe)) return pipe.transformer;
+  const { network, denoiser, inChannels, latentChannels } = pipe.family;
+  if (network === "transformer" && inChannels === latentChannels) return denoiser;
+  const what = network === "transformer" ? "was trained for inpainting" : `draws with a ${network}`;
+  throw new ArgumentError(
+    `${pipe.name}: this ${pipe.className} ${what}; feedback modules are for transformers that draw from text or a class.`,
+  );
+}
+
 /** What of a configuration its weights depend on. */
 const shapeOf = ({ feedBlock, resumeBlock, module }: Omit<FeedbackConfig, "backbone">) => ({
   ...{ feedBlock, resumeBlock },
@@ -221,13 +239,14 @@ async function fromCaptions(
   settings: DistillSettings,
 ): Promise<Trajectories> {
   if (captions.length === 0) throw new ArgumentError("Distillation of a text-to-image model needs captions to sample.");
-  const { sampleSize, inChannels } = pipe.transformer.config;
+  const { sampleSize, inChannels, patchSize } = pipe.family;
   const { embeddings: empty } = await pipe.embed([""]);
   const tokens = empty.encoderHiddenStates.shape[1]!;
   const openScheduler = () => pickScheduler(pipe.schedulerConfig);
   return {
     geometry: { batch: "batch", height: sampleSize, width: sampleSize, tokens },
     openScheduler,
+    mu: dynamicShift(openScheduler(), (sampleSize / patchSize) ** 2),
     async draw(index) {
       const random = randomFrom(settings.seed + 31 * index);
       const chosen = Array.from({ length: settings.pictures }, () => captions[Math.floor(random() * captions.length)]!);

@@ -3,7 +3,7 @@ import type { Acceleration } from "../acceleration/acceleration.ts";
 import { type DecodingSize, encodingIn } from "../acceleration/decoding-size.ts";
 import type { Streamlined } from "../acceleration/streamlined.ts";
 import type { Component } from "../components/components.ts";
-import { decodeFrames } from "../components/decode-video.ts";
+import { type DecodeOptions, decodeFrames } from "../components/decode-video.ts";
 import type { PictureEncoder } from "../components/picture-encoder.ts";
 import { ArgumentError } from "../errors.ts";
 import { type AutoencoderKLConfig, spatialFactor } from "../models/autoencoder-kl.ts";
@@ -93,10 +93,10 @@ export async function decodePlanned(
   vae: Component<AutoencoderKLConfig>,
   { shape, data }: FloatTensor,
   { decoding: { frames: chunk, tile } }: RunPlan,
-  signal?: AbortSignal,
+  options: Pick<DecodeOptions, "signal" | "shift"> = {},
 ): Promise<FloatTensor> {
   const asVideos = floatTensor([shape[0]!, 1, ...shape.slice(1)], data);
-  const decoded = await decodeFrames(vae, asVideos, { chunk, sizes: () => ({ batch: "batch" }) }, { signal, tile });
+  const decoded = await decodeFrames(vae, asVideos, { chunk, sizes: () => ({ batch: "batch" }) }, { ...options, tile });
   const [batch, channels, , ...sides] = decoded.shape;
   return floatTensor([batch!, channels!, ...sides], decoded.data);
 }

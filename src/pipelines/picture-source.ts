@@ -20,6 +20,8 @@ export interface Encoding {
   /** The encoder: mean and standard deviation of the latent. */
   readonly encode: (image: FloatTensor) => Promise<{ mean: FloatTensor; std: FloatTensor }>;
   readonly scalingFactor: number;
+  /** Is taken from latents before they are scaled: of pipelines that use the autoencoder's shift_factor. */
+  readonly shift?: number;
 }
 
 /** The image that a call begins with, and its mask. */
@@ -39,12 +41,17 @@ export class PictureSource {
   }
 
   /** As diffusers' image-to-image and inpainting pipelines draw: the image's latent where it counts, noise, the masked image's. */
-  async encode({ draw, encode, scalingFactor }: Encoding): Promise<{ noise: FloatTensor; picture: PictureLatents }> {
+  async encode({
+    draw,
+    encode,
+    scalingFactor,
+    shift,
+  }: Encoding): Promise<{ noise: FloatTensor; picture: PictureLatents }> {
     const { image, mask } = this.#values;
     const strength = this.#strength;
     const latentsOf = async (of: FloatTensor) => {
       const { mean, std } = await encode(of);
-      return drawnLatents(mean, std, draw(), scalingFactor);
+      return drawnLatents(mean, std, draw(), { factor: scalingFactor, shift });
     };
     const counts = !mask || !this.#seen || strength < 1;
     const latents = counts ? await latentsOf(image) : null;

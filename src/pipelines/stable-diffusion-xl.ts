@@ -16,8 +16,9 @@ import { releaseAll } from "../runtime/open-all.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Feeds } from "../sampling/denoiser.ts";
 import { repeatRow, rows } from "../sampling/guidance.ts";
-import { type FloatTensor, floatTensor } from "../tensor.ts";
+import { floatTensor } from "../tensor.ts";
 import { guidanceCondition, openUNet } from "./stable-diffusion.ts";
+import { beside } from "./text-states.ts";
 import type {
   ConditionOptions,
   EmbedOptions,
@@ -55,6 +56,7 @@ export class StableDiffusionXL implements TextToImageFamily {
   ] as const;
   readonly notes = [];
   readonly patchSize = 1;
+  readonly pooled = "textEmbeds";
   readonly cleanCaption = false;
   readonly #name: string;
 
@@ -155,21 +157,4 @@ export class StableDiffusionXL implements TextToImageFamily {
   release(): Promise<void> {
     return releaseAll([this.denoiser, this.streamlined, this.first, this.second]);
   }
-}
-
-/** [prompts, tokens, a] and [prompts, tokens, b] as [prompts, tokens, a + b]. */
-function beside(a: FloatTensor, b: FloatTensor): FloatTensor {
-  const [prompts, tokens, wide] = a.shape as [number, number, number];
-  const more = b.shape[2]!;
-  if (b.shape[1] !== tokens) {
-    throw new ConfigError(
-      `The two tokenizers make prompts of ${tokens} and ${b.shape[1]} tokens; they have to be as long.`,
-    );
-  }
-  const joined = floatTensor([prompts, tokens, wide + more]);
-  for (let i = 0; i < prompts * tokens; i++) {
-    joined.data.set(a.data.subarray(i * wide, (i + 1) * wide), i * (wide + more));
-    joined.data.set(b.data.subarray(i * more, (i + 1) * more), i * (wide + more) + wide);
-  }
-  return joined;
 }

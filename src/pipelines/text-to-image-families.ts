@@ -5,10 +5,16 @@ import type { PipelineOptions } from "../components/loading.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { PixArt, pixartClasses } from "./pixart.ts";
 import { StableDiffusion, stableDiffusionClasses } from "./stable-diffusion.ts";
+import { StableDiffusion3, stableDiffusion3Classes } from "./stable-diffusion-3.ts";
 import { StableDiffusionXL, stableDiffusionXLClasses } from "./stable-diffusion-xl.ts";
 import type { TextToImageFamily } from "./text-to-image-family.ts";
 
-export const textToImageClasses = [...pixartClasses, ...stableDiffusionClasses, ...stableDiffusionXLClasses] as const;
+export const textToImageClasses = [
+  ...pixartClasses,
+  ...stableDiffusionClasses,
+  ...stableDiffusionXLClasses,
+  ...stableDiffusion3Classes,
+] as const;
 
 type Open = (
   folder: Folder,
@@ -37,6 +43,7 @@ const byClass: ReadonlyMap<string, Entry> = new Map<string, Entry>([
         { open: StableDiffusionXL.open, guidanceScale: name === "StableDiffusionXLInpaintPipeline" ? 7.5 : 5 },
       ] as const,
   ),
+  ...stableDiffusion3Classes.map((name) => [name, { open: StableDiffusion3.open, guidanceScale: 7 }] as const),
 ]);
 
 /** The family of a folder of one of `textToImageClasses`, and the guidance scale that diffusers has for it. */

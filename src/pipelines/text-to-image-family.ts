@@ -13,15 +13,24 @@ export type TextEmbeddings = Readonly<Record<string, FloatTensor>> & { readonly 
 
 /** Settings that only some families have. Sizes are [height, width] in pixels. */
 export interface FamilyOptions {
-  /** Most tokens of a prompt (PixArt): the model's own, or 120 for PixArt-alpha and 300 for sigma. */
+  /**
+   * Most tokens of a prompt (PixArt; Stable Diffusion 3: of T5 alone, at most 512): the model's own, or 120 for PixArt-alpha, 300 for
+   * sigma and 256 for Stable Diffusion 3.
+   */
   maxSequenceLength?: number;
   /** Whether prompts are cleaned of addresses, markup, brackets and the like (PixArt), as diffusers does; the model's own, or true. */
   cleanCaption?: boolean;
-  /** How many of the text encoder's last layers are left out (Stable Diffusion). Of XL's, which leave out one, these come on top. */
+  /**
+   * How many of the text encoder's last layers are left out (Stable Diffusion). Of XL's and of 3's CLIP, which leave out one, these come on
+   * top.
+   */
   clipSkip?: number;
-  /** What the second text encoder is told instead of the prompt (Stable Diffusion XL): one for all, or one for each. */
+  /** What the second text encoder is told instead of the prompt (Stable Diffusion XL and 3): one for all, or one for each. */
   prompt2?: string | readonly string[];
   negativePrompt2?: string | readonly string[];
+  /** What the third one, T5, is told instead (Stable Diffusion 3). */
+  prompt3?: string | readonly string[];
+  negativePrompt3?: string | readonly string[];
   /** What an image is to look like it was scaled from (Stable Diffusion XL); its own size unless given. */
   originalSize?: readonly [height: number, width: number];
   /** Where it is to look like it was cropped (Stable Diffusion XL); [0, 0] unless given. */
@@ -36,8 +45,9 @@ export type FamilyOption = keyof FamilyOptions;
 /** Texts for the encoders. */
 export interface Texts {
   readonly texts: readonly string[];
-  /** What the second of two encoders is given; the same unless given. */
+  /** What the second encoder is given, and the third; the same unless given. */
   readonly second?: readonly string[];
+  readonly third?: readonly string[];
   /** How many of the first are negative prompts. */
   readonly negatives?: number;
   /** Whether the caller did not give them. */
@@ -70,7 +80,13 @@ export interface TextToImageFamily {
   readonly encoders: readonly TextEncoder[];
   readonly network: PictureKind;
   /** Settings of a call unless it or the model says otherwise, as in diffusers. */
-  readonly usual: { readonly steps: number; readonly strength: number; readonly maskedStrength: number };
+  readonly usual: {
+    readonly steps: number;
+    /** Of a call that begins at an image, if they are others. */
+    readonly stepsFromImage?: number;
+    readonly strength: number;
+    readonly maskedStrength: number;
+  };
   /** Which of those settings it has that only some have. */
   readonly takes: readonly FamilyOption[];
   /** Channels of a latent, and of the denoiser's input: one that sees a mask has more. */
@@ -80,6 +96,16 @@ export interface TextToImageFamily {
   readonly sampleSize: number;
   /** A latent's sides are multiples of it. */
   readonly patchSize: number;
+  /** The largest side of a latent, where there is a limit. */
+  readonly mostSide?: number;
+  /** Name of the pooled state of texts among the denoiser's inputs; none unless given. */
+  readonly pooled?: "textEmbeds" | "pooledProjections";
+  /** Whether latents are shifted by the autoencoder's shift_factor, beside being scaled. */
+  readonly shiftsLatents?: boolean;
+  /** Whether a part of a step that `strength` leaves is done as a whole one; it is not done unless given. */
+  readonly roundsStepsUp?: boolean;
+  /** Tokens that the denoiser sees before those that `maxSequenceLength` counts; none unless given. */
+  readonly tokensBefore?: number;
   /** Most tokens of a prompt unless a call says otherwise. */
   readonly maxSequenceLength: number;
   readonly cleanCaption: boolean;

@@ -24,7 +24,7 @@ export interface TextToImageOptions extends PictureOptions, FamilyOptions {
   image?: Picture;
   /**
    * How much of the image may change, above 0 and at most 1: that share of the steps is done. As in diffusers 0.8 unless given, of
-   * Stable Diffusion XL 0.3; with a mask 1 (XL: 0.9999).
+   * Stable Diffusion XL 0.3 and of 3 0.6; with a mask 1 (XL: 0.9999, 3: 0.6).
    */
   strength?: number;
   /** Where the image may change: white. Of the image's size. */
@@ -55,6 +55,8 @@ export const textToImageOptions: OptionTable<TextToImageOptions> = {
   negativePrompt: promptCheck,
   prompt2: promptCheck,
   negativePrompt2: promptCheck,
+  prompt3: promptCheck,
+  negativePrompt3: promptCheck,
   count: countCheck,
   width: sideCheck,
   height: sideCheck,
@@ -73,11 +75,13 @@ export const textToImageOptions: OptionTable<TextToImageOptions> = {
 
 /** By what other families are called, for the error. */
 const ofFamilies: Readonly<Record<FamilyOption, string>> = {
-  maxSequenceLength: "PixArt",
+  maxSequenceLength: "PixArt and Stable Diffusion 3",
   cleanCaption: "PixArt",
   clipSkip: "Stable Diffusion",
-  prompt2: "Stable Diffusion XL",
-  negativePrompt2: "Stable Diffusion XL",
+  prompt2: "Stable Diffusion XL and 3",
+  negativePrompt2: "Stable Diffusion XL and 3",
+  prompt3: "Stable Diffusion 3",
+  negativePrompt3: "Stable Diffusion 3",
   originalSize: "Stable Diffusion XL",
   cropsCoordsTopLeft: "Stable Diffusion XL",
   targetSize: "Stable Diffusion XL",
@@ -94,27 +98,30 @@ export function checkFamilyOptions(className: string, { takes }: TextToImageFami
 /** The prompts of a call, and what the encoders are given of them. Throws ArgumentError for lists that do not go together. */
 export function textsOf(
   prompt: string | readonly string[],
-  options: Pick<TextToImageOptions, "negativePrompt" | "prompt2" | "negativePrompt2">,
+  options: Pick<TextToImageOptions, "negativePrompt" | `${"prompt" | "negativePrompt"}${2 | 3}`>,
   { count, guided }: { count: number; guided: boolean },
 ): { list: PromptList; texts: Texts } {
-  const { negativePrompt, prompt2, negativePrompt2 } = options;
+  const { negativePrompt, prompt2, negativePrompt2, prompt3, negativePrompt3 } = options;
   const negative = negativePrompt ?? "";
   promptCheck(prompt, "The prompt");
-  if (prompt2 === undefined && negativePrompt2 === undefined) {
-    const list = promptList(prompt, negative, { count, guided });
-    return { list, texts: { texts: list.texts, negatives: negativesOf(list), omitted: negativePrompt === undefined } };
-  }
-  const negative2 = negativePrompt2 ?? negative;
-  const [prompts, negatives] = [[prompt].flat().length, Math.max([negative].flat().length, [negative2].flat().length)];
+  const others = { second: [prompt2, negativePrompt2], third: [prompt3, negativePrompt3] } as const;
+  const negativesGiven = [negative, negativePrompt2 ?? negative, negativePrompt3 ?? negative];
+  const [prompts, negatives] = [
+    [prompt].flat().length,
+    Math.max(...negativesGiven.map((each) => [each].flat().length)),
+  ];
   const list = promptList(prompt, repeated(negative, negatives), { count, guided });
-  const second = promptList(repeated(prompt2 ?? prompt, prompts), repeated(negative2, negatives), { count, guided });
-  if (second.texts.length !== list.texts.length) {
+  const texts: Texts = { texts: list.texts, negatives: negativesOf(list), omitted: negativePrompt === undefined };
+  const more = Object.entries(others).flatMap(([encoder, [own, ownNegative]], i) => {
+    if (own === undefined && ownNegative === undefined) return [];
+    const given = [repeated(own ?? prompt, prompts), repeated(ownNegative ?? negative, negatives)] as const;
+    const { texts } = promptList(...given, { count, guided });
+    if (texts.length === list.texts.length) return [[encoder, texts]];
     throw new ArgumentError(
-      `prompt2 has ${[prompt2].flat().length} prompts and there are ${prompts}; give one for all, or one for each.`,
+      `prompt${i + 2} has ${[own].flat().length} prompts and there are ${prompts}; give one for all, or one for each.`,
     );
-  }
-  const texts = { texts: list.texts, second: second.texts, negatives: negativesOf(list) };
-  return { list, texts: { ...texts, omitted: negativePrompt === undefined } };
+  });
+  return { list, texts: { ...texts, ...Object.fromEntries(more) } };
 }
 
 /** They come before the prompts. */

@@ -30,6 +30,7 @@ import { consistencyTimesteps, fromPicture, type PictureLatents, withMask } from
 import { type GuidanceInterval, guidedDenoise } from "../sampling/guidance.ts";
 import { sample } from "../sampling/sampler.ts";
 import { seededNoise, seedsOf } from "../sampling/seeds.ts";
+import { dynamicShift } from "../schedulers/dynamic-shift.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { fromPretrained, openFolder } from "./opening.ts";
 import {
@@ -89,7 +90,7 @@ const kind = { name: "TextToImagePipeline", options: textToImageOptions };
 export class TextToImagePipeline {
   readonly name: string;
   readonly className: string;
-  /** The denoiser, the text encoders, and what they need: of PixArt, Stable Diffusion or Stable Diffusion XL. */
+  /** The denoiser, the text encoders, and what they need: of PixArt, or of Stable Diffusion 1, 2, XL or 3. */
   readonly family: TextToImageFamily;
   readonly vae: Component<AutoencoderKLConfig>;
   /** For `accelerate: "ilf"`; null in a folder without one. */
@@ -193,7 +194,8 @@ export class TextToImagePipeline {
     const source = pictureInputs(this.className, family, spatialFactor(this.vae.config), options);
     const size = this.#sizes(pictures, options);
     const { height, width } = size.latent;
-    const solver = solverOf(this.schedulerConfig, options, family.usual.steps);
+    const steps = (source && family.usual.stepsFromImage) ?? family.usual.steps;
+    const solver = solverOf(this.schedulerConfig, options, steps, this.#patches(height, width));
     const seeds = seedsOf(pictures, options);
     const guided = list.negatives !== null;
     const counts = { pictures, guided, texts: texts.texts.length, encodes: source !== null };
@@ -231,7 +233,9 @@ export class TextToImagePipeline {
       onStep,
     });
     if (plan) await makeRoom(plan, [family.streamlined, family.denoiser]);
-    const decoded = plan ? await decodePlanned(this.vae, latents, plan, signal) : await this.decode(latents);
+    const decoded = plan
+      ? await decodePlanned(this.vae, latents, plan, { signal, shift: this.#shift })
+      : await this.decode(latents);
     const images = toImages(resizeAndCrop(decoded, size));
     signal?.throwIfAborted();
     warnings.push(...family.notes, ...sizeNotes(size), ...(plan ? planNotes(plan) : []));
@@ -250,7 +254,8 @@ export class TextToImagePipeline {
     const { streamlined, encoders: textEncoders } = this.family;
     const imageEncoder = call.encodes ? this.#encoder : undefined;
     const networks = { streamlined, decoder: this.vae, textEncoders, imageEncoder };
-    const tokens = maxSequenceLength ?? this.family.maxSequenceLength;
+    const { tokensBefore = 0, maxSequenceLength: usual } = this.family;
+    const tokens = tokensBefore + (maxSequenceLength ?? usual);
     return planPictures(networks, { ...call, guidanceInterval, tokens }, acceleration, memory);
   }
 
@@ -302,6 +307,7 @@ export class TextToImagePipeline {
       draw,
       encode: (image) => this.#encoder.encode(image, tile),
       scalingFactor: this.vae.config.scalingFactor,
+      shift: this.#shift,
     });
   }
 
@@ -316,10 +322,12 @@ export class TextToImagePipeline {
     const pixels = { height: height * factor, width: width * factor };
     const conditionsOf = (embeddings: TextEmbeddings) =>
       family.conditions(embeddings, { originalSize, cropsCoordsTopLeft, targetSize, guidanceScale, ...pixels });
-    const begun = picture && this.#begun(loop, picture);
+    const mu = dynamicShift(loop.scheduler, this.#patches(height, width));
+    const begun = picture && this.#begun({ ...loop, mu }, picture);
     const { mask, maskedLatents } = picture ?? {};
     return sample({
       ...loop,
+      mu,
       ...begun,
       denoise: guidedDenoise({
         denoiser: loop.denoiser ?? (await this.openDenoiser({ height, width, tokens }, { method: "none" })),
@@ -337,21 +345,21 @@ export class TextToImagePipeline {
   }
 
   /** How the loop begins at an image. */
-  #begun({ scheduler, schedule, steps, noise }: LoopOptions, picture: PictureLatents) {
+  #begun({ scheduler, schedule, steps, noise, mu }: LoopOptions & { mu?: number }, picture: PictureLatents) {
     const { mask, strength } = picture;
     if (this.family.spacedByStrength && scheduler.className === "LCMScheduler" && !schedule && !mask) {
       const own = { timesteps: consistencyTimesteps(scheduler, steps, strength) };
       scheduler.setTimesteps(own);
       return { schedule: own, ...fromPicture(scheduler, steps, noise, { ...picture, strength: 1 }) };
     }
-    scheduler.setTimesteps(schedule ?? steps);
-    return fromPicture(scheduler, steps, noise, picture);
+    scheduler.setTimesteps(schedule ?? steps, mu);
+    return fromPicture(scheduler, steps, noise, picture, { roundUp: this.family.roundsStepsUp });
   }
 
   /** Latents to decoded values [batch, 3, height, width], not clamped. */
   async decode(latents: FloatTensor): Promise<FloatTensor> {
     this.#queue.checkOpen();
-    return decodeLatents(this.vae, latents);
+    return decodeLatents(this.vae, latents, this.#shift);
   }
 
   /** Frees memory and threads once all calls before it are done. Later calls reject with StateError. */
@@ -359,13 +367,27 @@ export class TextToImagePipeline {
     return this.#queue.close(() => releaseAll([this.family, this.vae, this.#encoder, this.feedback]));
   }
 
+  /** Of the autoencoder, added to latents where the family does that. */
+  get #shift(): number {
+    return this.family.shiftsLatents ? this.vae.config.shiftFactor : 0;
+  }
+
+  /** Of an image, from its latent's sides. */
+  #patches(height: number, width: number): number {
+    return (height * width) / this.family.patchSize ** 2;
+  }
+
   #sizes(pictures: number, options: TextToImageOptions): Sizes {
-    const { sampleSize, patchSize } = this.family;
+    const { sampleSize, patchSize, mostSide = Number.POSITIVE_INFINITY } = this.family;
     const factor = spatialFactor(this.vae.config);
     const unit = factor * patchSize;
     const { image, width, height } = options;
     const own = image && { ...sizeOfImage(image, unit), ...defined({ width, height }), useResolutionBinning: false };
     const sizes = pictureSizes({ pipeline: this.className, sampleSize, patchSize, factor }, pictures, own ?? options);
+    for (const [name, pixels] of Object.entries(sizes.drawn)) {
+      if (pixels <= mostSide * factor) continue;
+      throw new ArgumentError(`${name} is ${pixels}; this model draws at most ${mostSide * factor} pixels on a side.`);
+    }
     // Within a budget one at a time, if need be.
     const together = options.memory === undefined ? pictures : 1;
     const decoded = { count: pictures, together, size: sizes.drawn, unit, memory: platform.memory() };

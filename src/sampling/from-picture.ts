@@ -28,13 +28,15 @@ export interface PictureLatents {
 }
 
 /**
- * Which of the planned timesteps is the first. Throws ArgumentError for a strength that leaves none. Some solvers plan more
- * timesteps than `steps`; as in diffusers the beginning alone is left out.
+ * Which of the planned timesteps is the first. `roundUp`: a part of a step is a whole one, as diffusers' pipelines of Stable Diffusion
+ * 3 count; in its others it is none. Throws ArgumentError for a strength that leaves no step. Some solvers plan more timesteps
+ * than `steps`; as in diffusers the beginning alone is left out.
  */
-export function firstTimestep(scheduler: Scheduler, steps: number, strength: number): number {
+export function firstTimestep(scheduler: Scheduler, steps: number, strength: number, roundUp = false): number {
   strengthCheck(strength, "strength");
-  const done = Math.min(Math.floor(steps * strength), steps);
-  if (done >= 1) return (steps - done) * (scheduler.order ?? 1);
+  const share = Math.min(steps * strength, steps);
+  const first = roundUp ? Math.floor(steps - share) : steps - Math.floor(share);
+  if (first < steps) return first * (scheduler.order ?? 1);
   throw new ArgumentError(
     `strength ${strength} of ${steps} steps is less than one step; take at least ${Math.ceil(1 / strength)} steps, or more strength.`,
   );
@@ -60,15 +62,16 @@ export function consistencyTimesteps(scheduler: Scheduler, steps: number, streng
 
 /**
  * How `sample` runs from an image: its latent with noise, or with a mask at full strength noise alone. The scheduler has its
- * timesteps.
+ * timesteps. `roundUp`: see `firstTimestep`.
  */
 export function fromPicture(
   scheduler: Scheduler,
   steps: number,
   noise: FloatTensor,
   { latents, strength, mask, maskedLatents }: PictureLatents,
+  { roundUp = false } = {},
 ): Pick<SampleOptions, "start" | "adjust"> {
-  const index = firstTimestep(scheduler, steps, strength);
+  const index = firstTimestep(scheduler, steps, strength, roundUp);
   if (!latents) {
     if (mask && maskedLatents && strength === 1) return {};
     throw new ArgumentError("An image's latents are needed unless a denoiser sees the masked image and strength is 1.");
@@ -114,11 +117,20 @@ export function withMask(given: FloatTensor, mask: FloatTensor, masked: FloatTen
   return floatTensor([batch, all / area, height, width], data);
 }
 
-/** Latents of one image for each row of noise: the mean of what the encoder says, and its deviation times the noise. */
-export function drawnLatents(mean: FloatTensor, std: FloatTensor, noise: FloatTensor, factor: number): FloatTensor {
+/**
+ * Latents of one image for each row of noise: the mean of what the encoder says, and its deviation times the noise, without
+ * `shift` and times `factor`.
+ */
+export function drawnLatents(
+  mean: FloatTensor,
+  std: FloatTensor,
+  noise: FloatTensor,
+  { factor, shift = 0 }: { factor: number; shift?: number },
+): FloatTensor {
   const means = repeatRow(mean, 0, noise.shape[0]!);
   const data = noise.data.map(
-    (value, i) => factor * Math.fround(means.data[i]! + Math.fround(std.data[i % std.data.length]! * value)),
+    (value, i) =>
+      factor * Math.fround(Math.fround(means.data[i]! + Math.fround(std.data[i % std.data.length]! * value)) - shift),
   );
   return floatTensor(means.shape, data);
 }

@@ -16,6 +16,8 @@ export interface SampleOptions {
   steps: number;
   /** Instead of that number. */
   schedule?: CustomSchedule;
+  /** For schedulers whose shift depends on the size of the image (`dynamicShift`). */
+  mu?: number;
   /** Standard normal noise, [batch, channels, height, width]. */
   noise: FloatTensor;
   /** The guided prediction for a latent that the scheduler has scaled. */
@@ -46,10 +48,10 @@ export interface SampleStart {
  * signal's reason when it is aborted.
  */
 export async function sample(options: SampleOptions): Promise<FloatTensor> {
-  const { scheduler, steps, schedule, noise, denoise, drawNoise, eta, start, adjust, onStep, signal } = options;
+  const { scheduler, steps, schedule, mu, noise, denoise, drawNoise, eta, start, adjust, onStep, signal } = options;
   if (!Number.isInteger(steps) || steps < 1)
     throw new ArgumentError(`steps must be a whole number of at least 1, not ${steps}.`);
-  scheduler.setTimesteps(schedule ?? steps);
+  scheduler.setTimesteps(schedule ?? steps, mu);
   const timesteps = scheduler.timesteps.slice(start?.index ?? 0);
   let latents = start?.latents ?? scaled(noise, scheduler.initNoiseSigma);
   for (const [index, timestep] of timesteps.entries()) {

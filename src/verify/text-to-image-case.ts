@@ -31,8 +31,8 @@ export async function sampleText(pipe: TextToImagePipeline, run: Run, call: Call
     originalSize: pairOf(call, "original_size"),
     cropsCoordsTopLeft: pairOf(call, "crops_coords_top_left"),
     targetSize: pairOf(call, "target_size"),
-    prompt: embeddingsOf(io, ""),
-    negative: pipe.family.guided(run.guidanceScale) ? embeddingsOf(io, "negative_") : null,
+    prompt: embeddingsOf(pipe, io, ""),
+    negative: pipe.family.guided(run.guidanceScale) ? embeddingsOf(pipe, io, "negative_") : null,
   });
 }
 
@@ -64,13 +64,12 @@ function sourceOf(pipe: TextToImagePipeline, call: Call, io: Io): PictureSource 
 }
 
 /** Under the names of the denoiser's inputs, of what was recorded. */
-function embeddingsOf(io: Io, prefix: string): TextEmbeddings {
+function embeddingsOf({ family: { pooled } }: TextToImagePipeline, io: Io, prefix: string): TextEmbeddings {
   const maskName = `input.${prefix}prompt_attention_mask`;
-  const pooledName = `input.${prefix}pooled_prompt_embeds`;
   return {
     encoderHiddenStates: reference(io, `input.${prefix}prompt_embeds`, "float32"),
     ...(io.has(maskName) && { encoderAttentionMask: inFloats(reference(io, maskName, "int64")) }),
-    ...(io.has(pooledName) && { textEmbeds: reference(io, pooledName, "float32") }),
+    ...(pooled && { [pooled]: reference(io, `input.${prefix}pooled_prompt_embeds`, "float32") }),
   };
 }
 

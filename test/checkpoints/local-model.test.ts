@@ -131,7 +131,6 @@ describe("a file where a model is expected", () => {
   // Names of tensors in published checkpoints
   it.each([
     ["model.diffusion_model.input_blocks.1.1.time_stack.0.ff.net.0.proj.weight", "a Stable Video Diffusion checkpoint"],
-    ["model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", "a Stable Diffusion 3 checkpoint"],
     ["lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight", "LoRA weights"],
     ["unet.down_blocks.0.attentions.0.proj_in.lora_A.weight", "LoRA weights"],
   ])("%s tells what it is", (name, kind) => {

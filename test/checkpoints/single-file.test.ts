@@ -104,7 +104,7 @@ describe("small checkpoints in one file, against diffusers after its own convers
       expect(compare(key, found, expected.data as Float32Array).relative, key).toBeLessThan(2e-5);
       compared++;
     }
-    expect(compared).toBeGreaterThanOrEqual(name === "sdxl" ? 6 : 4);
+    expect(compared).toBeGreaterThanOrEqual(name === "sdxl" ? 6 : name === "sd3" ? 7 : 4);
   });
 });
 
@@ -137,6 +137,9 @@ async function run(
     const model = architecture.model(architecture.parseConfig(raw), geometry);
     set(Object.keys(model.inputs)[0]!, input);
     feature = model.outputs[0]!;
+  } else if (given["pooled_projections"]) {
+    geometry = { batch: 2, height: 8, width: 8, tokens: 5 };
+    for (const [name, tensor] of Object.entries(given)) set(camel(name), tensor);
   } else if (given["ids"]) {
     geometry = { batch: 2, tokens: 7 };
     set("inputIds", given["ids"]);
@@ -176,11 +179,12 @@ describe("what a file in one part is opened with", () => {
     ["sd1", "StableDiffusionPipeline", "PNDMScheduler", "epsilon"],
     ["sd2", "StableDiffusionPipeline", "DDIMScheduler", "v_prediction"],
     ["sdxl", "StableDiffusionXLPipeline", "EulerDiscreteScheduler", "epsilon"],
+    ["sd3", "StableDiffusion3Pipeline", "FlowMatchEulerDiscreteScheduler", undefined],
   ])("%s is a %s", async (name, pipeline, scheduler, prediction) => {
     const folder = await openSingleFile(memorySource("file.safetensors", await encoded(smallTensors(name))));
     expect((await readModelIndex(folder)).className).toBe(pipeline);
     const config = await readConfig(folder.sub("scheduler"));
-    expect(config).toMatchObject({ _class_name: scheduler, prediction_type: prediction });
+    expect(config).toMatchObject({ _class_name: scheduler, ...(prediction && { prediction_type: prediction }) });
     expect(() => createScheduler(config)).not.toThrow();
   });
 
@@ -220,6 +224,7 @@ describe("what a file in one part is opened with", () => {
 
 describe("files that are no whole checkpoint", () => {
   const sd1 = published["sd1"]!.tensors;
+  const sd3 = readGzip("sd3.json.gz") as [string, number[]][];
   const without = (prefix: string) => sd1.filter(([name]) => !name.startsWith(prefix));
   const cases: [string, readonly (readonly [string, readonly number[]])[], RegExp][] = [
     [
@@ -250,6 +255,21 @@ describe("files that are no whole checkpoint", () => {
     ],
     ["a refiner", [...sd1, ["conditioner.embedders.0.model.ln_final.bias", [8]]], /refiner/],
     ["Playground", [...sd1, ["edm_mean", [4]]], /Playground/],
+    [
+      "Stable Diffusion 3 without encoders",
+      sd3.filter(([name]) => !name.startsWith("text_encoders.")),
+      /lacks a text encoder \(text_encoders\.clip_l\.transformer\.\*\) and a text encoder \(text_encoders\.clip_g/,
+    ],
+    [
+      "Stable Diffusion 3 with queries of its own size",
+      sd3.map(([name, shape]) => [name, name.endsWith("0.x_block.attn.qkv.weight") ? [385, 128] : shape]),
+      /has 385 rows; it has to be made of 3 equal parts/,
+    ],
+    [
+      "Stable Diffusion 3's transformer alone, as GGUF files have it",
+      [["joint_blocks.0.x_block.attn.qkv.weight", [384, 128]]],
+      /lacks a transformer \(model\.diffusion_model\.joint_blocks\.\*\) and an autoencoder/,
+    ],
     [
       "a UNet of eight channels",
       sd1.map(([name, shape]) => [name, name.endsWith("input_blocks.0.0.weight") ? [320, 8, 3, 3] : shape]),

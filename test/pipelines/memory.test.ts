@@ -27,6 +27,13 @@ interface Case {
 
 const image = drawnPicture(20, 16);
 
+/** Of pipelines with several. */
+const encoderCounts: Readonly<Record<string, readonly number[]>> = {
+  sdxl: [1, 2],
+  sd3: [1, 2, 3],
+  "sd3-no-t5": [1, 2],
+};
+
 async function opened(name: string): Promise<Case> {
   if (name === "dit") {
     const pipe = await ClassToImagePipeline.fromFolder(
@@ -44,7 +51,9 @@ async function opened(name: string): Promise<Case> {
   const pipe = await TextToImagePipeline.fromFolder(folder, nodeRuntime, { threads });
   const needed = name === "sd-inpaint" ? { image, mask: drawnMask(20, 16) } : {};
   const draw = (options: Options) => pipe(["a cat", "a red house"], { seeds: [1, 2], steps: 2, ...needed, ...options });
-  const encoders = name === "sdxl" ? ["text encoder 1", "text encoder 2"] : ["text encoder"];
+  const encoders = (encoderCounts[name] ?? [1]).map((i, _, all) =>
+    all.length > 1 ? `text encoder ${i}` : "text encoder",
+  );
   const parts = [...encoders, ...(name === "sd-inpaint" ? ["image encoder"] : []), "denoiser", "decoder"];
   return { draw, parts, release: () => pipe.release() };
 }

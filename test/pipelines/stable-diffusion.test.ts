@@ -112,7 +112,7 @@ describe("images and masks", () => {
 it("refuses what a family does not have, and says what it leaves out", async () => {
   const pipe = await open(folders.sd);
   for (const [wrong, message] of [
-    [{ prompt2: "a dog" }, "prompt2 is for Stable Diffusion XL; this model is a StableDiffusionPipeline"],
+    [{ prompt2: "a dog" }, "prompt2 is for Stable Diffusion XL and 3; this model is a StableDiffusionPipeline"],
     [{ cleanCaption: true }, "cleanCaption is for PixArt"],
     [{ clipSkip: 3 }, "clipSkip is 3; this model's text encoder has 3 layers, so at most 2"],
     [{ width: 17 }, "width must be a multiple of 2 pixels"],

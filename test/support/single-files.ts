@@ -8,7 +8,7 @@ import { drawn } from "./drawn.ts";
 
 const folder = join(import.meta.dirname, "../fixtures/single-files");
 
-export const smallFiles = ["sd1", "sd2", "sdxl"];
+export const smallFiles = ["sd1", "sd2", "sdxl", "sd3"];
 
 export function readGzip(name: string): unknown {
   return JSON.parse(gunzipSync(readFileSync(join(folder, name))).toString("utf8"));

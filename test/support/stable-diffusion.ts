@@ -1,5 +1,6 @@
 /** The folders of test/fixtures/pipelines that test/fixtures/stable-diffusion.py makes, with the weights that it draws. */
-import { cp, readFile, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { cp, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { RawConfig } from "../../src/checkpoints/diffusers-folder.ts";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
@@ -10,29 +11,37 @@ import { drawWeights } from "./drawn.ts";
 import { fixture, tensors } from "./golden.ts";
 import { temporaryFolder } from "./models.ts";
 
-export const stableDiffusionCases = ["sd", "sd-inpaint", "sd-lcm", "sdxl"] as const;
+export const stableDiffusionCases = ["sd", "sd-inpaint", "sd-lcm", "sdxl", "sd3", "sd3-no-t5"] as const;
 export type StableDiffusionCase = (typeof stableDiffusionCases)[number];
 
 const files = {
   unet: "diffusion_pytorch_model",
+  transformer: "diffusion_pytorch_model",
   vae: "diffusion_pytorch_model",
   text_encoder: "model",
   text_encoder_2: "model",
+  text_encoder_3: "model",
 };
+
+/** CLIP's tokenizers, and T5's. */
+const tokenizers = {
+  tokenizer: ["clip-tokenizer", "vocab.json", "merges.txt"],
+  tokenizer_2: ["clip-tokenizer", "vocab.json", "merges.txt"],
+  tokenizer_3: ["pipelines/pixart-256/tokenizer", "tokenizer.json"],
+} as const;
 
 /** A copy of the fixture with its weights and tokenizers. */
 export async function writeStableDiffusion(name: StableDiffusionCase): Promise<NodeFolder> {
   const path = await temporaryFolder();
   await cp(fixture(`pipelines/${name}`).path, path, { recursive: true });
   for (const [part, file] of Object.entries(files)) {
-    if (part === "text_encoder_2" && name !== "sdxl") continue;
+    if (!existsSync(join(path, part))) continue;
     const raw = JSON.parse(await readFile(join(path, part, "config.json"), "utf8")) as RawConfig;
     await writeSafetensors(join(path, part, `${file}.safetensors`), drawWeights(raw));
   }
-  for (const part of name === "sdxl" ? ["tokenizer", "tokenizer_2"] : ["tokenizer"]) {
-    for (const file of ["vocab.json", "merges.txt"]) {
-      await writeFile(join(path, part, file), await readFile(join(fixture("clip-tokenizer").path, file)));
-    }
+  for (const [part, [from, ...names]] of Object.entries(tokenizers)) {
+    if (!existsSync(join(path, part))) continue;
+    for (const file of names) await cp(join(fixture(from).path, file), join(path, part, file));
   }
   return new NodeFolder(path, name);
 }
@@ -43,6 +52,9 @@ export interface RecordedCall {
   negative_prompt?: string;
   prompt_2?: string;
   negative_prompt_2?: string;
+  prompt_3?: string;
+  negative_prompt_3?: string;
+  max_sequence_length?: number;
   guidance_scale: number;
   guidance_rescale?: number;
   num_inference_steps: number;

@@ -1,6 +1,9 @@
 import { CheckpointError } from "../../errors.ts";
 import { sizeOf } from "../../tensor.ts";
+import { quote } from "../json.ts";
+import { rowPart } from "../row-parts.ts";
 import { unetNames } from "../single-file/names.ts";
+import { type Sd3Layer, sd3Layers } from "../single-file/sd3-names.ts";
 import { type LowRank, type WeightEntry, WeightFiles } from "../weight-files.ts";
 import { type LoraFile, type LoraLayer, namesOf } from "./file.ts";
 import { asLayer, type LoraTarget } from "./keys.ts";
@@ -33,15 +36,14 @@ export function withLoras(weights: WeightFiles, target: LoraTarget, loras: reado
     }
     const file = `lora-${i + 1}/${lora.name.replace(/^.*[/\\]/, "")}`;
     files.set(file, lora.file);
-    for (const [layer, part] of layers) {
-      const name = tensors.get(layer)!;
+    for (const { name, part, swapped } of changesOf(lora, layers, tensors)) {
       const entry = entries.get(name)!;
       checkShape(lora, part, name, entry);
       if (scale === 0 || part.scale === 0) continue;
       const inFile = (tensor: WeightEntry): WeightEntry => ({ ...tensor, file });
       const added: LowRank = {
         scale: scale * part.scale,
-        up: inFile(part.up),
+        up: { ...inFile(part.up), ...(swapped ? { swapped } : {}) },
         ...(part.mid ? { mid: inFile(part.mid) } : {}),
         down: inFile(part.down),
       };
@@ -63,20 +65,69 @@ function checkShape(lora: LoraFile, { name, up, mid, down }: LoraLayer, tensor: 
   );
 }
 
-/** Every tensor that a LoRA can change, by the names of its layer in LoRA files: diffusers' and, in a UNet, the original's. */
-function layersOf(weights: WeightFiles): ReadonlyMap<string, string> {
-  const layers = new Map<string, string>();
+/** A tensor that a layer of a LoRA changes. */
+interface Change {
+  readonly name: string;
+  readonly part: LoraLayer;
+  readonly swapped?: true;
+}
+
+/** A layer of the original layout may be several tensors here, each of which gets its rows of the product. */
+function changesOf(
+  lora: LoraFile,
+  layers: ReadonlyMap<string, LoraLayer>,
+  tensors: ReadonlyMap<string, Layer>,
+): Change[] {
+  return [...layers].flatMap(([layer, part]): Change[] => {
+    const { names, swapped } = tensors.get(layer)!;
+    const where = `${lora.name}: layer ${quote(part.name)}`;
+    return names.map((name, i) => ({
+      name,
+      part: names.length === 1 ? part : { ...part, up: rowPart(part.up, i, names.length, where) },
+      ...(swapped ? { swapped } : {}),
+    }));
+  });
+}
+
+/** The tensors of a layer, which are equal parts of its rows. */
+interface Layer {
+  readonly names: readonly string[];
+  /** The tensor's halves are in the other order in the layer. */
+  readonly swapped?: true;
+}
+
+/**
+ * Every tensor that a LoRA can change, by the names of its layer in LoRA files: diffusers' and, in a UNet and in Stable Diffusion 3, the
+ * original's.
+ */
+function layersOf(weights: WeightFiles): ReadonlyMap<string, Layer> {
+  const layers = new Map<string, Layer>();
+  for (const { original, diffusers, swapped } of originalsOf(weights)) {
+    const names = diffusers.map((module) => `${module}.weight`);
+    if (!names.every((name) => weights.entries.has(name))) continue;
+    layers.set(asLayer(original), { names, ...(swapped ? { swapped } : {}) });
+  }
   const original = originalNames(weights);
   for (const [name, { shape }] of weights.entries) {
     if (!name.endsWith(".weight") || shape.length < 2) continue;
     const module = name.slice(0, -".weight".length);
-    layers.set(asLayer(module), name);
+    layers.set(asLayer(module), { names: [name] });
     // diffusers before 0.18 stored the LoRAs of projections next to them: to_out_lora for to_out.0
-    if (module.endsWith(".to_out.0")) layers.set(asLayer(module.slice(0, -2)), name);
+    if (module.endsWith(".to_out.0")) layers.set(asLayer(module.slice(0, -2)), { names: [name] });
     const other = original(module);
-    if (other !== undefined) layers.set(asLayer(other), name);
+    if (other !== undefined) layers.set(asLayer(other), { names: [name] });
   }
   return layers;
+}
+
+/** Of Stable Diffusion 3's transformer; none for other networks. */
+function originalsOf({ entries }: WeightFiles): readonly Sd3Layer[] {
+  let blocks = 0;
+  for (const name of entries.keys()) {
+    const [, block] = /^transformer_blocks\.(\d{1,3})\.attn\.add_q_proj\.weight$/.exec(name) ?? [];
+    if (block !== undefined) blocks = Math.max(blocks, Number(block) + 1);
+  }
+  return blocks === 0 ? [] : sd3Layers(blocks);
 }
 
 /** The name of a UNet's module in the original layout, in which kohya's tools write LoRAs for SDXL. */

@@ -2,7 +2,7 @@
  * Configurations of Stable Diffusion's families as diffusers publishes them (stable-diffusion-v1-5, stable-diffusion-2-1,
  * stable-diffusion-xl-base-1.0 and their inpainting models), with the sizes found in the file.
  */
-import type { TextShapes, UNetShapes, VaeShapes } from "./shapes.ts";
+import type { Sd3Shapes, TextShapes, UNetShapes, VaeShapes } from "./shapes.ts";
 
 export type Json = Readonly<Record<string, unknown>>;
 const _diffusers_version = "0.42.1";
@@ -141,6 +141,35 @@ export function schedulerConfig(kind: "pndm" | "ddim" | "euler", prediction: Pre
     use_karras_sigmas: false,
   };
 }
+
+/** Stable Diffusion 3's transformers draw 1024 pixels; those without norms of queries have heads of width 64. */
+export function sd3Config(shapes: Sd3Shapes): Json {
+  const { headWidth, width } = shapes;
+  return {
+    _class_name: "SD3Transformer2DModel",
+    _diffusers_version,
+    attention_head_dim: headWidth ?? HEAD_WIDTH,
+    caption_projection_dim: width,
+    dual_attention_layers: shapes.dualLayers,
+    in_channels: shapes.inChannels,
+    joint_attention_dim: shapes.contextWidth,
+    num_attention_heads: Math.max(1, Math.floor(width / (headWidth ?? HEAD_WIDTH))),
+    num_layers: shapes.layers,
+    out_channels: shapes.outChannels,
+    patch_size: shapes.patchSize,
+    pooled_projection_dim: shapes.pooledWidth,
+    pos_embed_max_size: shapes.positions,
+    qk_norm: headWidth === null ? null : "rms_norm",
+    sample_size: 128,
+  };
+}
+
+export const flowConfig: Json = {
+  _class_name: "FlowMatchEulerDiscreteScheduler",
+  _diffusers_version,
+  num_train_timesteps: 1000,
+  shift: 3,
+};
 
 /** `components`: [library, class] by name; null for components of the original pipelines that the file lacks. */
 export function modelIndex(className: string, components: Json, more: Json): Json {

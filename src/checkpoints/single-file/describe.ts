@@ -13,7 +13,6 @@ const kinds: readonly SingleFile[] = [
   { is: "LoRA weights", has: [/\.lora_(A|B|up|down)\.|\.lora\.(up|down)\.|^lora_(unet|te\d?|transformer)_/] },
   { is: "a ControlNet", has: [/^control_model\.|controlnet_cond_embedding\./], reader: "ControlNetModel" },
   { is: "a motion module of AnimateDiff", has: [/\.motion_modules\./], reader: "MotionAdapter" },
-  { is: "a Stable Diffusion 3 checkpoint", has: [/(^|\.)joint_blocks\.\d/], reader: "StableDiffusion3Pipeline" },
   { is: "a FLUX checkpoint", has: [/(^|\.)double_blocks\.\d/], reader: "FluxPipeline" },
   {
     is: "a Stable Video Diffusion checkpoint",
@@ -36,7 +35,7 @@ export function describeSingleFile(path: string, names: Iterable<string>): strin
   const kind = kinds.find(({ has }) => has.every((pattern) => all.some((name) => pattern.test(name))));
   if (kind?.reader) {
     return (
-      `is ${kind.is} in one file. In one file only Stable Diffusion 1, 2 and XL are read. Convert it once in Python: ` +
+      `is ${kind.is} in one file. In one file only Stable Diffusion 1, 2, XL and 3 are read. Convert it once in Python: ` +
       `diffusers.${kind.reader}.from_single_file(${JSON.stringify(path)}).save_pretrained("FOLDER"), then give FOLDER.`
     );
   }

@@ -7,6 +7,8 @@ export interface TextEncoderPlace {
   readonly component: "text_encoder" | "text_encoder_2";
   readonly prefix: string;
   readonly layout: "clip" | "open-clip";
+  /** OpenCLIP's towers have "gelu", OpenAI's "quick_gelu"; that of the layout unless given. */
+  readonly activation?: "gelu" | "quick_gelu";
   /** Number of layers at the end whose output is not used. */
   readonly unused: number;
   /** Whether the pooled text is projected, which needs the class with a projection. */
@@ -90,6 +92,20 @@ export const families: readonly Family[] = [
   },
 ];
 
+/** Of Stable Diffusion 3. T5, which some files have too (text_encoders.t5xxl), comes without its tokenizer and is left out. */
+export const sd3Encoders: readonly TextEncoderPlace[] = [
+  { ...clipL, projected: true, prefix: "text_encoders.clip_l.transformer.", pad: "<|endoftext|>" },
+  {
+    component: "text_encoder_2",
+    prefix: "text_encoders.clip_g.transformer.",
+    layout: "clip",
+    activation: "gelu",
+    unused: 0,
+    projected: true,
+    pad: "!",
+  },
+];
+
 export const unetPrefix = "model.diffusion_model.";
 /** Prefixes of the autoencoder: the original one, and one that some tools write. */
 export const vaePrefixes = ["first_stage_model.", "vae."];
@@ -100,11 +116,18 @@ const others: readonly [pattern: RegExp, is: string][] = [
   [/^conditioner\.embedders\.0\.model\./, "a refiner of Stable Diffusion XL, which draws nothing by itself"],
 ];
 
-/** Whether the names include an image UNet in the original layout, so that the file is, or is meant as, a whole checkpoint. */
+/** Whether the names include an image UNet or Stable Diffusion 3's transformer in the original layout, so that the file is, or is meant as, a whole checkpoint. */
 export function isOriginalLayout(names: Iterable<string>): boolean {
   const all = [...names];
   // Video UNets have the same blocks and additional ones.
+  if (isSd3(all)) return true;
   return all.some((name) => name.startsWith(`${unetPrefix}input_blocks.`)) && !all.some((name) => video.test(name));
+}
+
+/** Whether the names include a transformer of Stable Diffusion 3, with the prefix of a whole checkpoint or alone. */
+export function isSd3(names: Iterable<string>): boolean {
+  for (const name of names) if (/^(model\.diffusion_model\.)?joint_blocks\.\d/.test(name)) return true;
+  return false;
 }
 
 const video = /\.(time_stack|time_mixer)\./;

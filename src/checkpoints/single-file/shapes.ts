@@ -55,6 +55,47 @@ export function unetShapes(shapes: Shapes, where: string): UNetShapes {
   };
 }
 
+export interface Sd3Shapes {
+  inChannels: number;
+  outChannels: number;
+  patchSize: number;
+  width: number;
+  layers: number;
+  /** Blocks with a second attention. */
+  dualLayers: number[];
+  /** Of a head whose queries are normalised; null in a transformer without such norms. */
+  headWidth: number | null;
+  contextWidth: number;
+  pooledWidth: number;
+  /** Rows of the table of positions, and its columns. */
+  positions: number;
+}
+
+/** Throws CheckpointError, which begins with `where`, if the names are not those of Stable Diffusion 3's transformer. */
+export function sd3Shapes(shapes: Shapes, where: string): Sd3Shapes {
+  const at = (name: string, axis: number) => dimension(shapes, name, axis, where);
+  const layers = indices(shapes, /^joint_blocks\.(\d+)\.x_block\.attn\.qkv\.weight$/);
+  if (layers.length === 0 || layers.at(-1) !== layers.length - 1 || layers.length > MOST_BLOCKS) {
+    throw new CheckpointError(
+      `${where}: its transformer's blocks are ${layers.slice(0, MOST_BLOCKS).join(", ") || "missing"}; expected 0, 1, ...`,
+    );
+  }
+  const patchSize = at("x_embedder.proj.weight", 3);
+  const norm = "joint_blocks.0.x_block.attn.ln_q.weight";
+  return {
+    inChannels: at("x_embedder.proj.weight", 1),
+    outChannels: Math.floor(at("final_layer.linear.weight", 0) / patchSize ** 2),
+    patchSize,
+    width: at("x_embedder.proj.weight", 0),
+    layers: layers.length,
+    dualLayers: indices(shapes, /^joint_blocks\.(\d+)\.x_block\.attn2\.qkv\.weight$/),
+    headWidth: shapes.has(norm) ? at(norm, 0) : null,
+    contextWidth: at("context_embedder.weight", 1),
+    pooledWidth: at("y_embedder.mlp.0.weight", 1),
+    positions: Math.floor(Math.sqrt(at("pos_embed", 1))),
+  };
+}
+
 export interface VaeShapes {
   channels: number[];
   latentChannels: number;

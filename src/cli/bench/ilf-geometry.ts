@@ -25,12 +25,19 @@ import { print } from "../terminal.ts";
 import { median } from "./averages.ts";
 import { randomFeeds, randomNetwork } from "./random-network.ts";
 
-/** Name of the geometry -> preset of its network. */
-const networks: Readonly<Record<string, string>> = { "dit-xl-2": "dit-xl-2", "pixart-xl-2-512": "pixart-xl-2" };
-export const geometries = Object.keys(networks);
+interface Geometry {
+  /** Of the network. */
+  readonly preset: string;
+  /** Of a prompt: what PixArt-alpha is usually given at most, and 77 of CLIP with 256 of T5. */
+  readonly tokens?: number;
+}
 
-/** Tokens of a caption that both PixArt models are usually given at most. */
-const TOKENS = 120;
+const networks: Readonly<Record<string, Geometry>> = {
+  "dit-xl-2": { preset: "dit-xl-2" },
+  "pixart-xl-2-512": { preset: "pixart-xl-2", tokens: 120 },
+  "sd3.5-medium": { preset: "sd3.5-medium", tokens: 77 + 256 },
+};
+export const geometries = Object.keys(networks);
 /** Blocks of the backbone after the point where inner steps come back in. */
 const BLOCKS_AFTER = 2;
 /** One image with guidance. */
@@ -89,11 +96,12 @@ const outputOf = (model: StagedModel): Value => buildModel(model, parameterWeigh
 
 /** A network with random weights, and a feedback module for it that replaces all but its last two blocks. */
 async function openNetwork(name: string, seed: number, batch: number, schedule = defaultSchedule) {
-  const folder = await randomNetwork(networks[name]!, seed);
+  const { preset, tokens } = networks[name]!;
+  const folder = await randomNetwork(preset, seed);
   const raw = await readConfig(folder);
   const architecture = architectureOf(raw);
   const parsed = architecture.parseConfig(raw);
-  const model = architecture.model(parsed, { batch, tokens: TOKENS });
+  const model = architecture.model(parsed, { batch, tokens });
   const { first, end } = blocksOf(model);
   const resumeBlock = end - first - BLOCKS_AFTER;
   const config: FeedbackConfig = {
@@ -103,7 +111,7 @@ async function openNetwork(name: string, seed: number, batch: number, schedule =
   };
   return {
     model,
-    anyBatch: architecture.model(parsed, { batch: "batch", tokens: TOKENS }),
+    anyBatch: architecture.model(parsed, { batch: "batch", tokens }),
     weights: await openWeights(folder),
     config,
   };

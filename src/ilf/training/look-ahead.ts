@@ -37,12 +37,12 @@ export function lookAheadTargets(
 /**
  * How much the latent changes with the network's output at each step, for a solver that is linear in it: after that step, and after
  * the next ones by what a multistep solver remembers of it. Throws ArgumentError for a solver that draws noise, or whose steps are
- * not every second one of twice as many.
+ * not every second one of twice as many. `mu`: of schedulers whose shift depends on the size of the image.
  */
-export function responsesOf(open: () => Scheduler, steps: number): number[] {
+export function responsesOf(open: () => Scheduler, steps: number, mu?: number): number[] {
   const timestepsOf = (count: number) => {
     const scheduler = open();
-    scheduler.setTimesteps(count);
+    scheduler.setTimesteps(count, mu);
     return [...scheduler.timesteps];
   };
   const [timesteps, finer] = [timestepsOf(steps), timestepsOf(2 * steps)];
@@ -54,7 +54,7 @@ export function responsesOf(open: () => Scheduler, steps: number): number[] {
   const pixel = (value: number) => floatTensor([1, 1, 1, 1], Float32Array.of(value));
   return timesteps.map((_, changed) => {
     const scheduler = open();
-    scheduler.setTimesteps(steps);
+    scheduler.setTimesteps(steps, mu);
     return timesteps.reduce((sum, timestep, i) => {
       const { prevSample } = scheduler.step(pixel(i === changed ? 1 : 0), timestep, pixel(0));
       return sum + prevSample.data[0]!;
