@@ -12,6 +12,8 @@ export interface WeightEntry extends Omit<TensorEntry, "dtype"> {
   readonly transposed?: true;
   /** The file has the second half of the rows first. */
   readonly swapped?: true;
+  /** Not in the file: a square matrix with ones on its diagonal, zeros elsewhere. */
+  readonly identity?: true;
   /** Products that are added to the stored tensor, in this order. */
   readonly added?: readonly LowRank[];
 }
@@ -138,9 +140,18 @@ export class WeightFiles {
 
 /** The stored tensor without additions; half precision and blocks are widened to float32. */
 async function readEntry(source: ByteSource, entry: WeightEntry): Promise<Tensor> {
-  const { dtype, shape } = entry;
+  const { dtype, shape, identity } = entry;
+  if (identity) return identityMatrix(shape);
   if (!isBlockDType(dtype)) return readTensor(source, { ...entry, dtype });
   return { dtype: "float32", shape, data: dequantise(dtype, await readBytes(source, entry)) };
+}
+
+/** [size, size] */
+export function identityMatrix(shape: readonly number[]): FloatTensor {
+  const size = shape[0]!;
+  const data = new Float32Array(size * size);
+  for (let i = 0; i < size; i++) data[i * (size + 1)] = 1;
+  return { dtype: "float32", shape, data };
 }
 
 /** An entry and those that are added to it, with their files renamed. */

@@ -4,10 +4,11 @@
  */
 import type { ByteSource } from "../checkpoints/files.ts";
 import { isBlockDType } from "../checkpoints/gguf/blocks.ts";
+import { identityMatrix } from "../checkpoints/weight-files.ts";
 import type { LowRank, WeightEntry, WeightFiles } from "../checkpoints/weights.ts";
 import { CheckpointError } from "../errors.ts";
 import { add, cast, concat, gemm, mul, reshape, slice, transpose } from "../graph/operators.ts";
-import { type Dim, describe, input, makeNode, type Value, type ValueType, weight } from "../graph/value.ts";
+import { constant, type Dim, describe, input, makeNode, type Value, type ValueType, weight } from "../graph/value.ts";
 import type { WeightLocation, WeightLocations } from "../runtime/runtime.ts";
 import { sizeOf } from "../tensor.ts";
 import { blockRows, blockWeight } from "./block-weights.ts";
@@ -84,10 +85,11 @@ function storedValue(name: string, entry: WeightEntry, files: ReadonlyMap<string
 
 function inFile(
   name: string,
-  { dtype, shape, added, file, offset, length }: WeightEntry,
+  { dtype, shape, added, file, offset, length, identity }: WeightEntry,
   files: ReadonlyMap<string, string>,
   { folded = added !== undefined } = {},
 ): Value {
+  if (identity) return constant(identityMatrix(shape).data, shape, "float32");
   const data = { file: files.get(file)!, offset, length };
   if (isBlockDType(dtype)) return blockWeight(name, dtype, data, shape, { folded });
   const type = types[dtype];

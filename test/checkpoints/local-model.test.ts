@@ -104,7 +104,7 @@ describe("a file where a model is expected", () => {
     const error = await refusal(path);
     expect(error).toBeInstanceOf(CheckpointError);
     expect(error.message).toBe(
-      `${path}: is a Stable Video Diffusion checkpoint in one file. In one file only Stable Diffusion 1, 2 and XL are read. Convert ` +
+      `${path}: is a Stable Video Diffusion checkpoint in one file. In one file only Stable Diffusion 1, 2, XL and 3 are read. Convert ` +
         `it once in Python: diffusers.StableVideoDiffusionPipeline.from_single_file("${path}").save_pretrained("FOLDER"), then ` +
         "give FOLDER.",
     );

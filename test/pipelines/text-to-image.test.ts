@@ -227,7 +227,7 @@ describe("a text-to-image pipeline", () => {
     [{ mask: picture }, "mask goes with an image"],
     [{ image: picture, mask: { ...picture, height: 8 } }, "mask of 16 x 8 has 768 bytes; expected 384"],
     [{ image: picture, mask: smaller }, "The mask has 8 x 8 pixels and the image 16 x 16"],
-    [{ prompt2: "a dog" }, "prompt2 is for Stable Diffusion XL; this model is a PixArtSigmaPipeline"],
+    [{ prompt2: "a dog" }, "prompt2 is for Stable Diffusion XL and 3; this model is a PixArtSigmaPipeline"],
     [{ clipSkip: 1 }, "clipSkip is for Stable Diffusion"],
     [{ steps: 0 }, "steps must be a whole number from 1 to 1000, not 0"],
     [{ steps: 1.5 }, "steps"],

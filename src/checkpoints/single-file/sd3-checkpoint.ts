@@ -3,7 +3,6 @@
  * the file has it, is left out, since its tokenizer is not in the file.
  */
 import { CheckpointError } from "../../errors.ts";
-import { memorySource } from "../files.ts";
 import { quote } from "../json.ts";
 import { rowPart } from "../row-parts.ts";
 import { memoryDType } from "../safetensors.ts";
@@ -133,17 +132,8 @@ function projecting(
   if (width > MOST_WIDTH) {
     throw new CheckpointError(`${where}: its text encoder is ${width} wide; at most ${MOST_WIDTH} is supported.`);
   }
-  const identity = new Float32Array(width * width);
-  for (let i = 0; i < width; i++) identity[i * (width + 1)] = 1;
-  const file = "identity";
-  const source = memorySource(file, new Uint8Array(identity.buffer));
-  const entry = {
-    name: PROJECTION,
-    dtype: "F32",
-    shape: [width, width],
-    offset: 0,
-    length: identity.byteLength,
-    file,
-  } as const;
-  return new WeightFiles(new Map([...entries, [PROJECTION, entry]]), new Map([...files, [file, { source }]]));
+  const [file] = files.keys();
+  const place = { offset: 0, length: 0, file: file! };
+  const entry: WeightEntry = { name: PROJECTION, dtype: "F32", shape: [width, width], identity: true, ...place };
+  return new WeightFiles(new Map([...entries, [PROJECTION, entry]]), files);
 }
