@@ -22,7 +22,7 @@ export {
 export { EasyCache, type EasyCacheOptions } from "./caching/easy-cache.ts";
 export { FirstBlockCache, type FirstBlockCacheOptions } from "./caching/first-block-cache.ts";
 export type { Streams } from "./caching/streams.ts";
-export { TaylorSeer, type TaylorSeerOptions } from "./caching/taylor-seer.ts";
+export { OutputTaylorSeer, TaylorSeer, type TaylorSeerOptions } from "./caching/taylor-seer.ts";
 export {
   type Component as ModelIndexComponent,
   type ModelIndex,
@@ -87,6 +87,7 @@ export { Judge, type JudgedPictures, type Reference, type ReferenceCaption } fro
 export { psnr, ssim } from "./metrics/similarity.ts";
 export type {
   Architecture,
+  CrossAttention,
   Features,
   Geometry,
   Layout,

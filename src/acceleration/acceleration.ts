@@ -1,10 +1,14 @@
 /** The option `accelerate` of image pipelines: the method by which most steps are done in part, and its settings. */
 
 import { quote } from "../checkpoints/json.ts";
-import type { Component } from "../components/components.ts";
+import { type Component, MOST_TWICE } from "../components/components.ts";
 import { ArgumentError } from "../errors.ts";
-import type { Geometry } from "../models/architecture.ts";
+import { type CrossAttention, type Geometry, weightBytes } from "../models/architecture.ts";
+import type { StagedSession } from "../models/staged-session.ts";
 import { type Denoiser, DenoiserByRows, PlainDenoiser } from "../sampling/denoiser.ts";
+import type { StepPolicy } from "../sampling/step-policy.ts";
+import { flowOf } from "../streamlined/grouping.ts";
+import { partsOf, RehashDenoiser, stepsOfParts } from "../streamlined/rehash-steps.ts";
 import type { FeedbackComponent } from "./feedback-component.ts";
 import {
   type MethodEntry,
@@ -15,6 +19,8 @@ import {
   namesOf,
   type OfferedMethod,
 } from "./methods.ts";
+import type { StepInPart } from "./rehash.ts";
+import type { VideoAccelerate } from "./video-options.ts";
 
 /** Kinds of networks that draw single images. */
 export const pictureKinds = ["transformer", "unet"] as const;
@@ -80,25 +86,74 @@ export function checkAcceleration(
 
 const entryOf = ({ method }: Acceleration): MethodFor<PictureKind> => methods.find(({ name }) => name === method)!;
 
+/** The same for a UNet that runs by a plan for its memory. Throws ArgumentError for a method that needs it in one piece. */
+export function plannedAcceleration(acceleration: Acceleration): VideoAccelerate {
+  const planned = methodsFor("video-unet");
+  if (planned.some(({ name }) => name === acceleration.method)) return acceleration as VideoAccelerate;
+  throw new ArgumentError(
+    `memory and accelerate "${acceleration.method}" do not go together; with memory there are ${namesOf(planned).join(", ")}.`,
+  );
+}
+
 /** A denoiser for one run of the sampler, in which guidance may begin or end. */
 export async function openDenoiser(
-  transformer: Component<unknown>,
+  denoiser: Component<unknown>,
   geometry: Geometry,
   acceleration: Acceleration,
   feedback: FeedbackComponent | null,
+  mostTwice = MOST_TWICE,
 ): Promise<Denoiser> {
   const { method: _, ...options } = acceleration;
-  const inParts = (cuts: readonly number[]) => transformer.inParts(geometry, cuts);
+  const entry = entryOf(acceleration);
+  const inParts = async (cuts: readonly number[]) => {
+    const parts = await denoiser.inParts(geometry, cuts);
+    return parts.map((part) => part.forRun());
+  };
   const network = {
     get model() {
-      return transformer.model(geometry);
+      return denoiser.model(geometry);
     },
+    get flow() {
+      // What is cut where does not depend on the batch, but a flow has all sizes.
+      return flowOf(denoiser.model({ ...geometry, batch: 1 }), { whole: true });
+    },
+    // In some steps at least: the denoiser is told at each.
+    guided: true,
     inParts,
+    inPart: async (policy: StepPolicy) => {
+      const rehash = (entry as StepInPart<typeof options>).part(network, options);
+      const parts = await inParts(partsOf(network.flow, rehash));
+      const steps = stepsOfParts(parts as [StagedSession, StagedSession, StagedSession]);
+      return () => new RehashDenoiser(steps, rehash.half, policy);
+    },
+    gated: (crossAttention: CrossAttention) => denoiser.model({ ...geometry, crossAttention }),
+    gates: () => gatesOf(denoiser, geometry, mostTwice),
     whole: async () => {
       const [session] = await inParts([]);
       return () => new PlainDenoiser(session!);
     },
     feedback: feedback && { config: feedback.config, steps: () => feedback.steps(geometry) },
   };
-  return new DenoiserByRows(await entryOf(acceleration).open(network, options));
+  return new DenoiserByRows(await entry.open(network, options));
+}
+
+/** Both networks of T-GATE where that is little twice, otherwise the one that is asked for. */
+function gatesOf(denoiser: Component<unknown>, geometry: Geometry, mostTwice: number) {
+  const of = (crossAttention: CrossAttention) => ({ ...geometry, crossAttention });
+  const models = (["kept", "given"] as const).map((which) => denoiser.model(of(which)));
+  const both = weightBytes(models[1]!) <= mostTwice;
+  const key = JSON.stringify(["cross-attention", geometry]);
+  const sessions = new Map<CrossAttention, Promise<StagedSession>>();
+  return (which: CrossAttention): Promise<StagedSession> => {
+    const known = sessions.get(which);
+    if (known) return known;
+    const compiled = both
+      ? denoiser.assembled(key, async () => ({ models })).then((all) => all[which === "kept" ? 0 : 1]!)
+      : denoiser.session(of(which));
+    const session = compiled.then((made) => made.forRun());
+    // The other one was released if the two are not kept.
+    if (!both) sessions.clear();
+    sessions.set(which, session);
+    return session;
+  };
 }

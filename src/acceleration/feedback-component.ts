@@ -63,7 +63,7 @@ export class FeedbackComponent {
       const { full, inner } = wholeSteps(backbone, this.config);
       return { models: [full, inner], more: this.#feedback.weights.renamed((name) => FEEDBACK_PREFIX + name) };
     });
-    return new WholeSteps(full!, inner!);
+    return new WholeSteps(full!.forRun(), inner!.forRun());
   }
 
   async #stepsInParts(geometry: Geometry): Promise<IlfSteps> {
@@ -77,7 +77,7 @@ export class FeedbackComponent {
     ]);
     const parts = await this.#transformer.inParts(geometry, cuts);
     return new StepsInParts({
-      parts,
+      parts: parts.map((part) => part.forRun()),
       ...places,
       feedback: (feeds) => module[0]!.run(feeds),
     });

@@ -2,6 +2,7 @@
 import { easyCache } from "../caching/easy-cache.ts";
 import { firstBlockCache } from "../caching/first-block-cache.ts";
 import { plainCache } from "../caching/plain-cache.ts";
+import { tGate } from "../caching/t-gate.ts";
 import { taylorSeer } from "../caching/taylor-seer.ts";
 import { type Check, oneOf, textOr } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
@@ -13,6 +14,7 @@ import {
   networkKinds,
   type WholeNetwork,
 } from "../sampling/method.ts";
+import { deepCache } from "./deepcache.ts";
 import { ilf } from "./ilf.ts";
 import { rehash } from "./rehash.ts";
 import { reuse } from "./reuse.ts";
@@ -27,7 +29,18 @@ const none: Method<"none", NetworkKind, WholeNetwork, Record<never, never>> = {
   open: ({ whole }) => whole(),
 };
 
-export const methods = [none, ilf, plainCache, firstBlockCache, easyCache, taylorSeer, rehash, reuse] as const;
+export const methods = [
+  none,
+  ilf,
+  plainCache,
+  firstBlockCache,
+  easyCache,
+  taylorSeer,
+  tGate,
+  rehash,
+  deepCache,
+  reuse,
+] as const;
 
 type AnyMethod = (typeof methods)[number];
 
@@ -73,6 +86,7 @@ export interface MethodEntry {
   readonly source: string;
   readonly networks: readonly NetworkKind[];
   readonly trained?: true;
+  readonly crossAttention?: true;
   readonly baseline?: true;
   readonly options: Readonly<Record<string, MethodOption<unknown>>>;
 }

@@ -44,11 +44,12 @@ export interface StepInPart<Options> {
   readonly part: (network: CutNetwork, options: Options) => Rehash;
 }
 
-export const rehash: Method<"rehash", "video-unet", NetworkInParts, RehashSettings> & StepInPart<RehashSettings> = {
+export const rehash: Method<"rehash", "unet" | "video-unet", NetworkInParts, RehashSettings> &
+  StepInPart<RehashSettings> = {
   name: "rehash",
   summary: "the features at a cut in the way up, as the last full step left them, go into the layers after it",
   source: "Step Rehash of Streamlined Inference, arXiv 2411.01171",
-  networks: ["video-unet"],
+  networks: ["unet", "video-unet"],
   options: {
     schedule: scheduleOption("3:7 for 25 steps, the same share of others"),
     cut: nameOption("feature", {

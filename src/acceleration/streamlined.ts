@@ -22,7 +22,13 @@ import { flowOf } from "../streamlined/grouping.ts";
 import type { Rehash } from "../streamlined/plan.ts";
 import { type PlannedRun, planFor } from "../streamlined/planner.ts";
 import { allCuts, type Listeners, rehashCuts, rehashShare, StreamlinedDenoiser } from "../streamlined/rehash.ts";
-import { bytesTwice, RehashDenoiser, type RehashModels, rehashModels } from "../streamlined/rehash-steps.ts";
+import {
+  bytesTwice,
+  RehashDenoiser,
+  type RehashModels,
+  rehashModels,
+  stepsOfModels,
+} from "../streamlined/rehash-steps.ts";
 import type { StreamlinedSession } from "../streamlined/session.ts";
 import { type CutNetwork, rehash as stepRehash } from "./rehash.ts";
 import { type ChosenMethod, type StreamlinedOptions, type VideoAccelerate, videoMethodOf } from "./video-options.ts";
@@ -166,7 +172,7 @@ export class Streamlined<Config> {
     await this.release();
     if (plan.kind === "one session") {
       const session = await this.#component.session({ ...geometryOf(size), batch: "batch" }, this.#memoryFor(size));
-      return () => new PlainDenoiser(session);
+      return () => new PlainDenoiser(session.forRun());
     }
     const { models, rehash } = plan;
     const key = JSON.stringify(["rehash", geometryOf(size), partOf(rehash)]);
@@ -175,7 +181,7 @@ export class Streamlined<Config> {
       return { models: [models.full, models.again] };
     };
     const [full, again] = await this.#component.assembled(key, assemble, this.#memoryFor(size));
-    return () => new RehashDenoiser(full!, again!, rehash, policy!);
+    return () => new RehashDenoiser(stepsOfModels(full!.forRun(), again!.forRun(), rehash), rehash.half, policy!);
   }
 
   #memoryFor(size: NetworkSize): SessionOptions {

@@ -42,8 +42,10 @@ export class EasyCache implements Denoiser {
   }
 
   async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
-    const input = floatOf(feeds, latentOf(this.#session.model));
+    const given = floatOf(feeds, latentOf(this.#session.model));
     const last = this.#lastFull;
+    // A network may be given more than the latent, of which it predicts nothing: a mask and an image.
+    const input = last ? firstChannels(given, last.input.shape[1]!) : given;
     if (last && this.#rate !== null) {
       const change = this.#rate * meanAbsoluteDifference(input, this.#input!);
       this.#accumulated += change / meanAbsolute(predictionOf(last.output, input));
@@ -60,7 +62,8 @@ export class EasyCache implements Denoiser {
       const changed = meanAbsoluteDifference(predictionOf(output, input), predictionOf(last.output, input));
       this.#rate = changed / moved;
     }
-    this.#lastFull = { input, output };
+    this.#lastFull = { input: firstChannels(input, Math.min(input.shape[1]!, output.shape[1]!)), output };
+    this.#input = this.#lastFull.input;
     this.#accumulated = 0;
     return output;
   }
@@ -74,11 +77,16 @@ export class EasyCache implements Denoiser {
 /** The output without the variance that some networks have after it. */
 const predictionOf = (output: FloatTensor, input: FloatTensor) => firstChannels(output, input.shape[1]!);
 
-export const easyCache: Method<"easycache", "transformer", DividedNetwork, Pick<EasyCacheOptions, "threshold">> = {
+export const easyCache: Method<
+  "easycache",
+  "transformer" | "unet",
+  DividedNetwork,
+  Pick<EasyCacheOptions, "threshold">
+> = {
   name: "easycache",
   summary: "while the output's predicted change is small, it is the input plus the last full step's difference",
   source: "arXiv 2507.02860",
-  networks: ["transformer"],
+  networks: ["transformer", "unet"],
   options: { threshold: thresholdOption("0.2") },
   cuts: () => [],
   async open({ inParts }, options) {

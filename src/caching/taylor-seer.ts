@@ -5,7 +5,7 @@
  *
  * The paper forecasts the output of every attention and feed-forward, which a DiT block then multiplies by a gate of the
  * step's own. Here what all blocks add to the stream is forecast at once: one array to keep, and nothing of the blocks
- * left to compute.
+ * left to compute. Of a UNet, which is no row of blocks, the output is forecast, as TaylorSeer's lite mode in diffusers does.
  */
 import type { StagedModel } from "../models/architecture.ts";
 import { blocksOf, streamsInto } from "../models/split-model.ts";
@@ -40,12 +40,10 @@ export class TaylorSeer implements Denoiser {
   readonly actions: Action[] = [];
   readonly #parts: readonly [StagedSession, StagedSession, StagedSession];
   readonly #policy: StepPolicy;
-  readonly #order: number;
   /** The features that the output layer reads of those that run through the blocks. */
   readonly #streams: readonly string[];
-  /** For each of them, what the blocks added at the last full step, and its derivatives by step number. */
-  #derivatives = new Map<string, FloatTensor[]>();
-  #lastFull = 0;
+  /** Of what the blocks add to each of them. */
+  readonly #series: TaylorSeries;
 
   /** `parts`: up to the blocks, the blocks, the output layer. */
   constructor(
@@ -54,29 +52,68 @@ export class TaylorSeer implements Denoiser {
   ) {
     this.#parts = parts;
     this.#policy = policy ?? scheduled({ every: interval, warmUp });
-    this.#order = order;
+    this.#series = new TaylorSeries(order);
     this.#streams = streamsInto(parts[2].model);
   }
 
   async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
     const [enter, blocks, leave] = this.#parts;
     const chosen = this.#policy(step);
-    const action = this.#derivatives.size === 0 ? "full" : chosen;
+    const action = this.#series.isEmpty ? "full" : chosen;
     this.actions.push(action);
     const features = await runParts([enter], feeds);
     const entered = pickStreams(features, this.#streams);
     if (action === "full") {
       Object.assign(features, await blocks.run(features));
-      this.#update(minusStreams(pickStreams(features, this.#streams), entered), step.index);
+      this.#series.update(minusStreams(pickStreams(features, this.#streams), entered), step.index);
     } else {
-      Object.assign(features, plusStreams(entered, this.#forecast(step.index - this.#lastFull)));
+      Object.assign(features, plusStreams(entered, this.#series.forecast(step.index)));
     }
     return floatOf(await leave.run(features), "sample");
   }
+}
+
+/** The same of a network's output: a step in part runs nothing at all. */
+export class OutputTaylorSeer implements Denoiser {
+  readonly actions: Action[] = [];
+  readonly #session: StagedSession;
+  readonly #policy: StepPolicy;
+  readonly #series: TaylorSeries;
+
+  constructor(session: StagedSession, { interval = 4, order = 4, warmUp = 2, policy }: TaylorSeerOptions = {}) {
+    this.#session = session;
+    this.#policy = policy ?? scheduled({ every: interval, warmUp });
+    this.#series = new TaylorSeries(order);
+  }
+
+  async run(feeds: Feeds, step: StepContext): Promise<FloatTensor> {
+    const chosen = this.#policy(step);
+    const action = this.#series.isEmpty ? "full" : chosen;
+    this.actions.push(action);
+    if (action !== "full") return this.#series.forecast(step.index)["sample"]!;
+    const sample = floatOf(await this.#session.run(feeds), "sample");
+    this.#series.update({ sample }, step.index);
+    return sample;
+  }
+}
+
+/** Features at the last full step, and their derivatives by step number. */
+class TaylorSeries {
+  readonly #order: number;
+  #derivatives = new Map<string, FloatTensor[]>();
+  #lastFull = 0;
+
+  constructor(order: number) {
+    this.#order = order;
+  }
+
+  get isEmpty(): boolean {
+    return this.#derivatives.size === 0;
+  }
 
   /** Derivative i + 1 is the difference of derivatives i over the steps between (paper, section 3.2). */
-  #update(added: Streams, index: number): void {
-    for (const [name, value] of Object.entries(added)) {
+  update(features: Streams, index: number): void {
+    for (const [name, value] of Object.entries(features)) {
       const before = this.#derivatives.get(name) ?? [];
       const derivatives = [value];
       for (let i = 0; i < Math.min(this.#order, before.length); i++) {
@@ -87,7 +124,8 @@ export class TaylorSeer implements Denoiser {
     this.#lastFull = index;
   }
 
-  #forecast(distance: number): Streams {
+  forecast(index: number): Streams {
+    const distance = index - this.#lastFull;
     return Object.fromEntries(
       [...this.#derivatives].map(([name, derivatives]) => [name, taylor(derivatives, distance)]),
     );
@@ -114,19 +152,22 @@ export interface TaylorSeerSettings {
   order?: number;
 }
 
-export const taylorSeer: Method<"taylorseer", "transformer", DividedNetwork, TaylorSeerSettings> = {
+export const taylorSeer: Method<"taylorseer", "transformer" | "unet", DividedNetwork, TaylorSeerSettings> = {
   name: "taylorseer",
-  summary: "the sum of what the blocks add is forecast from its finite differences over full steps",
+  summary:
+    "the sum of what the blocks add, of a UNet the output, is forecast from its finite differences over full steps",
   source: "arXiv 2503.06923",
-  networks: ["transformer"],
+  networks: ["transformer", "unet"],
   options: {
     schedule: scheduleOption("4:2"),
     order: countOption(0, MOST_DERIVATIVES, { help: "highest derivative", usual: "4" }),
   },
   cuts: ({ model }) => cutsOf(model),
   async open({ model, inParts }, { schedule, order }) {
-    const parts = (await inParts(cutsOf(model))) as [StagedSession, StagedSession, StagedSession];
-    return () => new TaylorSeer(parts, { order, policy: schedule && policyOf(schedule) });
+    const parts = await inParts(cutsOf(model));
+    const options = { order, policy: schedule && policyOf(schedule) };
+    if (parts.length === 1) return () => new OutputTaylorSeer(parts[0]!, options);
+    return () => new TaylorSeer(parts as [StagedSession, StagedSession, StagedSession], options);
   },
   atEqualTime: [
     { by: "full steps" },
@@ -135,7 +176,9 @@ export const taylorSeer: Method<"taylorseer", "transformer", DividedNetwork, Tay
   ],
 };
 
+/** None for a model that is no row of blocks. */
 function cutsOf(model: StagedModel): number[] {
+  if (!model.streams) return [];
   const { first, end } = blocksOf(model);
   return [first, end];
 }

@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { type MethodEntry, methodsFor, namesOf } from "../acceleration/methods.ts";
 import {
   componentFolder,
   hasConfig,
@@ -12,7 +13,9 @@ import { openWeights, type WeightFiles } from "../checkpoints/weights.ts";
 import { HalfstepError } from "../errors.ts";
 import { networksOf } from "../models/registry.ts";
 import { motionAdapterClass } from "../models/unet-motion-adapter.ts";
+import { defined } from "../options/defined.ts";
 import { platform } from "../platform/node.ts";
+import type { NetworkKind } from "../sampling/method.ts";
 import { schedulerNames } from "../schedulers/registry.ts";
 import { printResult } from "./json.ts";
 import { addOptions, outputOptions, type SourceOptions, shortNumber, sourceOf, sourceOptions } from "./options.ts";
@@ -30,6 +33,8 @@ interface ComponentInfo {
   /** Bytes of the weights in float32, the precision of computation. */
   memory: number;
   supported: boolean;
+  /** Of a denoiser: the methods for fewer full steps that it can be accelerated by. */
+  methods?: readonly string[];
 }
 
 export function infoCommand(): Command {
@@ -44,9 +49,10 @@ async function info(model: string, { json, ...source }: SourceOptions & { json?:
   const pipeline = await isPipeline(folder);
   const index = pipeline ? await readModelIndex(folder) : null;
   const components: ComponentInfo[] = [];
+  const trained = pipeline && (await hasConfig(folder.sub("ilf")));
   for (const name of index?.components.keys() ?? [""]) {
     const part = name ? componentFolder(folder, index!, name) : folder;
-    if (!name || (await hasConfig(part))) components.push(await describeComponent(part, name, source.variant));
+    if (!name || (await hasConfig(part))) components.push(await describeComponent(part, name, trained, source.variant));
   }
   const className = index?.className ?? components[0]?.class ?? "unknown";
   const memory = components.reduce((sum, component) => sum + component.memory, 0);
@@ -63,10 +69,17 @@ async function info(model: string, { json, ...source }: SourceOptions & { json?:
     const support = part.supported ? "" : " (not supported by this version)";
     await print(`  ${(part.name || "model").padEnd(14)} ${part.class}${support}${size ? `: ${size}` : ""}`);
   }
+  const methods = components.flatMap((part) => (part.supported && part.methods) || []);
+  if (methods.length > 0) await print(`  fewer full steps (--accelerate): ${methods.join(", ")}`);
   await print(`  weights in memory: ${shortNumber(memory, "B")} (float32), activations on top`);
 }
 
-async function describeComponent(folder: Folder, name: string, variant?: string): Promise<ComponentInfo> {
+async function describeComponent(
+  folder: Folder,
+  name: string,
+  trained: boolean,
+  variant?: string,
+): Promise<ComponentInfo> {
   const config = await readConfig(folder);
   const className = String(
     config["_class_name"] ?? (config["architectures"] as string[] | undefined)?.[0] ?? "tokenizer",
@@ -83,7 +96,26 @@ async function describeComponent(folder: Folder, name: string, variant?: string)
     dtypes: weights ? [...new Set([...weights.entries.values()].map(({ dtype }) => dtype))] : [],
     memory: (weights?.parameters ?? 0) * 4,
     supported: isSupported(config, className, isNetwork),
+    ...defined({ methods: methodsOf(className, trained) }),
   };
+}
+
+/** The kinds of networks that methods are for, by class. */
+const networks: ReadonlyMap<string, { kind: NetworkKind; crossAttention?: true }> = new Map([
+  ["DiTTransformer2DModel", { kind: "transformer" }],
+  ["SD3Transformer2DModel", { kind: "transformer" }],
+  ["PixArtTransformer2DModel", { kind: "transformer", crossAttention: true }],
+  ["UNet2DConditionModel", { kind: "unet", crossAttention: true }],
+  ["UNetMotionModel", { kind: "video-unet" }],
+  ["UNetSpatioTemporalConditionModel", { kind: "video-unet" }],
+]);
+
+/** Undefined for what is no denoiser. */
+function methodsOf(className: string, trained: boolean): readonly string[] | undefined {
+  const network = networks.get(className);
+  const fitting = (entry: MethodEntry) =>
+    entry.name !== "none" && (!entry.trained || trained) && (!entry.crossAttention || network?.crossAttention);
+  return network && namesOf(methodsFor(network.kind).filter(fitting));
 }
 
 function isSupported(config: RawConfig, className: string, isNetwork: boolean): boolean {

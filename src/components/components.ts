@@ -227,7 +227,7 @@ export class Component<Config> {
 
   /** A pipeline's networks run one after the other; threads that still spin would slow down the next one. */
   #settings(options: SessionOptions): StagedOptions {
-    return { takesTurns: true, ...options, ...this.#options };
+    return { takesTurns: true, conditionsOnce: this.onProcessor, ...options, ...this.#options };
   }
 
   /** Frees memory and threads; what is needed later is compiled anew. */

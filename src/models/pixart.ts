@@ -7,7 +7,7 @@ import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError } from "../errors.ts";
 import { add, concat, expand, gelu, mul, reshape, silu, split, sub } from "../graph/operators.ts";
 import { input, staticDim, type Value } from "../graph/value.ts";
-import type { Architecture, Features, Geometry, Layout, StagedModel } from "./architecture.ts";
+import type { Architecture, CrossAttention, Features, Geometry, Layout, StagedModel } from "./architecture.ts";
 import { ConfigReader, MOST_WIDTH } from "./config.ts";
 import { type BareStage, withLayouts } from "./features.ts";
 import {
@@ -91,20 +91,32 @@ function parseConfig(raw: RawConfig): PixArtConfig {
  * [batch, 1]; all float32. Output: `sample` [batch, outChannels, height, width].
  */
 function model(config: PixArtConfig, geometry: Geometry): StagedModel {
-  const { batch, tokens } = geometry;
+  const { batch, tokens, crossAttention } = geometry;
   if (tokens === undefined) throw new ArgumentError(`${pixart.className}: how many text tokens are there?`);
   const grid = patchGrid(geometry, config);
   const [height, width] = grid.map((size) => size * config.patchSize) as [number, number];
   const patches = grid[0] * grid[1];
+  const isGiven = crossAttention === "given";
+  const blocks = Array.from({ length: config.numLayers }, (_, i) => `transformer_blocks.${i}`);
+  const attended: Record<string, Layout> = Object.fromEntries(
+    blocks.map((block) => [attendedBy(block), { batch, position: patches, channel: config.width }]),
+  );
+  const conditions: Record<string, Layout> = {
+    ...(!isGiven && {
+      encoderHiddenStates: { batch, token: tokens, channel: config.captionChannels ?? config.contextWidth },
+      encoderAttentionMask: { batch, token: tokens },
+    }),
+    ...(config.useAdditionalConditions && { resolution: { batch, side: 2 }, aspectRatio: { batch, ratio: 1 } }),
+  };
   const inputs: Record<string, Layout> = {
     hiddenStates: { batch, channel: config.inChannels, row: height, column: width },
     timestep: { batch },
-    encoderHiddenStates: { batch, token: tokens, channel: config.captionChannels ?? config.contextWidth },
-    encoderAttentionMask: { batch, token: tokens },
-    ...(config.useAdditionalConditions && { resolution: { batch, side: 2 }, aspectRatio: { batch, ratio: 1 } }),
+    ...conditions,
+    ...(isGiven && attended),
   };
   const layouts: Record<string, Layout> = {
     ...inputs,
+    ...attended,
     hiddenStates: { batch, position: patches, channel: config.width },
     embeddedTimestep: { batch, channel: config.width },
     adalnSingle: { batch, channel: 6 * config.width },
@@ -125,8 +137,8 @@ function model(config: PixArtConfig, geometry: Geometry): StagedModel {
       build: ({ hiddenStates }, w) => ({ hiddenStates: patchEmbedding(hiddenStates!, w.at("pos_embed"), config) }),
     },
     conditioningStage(config),
-    captionStage(config, patches),
-    ...Array.from({ length: config.numLayers }, (_, i) => blockStage(`transformer_blocks.${i}`, config)),
+    ...(isGiven ? [] : [captionStage(config, patches)]),
+    ...blocks.map((name) => blockStage(name, config, crossAttention)),
     {
       name: "proj_out",
       role: "leave",
@@ -144,7 +156,8 @@ function model(config: PixArtConfig, geometry: Geometry): StagedModel {
     inputs: Object.fromEntries(
       Object.entries(inputs).map(([name, layout]) => [name, input(name, Object.values(layout))]),
     ),
-    outputs: ["sample"],
+    outputs: ["sample", ...(crossAttention === "kept" ? Object.keys(attended) : [])],
+    conditions: Object.keys(conditions),
     latent: "hiddenStates",
     streams: ["hiddenStates"],
     stages: stages.map((stage) => withLayouts(stage, layouts)),
@@ -208,53 +221,94 @@ function captionStage({ width, captionChannels }: PixArtConfig, patches: number)
   };
 }
 
-/** A planner can cut a block after its keys and values: the rest is independent for each position. */
-function blockStage(name: string, config: PixArtConfig): BareStage {
-  const [reads, writes] = [["hiddenStates", "adalnSingle", "captionProjection", "captionBias"], ["hiddenStates"]];
+/** What a block's cross-attention adds, where it is an output or an input of the network. */
+const attendedBy = (block: string) => `${block}.attn2`;
+
+function blockStage(name: string, config: PixArtConfig, crossAttention?: CrossAttention): BareStage {
+  const added = attendedBy(name);
+  const text = crossAttention === "given" ? [added] : ["captionProjection", "captionBias"];
+  const [reads, writes] = [["hiddenStates", "adalnSingle", ...text], ["hiddenStates"]];
   return {
     name,
     role: "block",
     axis: "whole",
     reads,
-    writes,
-    build: (features, weights) => ({ hiddenStates: pixartBlock(features, weights.at(name), config) }),
-    pieces: [
-      {
-        name: `${name}.attn1`,
-        role: "block",
-        axis: "whole",
-        reads: ["hiddenStates", "adalnSingle"],
-        writes: ["keys", "values"],
-        build: (features, weights) => {
-          const { attended, keysAndValues } = blockParts(features, weights.at(name), config);
-          const [keys, values] = keysAndValues(attended());
-          return { keys, values };
-        },
-      },
-      {
-        name,
-        role: "block",
-        axis: "position",
-        reads: [...reads, "keys", "values"],
-        writes,
-        build: (features, weights) => {
-          const { attended, queries, rest } = blockParts(features, weights.at(name), config);
-          return { hiddenStates: rest(queries(attended()), [features["keys"]!, features["values"]!]) };
-        },
-      },
-    ],
+    writes: crossAttention === "kept" ? [...writes, added] : writes,
+    build: (features, weights) => {
+      const w = weights.at(name);
+      let kept: Value;
+      const toText = (x: Value) => {
+        kept = features[added] ?? captionAttention(x, features, w, config);
+        return kept;
+      };
+      const hiddenStates = pixartBlock(features, w, config, toText);
+      return { hiddenStates, ...(crossAttention === "kept" && { [added]: kept! }) };
+    },
+    ...(!crossAttention && { pieces: blockPieces(name, config, reads, writes) }),
   };
 }
 
+/** A planner can cut a block after its keys and values: the rest is independent for each position. */
+const blockPieces = (
+  name: string,
+  config: PixArtConfig,
+  reads: readonly string[],
+  writes: readonly string[],
+): NonNullable<BareStage["pieces"]> => [
+  {
+    name: `${name}.attn1`,
+    role: "block",
+    axis: "whole",
+    reads: ["hiddenStates", "adalnSingle"],
+    writes: ["keys", "values"],
+    build: (features, weights) => {
+      const { attended, keysAndValues } = blockParts(features, weights.at(name), config);
+      const [keys, values] = keysAndValues(attended());
+      return { keys, values };
+    },
+  },
+  {
+    name,
+    role: "block",
+    axis: "position",
+    reads: [...reads, "keys", "values"],
+    writes,
+    build: (features, weights) => {
+      const { attended, queries, rest } = blockParts(features, weights.at(name), config);
+      return { hiddenStates: rest(queries(attended()), [features["keys"]!, features["values"]!]) };
+    },
+  },
+];
+
+/** What attention to the text adds to x [batch, patches, width]. */
+function captionAttention(
+  x: Value,
+  features: Features,
+  w: Weights,
+  { width, heads, attentionBias }: PixArtConfig,
+): Value {
+  const { captionProjection, captionBias } = features;
+  const layer = { heads, inner: width, bias: attentionBias, mask: captionBias! };
+  return attentionLayer(x, captionProjection!, w.at("attn2"), layer);
+}
+
+type ToText = (x: Value) => Value;
+
 /** hiddenStates [batch, patches, width] -> the same; the other features as the stages above write them. */
-export function pixartBlock(features: Features, w: Weights, config: PixArtConfig): Value {
-  const { attended, queries, keysAndValues, rest } = blockParts(features, w, config);
+export function pixartBlock(features: Features, w: Weights, config: PixArtConfig, toText?: ToText): Value {
+  const { attended, queries, keysAndValues, rest } = blockParts(features, w, config, toText);
   const x = attended();
   return rest(queries(x), keysAndValues(x));
 }
 
-function blockParts(features: Features, w: Weights, { width, heads, normEps, attentionBias }: PixArtConfig) {
-  const { hiddenStates, adalnSingle, captionProjection: text, captionBias } = features;
+function blockParts(
+  features: Features,
+  w: Weights,
+  config: PixArtConfig,
+  toText: ToText = (x) => captionAttention(x, features, w, config),
+) {
+  const { width, heads, normEps, attentionBias } = config;
+  const { hiddenStates, adalnSingle } = features;
   const layer = { heads, inner: width, bias: attentionBias };
   const own = w.at("attn1");
   const table = w.tensor("scale_shift_table", [6, width]);
@@ -267,7 +321,7 @@ function blockParts(features: Features, w: Weights, { width, heads, normEps, att
     rest: (q: Value, context: readonly [Value, Value]) => {
       let x = add(hiddenStates!, mul(gate1, attend(q, context, own, layer, width)));
       // Cross-attention has no norm before it: the block's second norm belongs to the feed-forward layer.
-      x = add(x, attentionLayer(x, text!, w.at("attn2"), { ...layer, mask: captionBias! }));
+      x = add(x, toText(x));
       return add(x, mul(gate2, feedForward(modulate(layerNorm(x, normEps), shift2, scale2), w.at("ff"))));
     },
   };

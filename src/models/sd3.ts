@@ -139,6 +139,7 @@ function model(config: SD3Config, geometry: Geometry): StagedModel {
       Object.entries(inputs).map(([name, layout]) => [name, input(name, Object.values(layout))]),
     ),
     outputs: ["sample"],
+    conditions: Object.keys(inputs).filter((name) => name !== "hiddenStates" && name !== "timestep"),
     latent: "hiddenStates",
     streams: ["patches", "context"],
     stages: stagesOf(config, grid).map((stage) => withLayouts({ ...stage, axis: "whole" }, layouts)),

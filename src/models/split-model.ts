@@ -23,9 +23,13 @@ export function splitModel(model: StagedModel, cuts: readonly number[]): StagedM
   const weights = new Weights(parameterWeights().source);
   let features = model.inputs;
   const check = streamsCheck(model);
+  const constant = new Set(model.conditions);
   return bounds.slice(1).map((end, i) => {
     const stages = model.stages.slice(bounds[i], end);
     const entering = asInputs(features);
+    const inputs = pick(entering, readFirst(stages));
+    const conditions = Object.keys(inputs).filter((name) => constant.has(name));
+    for (const stage of stages) updateConstant(constant, stage);
     features = buildStages(stages, entering, weights);
     check(end, features);
     const written = new Set(stages.flatMap(({ writes }) => writes));
@@ -33,11 +37,21 @@ export function splitModel(model: StagedModel, cuts: readonly number[]): StagedM
     const crossing = new Set([...needed[end]!, ...(end < model.stages.length ? (model.streams ?? []) : [])]);
     return {
       ...model,
-      inputs: pick(entering, readFirst(stages)),
+      inputs,
+      ...(model.conditions && { conditions }),
       outputs: [...crossing].filter((name) => written.has(name)),
       stages,
     };
   });
+}
+
+/** What a stage writes stays the same during a run if all that it reads does. */
+function updateConstant(constant: Set<string>, { reads, writes }: Stage): void {
+  const stays = reads.every((name) => constant.has(name));
+  for (const name of writes) {
+    if (stays) constant.add(name);
+    else constant.delete(name);
+  }
 }
 
 /** Inputs of a new graph that stand for features computed by another graph. */

@@ -55,6 +55,9 @@ export interface Stage {
   build(features: Features, weights: Weights): Features;
 }
 
+/** What a network does about cross-attention: see `Geometry`. */
+export type CrossAttention = "kept" | "given";
+
 /** Sizes that are fixed when a model is compiled; the batch may stay open ("batch"). */
 export interface Geometry {
   batch: Dim;
@@ -74,6 +77,12 @@ export interface Geometry {
   skippedLayers?: number;
   /** Of a video. */
   frames?: number;
+  /**
+   * For denoisers with cross-attention to the text (UNets for images, PixArt). "kept": what each of them adds is an output beside the
+   * others, `<block>.attn2` [batch, ...]. "given": they are inputs of these names instead, and the text is none. Computed, and no
+   * output, unless given.
+   */
+  crossAttention?: CrossAttention;
 }
 
 /** A model that maps named inputs to named outputs in a row of stages. */
@@ -84,6 +93,11 @@ export interface StagedModel {
   readonly inputs: Features;
   /** Inputs that the reference may leave out; zeros have the same effect. */
   readonly optional?: readonly string[];
+  /**
+   * For denoisers: the inputs that stay the same during a run of the sampler, such as the text. What follows from them alone need not
+   * be computed at every step.
+   */
+  readonly conditions?: readonly string[];
   readonly outputs: readonly string[];
   readonly stages: readonly Stage[];
   /**

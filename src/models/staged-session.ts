@@ -2,6 +2,7 @@
 import type { WeightFiles } from "../checkpoints/weights.ts";
 import { checkWeights } from "../checkpoints/weights.ts";
 import { ArgumentError, ShapeError } from "../errors.ts";
+import { splitOnce } from "../graph/once.ts";
 import { type OnnxModel, toOnnx } from "../graph/onnx.ts";
 import { type Dim, describe, input, type Value } from "../graph/value.ts";
 import { openAll, releaseAll } from "../runtime/open-all.ts";
@@ -10,6 +11,7 @@ import type { Tensor } from "../tensor.ts";
 import { type Architecture, describeModel, type Geometry, type StagedModel, weightShapes } from "./architecture.ts";
 import { checkCounts } from "./counts.ts";
 import { buildGroup, type FeatureFlow, featureFlow, groupStages, OUT, type StageGroup } from "./grouping.ts";
+import { OnceSession } from "./once-session.ts";
 import { checkpointWeights, type WeightSource, Weights, weightLocations } from "./weights.ts";
 
 /** How a model's stages are compiled. */
@@ -21,18 +23,33 @@ export interface StagedOptions extends SessionOptions {
    * reads the weights again in every run. One stage per group unless `groups` says otherwise.
    */
   stream?: boolean;
+  /**
+   * Compute what follows from a model's `conditions` alone in a session of its own, so that `forRun` can do it once. Only where one
+   * session has all stages. Off unless given.
+   */
+  conditionsOnce?: boolean;
 }
 
 /** One group's graph. Its inputs are named like their features; its outputs too, with `OUT` in front. */
 interface Group extends Pick<StageGroup, "writes"> {
   readonly graph: OnnxModel;
+  /** What is compiled instead where a part of it is computed once a run. */
+  readonly split: { readonly once: OnnxModel; readonly each: OnnxModel } | null;
   /** Features that a later group or the caller reads. */
   readonly needed: ReadonlySet<string>;
 }
 
 /** One graph per group. Throws ArgumentError if the sizes do not add up to the number of stages. */
-function groupGraphs(flow: FeatureFlow, source: WeightSource, sizes: readonly number[]): Group[] {
-  const { inputs } = flow.model;
+function groupGraphs(
+  flow: FeatureFlow,
+  source: WeightSource,
+  sizes: readonly number[],
+  conditionsOnce: boolean,
+): Group[] {
+  const { inputs, conditions = [] } = flow.model;
+  const constant = new Set(
+    conditionsOnce && sizes.length === 1 ? conditions.map((name) => flow.inputs.get(name)!) : [],
+  );
   const values = new Map([...flow.inputs].map(([name, id]) => [id, inputs[name]!]));
   const groups = groupStages(flow, sizes);
   return groups.map((group, i) => {
@@ -43,7 +60,10 @@ function groupGraphs(flow: FeatureFlow, source: WeightSource, sizes: readonly nu
     const built = buildGroup(group, inputOf, new Weights(source));
     for (const id of group.writes) values.set(id, built[OUT + id]!);
     const later = groups.slice(i + 1).flatMap(({ reads }) => reads);
-    return { writes: group.writes, graph: toOnnx(built), needed: new Set([...later, ...flow.outputs.values()]) };
+    const needed = new Set([...later, ...flow.outputs.values()]);
+    const split = splitOnce(built, constant);
+    const graphs = split && { once: toOnnx(split.once), each: toOnnx(split.each) };
+    return { writes: group.writes, graph: toOnnx(built), split: graphs, needed };
   });
 }
 
@@ -78,13 +98,16 @@ export class StagedSession {
     model: StagedModel,
     source: WeightSource,
     locations: WeightLocations,
-    { groups: sizes, stream = false, ...options }: StagedOptions = {},
+    { groups: sizes, stream = false, conditionsOnce = false, ...options }: StagedOptions = {},
   ): Promise<StagedSession> {
     const all = stream ? model.stages.map(() => 1) : [model.stages.length];
     const flow = featureFlow(model);
-    const groups = groupGraphs(flow, source, sizes ?? all);
-    const sessionOptions: SessionOptions = { takesTurns: groups.length > 1, ...options };
-    const compile = ({ graph }: Group) => runtime.compile(graph, locations, sessionOptions);
+    const groups = groupGraphs(flow, source, sizes ?? all, conditionsOnce && !stream);
+    const takesTurns = groups.length > 1 || groups.some(({ split }) => split !== null);
+    const sessionOptions: SessionOptions = { takesTurns, ...options };
+    const compileGraph = (graph: OnnxModel) => runtime.compile(graph, locations, sessionOptions);
+    const compile = ({ graph, split }: Group): Promise<Session> =>
+      split ? OnceSession.compile(split, compileGraph) : compileGraph(graph);
     return new StagedSession(flow, groups, compile, await openAll(stream ? [] : groups, compile));
   }
 
@@ -116,6 +139,15 @@ export class StagedSession {
       for (const id of features.keys()) if (!needed.has(id)) features.delete(id);
     }
     return Object.fromEntries([...outputs].map(([name, id]) => [name, features.get(id)!]));
+  }
+
+  /**
+   * The same sessions for one run of the sampler: what follows from the model's conditions alone is computed at the first step, and again
+   * only where the conditions are other arrays. So their contents must stay. Only the original is to be released.
+   */
+  forRun(): StagedSession {
+    const sessions = this.#sessions.map((session) => (session instanceof OnceSession ? session.forRun() : session));
+    return new StagedSession(this.#flow, this.#groups, this.#compile, sessions);
   }
 
   /** Frees memory and threads. */

@@ -1,5 +1,5 @@
 /** How a call for images keeps to a budget of memory. */
-import type { Acceleration } from "../acceleration/acceleration.ts";
+import { type Acceleration, plannedAcceleration } from "../acceleration/acceleration.ts";
 import { type DecodingSize, encodingIn } from "../acceleration/decoding-size.ts";
 import type { Streamlined } from "../acceleration/streamlined.ts";
 import type { Component } from "../components/components.ts";
@@ -49,12 +49,17 @@ export interface PictureCall {
 export async function planPictures(
   { streamlined, decoder, textEncoders = [], imageEncoder }: PictureNetworks,
   { pictures, guided, guidanceInterval, height, width, texts = 0, tokens = 0 }: PictureCall,
-  { method }: Acceleration,
+  acceleration: Acceleration,
   memory: number | string,
 ): Promise<PicturePlan> {
-  if (method !== "none") throw new ArgumentError(`memory and accelerate "${method}" do not go together for images.`);
+  const accelerate = plannedAcceleration(acceleration);
   const [start, stop] = guidanceInterval;
   const both = guided && start <= 0 && stop >= 1;
+  if (guided && !both && acceleration.method !== "none") {
+    throw new ArgumentError(
+      `With memory and accelerate "${acceleration.method}" there is guidance in all steps or in none (guidanceInterval).`,
+    );
+  }
   const size = { batch: both ? 2 * pictures : pictures, guided: both, height, width, tokens };
   let encoding: DecodingSize | null = null;
   const encoder = await imageEncoder?.component();
@@ -69,7 +74,7 @@ export async function planPictures(
     };
     earlier.push({ name: "image encoder", peak });
   }
-  const plan = planRun({ streamlined, decoder, earlier }, size, pictures, { memory });
+  const plan = planRun({ streamlined, decoder, earlier }, size, pictures, { memory, accelerate });
   return { ...plan, rows: size.batch, encoding };
 }
 

@@ -77,7 +77,8 @@ export function guidedDenoise(options: GuidedDenoise): SampleOptions["denoise"] 
     const rows = given.shape[0]!;
     const timestep = floatTensor([rows], new Float32Array(rows).fill(step.timestep));
     const latent = options.prepare?.(given) ?? given;
-    const output = await denoiser.run({ [input]: latent, timestep, ...(both ?? conditions) }, step);
+    const feeds = { [input]: latent, timestep, ...(both ?? conditions) };
+    const output = await denoiser.run(feeds, { ...step, guided: both !== null });
     const prediction = channels === undefined ? output : firstChannels(output, channels);
     if (!both) return prediction;
     const guided = guideHalves(prediction, guidanceScale);

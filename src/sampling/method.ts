@@ -21,6 +21,8 @@ export interface Method<Name extends string, Kind extends NetworkKind, Network, 
   readonly networks: readonly Kind[];
   /** Whether only models with a trained feedback module can do it. */
   readonly trained?: true;
+  /** Whether only networks with cross-attention to a text can do it. */
+  readonly crossAttention?: true;
   /** Whether it is only there to compare others with: not offered by its name alone. */
   readonly baseline?: true;
   readonly options: MethodOptions<Options>;

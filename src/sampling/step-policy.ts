@@ -14,6 +14,8 @@ export interface StepContext {
   /** How many there are in all. */
   readonly steps: number;
   readonly timestep: number;
+  /** Whether the rows of the batch are the two halves of guidance: those without the condition, then those with it. */
+  readonly guided?: boolean;
 }
 
 /**

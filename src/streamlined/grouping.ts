@@ -29,11 +29,12 @@ export interface Flow extends FeatureFlow {
 type Types = ReadonlyMap<string, ValueType>;
 
 /**
- * The features of a model, with stages that have pieces in these pieces. Throws ArgumentError if its stages do not have layouts,
+ * The features of a model, with stages that have pieces in these pieces unless `whole` says otherwise. Throws ArgumentError if its stages do not have layouts,
  * or if sizes are open.
  */
-export function flowOf(model: StagedModel): Flow {
-  const flow = featureFlow({ ...model, stages: model.stages.flatMap((stage) => stage.pieces ?? [stage]) });
+export function flowOf(model: StagedModel, { whole = false } = {}): Flow {
+  const stages = model.stages.flatMap((stage) => (whole ? [stage] : (stage.pieces ?? [stage])));
+  const flow = featureFlow({ ...model, stages });
   const sizes = new Map<string, Sizes>();
   for (const { stage, reads, writes } of flow.stages) {
     const { layouts, readLayouts } = stage;

@@ -100,6 +100,28 @@ export function rehashAt(flow: Flow, cut: string = defaultCut(flow), fresh = 1, 
   return { stages, cached, half };
 }
 
+/**
+ * The cut before the layer that reads a skip connection. They are counted in the order in which they are computed: 0 is the first
+ * convolution. Throws ArgumentError for one that the model does not have, or that is read right after the middle.
+ */
+export function cutBefore(flow: Flow, branch: number): string {
+  const cuts = cutsOf(flow);
+  const maker = makersOf(flow);
+  const skips = skipsOf(flow);
+  const places = skips.map((skip) => {
+    const [start] = flow.stages.find((each) => skipOf(each) === skip)!.reads.values();
+    if (cuts.has(start!)) return start!;
+    // What leads from one level to the next has no cut behind it, but one before it.
+    const [before] = flow.stages[maker.get(start!)!]!.reads.values();
+    return cuts.has(before!) ? before! : null;
+  });
+  const place = places[branch];
+  if (place) return place;
+  throw new ArgumentError(
+    `branch must be a whole number from 0 to ${places.findLastIndex(Boolean)} for ${flow.model.className}, not ${branch}.`,
+  );
+}
+
 /** Features of the down path that the up path reads, in the order in which they are computed. */
 function skipsOf(flow: Flow): string[] {
   const joined = new Set(flow.stages.map(skipOf));

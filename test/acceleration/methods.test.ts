@@ -7,6 +7,8 @@ import {
   accelerations,
   checkAcceleration,
   openDenoiser,
+  type PictureKind,
+  pictureKinds,
 } from "../../src/acceleration/acceleration.ts";
 import { type MethodEntry, methods, methodsFor, optionsOf } from "../../src/acceleration/methods.ts";
 import { videoAccelerations } from "../../src/acceleration/video-options.ts";
@@ -48,24 +50,29 @@ describe("the table of methods", () => {
   it("is what pipelines for pictures offer", () => {
     for (const name of accelerations) expect(() => accelerateCheck(name, "accelerate")).not.toThrow();
     for (const { name, networks, baseline } of entries) {
-      if (networks.includes("transformer") && !baseline) continue;
+      if (networks.some((kind) => pictureKinds.includes(kind as PictureKind)) && !baseline) continue;
       expect(() => accelerateCheck(name, "accelerate")).toThrow(ArgumentError);
     }
-    expect(accelerations).not.toContain("rehash");
-    expect(videoAccelerations).toEqual(["none", "rehash"]);
+    expect(videoAccelerations).toEqual(["none", "rehash", "deepcache"]);
     expect(() => accelerateCheck({ method: "reuse" }, "accelerate")).not.toThrow();
-    expect(() => accelerateCheck({ method: "rehash" }, "accelerate")).toThrow("accelerate.method must be one of none,");
+    expect(() => accelerateCheck({ method: "fewer" }, "accelerate")).toThrow("accelerate.method must be one of none,");
   });
 
   it("refuses a method that is for another kind of network, with those that there are for this one", () => {
     expect(checkAcceleration("none", null, "unet")).toEqual({ method: "none" });
     expect(checkAcceleration(undefined, null, "unet")).toEqual({ method: "none" });
-    for (const method of ["cache", "first-block", "easycache", "taylorseer", "ilf"] as const) {
+    for (const method of ["cache", "first-block", "ilf"] as const) {
       expect(() => checkAcceleration(method, {}, "unet")).toThrow(
-        `${method} is for networks of the kind transformer; this model's is a unet, which takes "none"`,
+        `${method} is for networks of the kind transformer; this model's is a unet, which takes "none", "easycache"`,
       );
     }
-    expect(() => checkAcceleration("ilf", null)).toThrow("cache, first-block, easycache, taylorseer need none.");
+    for (const method of ["rehash", "deepcache"] as const) {
+      expect(() => checkAcceleration(method, null)).toThrow(
+        `${method} is for networks of the kind unet or video-unet; this model's is a transformer`,
+      );
+      expect(checkAcceleration(method, null, "unet")).toEqual({ method });
+    }
+    expect(() => checkAcceleration("ilf", null)).toThrow("cache, first-block, easycache, taylorseer, tgate need none.");
   });
 
   it("says whose a setting is that a method does not have", () => {
@@ -89,6 +96,8 @@ describe.each(kinds)("on a tiny %s", (kind) => {
       model: model(),
       inParts: () => Promise.reject(new Error("nothing is compiled")),
       whole: () => Promise.reject(new Error("nothing is compiled")),
+      gated: () => network.model,
+      gates: () => () => Promise.reject(new Error("nothing is compiled")),
       feedback: null,
     };
     const parts = splitModel(network.model, cuts(network, {}) as readonly number[]);
@@ -106,6 +115,7 @@ describe("told to do every step in full", () => {
       method: name,
       ...("schedule" in options ? { schedule: { every: 1 } } : {}),
       ...("threshold" in options ? { threshold: 0 } : {}),
+      ...("gate" in options ? { gate: 9 } : {}),
     } as Acceleration;
     const steps = trajectory("pixart", 3);
     const plain = new PlainDenoiser(await component.session(geometry));

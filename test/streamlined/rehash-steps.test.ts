@@ -6,7 +6,7 @@ import { scheduled } from "../../src/sampling/step-policy.ts";
 import { longestGroups } from "../../src/streamlined/grouping.ts";
 import { bordersOf } from "../../src/streamlined/planner.ts";
 import { rehashAt, rehashCuts, StreamlinedDenoiser } from "../../src/streamlined/rehash.ts";
-import { bytesTwice, RehashDenoiser, rehashModels } from "../../src/streamlined/rehash-steps.ts";
+import { bytesTwice, RehashDenoiser, rehashModels, stepsOfModels } from "../../src/streamlined/rehash-steps.ts";
 import { compare } from "../../src/verify/compare.ts";
 import { moved, planOf, streamlinedCase } from "../support/plans.ts";
 
@@ -32,7 +32,7 @@ describe("steps that are a session each", () => {
           StagedSession.compile(nodeRuntime, model, source, locations, { threads: 1 }),
         ),
       );
-      const actual = new RehashDenoiser(full!, again!, rehash, policy);
+      const actual = new RehashDenoiser(stepsOfModels(full!, again!, rehash), rehash.half, policy);
       for (let i = 0; i < 6; i++) {
         const given = moved(feeds, i / 10);
         const [a, b] = [await actual.run(given, step(i)), await expected.run(given, step(i))];

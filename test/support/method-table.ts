@@ -3,9 +3,15 @@ import type { MethodEntry } from "../../src/acceleration/methods.ts";
 import { networkKinds } from "../../src/sampling/method.ts";
 
 export function methodTable(entries: readonly MethodEntry[]): string {
-  const rows = entries.map(({ name, networks, trained, baseline, summary, options, source }) => {
+  const rows = entries.map(({ name, networks, trained, crossAttention, baseline, summary, options, source }) => {
     const kinds = networks.length === networkKinds.length ? "any" : networks.join(", ");
-    const needs = trained ? "a trained module" : baseline ? "nothing; to compare with" : "nothing";
+    const needs = trained
+      ? "a trained module"
+      : crossAttention
+        ? "cross-attention to a text"
+        : baseline
+          ? "nothing; to compare with"
+          : "nothing";
     const settings = Object.entries(options).map(([option, { usual }]) => `\`${option}\` (${usual})`);
     return `| \`${name}\` | ${kinds} | ${needs} | ${summary} | ${settings.join(", ")} | ${source} |`;
   });

@@ -8,12 +8,10 @@ import type { Features } from "../architecture.ts";
 import { attentionLayer, conv, gegluFeedForward, groupNorm, layerNorm, linear, modulate } from "../layers.ts";
 import { resizeNearest } from "../resize.ts";
 import type { Weights } from "../weights.ts";
-import { type Field, type FieldPiece, type Size, type StageList, toField, toPictures } from "./stages.ts";
+import { CONTEXT, type Field, type FieldPiece, type Size, type StageList, toField, toPictures } from "./stages.ts";
 
 /** The embedding that resnets receive, of the timestep and all other conditions: [batch, width]. */
 export const TIME = "embedding";
-/** The text, or whatever else cross-attention attends to: [batch, tokens, width]. */
-export const CONTEXT = "encoderHiddenStates";
 
 /** Epsilon of the layer norms inside transformers. */
 export const LAYER_NORM_EPSILON = 1e-5;
@@ -113,13 +111,14 @@ export function transformerBlock(
   return add(x, gegluFeedForward(norm("norm3"), w.at("ff")));
 }
 
-/**
- * A block of the spatial transformers: attention within each frame, then to the context; with `onlyCross` both attend to
- * the context. x: a field's value.
- */
-export function spatialBlock(x: Value, context: Value, w: Weights, heads: number, onlyCross = false): Value {
-  const toContext = (normed: Value, w: Weights) => crossAttention(normed, context, w, heads);
-  return transformerBlock(x, w, onlyCross ? toContext : (normed, w) => selfAttention(normed, w, heads), toContext);
+/** A block of the spatial transformers: attention within each frame, then to the context. x: a field's value. */
+export function spatialBlock(x: Value, context: Value, w: Weights, heads: number): Value {
+  return transformerBlock(
+    x,
+    w,
+    (normed, w) => selfAttention(normed, w, heads),
+    (normed, w) => crossAttention(normed, context, w, heads),
+  );
 }
 
 export interface TransformerOptions {
@@ -136,12 +135,23 @@ export interface TransformerOptions {
 export function transformer2d(net: StageList, x: Field, module: string, options: TransformerOptions): Field {
   const { groups, heads, layers, linearProjection, onlyCross } = options;
   const stored = { convolution: !linearProjection };
+  const [start, ...names] = [`${module}.proj_in`, ...range(layers).map((i) => `${module}.transformer_blocks.${i}`)];
+  const attentions = onlyCross ? ["attn1", "attn2"] : ["attn2"];
+  const attended = names.flatMap((block) => attentions.map((attention) => `${block}.${attention}`));
+  const { reads, writes } = net.attends(attended, x);
   const into = (value: Value, w: Weights) =>
     linear(normedPerFrame(value, x, groups, w.at("norm")), w.at("proj_in"), x.channels, stored);
-  const block = (value: Value, features: Features, w: Weights, i: number) =>
-    spatialBlock(value, features[CONTEXT]!, w.at("transformer_blocks").at(i), heads, onlyCross);
+  const block = (value: Value, features: Features, w: Weights, i: number, written: Record<string, Value> = {}) => {
+    const toText = (attention: string) => (normed: Value, w: Weights) => {
+      const name = `${names[i]}.${attention}`;
+      const added = features[name] ?? crossAttention(normed, features[CONTEXT]!, w, heads);
+      if (writes[name]) written[name] = added;
+      return added;
+    };
+    const within = onlyCross ? toText("attn1") : (normed: Value, w: Weights) => selfAttention(normed, w, heads);
+    return transformerBlock(value, w.at("transformer_blocks").at(i), within, toText("attn2"));
+  };
   const out = (value: Value, h: Value, w: Weights) => add(value, linear(h, w.at("proj_out"), x.channels, stored));
-  const [start, ...names] = [`${module}.proj_in`, ...range(layers).map((i) => `${module}.transformer_blocks.${i}`)];
   const pieces: Omit<FieldPiece, "layout">[] = [
     { name: start!, reads: [x.name], build: (features, w) => ({ [start!]: into(features[x.name]!, w.at(module)) }) },
     ...names.map((name, i): Omit<FieldPiece, "layout"> => {
@@ -157,12 +167,13 @@ export function transformer2d(net: StageList, x: Field, module: string, options:
       }),
     },
   ];
-  const whole = ([value]: readonly Value[], features: Features, weights: Weights) => {
+  const whole = ([value]: readonly Value[], features: Features, weights: Weights, written: Record<string, Value>) => {
     const w = weights.at(module);
-    const h = range(layers).reduce((h, i) => block(h, features, w, i), into(value!, w));
+    const h = range(layers).reduce((h, i) => block(h, features, w, i, written), into(value!, w));
     return out(value!, h, w);
   };
-  return net.field(module, "frame", { fields: [x], also: [CONTEXT] }, x, whole, layers > 1 ? pieces : undefined);
+  const inPieces = layers > 1 && !net.crossAttention;
+  return net.field(module, "frame", { fields: [x], also: reads, writes }, x, whole, inPieces ? pieces : undefined);
 }
 
 const range = (count: number) => Array.from({ length: count }, (_, i) => i);

@@ -2,12 +2,13 @@
  * diffusers' "simple" blocks (SimpleCrossAttnDownBlock2D and the like, in the UNets of unCLIP and IF): one attention over the
  * image and the text together, and a resnet that halves or doubles the size without a convolution for it.
  */
+import { ArgumentError } from "../../errors.ts";
 import { add, attention, concat, reshape, upsampleNearest } from "../../graph/operators.ts";
 import { averagePool2d } from "../../graph/pooling.ts";
 import type { Dim, Value } from "../../graph/value.ts";
 import { groupNorm, linear } from "../layers.ts";
-import { CONTEXT, type ResnetOptions, resnetBlock, TIME } from "./layers.ts";
-import { type Field, type StageList, toField, toPictures } from "./stages.ts";
+import { type ResnetOptions, resnetBlock, TIME } from "./layers.ts";
+import { CONTEXT, type Field, type StageList, toField, toPictures } from "./stages.ts";
 
 /** diffusers builds the attention's norm with its own default epsilon, whichever the resnets have. */
 const ATTENTION_NORM_EPSILON = 1e-5;
@@ -23,6 +24,11 @@ export interface SimpleAttentionOptions {
 export function simpleAttention(net: StageList, x: Field, module: string, options: SimpleAttentionOptions): Field {
   const { groups, heads, onlyCross } = options;
   const { channels } = x;
+  if (net.crossAttention) {
+    throw new ArgumentError(
+      `${module} attends to the image and the text at once, so its cross-attention cannot be kept alone.`,
+    );
+  }
   return net.field(module, "frame", { fields: [x], also: [CONTEXT] }, x, ([value], features, weights) => {
     const w = weights.at(module);
     const pictures = groupNorm(toPictures(value!, x), groups, ATTENTION_NORM_EPSILON, w.at("group_norm"));

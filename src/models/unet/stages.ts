@@ -4,8 +4,11 @@
  */
 import { reshape, transpose } from "../../graph/operators.ts";
 import { type Dim, staticDim, type Value } from "../../graph/value.ts";
-import type { Features, Layout, Role, Stage, UNetPlace } from "../architecture.ts";
+import type { CrossAttention, Features, Layout, Role, Stage, UNetPlace } from "../architecture.ts";
 import type { Weights } from "../weights.ts";
+
+/** The text, or whatever else cross-attention attends to: [batch, tokens, width]. */
+export const CONTEXT = "encoderHiddenStates";
 
 /** Height and width, in elements of the latent at the current resolution. */
 export interface Size {
@@ -32,13 +35,17 @@ export class StageList {
   readonly stages: Stage[] = [];
   readonly batch: Dim;
   readonly frames: number;
+  readonly crossAttention: CrossAttention | undefined;
+  /** What cross-attention adds, where it is an output or an input of the network. */
+  readonly attended = new Map<string, Layout>();
   readonly #layouts: Map<string, Layout>;
   #role: Role = "enter";
   #place: UNetPlace | undefined;
 
-  constructor(batch: Dim, frames: number, inputs: Readonly<Record<string, Layout>>) {
+  constructor(batch: Dim, frames: number, inputs: Readonly<Record<string, Layout>>, crossAttention?: CrossAttention) {
     this.batch = batch;
     this.frames = frames;
+    this.crossAttention = crossAttention;
     this.#layouts = new Map(Object.entries(inputs));
   }
 
@@ -91,27 +98,51 @@ export class StageList {
   }
 
   /**
+   * Declares what a stage's cross-attentions to the text add, each under a name of its own. Gives what the stage has to read, the text or
+   * all of these, and what it writes beside its field.
+   */
+  attends(names: readonly string[], x: Field): { reads: readonly string[]; writes: Readonly<Record<string, Layout>> } {
+    if (!this.crossAttention) return { reads: [CONTEXT], writes: {} };
+    const layouts = Object.fromEntries(names.map((name) => [name, this.#layoutOf(x)]));
+    for (const [name, layout] of Object.entries(layouts)) {
+      this.attended.set(name, layout);
+      this.#layouts.set(name, layout);
+    }
+    return this.crossAttention === "kept" ? { reads: [CONTEXT], writes: layouts } : { reads: names, writes: {} };
+  }
+
+  #layoutOf({ height, width, channels }: Omit<Field, "name">): Layout {
+    return { batch: this.batch, frame: this.frames, position: height * width, channel: channels };
+  }
+
+  /**
    * Appends a stage that computes a field, named like the stage, from others. `build` receives them and the features in
-   * `also`, and returns [batch, frames, height * width, channels]. `pieces`: the same in several stages, the last of which writes
-   * this field; each writes one of the same size.
+   * `also`, and returns [batch, frames, height * width, channels]. What is in `writes` it puts into `written`. `pieces`: the same in
+   * several stages, the last of which writes this field; each writes one of the same size.
    */
   field(
     name: string,
     axis: "frame" | "position",
-    reads: { readonly fields: readonly Field[]; readonly also?: readonly string[] },
+    given: {
+      readonly fields: readonly Field[];
+      readonly also?: readonly string[];
+      readonly writes?: Readonly<Record<string, Layout>>;
+    },
     { height, width, channels }: Omit<Field, "name">,
-    build: (fields: readonly Value[], features: Features, weights: Weights) => Value,
+    build: (fields: readonly Value[], features: Features, weights: Weights, written: Record<string, Value>) => Value,
     pieces?: readonly Omit<FieldPiece, "layout">[],
   ): Field {
-    const { fields, also = [] } = reads;
+    const { fields, also = [], writes = {} } = given;
     const names = fields.map((field) => field.name);
-    const layout = { batch: this.batch, frame: this.frames, position: height * width, channel: channels };
+    const layout = this.#layoutOf({ height, width, channels });
     const work: Stage["build"] = (features, weights) => {
       const values = names.map((field) => features[field]!);
-      return { [name]: build(values, features, weights) };
+      const written: Record<string, Value> = {};
+      const value = build(values, features, weights, written);
+      return { [name]: value, ...written };
     };
     const laidOut = pieces?.map((piece) => ({ ...piece, layout }));
-    this.add(name, axis, [...names, ...also], { [name]: layout }, work, laidOut);
+    this.add(name, axis, [...names, ...also], { [name]: layout, ...writes }, work, laidOut);
     return { name, height, width, channels };
   }
 }

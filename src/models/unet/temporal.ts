@@ -10,7 +10,6 @@ import { gegluFeedForward, layerNorm, linear, sinusoidalEmbedding, timestepEmbed
 import { alphaBlender, frameConv, groupNormFromMoments, moments, scaleAndShift } from "../temporal-layers.ts";
 import type { Weights } from "../weights.ts";
 import {
-  CONTEXT,
   crossAttention,
   LAYER_NORM_EPSILON,
   type NormOptions,
@@ -22,7 +21,7 @@ import {
   TRANSFORMER_NORM_EPSILON,
   transformerBlock,
 } from "./layers.ts";
-import { type Field, type StageList, toPictures } from "./stages.ts";
+import { CONTEXT, type Field, type StageList, toPictures } from "./stages.ts";
 
 /**
  * The statistics of a group norm over channels, all frames and all positions, without applying it. Two stages: the first runs

@@ -9,8 +9,8 @@ import type { Features, Geometry, Layout, StagedModel } from "../architecture.ts
 import { conv, groupNorm, linear, type SinusoidOptions, sinusoidalEmbedding, timestepEmbedding } from "../layers.ts";
 import type { Weights } from "../weights.ts";
 import { type BlockKind, describeUNet, type UNetConfig, type UNetLevel } from "./config.ts";
-import { CONTEXT, downsample, type NormOptions, TIME, upsample } from "./layers.ts";
-import { type Field, StageList, toField, toPictures } from "./stages.ts";
+import { downsample, type NormOptions, TIME, upsample } from "./layers.ts";
+import { CONTEXT, type Field, StageList, toField, toPictures } from "./stages.ts";
 
 /** Where a layer is: `block` is "down_blocks.0", "mid_block", ...; `index` its number in the block. */
 export interface Layer<Level> {
@@ -83,19 +83,27 @@ export function unet<Level extends UNetLevel>(options: UNetOptions<Level>): Stag
     ...(options.timestepCond && { timestepCond: { batch, channel: options.timestepCond } }),
     ...options.inputs?.(batch),
   };
-  const net = new StageList(batch, frames, inputs);
+  const net = new StageList(batch, frames, inputs, geometry.crossAttention);
   timeStages(net, options);
   const start = convIn(net, inputs["sample"]!, config.levels[0]!.channels, options.center ?? false);
   const x = walk(net, start, options);
   net.leave();
   convOut(net, x, options.sample({ ...size, channel: config.outChannels }), options.norm);
+  const attended = Object.fromEntries(net.attended);
+  const { [CONTEXT]: _, ...withoutText } = inputs;
+  const isGiven = geometry.crossAttention === "given";
+  const own = isGiven ? withoutText : inputs;
   return {
     className,
     settings: describeUNet(config),
     inputs: Object.fromEntries(
-      Object.entries(inputs).map(([name, dims]) => [name, input(name, Object.values(dims), options.types?.[name])]),
+      Object.entries({ ...own, ...(isGiven && attended) }).map(([name, dims]) => [
+        name,
+        input(name, Object.values(dims), options.types?.[name]),
+      ]),
     ),
-    outputs: ["sample"],
+    outputs: ["sample", ...(isGiven ? [] : net.attended.keys())],
+    conditions: Object.keys(own).filter((name) => name !== "sample" && name !== "timestep"),
     stages: net.stages,
     latent: "sample",
     ...(options.timestepCond && { optional: ["timestepCond"] }),
