@@ -90,8 +90,9 @@ const entryOf = ({ method }: Acceleration): MethodFor<PictureKind> => methods.fi
 export function plannedAcceleration(acceleration: Acceleration): VideoAccelerate {
   const planned = methodsFor("video-unet");
   if (planned.some(({ name }) => name === acceleration.method)) return acceleration as VideoAccelerate;
+  const others = namesOf(planned).filter((name) => name !== "none");
   throw new ArgumentError(
-    `memory and accelerate "${acceleration.method}" do not go together; with memory there are ${namesOf(planned).join(", ")}.`,
+    `memory and accelerate "${acceleration.method}" do not go together; for UNets ${others.join(" and ")} go with it.`,
   );
 }
 
