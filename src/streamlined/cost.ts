@@ -2,8 +2,8 @@
  * Memory that a group needs apart from its features and weights: the intermediate values that ONNX Runtime holds while it runs,
  * computed from the group's graph.
  */
-import { type Node, topologicalOrder, type Value } from "../graph/value.ts";
-import { parameterWeights } from "../models/weights.ts";
+import { type Node, topologicalOrder, type Value, weight } from "../graph/value.ts";
+import type { WeightSource } from "../models/weights.ts";
 import { sizeOf } from "../tensor.ts";
 import { buildSlice, type Flow, type Group } from "./grouping.ts";
 
@@ -41,7 +41,7 @@ export function activationBytes(outputs: Readonly<Record<string, Value>>): numbe
   const order = topologicalOrder(Object.values(outputs));
   const constant = new Set<Node>();
   for (const node of order) {
-    const leaf = node.op === "Constant" || node.op === "Weight" || isParameter(node);
+    const leaf = node.op === "Constant" || node.op === "Weight";
     if (leaf || (node.op !== "Input" && node.inputs.every((value) => !value || constant.has(value.node)))) {
       constant.add(node);
     }
@@ -93,11 +93,19 @@ export function activationBytes(outputs: Readonly<Record<string, Value>>): numbe
   return most;
 }
 
-/** Names of weights in a graph that is built only to count its values. */
-const PARAMETER = "parameter ";
-/** Weights without contents, for such graphs. */
-export const costSource = () => parameterWeights(PARAMETER);
-const isParameter = ({ op, name }: Node) => op === "Input" && name!.startsWith(PARAMETER);
+/**
+ * Weights without contents, for graphs that are built only to count their values, and those that were asked for. Each is in a "file"
+ * of its name, so that some rows of it are counted as some rows.
+ */
+export function costSource(): { source: WeightSource; parameters: Map<string, Value> } {
+  const parameters = new Map<string, Value>();
+  const source: WeightSource = (name, shape) => {
+    const value = weight(name, shape, "float32", { file: name, offset: 0, length: 4 * sizeOf(shape) });
+    parameters.set(name, value);
+    return value;
+  };
+  return { source, parameters };
+}
 
 /** The memory of a group as a function of the length of its slices: bytes = fixed + each * length. */
 export interface GroupCost {
@@ -118,32 +126,27 @@ export type HeldShare = (name: string) => number;
 
 /** The cost of a group for this many rows in a run. The memory of values depends only on the length of the slice. */
 export function groupCost(group: Group, sizes: Flow["sizes"], rows: number, held: HeldShare = () => 1): GroupCost {
-  const { source, parameters } = costSource();
-  const whole = buildSlice(group, sizes, source, rows, group.length);
+  const at = (length: number) => buildSlice(group, sizes, costSource().source, rows, length);
+  const whole = at(group.length);
   const most = activationBytes(whole);
-  const sum = { ...weightCost(parameters, held), fixed: most, each: 0 };
-  sum.weights += onesBytes(whole);
-  if (group.length === 1) return sum;
-  const one = activationBytes(buildSlice(group, sizes, costSource().source, rows, 1));
+  const weights = weightCost(topologicalOrder(Object.values(whole)), held);
+  if (group.length === 1) return { ...weights, fixed: most, each: 0 };
+  const one = activationBytes(at(1));
   const each = (most - one) / (group.length - 1);
-  return { ...sum, fixed: one - each, each };
+  return { ...weights, fixed: one - each, each };
 }
 
-function weightCost(parameters: ReadonlyMap<string, Value>, held: HeldShare) {
+/** Weights of a graph, and the ones that norms without a scale multiply with: made when the session loads, as large as a picture. */
+function weightCost(nodes: readonly Node[], held: HeldShare): Pick<GroupCost, "weights" | "widened" | "largestWeight"> {
   const cost = { weights: 0, widened: 0, largestWeight: 0 };
-  for (const [name, value] of parameters) {
-    const [size, share] = [bytes(value), held(name.slice(PARAMETER.length))];
+  for (const { op, data, inputs, outputs } of nodes) {
+    const size = outputs[0] ? bytes(outputs[0]) : 0;
+    if (op === "Expand" && inputs[0]?.node.op === "Constant") cost.weights += size;
+    if (op !== "Weight" || !data || !("file" in data)) continue;
+    const share = held(data.file);
     cost.weights += share * size;
     if (share < 1) cost.widened += size;
     cost.largestWeight = Math.max(cost.largestWeight, size);
   }
   return cost;
-}
-
-/** A norm's scale of ones, which can be as large as a picture, is made when the session loads and stays. */
-function onesBytes(outputs: Readonly<Record<string, Value>>): number {
-  const expanded = topologicalOrder(Object.values(outputs)).filter(
-    ({ op, inputs }) => op === "Expand" && inputs[0]?.node.op === "Constant",
-  );
-  return expanded.reduce((sum, node) => sum + bytes(node.outputs[0]!), 0);
 }

@@ -197,7 +197,7 @@ class Modelled {
       this.leastRoom,
       ...this.#costs.map(({ group, alone, together }) => {
         const cost = together ?? alone;
-        return this.#held(cost) + Math.min(NEAR, valuesOf(cost, group, 1));
+        return this.#held(cost) + Math.min(nearOf(alone), valuesOf(cost, group, 1));
       }),
     );
   }
@@ -225,13 +225,13 @@ class Modelled {
     const groups = this.#costs.map(({ group, alone, together }): GroupPlan => {
       const stages = group.stages.length;
       const reorder = !stream || alone.weights <= REORDERED;
-      const fits = (cost: GroupCost, slices: number) => {
+      const fits = (cost: GroupCost, slices: number, near: number) => {
         const values = valuesOf(cost, group, slices);
-        return values <= NEAR && this.#held(cost) + values <= room;
+        return values <= near && this.#held(cost) + values <= room;
       };
-      if (together && fits(together, 1)) return { stages, slices: 1, together: true, reorder };
+      if (together && fits(together, 1, NEAR)) return { stages, slices: 1, together: true, reorder };
       let slices = 1;
-      while (slices < mostSlices(group) && !fits(alone, slices)) slices++;
+      while (slices < mostSlices(group) && !fits(alone, slices, nearOf(alone))) slices++;
       return { stages, slices, together: false, reorder };
     });
     const run = this.#run({ groups, passes, stream });
@@ -267,6 +267,9 @@ class Modelled {
     return { plan, layout, prediction: predictionOf(layout, costs, this.#overhead), readAgain };
   }
 }
+
+/** How large a slice's values are at most: what every slice needs anyway, as attention's keys and values, is not to be most of it. */
+const nearOf = ({ fixed }: GroupCost) => Math.max(NEAR, 2 * fixed);
 
 const mostSlices = ({ axis, length }: Group) => (axis === "position" ? Math.min(length, MOST_POSITION_SLICES) : length);
 
