@@ -1,7 +1,6 @@
 /** The engine's four figures: how well it uses the processor, memory, PyTorch as a peer, and the cold start. */
-import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -14,12 +13,11 @@ import { constant, input } from "../src/graph/value.ts";
 import type { StagedOptions, StagedSession } from "../src/models/staged-session.ts";
 import { nodeRuntime } from "../src/runtime/node.ts";
 import { TorchGenerator } from "../src/sampling/noise.ts";
-import type { Tensor } from "../src/tensor.ts";
-import { compare } from "../src/verify/compare.ts";
 import type { Bench, Context } from "./bench.ts";
+import { run } from "./child.ts";
 import { benchFolder, blockFlops, ditFeeds, ditFolder, loadBlocks, loadDiT, openDiT } from "./dit.ts";
 import { spread } from "./measure.ts";
-import { findPython, TorchPeer } from "./peers/torch.ts";
+import { findPython, peerInputs, TorchPeer } from "./peers/torch.ts";
 import { barText, type Figure, figure } from "./report.ts";
 import { formatted, words } from "./table.ts";
 
@@ -178,15 +176,15 @@ async function pytorch(options: Options, context: Context): Promise<Figure[]> {
     const inputs = join(scratch, "inputs.json");
     await writeFile(inputs, peerInputs(feeds));
     const peer = { folder, inputs, threads: options.threads };
-    peers.eager = await TorchPeer.start(python, peer);
+    peers.eager = await TorchPeer.start(python, "dit", peer);
     if (options.compile) {
       try {
-        peers.compiled = await TorchPeer.start(python, { ...peer, compile: true });
+        peers.compiled = await TorchPeer.start(python, "dit", { ...peer, options: ["--compile"] });
       } catch (error) {
         notes.push(`torch.compile does not work here: ${(error as Error).message}`);
       }
     }
-    notes.push(await agreement(model, feeds, peers.eager, join(scratch, "output")));
+    notes.push(await peers.eager.agrees(await model.run(feeds), join(scratch, "output")));
     const contestants: Record<string, () => Promise<number>> = { halfstep: () => timed(() => model.run(feeds)) };
     for (const [side, peer] of Object.entries(peers)) contestants[side] = () => peer.run();
     console.error(`taking turns with PyTorch, ${options.rounds} rounds ...`);
@@ -208,24 +206,6 @@ async function pytorch(options: Options, context: Context): Promise<Figure[]> {
     for (const peer of Object.values(peers)) peer.stop();
     await rm(scratch, { recursive: true });
   }
-}
-
-function peerInputs(feeds: Readonly<Record<string, Tensor>>): string {
-  const numbers = Object.entries(feeds).map(([name, { data }]) => [
-    name,
-    Array.from<number | bigint, number>(data, Number),
-  ]);
-  return JSON.stringify({ ...Object.fromEntries(numbers), shape: feeds["hiddenStates"]!.shape });
-}
-
-/** That both compute the same. Throws if they do not: their times would say nothing. */
-async function agreement(model: StagedSession, feeds: Record<string, Tensor>, peer: TorchPeer, file: string) {
-  const { sample } = await model.run(feeds);
-  await peer.save(file);
-  const theirs = new Float32Array(Uint8Array.from(await readFile(file)).buffer);
-  const { relative } = compare("sample", sample!.data as Float32Array, theirs);
-  if (!(relative < 1e-3)) throw new Error(`halfstep and PyTorch disagree by ${relative} of the output's deviation`);
-  return `largest difference of the outputs: ${relative.toExponential(1)} of their standard deviation`;
 }
 
 // ---------------------------------------------------------------- cold start
@@ -275,23 +255,4 @@ async function coldStart({ rounds, model }: Options): Promise<Figure[]> {
   }
   const detail = `halfstep generate with ${model ?? "the embedded model"}, guidance 4.5, median of ${first.length} processes`;
   return figures(median(first), median(whole), detail);
-}
-
-/** Runs a command and gives its output. Rejects with its errors if it fails. */
-function run(command: string, args: readonly string[]): Promise<{ stdout: string }> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
-    let [stdout, stderr] = ["", ""];
-    child.stdout.on("data", (chunk: Buffer) => {
-      stdout += chunk.toString();
-    });
-    child.stderr.on("data", (chunk: Buffer) => {
-      stderr += chunk.toString();
-    });
-    child.on("error", reject);
-    child.on("close", (code) => {
-      if (code === 0) resolve({ stdout });
-      else reject(new Error(`${command} ${args.join(" ")} ended with ${code}: ${stderr.trim()}`));
-    });
-  });
 }

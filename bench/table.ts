@@ -6,9 +6,12 @@ export type Column = readonly [heading: string, cell: (row: Row, before: Row | u
 
 export interface Table {
   readonly columns: readonly Column[];
+  /** Which rows it has; all unless given. */
+  readonly only?: (row: Row) => boolean;
 }
 
-export function markdownTable({ columns }: Table, rows: readonly Row[]): string {
+export function markdownTable({ columns, only = () => true }: Table, all: readonly Row[]): string {
+  const rows = all.filter(only);
   const lines = [
     columns.map(([heading]) => heading),
     columns.map(() => "---"),

@@ -27,7 +27,7 @@ const rooms: Readonly<Record<string, string>> = {
   models: "checkpoints errors graph runtime tensor",
   sampling: "checks errors models options schedulers tensor",
   training: "checkpoints errors graph runtime tensor",
-  init: "checkpoints errors models sampling tensor",
+  init: "checkpoints models sampling tensor",
   caching: "errors models sampling tensor",
   ilf: "caching checkpoints errors graph models runtime sampling tensor",
   "ilf/training": "caching checkpoints errors graph ilf models runtime sampling schedulers tensor training",

@@ -1,20 +1,17 @@
 """DiT (Peebles & Xie 2023) in plain PyTorch, for comparison: the same folder, the same inputs, the same numbers.
 
     dit.py FOLDER INPUTS.json THREADS [--compile]
-
-Answers commands on standard input, one JSON line each: `run` times one forward pass, `save FILE` writes its output as
-raw float32. Inputs are read once.
 """
 
 import json
 import math
 import sys
-import time
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from serve import read_inputs, serve
 
 
 class Embedding(nn.Module):
@@ -115,30 +112,15 @@ def main():
         frequencies = torch.exp(-math.log(10000) * torch.arange(128, dtype=torch.float32) / 127)
         block.norm1["emb"].frequencies = frequencies
     model.eval()
-    with open(inputs) as file:
-        given = json.load(file)
-    latent = torch.tensor(given["hiddenStates"], dtype=torch.float32).reshape(given["shape"])
-    arguments = (latent, torch.tensor(given["timestep"], dtype=torch.float32), torch.tensor(given["classLabels"]))
+    given = read_inputs(inputs)
+    arguments = (given["hiddenStates"], given["timestep"], given["classLabels"])
     if compiled:
         # Freezing lets the compiler repack the weights, as ONNX Runtime does.
         import torch._inductor.config as inductor
 
         inductor.freezing = True
         model = torch.compile(model)
-    with torch.inference_mode():
-        start = time.perf_counter()
-        model(*arguments)
-        ready = {"version": torch.__version__, "threads": torch.get_num_threads(), "first": time.perf_counter() - start}
-        print(json.dumps(ready), flush=True)
-        for line in sys.stdin:
-            command, *rest = line.split(maxsplit=1)
-            start = time.perf_counter()
-            result = model(*arguments)
-            answer = {"ms": (time.perf_counter() - start) * 1000}
-            if command == "save":
-                with open(rest[0].strip(), "wb") as file:
-                    file.write(result.contiguous().numpy().tobytes())
-            print(json.dumps(answer), flush=True)
+    serve(lambda: model(*arguments))
 
 
 if __name__ == "__main__":

@@ -6,5 +6,5 @@ set -euo pipefail
 folder=${1:?the folder to make the environment in}
 shift
 python3 -m venv "$folder"
-"$folder/bin/pip" install --quiet "$@" torch safetensors numpy
+"$folder/bin/pip" install --quiet "$@" torch safetensors numpy diffusers
 "$folder/bin/python" -c 'import torch; print("torch", torch.__version__)'

@@ -1,11 +1,12 @@
 /** PyTorch as a peer: a Python process that answers one command at a time, so that both sides can take turns. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface, type Interface } from "node:readline";
 import { fileURLToPath } from "node:url";
-
-const script = fileURLToPath(new URL("dit.py", import.meta.url));
+import { floatOf, type Tensor } from "../../src/tensor.ts";
+import { compare } from "../../src/verify/compare.ts";
 
 /** The interpreter of the environment that setup.sh made, if it did. */
 export function findPython(environment: string): string | undefined {
@@ -13,16 +14,32 @@ export function findPython(environment: string): string | undefined {
   return existsSync(path) ? path : undefined;
 }
 
+/** A script of this folder. */
+export type Network = "dit" | "unet";
+
 export interface PeerOptions {
   folder: string;
   inputs: string;
   threads: number;
-  /** With torch.compile, weights frozen. */
-  compile?: boolean;
+  /** Of the script: dit's --compile (torch.compile, weights frozen), unet's --channels-last. */
+  options?: readonly string[];
+}
+
+/** A file's contents from which the scripts read their inputs. */
+export function peerInputs(feeds: Readonly<Record<string, Tensor>>): string {
+  const entries = Object.entries(feeds);
+  return JSON.stringify({
+    types: Object.fromEntries(entries.map(([name, { dtype, shape }]) => [name, [dtype, shape]])),
+    values: Object.fromEntries(
+      entries.map(([name, { data }]) => [name, Array.from<number | bigint, number>(data, Number)]),
+    ),
+  });
 }
 
 export class TorchPeer {
   readonly version: string;
+  /** Most memory of its process so far, in bytes. */
+  peak = 0;
   readonly #process: ChildProcess;
   readonly #lines: AsyncIterator<string>;
 
@@ -33,8 +50,13 @@ export class TorchPeer {
   }
 
   /** Loads the model and runs it once. Rejects with what Python printed if that fails. */
-  static async start(python: string, { folder, inputs, threads, compile }: PeerOptions): Promise<TorchPeer> {
-    const args = [script, folder, inputs, String(threads), ...(compile ? ["--compile"] : [])];
+  static async start(
+    python: string,
+    network: Network,
+    { folder, inputs, threads, options = [] }: PeerOptions,
+  ): Promise<TorchPeer> {
+    const script = fileURLToPath(new URL(`${network}.py`, import.meta.url));
+    const args = [script, folder, inputs, String(threads), ...options];
     const child = spawn(python, args, {
       stdio: ["pipe", "pipe", "pipe"],
       env: { ...process.env, OMP_NUM_THREADS: String(threads) },
@@ -60,11 +82,22 @@ export class TorchPeer {
     await this.#ask(`save ${file}`);
   }
 
+  /** Largest difference from what halfstep gave for the same inputs. Throws if it is large: times would say nothing. */
+  async agrees(outputs: Readonly<Record<string, Tensor>>, scratch: string): Promise<string> {
+    await this.save(scratch);
+    const theirs = new Float32Array(Uint8Array.from(await readFile(scratch)).buffer);
+    const { relative } = compare("sample", floatOf(outputs, "sample").data, theirs);
+    if (!(relative < 1e-3)) throw new Error(`halfstep and PyTorch disagree by ${relative} of the output's deviation`);
+    return `largest difference of the outputs: ${relative.toExponential(1)} of their standard deviation`;
+  }
+
   async #ask(command: string): Promise<number> {
     this.#process.stdin!.write(`${command}\n`);
     const answer = await this.#lines.next();
     if (answer.done) throw new Error("PyTorch's process has ended");
-    return (JSON.parse(answer.value) as { ms: number }).ms;
+    const { ms, peak } = JSON.parse(answer.value) as { ms: number; peak: number };
+    this.peak = peak;
+    return ms;
   }
 
   stop(): void {

@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, readdir, rename, rm, rmdir, stat, writeFile } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { mkdir, readdir, rename, rm, rmdir, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { ArgumentError } from "../errors.ts";
 import type { Tensor } from "../tensor.ts";
@@ -21,36 +22,48 @@ export interface WriteFolderOptions {
 }
 
 /**
- * Writes a model as a folder in diffusers' layout, whatever it was opened from. The folder is written under a temporary name
- * next to its final place, and renamed when it is complete. Only one tensor is in memory at a time. Throws ArgumentError if
- * the folder is not empty, and CheckpointError for a malformed model.
+ * Writes a model as a folder in diffusers' layout, whatever it was opened from, as `inNewFolder` does. Only one tensor is in
+ * memory at a time. Throws ArgumentError if the folder is not empty, and CheckpointError for a malformed model.
  */
 export async function writeFolder(
   out: string,
   folder: Folder,
   options: WriteFolderOptions = {},
 ): Promise<{ bytes: number }> {
+  return { bytes: await inNewFolder(out, "a converted model", (to) => writeParts(to, folder, options)) };
+}
+
+/**
+ * Makes a folder: `write` gets a temporary one next to its final place, which is renamed when it is complete, and removed if
+ * `write` throws. Throws ArgumentError if `out` is there and is not empty; `what` is to be in it.
+ */
+export async function inNewFolder<T>(out: string, what: string, write: (folder: string) => Promise<T>): Promise<T> {
   const path = resolve(out);
   await mkdir(dirname(path), { recursive: true });
-  await checkFree(path);
-  const temporary = await mkdtemp(join(dirname(path), `.${basename(path)}.`));
+  await checkFree(path, what);
+  // Not mkdtemp, whose folders only their owner can read.
+  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(4).toString("hex")}`);
+  await mkdir(temporary);
   try {
-    const bytes = await writeParts(temporary, folder, options);
-    await checkFree(path);
+    const written = await write(temporary);
+    await checkFree(path, what);
     await rmdir(path).catch(() => undefined);
     await rename(temporary, path);
-    return { bytes };
+    return written;
   } catch (error) {
     await rm(temporary, { recursive: true, force: true });
     throw error;
   }
 }
 
-async function checkFree(path: string): Promise<void> {
+async function checkFree(path: string, what: string): Promise<void> {
   const there = await readdir(path).catch((cause: NodeJS.ErrnoException) => (cause.code === "ENOENT" ? [] : [path]));
-  if (there.length > 0)
-    throw new ArgumentError(`${path} is there already; a converted model needs a folder of its own.`);
+  if (there.length > 0) throw new ArgumentError(`${path} is not empty; ${what} needs a folder of its own.`);
 }
+
+/** The file of a component's weights: transformers' name for text and image encoders, diffusers' for all else. */
+export const weightFileOf = (component: string): string =>
+  `${/^(text|image)_encoder/.test(component) ? "model" : "diffusion_pytorch_model"}.safetensors`;
 
 async function writeParts(to: string, folder: Folder, options: WriteFolderOptions): Promise<number> {
   let bytes = await copyFiles(to, folder, "", options);
@@ -60,10 +73,10 @@ async function writeParts(to: string, folder: Folder, options: WriteFolderOption
     const hasWeights = part instanceof OpenedFolder || ((await part.list()) ?? []).some(isWeights);
     if (!hasWeights) continue;
     const weights = await openWeights(part, options.variant);
-    const stem = /^text_encoder|^image_encoder/.test(name) ? "model" : "diffusion_pytorch_model";
+    const file = weightFileOf(name);
     await mkdir(join(to, name), { recursive: true });
-    options.onFile?.(join(name, `${stem}.safetensors`));
-    bytes += await writeWeights(join(to, name, `${stem}.safetensors`), weights, options);
+    options.onFile?.(join(name, file));
+    bytes += await writeWeights(join(to, name, file), weights, options);
   }
   return bytes;
 }

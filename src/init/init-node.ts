@@ -1,163 +1,15 @@
 /** Models with random weights, in a checkpoint's folder: for measuring, and as the start of a training. */
-import { mkdir, readdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { writeSafetensors } from "../checkpoints/safetensors-node.ts";
 import type { FloatStorage, LazyTensor } from "../checkpoints/safetensors-writer.ts";
-import { ArgumentError } from "../errors.ts";
-import { weightShapes } from "../models/architecture.ts";
-import { architectureOf } from "../models/registry.ts";
-import { positionTable } from "../models/temporal-layers.ts";
+import { clipVocabulary } from "../checkpoints/single-file/clip-vocabulary.ts";
+import { inNewFolder, weightFileOf } from "../checkpoints/write-folder-node.ts";
 import { TorchGenerator } from "../sampling/noise.ts";
-import { type FloatTensor, floatTensor, sizeOf } from "../tensor.ts";
-
-const patchTransformer = {
-  activation_fn: "gelu-approximate",
-  attention_bias: true,
-  in_channels: 4,
-  out_channels: 8,
-  norm_elementwise_affine: false,
-  norm_num_groups: 32,
-};
-
-/** The sizes of DiT (Peebles & Xie 2023, table 1): blocks, heads, and the width of a head. */
-const ditSizes = { s: [12, 6, 64], b: [12, 12, 64], l: [24, 16, 64], xl: [28, 16, 72] } as const;
-
-const ditPresets = Object.entries(ditSizes).flatMap(([size, [layers, heads, headDim]]) =>
-  [2, 4, 8].map((patch): [string, RawConfig] => [
-    `dit-${size}-${patch}`,
-    {
-      _class_name: "DiTTransformer2DModel",
-      ...patchTransformer,
-      norm_type: "ada_norm_zero",
-      norm_eps: 1e-5,
-      num_embeds_ada_norm: 1000,
-      num_layers: layers,
-      num_attention_heads: heads,
-      attention_head_dim: headDim,
-      patch_size: patch,
-      sample_size: 32,
-    },
-  ]),
-);
-
-/** PixArt-alpha and PixArt-sigma at 512 pixels are this one network; captions are T5 v1.1 XXL's. */
-const pixartXl2: RawConfig = {
-  _class_name: "PixArtTransformer2DModel",
-  ...patchTransformer,
-  norm_type: "ada_norm_single",
-  norm_eps: 1e-6,
-  num_layers: 28,
-  num_attention_heads: 16,
-  attention_head_dim: 72,
-  cross_attention_dim: 1152,
-  caption_channels: 4096,
-  patch_size: 2,
-  sample_size: 64,
-  interpolation_scale: 1,
-  use_additional_conditions: false,
-};
-
-/** The sizes of Stable Diffusion's UNet, with which video models are built too. */
-const stableDiffusion = { block_out_channels: [320, 640, 1280, 1280], layers_per_block: 2, out_channels: 4 };
-const stableDiffusion15 = {
-  ...stableDiffusion,
-  cross_attention_dim: 768,
-  in_channels: 4,
-  norm_num_groups: 32,
-  sample_size: 64,
-};
-
-const unetPresets: readonly (readonly [string, RawConfig])[] = [
-  ["sd-1.5", { _class_name: "UNet2DConditionModel", ...stableDiffusion15, attention_head_dim: 8 }],
-  // Version 2.1's sizes.
-  [
-    "sd-turbo",
-    {
-      _class_name: "UNet2DConditionModel",
-      ...stableDiffusion,
-      attention_head_dim: [5, 10, 20, 20],
-      cross_attention_dim: 1024,
-      in_channels: 4,
-      norm_num_groups: 32,
-      sample_size: 64,
-      use_linear_projection: true,
-    },
-  ],
-  [
-    "sdxl",
-    {
-      _class_name: "UNet2DConditionModel",
-      addition_embed_type: "text_time",
-      addition_time_embed_dim: 256,
-      attention_head_dim: [5, 10, 20],
-      block_out_channels: [320, 640, 1280],
-      cross_attention_dim: 2048,
-      down_block_types: ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-      in_channels: 4,
-      layers_per_block: 2,
-      norm_num_groups: 32,
-      out_channels: 4,
-      projection_class_embeddings_input_dim: 2816,
-      sample_size: 128,
-      transformer_layers_per_block: [1, 2, 10],
-      up_block_types: ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-      use_linear_projection: true,
-    },
-  ],
-  // With the motion modules of the adapter v1.5.2.
-  [
-    "animatediff",
-    {
-      _class_name: "UNetMotionModel",
-      ...stableDiffusion15,
-      num_attention_heads: 8,
-      motion_num_attention_heads: 8,
-      motion_max_seq_length: 32,
-      use_motion_mid_block: true,
-    },
-  ],
-  [
-    "svd",
-    {
-      _class_name: "UNetSpatioTemporalConditionModel",
-      ...stableDiffusion,
-      addition_time_embed_dim: 256,
-      cross_attention_dim: 1024,
-      in_channels: 8,
-      num_attention_heads: [5, 10, 20, 20],
-      num_frames: 14,
-      projection_class_embeddings_input_dim: 768,
-      sample_size: 96,
-    },
-  ],
-];
-
-/** Stable Diffusion 3.5 medium. */
-const sd35Medium: RawConfig = {
-  _class_name: "SD3Transformer2DModel",
-  attention_head_dim: 64,
-  caption_projection_dim: 1536,
-  dual_attention_layers: Array.from({ length: 13 }, (_, i) => i),
-  in_channels: 16,
-  joint_attention_dim: 4096,
-  num_attention_heads: 24,
-  num_layers: 24,
-  out_channels: 16,
-  patch_size: 2,
-  pooled_projection_dim: 2048,
-  pos_embed_max_size: 384,
-  qk_norm: "rms_norm",
-  sample_size: 128,
-};
-
-/** Configurations by the name that `initModel` and `halfstep init` know them under. */
-export const presets: ReadonlyMap<string, RawConfig> = new Map([
-  ...ditPresets,
-  ["pixart-xl-2", pixartXl2],
-  ...unetPresets,
-  ["sd3.5-medium", sd35Medium],
-]);
+import { sizeOf } from "../tensor.ts";
+import type { PipelineGeometry } from "./pipelines.ts";
+import { randomWeight, shapesOf } from "./random-weights.ts";
 
 export interface InitOptions {
   /** 0 unless given; the same seed gives the same bytes. */
@@ -166,57 +18,105 @@ export interface InitOptions {
   dtype?: FloatStorage;
   /** Called before each tensor is written. */
   onTensor?: (name: string, written: number, total: number) => void;
+  signal?: AbortSignal;
 }
 
+/** One network of a new folder. */
+interface Network {
+  readonly config: RawConfig;
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
+  readonly parameters: number;
+}
+
+/** What is to be written. */
+export interface NewModel {
+  /** By folder name; "" for a network by itself. */
+  readonly networks: ReadonlyMap<string, Network>;
+  /** Numbers in all networks. */
+  readonly parameters: number;
+  /** All else of a pipeline. */
+  readonly pipeline?: PipelineGeometry;
+}
+
+/** A network by itself. Throws ConfigError for a class or a value that is not supported. */
+export const newNetwork = (config: RawConfig): NewModel => newModel(new Map([["", config]]));
+
+/** A whole pipeline. */
+export const newPipeline = (pipeline: PipelineGeometry): NewModel => ({ ...newModel(pipeline.networks), pipeline });
+
+function newModel(configs: ReadonlyMap<string, RawConfig>): NewModel {
+  const networks = new Map<string, Network>();
+  for (const [name, config] of configs) {
+    const shapes = shapesOf(config);
+    const parameters = [...shapes.values()].reduce((sum, shape) => sum + sizeOf(shape), 0);
+    networks.set(name, { config, shapes, parameters });
+  }
+  return { networks, parameters: [...networks.values()].reduce((sum, { parameters }) => sum + parameters, 0) };
+}
+
+/** Bytes of a model's weights as they are stored. */
+export const storedBytes = ({ parameters }: NewModel, dtype: FloatStorage = "F32"): number =>
+  parameters * (dtype === "F32" ? 4 : 2);
+
 /**
- * Writes a model's folder: `config.json` and `diffusion_pytorch_model.safetensors` with random weights. One tensor is in
- * memory at a time. Throws ArgumentError if there is something in the folder already, and ConfigError for a class or a
- * value that is not supported.
+ * Writes a model's folder: each network's `config.json` and random weights, and of a pipeline all that diffusers reads beside.
+ * The folder has its name once it is complete. One tensor is in memory at a time. Throws ArgumentError if there is something
+ * in the folder already, and the signal's reason when it is aborted.
  */
+export async function writeModel(folder: string, model: NewModel, options: InitOptions = {}): Promise<void> {
+  await inNewFolder(folder, "a new model", async (to) => {
+    const generator = new TorchGenerator(options.seed ?? 0);
+    let written = 0;
+    const started = (name: string, size: number) => {
+      options.signal?.throwIfAborted();
+      options.onTensor?.(name, written, model.parameters);
+      written += size;
+    };
+    for (const [name, network] of model.networks) {
+      await mkdir(join(to, name), { recursive: true });
+      const tensors = tensorsOf(network, generator, (tensor, size) => started(name ? `${name}: ${tensor}` : tensor, size));
+      await writeSafetensors(join(to, name, weightFileOf(name)), tensors, { dtype: options.dtype ?? "F32" });
+      await writeFile(join(to, name, "config.json"), jsonText(network.config));
+    }
+    if (model.pipeline) await writeFiles(to, model.pipeline);
+  });
+}
+
+/** Writes a network's folder. */
 export async function initModel(
   folder: string,
   config: RawConfig,
-  { seed = 0, dtype = "F32", onTensor }: InitOptions = {},
+  options: InitOptions = {},
 ): Promise<{ parameters: number; bytes: number }> {
-  const architecture = architectureOf(config);
-  const shapes = weightShapes(architecture.model(architecture.parseConfig(config), { batch: 1, tokens: 1 }));
-  const sizes = [...shapes.values()].map(sizeOf);
-  const parameters = sizes.reduce((sum, size) => sum + size, 0);
-  await mkdir(folder, { recursive: true });
-  if ((await readdir(folder)).length > 0) {
-    throw new ArgumentError(`${folder} is not empty; a new model needs a folder of its own.`);
-  }
-  const generator = new TorchGenerator(seed);
-  let written = 0;
+  const model = newNetwork(config);
+  await writeModel(folder, model, options);
+  return { parameters: model.parameters, bytes: storedBytes(model, options.dtype) };
+}
+
+function tensorsOf(
+  { shapes }: Network,
+  generator: TorchGenerator,
+  onTensor: (name: string, size: number) => void,
+): Map<string, LazyTensor> {
   const tensors = new Map<string, LazyTensor>();
   for (const [name, shape] of shapes) {
     const load = () => {
-      onTensor?.(name, written, parameters);
-      written += sizeOf(shape);
+      onTensor(name, sizeOf(shape));
       return randomWeight(name, shape, generator);
     };
     tensors.set(name, { dtype: "float32", shape, load });
   }
-  await writeSafetensors(join(folder, "diffusion_pytorch_model.safetensors"), tensors, { dtype });
-  // Last, so that a folder with a config is a whole one.
-  await writeFile(join(folder, "config.json"), `${JSON.stringify(config, null, 2)}\n`);
-  return { parameters, bytes: parameters * (dtype === "F32" ? 4 : 2) };
+  return tensors;
 }
 
-/**
- * Uniform with the deviation 1/sqrt(inputs) for matrices and convolutions, which keeps the size of activations, and
- * 0.02 for biases, tables and, around 1, the scales of norms. Nothing is zero: the gates of adaLN-zero are open and motion
- * modules move, as after training, so that every block has a say in the output. Tables of frames' positions are what
- * they are in every checkpoint.
- */
-function randomWeight(name: string, shape: readonly number[], generator: TorchGenerator): FloatTensor {
-  if (name.endsWith(".pos_embed.pe")) return floatTensor(shape, positionTable(shape[1]!, shape[2]!));
-  const inputs = sizeOf(shape.slice(1));
-  const matrix = shape.length > 1 && !/(table|embedding|pos_embed)(\.weight)?$/.test(name);
-  const range = Math.sqrt(12) * (matrix ? 1 / Math.sqrt(inputs) : 0.02);
-  const middle = shape.length === 1 && name.endsWith(".weight") ? 1 : 0;
-  const tensor = generator.rand(shape);
-  const { data } = tensor;
-  for (let i = 0; i < data.length; i++) data[i] = middle + (data[i]! - 0.5) * range;
-  return tensor;
+async function writeFiles(to: string, { files, clipTokenizers }: PipelineGeometry): Promise<void> {
+  const texts = new Map([...files].map(([path, json]): [string, string] => [path, jsonText(json)]));
+  const { vocab, merges } = await clipVocabulary();
+  for (const folder of clipTokenizers) texts.set(`${folder}/vocab.json`, vocab).set(`${folder}/merges.txt`, merges);
+  for (const [path, text] of texts) {
+    await mkdir(dirname(join(to, path)), { recursive: true });
+    await writeFile(join(to, path), text);
+  }
 }
+
+const jsonText = (json: RawConfig) => `${JSON.stringify(json, null, 2)}\n`;

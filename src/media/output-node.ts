@@ -1,7 +1,7 @@
 /** Output files: checked before the work starts, and written whole or not at all. */
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { copyFile, link, mkdtemp, open, readdir, rename, rm, rmdir, stat, writeFile } from "node:fs/promises";
+import { copyFile, link, mkdtemp, open, readdir, rename, rm, rmdir, stat, statfs, writeFile } from "node:fs/promises";
 import { dirname, extname, join } from "node:path";
 import { ArgumentError } from "../errors.ts";
 
@@ -53,13 +53,25 @@ export async function checkFile(path: string): Promise<void> {
 /** The same for a folder, which is made with those above it if it is not there. */
 export async function checkFolder(path: string): Promise<void> {
   checkName(path);
-  let existing = path;
-  for (let there = await statOf(existing); !there; there = await statOf(existing)) existing = dirname(existing);
+  const existing = await existingPart(path);
   if (!(await statOf(existing))!.isDirectory()) {
     throw new ArgumentError(`${path}: ${existing === path ? "it" : existing} is a file, and not a folder.`);
   }
   const probe = await refusing(path, () => mkdtemp(join(existing, temporaryName())));
   await rmdir(probe);
+}
+
+/** Bytes that are free where `path` is, or is to be; infinite where the file system does not say. */
+export async function freeSpace(path: string): Promise<number> {
+  const { bavail, bsize, blocks } = await statfs(await existingPart(path));
+  return blocks > 0 ? bavail * bsize : Number.POSITIVE_INFINITY;
+}
+
+/** A path, or the nearest folder above it that is there. */
+async function existingPart(path: string): Promise<string> {
+  let existing = path;
+  for (let there = await statOf(existing); !there; there = await statOf(existing)) existing = dirname(existing);
+  return existing;
 }
 
 /** Throws ArgumentError unless the folder that `path` is to be in is there. */

@@ -8,7 +8,8 @@ import { ArgumentError, ConfigError } from "../../src/errors.ts";
 import { gradients } from "../../src/graph/gradient.ts";
 import { toOnnx } from "../../src/graph/onnx.ts";
 import { constant } from "../../src/graph/value.ts";
-import { initModel, presets } from "../../src/init/init-node.ts";
+import { initModel } from "../../src/init/init-node.ts";
+import { presets } from "../../src/init/presets.ts";
 import {
   type Architecture,
   buildModel,

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { ArgumentError, BudgetError } from "../../src/errors.ts";
 import { add, mul, reshape, silu, transpose } from "../../src/graph/operators.ts";
 import { input } from "../../src/graph/value.ts";
-import { presets } from "../../src/init/init-node.ts";
+import { presets } from "../../src/init/presets.ts";
 import type { Stage, StagedModel } from "../../src/models/architecture.ts";
 import { architectureOf } from "../../src/models/registry.ts";
 import { type Lifetime, layOut, mostAlive } from "../../src/streamlined/arena.ts";
