@@ -5,7 +5,6 @@ import { regretPaper, regretSix, regretTight } from "./commands-regret.ts";
 import { memory, rehash } from "./commands-videos.ts";
 import { engine } from "./engine.ts";
 import { exploration } from "./exploration.ts";
-import { familiesBench } from "./families.ts";
 import { gradients } from "./gradients.ts";
 import { reference } from "./reference.ts";
 import { trainer } from "./trainer.ts";
@@ -24,7 +23,6 @@ export const benches: readonly Bench[] = [
   ilfTraining,
   memory,
   rehash,
-  familiesBench,
   exploration,
   regretTight,
   regretPaper,

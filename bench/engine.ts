@@ -10,7 +10,7 @@ import { numberBetween } from "../src/cli/numbers.ts";
 import { toOnnx } from "../src/graph/onnx.ts";
 import { matmul, slice } from "../src/graph/operators.ts";
 import { constant, input } from "../src/graph/value.ts";
-import type { StagedOptions, StagedSession } from "../src/models/staged-session.ts";
+import type { StagedOptions } from "../src/models/staged-session.ts";
 import { nodeRuntime } from "../src/runtime/node.ts";
 import { TorchGenerator } from "../src/sampling/noise.ts";
 import type { Bench, Context } from "./bench.ts";

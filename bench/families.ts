@@ -22,7 +22,7 @@ import { benchFolder } from "./dit.ts";
 import { spread } from "./measure.ts";
 import { findPython, peerInputs, TorchPeer } from "./peers/torch.ts";
 import { barText, type Figure, figure, isFigure } from "./report.ts";
-import { type Row } from "./result.ts";
+import type { Row } from "./result.ts";
 import { formatted, numbers, words } from "./table.ts";
 import { openUNet } from "./unet.ts";
 
@@ -42,7 +42,14 @@ interface Family {
 const families: readonly Family[] = [
   { name: "sd-1.5", words: "Stable Diffusion 1.5", dtype: "fp32", size: 512, steps: 4, guidance: 7.5 },
   { name: "sd-turbo", words: "SD-Turbo", dtype: "fp16", size: 512, steps: 1, guidance: 0 },
-  { name: "sd3.5-medium", words: "Stable Diffusion 3.5 medium, without T5", dtype: "fp16", size: 512, steps: 2, guidance: 4.5 },
+  {
+    name: "sd3.5-medium",
+    words: "Stable Diffusion 3.5 medium, without T5",
+    dtype: "fp16",
+    size: 512,
+    steps: 2,
+    guidance: 4.5,
+  },
   { name: "sdxl", words: "Stable Diffusion XL", dtype: "fp32", size: 1024, steps: 2, guidance: 5 },
 ];
 
@@ -72,7 +79,8 @@ const names = {
 
 export const familiesBench: Bench<Options> = {
   name: "families",
-  summary: "a picture of each family at its published size, with random weights: time and memory (needs 24 GB, 28 GB of disk)",
+  summary:
+    "a picture of each family at its published size, with random weights: time and memory (needs 24 GB, 28 GB of disk)",
   time: "20 min",
   options: (command) =>
     command
@@ -88,7 +96,10 @@ export const familiesBench: Bench<Options> = {
   async *run(options, context) {
     const chosen = Object.entries(parts).filter(([name]) => !options.only || options.only.includes(name as Part));
     for (const family of familiesOf(options)) await modelOf(family.name, options);
-    await tellTime(chosen.map(([name]) => name as Part), options);
+    await tellTime(
+      chosen.map(([name]) => name as Part),
+      options,
+    );
     for (const [, measure] of chosen) yield* measure(options, context);
   },
   tables: {
@@ -156,7 +167,11 @@ function multiplyAdds({ name, guidance }: Family, size: number): { step: number;
   const latent = { height: size / 8, width: size / 8 };
   const denoiser = networks.get("unet") ?? networks.get("transformer")!;
   const architecture = architectureOf(denoiser);
-  const geometry = { batch: guidance > 1 ? 2 : 1, tokens: denoiser["joint_attention_dim"] ? MOST_TOKENS : 77, ...latent };
+  const geometry = {
+    batch: guidance > 1 ? 2 : 1,
+    tokens: denoiser["joint_attention_dim"] ? MOST_TOKENS : 77,
+    ...latent,
+  };
   const decoder = autoencoderKL.decoder.parseConfig(networks.get("vae")!);
   return {
     step: multiplyAddsOfModel(architecture.model(architecture.parseConfig(denoiser), geometry)),
@@ -287,10 +302,11 @@ async function picture(family: Family, options: Options, context: Context, memor
       ],
       memory ? { ...process.env, ...steadyAllocator } : process.env,
     );
-    const [made, took] = stdout.trimEnd().split("\n").slice(-2).map((line) => JSON.parse(line)) as [
-      { seconds: number },
-      { peak: number },
-    ];
+    const [made, took] = stdout
+      .trimEnd()
+      .split("\n")
+      .slice(-2)
+      .map((line) => JSON.parse(line)) as [{ seconds: number }, { peak: number }];
     return {
       id: memory ? `${name}-${memory}`.toLowerCase().replaceAll(".", "-") : name.replaceAll(".", "-"),
       ...{ name: family.words, size, steps, guidance, dtype, memory: memory ?? "" },

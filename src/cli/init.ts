@@ -43,7 +43,9 @@ async function init(geometry: string, options: Options): Promise<void> {
   await about("--out", () => checkOut(out, bytes));
   if (model.pipeline) note(`${className}: ${partsText(model)}; ${shortNumber(bytes, "B")} as ${dtype}`);
   if (model.networks.has("text_encoder_3")) {
-    note("Note: T5's tokenizer is made up: it takes single characters and pairs of letters. T5's own is not part of halfstep.");
+    note(
+      "Note: T5's tokenizer is made up: it takes single characters and pairs of letters. T5's own is not part of halfstep.",
+    );
   }
   const bar = new ProgressBar("writing {bar} {percentage} %, {eta_formatted} left");
   await interruptible("nothing was written.", async (signal) => {

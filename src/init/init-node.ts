@@ -74,7 +74,9 @@ export async function writeModel(folder: string, model: NewModel, options: InitO
     };
     for (const [name, network] of model.networks) {
       await mkdir(join(to, name), { recursive: true });
-      const tensors = tensorsOf(network, generator, (tensor, size) => started(name ? `${name}: ${tensor}` : tensor, size));
+      const tensors = tensorsOf(network, generator, (tensor, size) =>
+        started(name ? `${name}: ${tensor}` : tensor, size),
+      );
       await writeSafetensors(join(to, name, weightFileOf(name)), tensors, { dtype: options.dtype ?? "F32" });
       await writeFile(join(to, name, "config.json"), jsonText(network.config));
     }

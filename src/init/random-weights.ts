@@ -13,7 +13,9 @@ const SIDE = 64;
 export function shapesOf(config: RawConfig): Map<string, readonly number[]> {
   const networks = Object.values(networksOf(config));
   const size = networks.length > 1 ? { height: SIDE, width: SIDE } : {};
-  const models = networks.map((network) => network.model(network.parseConfig(config), { batch: 1, tokens: 1, ...size }));
+  const models = networks.map((network) =>
+    network.model(network.parseConfig(config), { batch: 1, tokens: 1, ...size }),
+  );
   return new Map(models.flatMap((model) => [...weightShapes(model)]));
 }
 

@@ -36,7 +36,7 @@ export function pictureSizes(
   const { useResolutionBinning: binned = table !== null } = options;
   if (binned && !table) {
     throw new ArgumentError(
-      `useResolutionBinning: there are no trained sizes for a ${pipeline} of sample_size ${sampleSize}, only for 32, 64, 128, ` +
+      `useResolutionBinning: there are no trained sizes for a ${pipeline} of sample_size ${sampleSize}, only for PixArt of 32, 64, 128, ` +
         "and with PixArt-sigma 256.",
     );
   }

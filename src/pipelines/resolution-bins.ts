@@ -62,8 +62,12 @@ function rows(text: string): readonly Row[] {
   return text.split(",").map((row) => row.trim().split(/[ x]/).map(Number) as unknown as Row);
 }
 
-/** The trained sizes of a model, or null. diffusers' PixArtAlphaPipeline has none of 2048 pixels: alpha was not trained on them. */
+/**
+ * The trained sizes of a PixArt model, or null. diffusers' PixArtAlphaPipeline has none of 2048 pixels: alpha was not trained on them.
+ * Stable Diffusion is drawn at the size that is asked for.
+ */
 export function trainedSizes(pipeline: string, sampleSize: number): readonly Row[] | null {
+  if (!pipeline.startsWith("PixArt")) return null;
   return pipeline === "PixArtAlphaPipeline" && sampleSize === 256 ? null : (tables.get(sampleSize) ?? null);
 }
 

@@ -58,6 +58,11 @@ describe("resolution bins", () => {
     expect(() => pictureSizes(embedded, 1, { useResolutionBinning: true })).toThrow("of sample_size 8");
     // PixArt-alpha has no model of 2048 pixels, and its pipeline no sizes for one.
     expect(trainedSizes("PixArtAlphaPipeline", 256)).toBeNull();
+    // diffusers' pipelines of Stable Diffusion draw at the size that is asked for, at every sample_size.
+    for (const pipeline of ["StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline"]) {
+      const own = { pipeline, sampleSize: 64, patchSize: 1, factor: 8 };
+      expect(pictureSizes(own, 1, { width: 512, height: 768 }).drawn).toEqual({ width: 512, height: 768 });
+    }
   });
 
   it("are said where they are not what was asked for, as are sizes far from training", () => {
