@@ -44,6 +44,8 @@ export interface NetworkSize {
   height: number;
   width: number;
   tokens: number;
+  /** As in the geometry of a network. */
+  timeIds?: number;
 }
 
 /** How a denoiser is to run: settled once, before anything is compiled, and all that is needed to compile and run it. */

@@ -7,6 +7,7 @@ import { type DecodeOptions, decodeFrames } from "../components/decode-video.ts"
 import type { PictureEncoder } from "../components/picture-encoder.ts";
 import { ArgumentError } from "../errors.ts";
 import { type AutoencoderKLConfig, spatialFactor } from "../models/autoencoder-kl.ts";
+import { defined } from "../options/defined.ts";
 import { type Denoiser, FixedRows } from "../sampling/denoiser.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { describeBytes } from "../streamlined/bytes.ts";
@@ -40,6 +41,8 @@ export interface PictureCall {
   /** Texts to encode, negative ones included, and the tokens that the denoiser sees of each. */
   readonly texts?: number;
   readonly tokens?: number;
+  /** As in the geometry of a network. */
+  readonly timeIds?: number | undefined;
 }
 
 /**
@@ -48,7 +51,7 @@ export interface PictureCall {
  */
 export async function planPictures(
   { streamlined, decoder, textEncoders = [], imageEncoder }: PictureNetworks,
-  { pictures, guided, guidanceInterval, height, width, texts = 0, tokens = 0 }: PictureCall,
+  { pictures, guided, guidanceInterval, height, width, texts = 0, tokens = 0, timeIds }: PictureCall,
   acceleration: Acceleration,
   memory: number | string,
 ): Promise<PicturePlan> {
@@ -60,7 +63,7 @@ export async function planPictures(
       `With memory and accelerate "${acceleration.method}" there is guidance in all steps or in none (guidanceInterval).`,
     );
   }
-  const size = { batch: both ? 2 * pictures : pictures, guided: both, height, width, tokens };
+  const size = { batch: both ? 2 * pictures : pictures, guided: both, height, width, tokens, ...defined({ timeIds }) };
   let encoding: DecodingSize | null = null;
   const encoder = await imageEncoder?.component();
   const earlier: EarlierPart[] = textEncoders.map((each, i) => ({

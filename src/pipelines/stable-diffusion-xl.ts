@@ -15,13 +15,14 @@ import { type UNet2DConditionConfig, unet2DCondition } from "../models/unet-2d-c
 import { releaseAll } from "../runtime/open-all.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Feeds } from "../sampling/denoiser.ts";
-import { repeatRow, rows } from "../sampling/guidance.ts";
+import { rows } from "../sampling/guidance.ts";
 import { floatTensor } from "../tensor.ts";
 import { guidanceCondition, openUNet } from "./stable-diffusion.ts";
 import { beside } from "./text-states.ts";
 import type {
   ConditionOptions,
   EmbedOptions,
+  FamilyOption,
   TextEmbeddings,
   Texts,
   TextToImageFamily,
@@ -33,6 +34,12 @@ export const stableDiffusionXLClasses = [
   "StableDiffusionXLInpaintPipeline",
 ] as const;
 
+type Flag = "forceZerosForEmptyPrompt" | "requiresAestheticsScore";
+
+const scoredOptions = ["aestheticScore", "negativeAestheticScore"] as const;
+/** Original size, crop and score. */
+const SCORED_IDS = 5;
+
 export class StableDiffusionXL implements TextToImageFamily {
   readonly denoiser: Component<UNet2DConditionConfig>;
   readonly streamlined: Streamlined<UNet2DConditionConfig>;
@@ -43,17 +50,13 @@ export class StableDiffusionXL implements TextToImageFamily {
   readonly second: ClipPromptEncoder | null;
   /** Whether a negative prompt that is not given is zeros rather than an empty text. */
   readonly forceZerosForEmptyPrompt: boolean;
+  /** Whether its UNet is told how beautiful an image is to look instead of a target size: of refiners. */
+  readonly requiresAestheticsScore: boolean;
 
   readonly network = "unet";
   readonly usual = { steps: 50, strength: 0.3, maskedStrength: 0.9999 };
-  readonly takes = [
-    "clipSkip",
-    "prompt2",
-    "negativePrompt2",
-    "originalSize",
-    "cropsCoordsTopLeft",
-    "targetSize",
-  ] as const;
+  readonly takes: readonly FamilyOption[];
+  readonly timeIds?: number;
   readonly notes = [];
   readonly patchSize = 1;
   readonly pooled = "textEmbeds";
@@ -62,7 +65,7 @@ export class StableDiffusionXL implements TextToImageFamily {
 
   private constructor(
     name: string,
-    parts: Pick<StableDiffusionXL, "denoiser" | "latentChannels" | "first" | "second" | "forceZerosForEmptyPrompt">,
+    parts: Pick<StableDiffusionXL, "denoiser" | "latentChannels" | "first" | "second" | Flag>,
   ) {
     this.#name = name;
     this.denoiser = parts.denoiser;
@@ -71,6 +74,10 @@ export class StableDiffusionXL implements TextToImageFamily {
     this.first = parts.first;
     this.second = parts.second;
     this.forceZerosForEmptyPrompt = parts.forceZerosForEmptyPrompt;
+    this.requiresAestheticsScore = parts.requiresAestheticsScore;
+    const own = this.requiresAestheticsScore ? scoredOptions : (["targetSize"] as const);
+    this.takes = ["clipSkip", "prompt2", "negativePrompt2", "originalSize", "cropsCoordsTopLeft", ...own];
+    if (this.requiresAestheticsScore) this.timeIds = SCORED_IDS;
   }
 
   static async open(
@@ -98,6 +105,7 @@ export class StableDiffusionXL implements TextToImageFamily {
       first: await ClipPromptEncoder.open(folder, index, "", clipText, runtime, options),
       second: await ClipPromptEncoder.open(folder, index, "_2", clipTextWithProjection, runtime, options),
       forceZerosForEmptyPrompt: ownFlag(folder, index, "force_zeros_for_empty_prompt", true),
+      requiresAestheticsScore: ownFlag(folder, index, "requires_aesthetics_score", false),
     });
   }
 
@@ -144,12 +152,18 @@ export class StableDiffusionXL implements TextToImageFamily {
   }
 
   conditions(embeddings: TextEmbeddings, options: ConditionOptions): Feeds {
-    const { height, width, guidanceScale } = options;
+    const { height, width, guidanceScale, negatives = 0 } = options;
     const { originalSize = [height, width], cropsCoordsTopLeft = [0, 0], targetSize = [height, width] } = options;
-    const ids = floatTensor([1, 6], Float32Array.from([...originalSize, ...cropsCoordsTopLeft, ...targetSize]));
+    const { aestheticScore = 6, negativeAestheticScore = 2.5 } = options;
+    const count = embeddings.encoderHiddenStates.shape[0]!;
+    const last = (row: number) => {
+      if (!this.requiresAestheticsScore) return targetSize;
+      return [row < negatives ? negativeAestheticScore : aestheticScore];
+    };
+    const ids = Array.from({ length: count }, (_, row) => [...originalSize, ...cropsCoordsTopLeft, ...last(row)]);
     return {
       ...embeddings,
-      timeIds: repeatRow(ids, 0, embeddings.encoderHiddenStates.shape[0]!),
+      timeIds: floatTensor([count, ids[0]!.length], Float32Array.from(ids.flat())),
       ...guidanceCondition(this.denoiser.config, embeddings, guidanceScale),
     };
   }

@@ -37,6 +37,10 @@ export interface FamilyOptions {
   cropsCoordsTopLeft?: readonly [top: number, left: number];
   /** What size it is to look like it has (Stable Diffusion XL); its own unless given. */
   targetSize?: readonly [height: number, width: number];
+  /** How beautiful it is to look (refiners of Stable Diffusion XL), about 1 to 10: 6 unless given. */
+  aestheticScore?: number;
+  /** The same for the negative prompt: 2.5 unless given. */
+  negativeAestheticScore?: number;
 }
 
 /** Name of a setting that only some families have. */
@@ -64,8 +68,13 @@ export interface TextEncoder extends Releasable {
 }
 
 /** What conditions depend on beside the texts. */
-export type ConditionOptions = Pick<FamilyOptions, "originalSize" | "cropsCoordsTopLeft" | "targetSize"> & {
+export type ConditionOptions = Pick<
+  FamilyOptions,
+  "originalSize" | "cropsCoordsTopLeft" | "targetSize" | "aestheticScore" | "negativeAestheticScore"
+> & {
   guidanceScale: number;
+  /** How many of the first rows are of negative prompts. */
+  negatives?: number;
   /** Of the image, in pixels. */
   height: number;
   width: number;
@@ -92,6 +101,8 @@ export interface TextToImageFamily {
   /** Channels of a latent, and of the denoiser's input: one that sees a mask has more. */
   readonly latentChannels: number;
   readonly inChannels: number;
+  /** How many numbers the denoiser is told of sizes and the like, where that is not what its class usually is told. */
+  readonly timeIds?: number;
   /** Height and width of the latent that it was made for. */
   readonly sampleSize: number;
   /** A latent's sides are multiples of it. */

@@ -47,6 +47,8 @@ const MOST_TOKENS = 4096;
 const MOST_LAYERS = 1000;
 /** Of a size that an image is to look like it has. */
 const MOST_SIDE = 65535;
+/** Scores that refiners were trained with go up to 10. */
+const MOST_SCORE = 100;
 
 const pair: Check = listOf(whole(0, MOST_SIDE), { least: 2, most: 2 });
 
@@ -70,6 +72,8 @@ export const textToImageOptions: OptionTable<TextToImageOptions> = {
   originalSize: pair,
   cropsCoordsTopLeft: pair,
   targetSize: pair,
+  aestheticScore: number(0, MOST_SCORE),
+  negativeAestheticScore: number(0, MOST_SCORE),
   useResolutionBinning: flag,
 };
 
@@ -85,6 +89,8 @@ const ofFamilies: Readonly<Record<FamilyOption, string>> = {
   originalSize: "Stable Diffusion XL",
   cropsCoordsTopLeft: "Stable Diffusion XL",
   targetSize: "Stable Diffusion XL",
+  aestheticScore: "refiners of Stable Diffusion XL",
+  negativeAestheticScore: "refiners of Stable Diffusion XL",
 };
 
 /** Throws ArgumentError for a setting that this model does not have. */

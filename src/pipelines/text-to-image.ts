@@ -62,7 +62,7 @@ import {
 /** What the loop needs, once prompts are embedded; tensors as in diffusers' calls. `noise`: [batch, channels, height, width]. */
 export interface SampleLatentsOptions
   extends PictureLoopOptions,
-    Omit<ConditionOptions, "guidanceScale" | "height" | "width"> {
+    Omit<ConditionOptions, "guidanceScale" | "height" | "width" | "negatives"> {
   /** One row a picture. */
   prompt: TextEmbeddings;
   /** Counts where guidance runs the denoiser twice only. */
@@ -226,6 +226,8 @@ export class TextToImagePipeline {
       originalSize: options.originalSize,
       cropsCoordsTopLeft: options.cropsCoordsTopLeft,
       targetSize: options.targetSize,
+      aestheticScore: options.aestheticScore,
+      negativeAestheticScore: options.negativeAestheticScore,
       prompt: pickPrompts(embeddings, list.prompts),
       negative: list.negatives && pickPrompts(embeddings, list.negatives),
       picture,
@@ -256,7 +258,8 @@ export class TextToImagePipeline {
     const networks = { streamlined, decoder: this.vae, textEncoders, imageEncoder };
     const { tokensBefore = 0, maxSequenceLength: usual } = this.family;
     const tokens = tokensBefore + (maxSequenceLength ?? usual);
-    return planPictures(networks, { ...call, guidanceInterval, tokens }, acceleration, memory);
+    const size = { ...call, guidanceInterval, tokens, timeIds: this.family.timeIds };
+    return planPictures(networks, size, acceleration, memory);
   }
 
   /**
@@ -275,7 +278,7 @@ export class TextToImagePipeline {
     acceleration: Acceleration,
   ): Promise<Denoiser> {
     this.#queue.checkOpen();
-    const geometry = { batch: "batch", height, width, tokens };
+    const geometry = { batch: "batch", height, width, tokens, ...defined({ timeIds: this.family.timeIds }) };
     return openDenoiser(this.family.denoiser, geometry, acceleration, this.feedback);
   }
 
@@ -314,14 +317,16 @@ export class TextToImagePipeline {
   /** The sampling loop with guidance: noise to latents (scaled as the denoiser has them). */
   async sampleLatents(options: SampleLatentsOptions): Promise<FloatTensor> {
     const { prompt, negative, picture, guidanceScale, guidanceInterval, guidanceRescale, ...rest } = options;
-    const { originalSize, cropsCoordsTopLeft, targetSize, ...loop } = rest;
+    const { originalSize, cropsCoordsTopLeft, targetSize, aestheticScore, negativeAestheticScore, ...loop } = rest;
     const { family } = this;
     const [, channels, height, width] = loop.noise.shape as [number, number, number, number];
     const tokens = prompt.encoderHiddenStates.shape[1]!;
     const factor = spatialFactor(this.vae.config);
     const pixels = { height: height * factor, width: width * factor };
-    const conditionsOf = (embeddings: TextEmbeddings) =>
-      family.conditions(embeddings, { originalSize, cropsCoordsTopLeft, targetSize, guidanceScale, ...pixels });
+    const told = { originalSize, cropsCoordsTopLeft, targetSize, aestheticScore, negativeAestheticScore };
+    const conditionsOf = (embeddings: TextEmbeddings, negatives = 0) =>
+      family.conditions(embeddings, { ...told, guidanceScale, negatives, ...pixels });
+    const both = family.guided(guidanceScale) && negative ? stackPrompts(negative, prompt) : null;
     const mu = dynamicShift(loop.scheduler, this.#patches(height, width));
     const begun = picture && this.#begun({ ...loop, mu }, picture);
     const { mask, maskedLatents } = picture ?? {};
@@ -339,7 +344,7 @@ export class TextToImagePipeline {
         prepare: mask && maskedLatents && ((latents) => withMask(latents, mask, maskedLatents)),
         conditions: conditionsOf(prompt),
         // The negative prompt first, as diffusers has it.
-        bothConditions: family.guided(guidanceScale) && negative ? conditionsOf(stackPrompts(negative, prompt)) : null,
+        bothConditions: both && conditionsOf(both, both.encoderHiddenStates.shape[0]! / 2),
       }),
     });
   }

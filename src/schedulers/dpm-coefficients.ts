@@ -41,6 +41,8 @@ export function dpmCoefficients(algorithm: Algorithm, solver: SolverType, levels
   const [end, start] = [levels[0]!, levels[1]!];
   const lambda = levels.map(({ alpha, sigma }) => Math.log(alpha) - Math.log(sigma));
   const h = lambda[0]! - lambda[1]!;
+  // A step to the level where it is: Karras' levels end at the lowest one of training, and with "sigma_min" that comes once more.
+  if (h === 0) return { sample: 1, outputs: new Array<number>(order).fill(0), noise: 0 };
   const { sample, d0, d1, d2, noise } = expansion(algorithm, order === 3 ? "heun" : solver, h, {
     ...end,
     alphaRatio: end.alpha / start.alpha,

@@ -9,6 +9,8 @@ export interface OutputError {
   readonly maxAbs: number;
   /** maxAbs divided by the standard deviation of the reference, or by its largest value if all its values are equal. */
   readonly relative: number;
+  /** The largest absolute difference that passes, where that counts instead of the relative one: 1 for 8-bit pixels. */
+  readonly limit?: number;
 }
 
 /** Compares element by element. Throws ShapeError if the number of elements differs, or there are none. */

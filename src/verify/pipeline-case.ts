@@ -12,6 +12,7 @@ import { createScheduler } from "../schedulers/registry.ts";
 import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../tensor.ts";
 import { compare, type OutputError, reference } from "./compare.ts";
+import { compareFromPrompt } from "./prompt-case.ts";
 import { concatenated, countOf, MOST_STEPS, numberOf, readTensors } from "./recorded-call.ts";
 import { sampleText } from "./text-to-image-case.ts";
 import { verifyImageToVideo, verifyTextToVideo } from "./video-case.ts";
@@ -101,10 +102,13 @@ async function verifyCall(pipeline: AnyPipeline, folder: Folder, { call, io }: R
     "output.decoded": decoded.data,
     "output.image": toImage(decoded),
   };
-  return Object.entries(actual).flatMap(([name, values]) => {
+  const errors = Object.entries(actual).flatMap(([name, values]) => {
     const expected = io.get(name);
     return expected ? [compare(name, values, expected.data)] : [];
   });
+  return pipeline instanceof TextToImagePipeline
+    ? [...errors, ...(await compareFromPrompt(pipeline, call, io))]
+    : errors;
 }
 
 function sampleWith(pipeline: AnyPipeline, run: Run, call: RecordedCall["call"], io: Io): Promise<FloatTensor> {

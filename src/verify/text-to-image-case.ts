@@ -1,15 +1,18 @@
 /** A text-to-image pipeline's sampling with what a recorded call says: prompts, sizes, an image and a mask, drawn noise. */
 import { describe } from "../checkpoints/files.ts";
+import { listOf, number } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import { spatialFactor } from "../models/autoencoder-kl.ts";
+import { defined } from "../options/defined.ts";
 import { PictureSource } from "../pipelines/picture-source.ts";
 import type { SampleLatentsOptions, TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import type { TextEmbeddings } from "../pipelines/text-to-image-family.ts";
 import { strengthCheck } from "../sampling/from-picture.ts";
 import { rows } from "../sampling/guidance.ts";
+import type { CustomSchedule } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor, type Tensor } from "../tensor.ts";
 import { reference } from "./compare.ts";
-import { numberOf } from "./recorded-call.ts";
+import { MOST_STEPS, numberOf } from "./recorded-call.ts";
 
 type Io = ReadonlyMap<string, Tensor>;
 type Call = Readonly<Record<string, unknown>>;
@@ -25,16 +28,40 @@ export async function sampleText(pipe: TextToImagePipeline, run: Run, call: Call
     : { noise: io.has("input.latents") ? reference(io, "input.latents", "float32") : draw(), picture: undefined };
   return pipe.sampleLatents({
     ...run,
+    ...solverOf(run, call),
     ...begun,
     drawNoise: draw,
     guidanceRescale: call["guidance_rescale"] === undefined ? 0 : numberOf(call, "guidance_rescale"),
     originalSize: pairOf(call, "original_size"),
     cropsCoordsTopLeft: pairOf(call, "crops_coords_top_left"),
     targetSize: pairOf(call, "target_size"),
+    ...scoresOf(call),
     prompt: embeddingsOf(pipe, io, ""),
     negative: pipe.family.guided(run.guidanceScale) ? embeddingsOf(pipe, io, "negative_") : null,
   });
 }
+
+function scoresOf(call: Call): Pick<SampleLatentsOptions, "aestheticScore" | "negativeAestheticScore"> {
+  const score = (name: string) => (call[name] === undefined ? undefined : numberOf(call, name));
+  return defined({
+    aestheticScore: score("aesthetic_score"),
+    negativeAestheticScore: score("negative_aesthetic_score"),
+  });
+}
+
+/** Timesteps, sigmas and eta of a call; diffusers' pipelines give a scheduler that takes eta 0 unless the call says more. */
+function solverOf({ scheduler }: Run, call: Call): Pick<SampleLatentsOptions, "schedule" | "eta"> {
+  const { timesteps, sigmas } = call;
+  const schedule = timesteps === undefined && sigmas === undefined ? undefined : defined({ timesteps, sigmas });
+  if (schedule) for (const [name, list] of Object.entries(schedule)) numbersCheck(list, `call.json: ${name}`);
+  const eta = call["eta"] === undefined ? 0 : numberOf(call, "eta");
+  return {
+    ...(schedule && { schedule: schedule as CustomSchedule }),
+    ...(scheduler.takes.includes("eta") && { eta }),
+  };
+}
+
+const numbersCheck = listOf(number(), { least: 1, most: MOST_STEPS });
 
 /** Rows of `input.draws`, one after the other: what the reference drew, each of the latent's shape. */
 function drawsOf(io: Io): () => FloatTensor {

@@ -1,10 +1,11 @@
-import { classNameOf, isPipeline, readConfig } from "../checkpoints/diffusers-folder.ts";
+import { classNameOf, isPipeline, readConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
 import { expectObject, type Folder } from "../checkpoints/files.ts";
 import { anObject, callback, flag, must, number, text } from "../checks.ts";
 import { ArgumentError, CheckpointError } from "../errors.ts";
 import { type OptionTable, readOptions } from "../options/options.ts";
 import { imageToVideoClass } from "../pipelines/image-to-video.ts";
 import { type Runtime, sessionOptions } from "../runtime/runtime.ts";
+import { folderOfCase, readCase, refusal } from "./case-folder.ts";
 import type { OutputError } from "./compare.ts";
 import { type ModelCaseOptions, verifyModel } from "./model-case.ts";
 import { isRecorded, verifyPipeline } from "./pipeline-case.ts";
@@ -54,26 +55,40 @@ const referenceFile = "io.safetensors";
 /**
  * Compares a folder with the reference tensors in its `io.safetensors`: a model (config.json and weights), a scheduler
  * (scheduler_config.json and call.json), noise (config.json with seeds) or a pipeline (model_index.json). NaN never
- * passes. Without reference tensors, checks what can be checked (`checks` lists it): names and shapes of the weights,
+ * passes. A `case.json` says what the case is of where that is not the folder alone: `model`, a checkpoint in one file, `loras`, and
+ * `refused`, a part of the message with which it has to fail. Without reference tensors, checks what can be checked (`checks` lists it): names and shapes of the weights,
  * finite values, and one run of each network on small random input. Throws CheckpointError for a folder that is none of
  * these, and the errors of the parts.
  */
 export async function verifyFolder(folder: Folder, runtime: Runtime, given: VerifyOptions = {}): Promise<Verification> {
   const { tolerance, ...options } = readOptions(given, verifyOptions, { of: "verifyFolder" });
-  const result = await verifyCase(folder, runtime, options);
+  const settings = await readCase(folder);
+  const run = async () => verifyCase(await folderOfCase(folder, settings), runtime, options);
+  if (settings.refused !== undefined) {
+    const checks = [await refusal(folder, settings.refused, run)];
+    return { folder: folder.name, class: await classOf(folder), pass: true, outputs: [], checks };
+  }
+  const result = await run();
   const { outputs, checks, blocks = [] } = result;
   if (checks) return { folder: folder.name, class: result.className, pass: true, outputs, checks };
   if (outputs.length === 0)
     throw new ArgumentError(`${folder.name}: there is nothing to compare; no case was found in it.`);
-  const error = ({ maxAbs, relative }: OutputError) => (result.absolute ? maxAbs : relative);
-  const limit = tolerance ?? (result.absolute ? 1e-6 : result.wholeRun ? 1e-3 : 1e-4);
+  const usual = tolerance ?? (result.absolute ? 1e-6 : result.wholeRun ? 1e-3 : 1e-4);
+  const passes = ({ maxAbs, relative, limit }: OutputError) =>
+    limit === undefined ? (result.absolute ? maxAbs : relative) <= usual : maxAbs <= limit;
   return {
     folder: folder.name,
     class: result.className,
-    pass: outputs.every((output) => error(output) <= limit),
+    pass: outputs.every(passes),
     outputs,
     ...(options.blocks && { blocks }),
   };
+}
+
+/** The class of a pipeline or a network, by its configuration. */
+async function classOf(folder: Folder): Promise<string> {
+  if (await isPipeline(folder)) return (await readModelIndex(folder)).className;
+  return classNameOf(await readConfig(folder)) ?? "unknown";
 }
 
 interface CaseResult {

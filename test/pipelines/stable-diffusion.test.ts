@@ -45,8 +45,9 @@ describe.each(stableDiffusionCases)("%s, against diffusers' runs", (name) => {
   it("every step, from recorded embeddings and noise", async () => {
     const { outputs } = await verifyFolder(folders[name], nodeRuntime, { threads });
     const calls = await recordedCalls(name);
-    expect(outputs).toHaveLength(5 * calls.length);
-    for (const { name: output, relative } of outputs) expect(relative, output).toBeLessThan(1e-3);
+    expect(outputs.filter(({ name: output }) => output.includes("output."))).toHaveLength(5 * calls.length);
+    for (const { name: output, relative } of outputs.filter(({ limit }) => limit === undefined))
+      expect(relative, output).toBeLessThan(1e-3);
   });
 
   it("pictures from a prompt and a seed", async () => {

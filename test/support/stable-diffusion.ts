@@ -11,7 +11,7 @@ import { drawWeights } from "./drawn.ts";
 import { fixture, tensors } from "./golden.ts";
 import { temporaryFolder } from "./models.ts";
 
-export const stableDiffusionCases = ["sd", "sd-inpaint", "sd-lcm", "sdxl", "sd3", "sd3-no-t5"] as const;
+export const stableDiffusionCases = ["sd", "sd-inpaint", "sd-lcm", "sdxl", "sdxl-refiner", "sd3", "sd3-no-t5"] as const;
 export type StableDiffusionCase = (typeof stableDiffusionCases)[number];
 
 const files = {
@@ -69,6 +69,8 @@ export interface RecordedCall {
   original_size?: [number, number];
   crops_coords_top_left?: [number, number];
   target_size?: [number, number];
+  aesthetic_score?: number;
+  negative_aesthetic_score?: number;
 }
 
 /** The runs that diffusers made of it, by name. */
