@@ -42,7 +42,8 @@ const rooms: Readonly<Record<string, string>> = {
     "sampling schedulers streamlined tensor tokenizers training worker",
   "worker/host": "errors pipelines platform sampling worker",
   metrics: "checkpoints checks components errors media models options runtime sampling tensor",
-  verify: "checkpoints checks components errors graph media models options pipelines runtime sampling schedulers tensor",
+  verify:
+    "checkpoints checks components errors graph media models options pipelines runtime sampling schedulers tensor",
   portable:
     "acceleration caching checkpoints checks components errors graph ilf media metrics models pipelines platform runtime " +
     "sampling schedulers streamlined tensor verify worker",
