@@ -21,6 +21,16 @@ describe("resolution bins", () => {
     }
   });
 
+  // diffusers' pipelines of Stable Diffusion have no bins.
+  it.each([
+    ["StableDiffusionPipeline", 64, 768, 512],
+    ["StableDiffusionXLPipeline", 128, 832, 1216],
+    ["StableDiffusion3Pipeline", 128, 1344, 768],
+  ])("are not %s's, which draws what is asked for", (pipeline, sampleSize, width, height) => {
+    const sizes = pictureSizes({ pipeline, sampleSize, patchSize: 1, factor: 8 }, 1, { width, height });
+    expect(sizes.drawn).toEqual({ width, height });
+  });
+
   it.each(reference.resized)("resizes and crops $from to $height x $width as PyTorch does", (expected) => {
     const picture = new TorchGenerator(expected.seed).randn([2, 3, ...expected.from]);
     const made = resizeAndCrop(picture, expected);
