@@ -2,6 +2,7 @@
 import {
   componentFolder,
   hasConfig,
+  type ModelIndex,
   type RawConfig,
   readConfig,
   readModelIndex,
@@ -70,6 +71,11 @@ export async function checkPipeline(
   const index = await readModelIndex(folder);
   const checks: string[] = [];
   for (const [name, { className }] of index.components) {
+    const encoder = name.replace("tokenizer", "text_encoder");
+    if (encoder !== name && !(await isThere(folder, index, encoder))) {
+      checks.push(`${name}: not checked: its ${encoder} is not there`);
+      continue;
+    }
     const part = componentFolder(folder, index, name);
     const found = await checkComponent(part, className, runtime, options);
     checks.push(...found.map((check) => `${name}: ${check}`));
@@ -77,6 +83,10 @@ export async function checkPipeline(
   if (checks.length > 0) return { className: index.className, checks };
   throw new CheckpointError(`${folder.name}: its model_index.json names no component, so there is nothing to check.`);
 }
+
+/** Stable Diffusion 3 works without T5; an encoder that model_index.json does not list is no reason not to look at a tokenizer. */
+const isThere = async (folder: Folder, index: ModelIndex, name: string): Promise<boolean> =>
+  !index.components.has(name) || hasConfig(componentFolder(folder, index, name));
 
 async function checkComponent(
   part: Folder,

@@ -3,17 +3,23 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { readModelIndex } from "../../src/checkpoints/diffusers-folder.ts";
+import { readConfig, readModelIndex } from "../../src/checkpoints/diffusers-folder.ts";
 import { memorySource } from "../../src/checkpoints/files.ts";
 import { readGgufHeader } from "../../src/checkpoints/gguf/header.ts";
 import { fileSource } from "../../src/checkpoints/node.ts";
+import { SafetensorsFile } from "../../src/checkpoints/safetensors.ts";
+import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
 import { openWeights, WeightFiles } from "../../src/checkpoints/weights.ts";
 import { CheckpointError } from "../../src/errors.ts";
 import { toOnnx } from "../../src/graph/onnx.ts";
+import { sd3 } from "../../src/models/sd3.ts";
+import { loadModel } from "../../src/models/staged-session.ts";
 import { checkpointWeights, weightLocations } from "../../src/models/weights.ts";
 import { platform } from "../../src/platform/node.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
-import type { FloatTensor } from "../../src/tensor.ts";
+import { TorchGenerator } from "../../src/sampling/noise.ts";
+import { type FloatTensor, floatTensor, type Tensor } from "../../src/tensor.ts";
+import { compare } from "../../src/verify/compare.ts";
 import { encodeGguf, quantised } from "../support/gguf.ts";
 import { fixture, tensors } from "../support/golden.ts";
 import { temporaryFolder } from "../support/models.ts";
@@ -73,6 +79,38 @@ describe("GGUF files", () => {
     const text = await openWeights((await platform.resolveModel(joined)).sub("text_encoder"));
     const key = text.entries.get("text_model.encoder.layers.0.self_attn.k_proj.weight")!;
     expect(key).toMatchObject({ dtype: "Q8_0", shape: [128, 128], length: (128 * 128 * 34) / 32 });
+  });
+
+  it("of Stable Diffusion 3 are cut at whole blocks too, and run as what they hold", async () => {
+    const path = join(await temporaryFolder(), "sd3.gguf");
+    await writeFile(path, encodeGguf(smallTensors("sd3"), quantised));
+    const folder = (await platform.resolveModel(path)).sub("transformer");
+    const weights = await openWeights(folder);
+    expect(weights.entries.get("transformer_blocks.1.attn2.to_k.weight")).toMatchObject({
+      dtype: "Q8_0",
+      shape: [128, 128],
+      length: (128 * 128 * 34) / 32,
+    });
+    expect(weights.entries.get("norm_out.linear.weight")).toMatchObject({ dtype: "Q8_0", swapped: true });
+    const plain = join(await temporaryFolder(), "plain.safetensors");
+    const read = new Map<string, Tensor>();
+    for (const name of weights.entries.keys()) read.set(name, await weights.read(name));
+    await writeSafetensors(plain, read);
+    const raw = await readConfig(folder);
+    const feeds = {
+      hiddenStates: new TorchGenerator(1).randn([1, 16, 8, 8]),
+      timestep: floatTensor([1], Float32Array.of(500)),
+      encoderHiddenStates: new TorchGenerator(2).randn([1, 5, 48]),
+      pooledProjections: new TorchGenerator(3).randn([1, 40]),
+    };
+    const outputs: Float32Array[] = [];
+    for (const files of [weights, WeightFiles.of(await SafetensorsFile.open(await fileSource(plain)))]) {
+      const geometry = { batch: 1, height: 8, width: 8, tokens: 5 };
+      const session = await loadModel(nodeRuntime, sd3, sd3.parseConfig(raw), files, geometry);
+      outputs.push(((await session.run(feeds))["sample"] as FloatTensor).data);
+      await session.release();
+    }
+    expect(compare("sample", outputs[0]!, outputs[1]!).relative).toBeLessThan(1e-5);
   });
 
   const bytes = new Uint8Array(readFileSync(types));
