@@ -38,7 +38,7 @@ function headerOf(shapes: Shapes, dtype: TensorEntry["dtype"] = "F16"): WeightFi
   return new WeightFiles(entries, new Map([["file", undefined as never]]));
 }
 
-const small = ["sd1", "sd2", "sdxl"].map((name) => readGzip(`${name}.json.gz`) as Shapes);
+const small = ["sd1", "sd2", "sdxl", "sd3"].map((name) => readGzip(`${name}.json.gz`) as Shapes);
 
 /** JSON that is such a list. */
 function shapesIn(files: Files): Shapes {
@@ -81,29 +81,59 @@ const zeros = (size: number) => ({
   read: async (_: number, length: number) => new Uint8Array(Math.min(length, size)),
 });
 
-async function networksToChange(): Promise<ReadonlyMap<LoraTarget, WeightFiles>> {
-  const found = new Map<LoraTarget, WeightFiles>();
-  for (const shapes of small.slice(0, 1)) {
+async function networksToChange(): Promise<readonly (readonly [LoraTarget, WeightFiles])[]> {
+  const found: [LoraTarget, WeightFiles][] = [];
+  for (const shapes of [small[0]!, small[3]!]) {
     const { components } = readCheckpoint(headerOf(shapes), {});
     for (const [name, { weights }] of components) {
-      const target: LoraTarget = name === "unet" ? "denoiser" : (name as LoraTarget);
+      const isDenoiser = name === "unet" || name === "transformer";
+      const target: LoraTarget = isDenoiser ? "denoiser" : (name as LoraTarget);
       const file = { source: zeros(2 ** 24) } as unknown as SafetensorsFile;
-      found.set(target, new WeightFiles(weights.entries, new Map([["file", file]])));
+      found.push([target, new WeightFiles(weights.entries, new Map([["file", file]]))]);
     }
   }
   return found;
 }
 
-let models: Promise<ReadonlyMap<LoraTarget, WeightFiles>> | undefined;
+/** A LoRA of Stable Diffusion 3 with kohya's names: of a layer that is three here, and of one whose halves are exchanged. */
+function ofJointLayers(): Uint8Array {
+  const shapes = { x_block_attn_qkv: 384, context_block_adaLN_modulation_1: 256 };
+  const header: Record<string, unknown> = {};
+  let offset = 0;
+  for (const [layer, rows] of Object.entries(shapes)) {
+    for (const [part, shape] of [
+      ["up", [rows, 1]],
+      ["down", [1, 128]],
+    ] as const) {
+      const length = 4 * sizeOf(shape);
+      const name = `lora_unet_joint_blocks_2_${layer}.lora_${part}.weight`;
+      header[name] = { dtype: "F32", shape, data_offsets: [offset, offset + length] };
+      offset += length;
+    }
+  }
+  const json = encoder.encode(JSON.stringify(header));
+  const bytes = new Uint8Array(8 + json.length + offset);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(json.length), true);
+  bytes.set(json, 8);
+  return bytes;
+}
+
+let models: ReturnType<typeof networksToChange> | undefined;
 
 export const loras: Target = {
-  seeds: ["peft", "kohya", "older"].map((name) => new Map([["lora.safetensors", file(`loras/${name}.safetensors`)]])),
+  seeds: [...["peft", "kohya", "older"].map((name) => file(`loras/${name}.safetensors`)), ofJointLayers()].map(
+    (bytes) => new Map([["lora.safetensors", bytes]]),
+  ),
   async run(files) {
     const lora = await LoraFile.open(memorySource("lora.safetensors", files.get("lora.safetensors")!));
     models ??= networksToChange();
     for (const [target, model] of await models) {
-      const weights = withLoras(model, target, [{ lora, scale: 0.5 }]);
-      for (const [name, { added }] of weights.entries) if (added) await weights.read(name);
+      try {
+        const weights = withLoras(model, target, [{ lora, scale: 0.5 }]);
+        for (const [name, { added }] of weights.entries) if (added) await weights.read(name);
+      } catch (error) {
+        if (!(error instanceof HalfstepError)) throw error;
+      }
     }
   },
 };

@@ -359,6 +359,7 @@ const pipelines: Target = {
   seeds: [
     folderOf("pipelines/dit", /^(model_index|scheduler_config|config)\.json$/),
     folderOf("pipelines/pixart-sigma", /^(model_index|scheduler_config|config)\.json$/),
+    folderOf("pipelines/sd3", /^(model_index|scheduler_config|config|tokenizer_config)\.json$/),
   ],
   async run(files) {
     // Weights as the fixtures have them, whatever the configurations say.
