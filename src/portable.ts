@@ -127,6 +127,7 @@ export { type T5Config, t5 } from "./models/t5.ts";
 export type { ClassEmbedding } from "./models/unet/class-embedding.ts";
 export type { BlockKind, UNetConfig, UNetLevel } from "./models/unet/config.ts";
 export type { TextTime } from "./models/unet/text-time.ts";
+export type { TimestepCond } from "./models/unet/timestep-cond.ts";
 export { type UNet2DConditionConfig, unet2DCondition } from "./models/unet-2d-condition.ts";
 export { type MotionLevel, type UNetMotionConfig, unetMotion } from "./models/unet-motion.ts";
 export { type UNetSpatioTemporalConfig, unetSpatioTemporal } from "./models/unet-spatio-temporal.ts";
@@ -162,6 +163,7 @@ export type {
   EmbedOptions,
   FamilyOption,
   FamilyOptions,
+  TextConditions,
   TextEmbeddings,
   Texts,
   TextToImageFamily,
@@ -227,6 +229,7 @@ export {
   schedulerNames,
 } from "./schedulers/registry.ts";
 export * from "./schedulers/scheduler.ts";
+export type { TimestepSpacing } from "./schedulers/spacing.ts";
 export { describeBytes, parseBytes } from "./streamlined/bytes.ts";
 export type { CachedFeatures as KeptFeatures, GroupProgress } from "./streamlined/session.ts";
 export {

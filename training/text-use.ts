@@ -47,13 +47,12 @@ async function pictureModel(): Promise<Model> {
 
 async function videoModel(): Promise<Model> {
   const pipe = await TextToVideoPipeline.fromPretrained(options.model, { spin: false });
-  const { embeddings: encoderHiddenStates } = await pipe.embed(probePrompts);
+  const { embeddings } = await pipe.embed(probePrompts);
   const { inChannels, sampleSize: size = 8 } = pipe.unet.config;
-  const tokens = encoderHiddenStates.shape[1]!;
+  const tokens = embeddings.encoderHiddenStates.shape[1]!;
   const session = await pipe.unet.session({ batch: "batch", height: size, width: size, tokens, frames: frameCount });
   return {
     shape: [inChannels, frameCount, size, size],
-    run: async (sample, timestep) =>
-      (await session.run({ sample, timestep, encoderHiddenStates }))["sample"] as FloatTensor,
+    run: async (sample, timestep) => (await session.run({ sample, timestep, ...embeddings }))["sample"] as FloatTensor,
   };
 }

@@ -8,6 +8,7 @@ import { defined } from "../options/defined.ts";
 import type { Provider } from "../runtime/runtime.ts";
 import { checkGuidanceInterval, type GuidanceInterval } from "../sampling/guidance.ts";
 import { type SchedulerChoice, schedulerChoices } from "../schedulers/registry.ts";
+import { type TimestepSpacing, timestepSpacings } from "../schedulers/spacing.ts";
 import { parseBytes } from "../streamlined/bytes.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
 import { note } from "./terminal.ts";
@@ -33,6 +34,7 @@ export interface SamplerOptions {
   guidance?: number;
   seed?: number;
   scheduler?: SchedulerChoice;
+  timestepSpacing?: TimestepSpacing;
   eta?: number;
   timesteps?: number[];
   sigmas?: number[];
@@ -96,6 +98,7 @@ export const samplerOptions = (steps: number | string, guidance: string, seed?: 
   new Option("--guidance <scale>", guidance).argParser(numberBetween(0, 100)),
   seedOption(seed),
   new Option("--scheduler <name>", "another solver than the model's own").choices(Object.keys(schedulerChoices)),
+  new Option("--timestep-spacing <name>", "how timesteps are spaced (the model's own)").choices(timestepSpacings),
   new Option("--eta <share>", "DDIM, TCD: how much noise each step adds, from 0 (none) to 1").argParser(
     numberBetween(0, 1),
   ),
@@ -115,8 +118,11 @@ function numberList(text: string): number[] {
 }
 
 /** The sampler's settings for a pipeline, except the guidance, whose default is the pipeline's. */
-export const samplerOf = ({ steps, seed, scheduler, eta, timesteps, sigmas }: SamplerOptions) =>
-  defined({ steps: timesteps || sigmas ? undefined : steps, seed, scheduler, eta, timesteps, sigmas });
+export const samplerOf = ({ steps, seed, ...solver }: SamplerOptions) => {
+  const { scheduler, timestepSpacing, eta, timesteps, sigmas } = solver;
+  const count = timesteps || sigmas ? undefined : steps;
+  return defined({ steps: count, seed, scheduler, timestepSpacing, eta, timesteps, sigmas });
+};
 
 /** How many steps a run has: a list of noise levels has one more, for the end. */
 export const stepCount = ({ steps, timesteps, sigmas }: SamplerOptions, own: number): number =>
@@ -124,10 +130,10 @@ export const stepCount = ({ steps, timesteps, sigmas }: SamplerOptions, own: num
 
 /** The solver's settings, as they are printed with a result; `own` is the configuration of the model's solver. */
 export const solverSettings = (options: SamplerOptions, own: RawConfig, ownSteps = 0) => {
-  const { eta, timesteps, sigmas, scheduler } = options;
+  const { timestepSpacing, eta, timesteps, sigmas, scheduler } = options;
   return {
     steps: stepCount(options, ownSteps),
-    ...defined({ eta, timesteps, sigmas }),
+    ...defined({ timestepSpacing, eta, timesteps, sigmas }),
     scheduler: schedulerOf(own, scheduler),
   };
 };
@@ -171,6 +177,17 @@ export const modelOption = (model?: string): Option => {
   );
   return model === undefined ? option : option.default(model);
 };
+
+export const promptsOption = () =>
+  new Option("--prompts <file>", "text file with a prompt a line; - reads them from stdin");
+
+export const clipSkipOption = () =>
+  new Option("--clip-skip <n>", "leave out so many of the text encoder's last layers (0)").argParser(
+    countBetween(0, 100),
+  );
+
+export const guidanceRescaleOption = () =>
+  new Option("--guidance-rescale <share>", "take away deviation that guidance adds (0)").argParser(numberBetween(0, 1));
 
 /** An amount of memory, as given by the user and in bytes. */
 export interface Memory {

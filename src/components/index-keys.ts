@@ -47,6 +47,7 @@ const keys: ReadonlyMap<string, IndexKeys> = new Map([
   ["StableDiffusion3Pipeline", stableDiffusion3],
   ["StableDiffusion3Img2ImgPipeline", stableDiffusion3],
   ["StableDiffusion3InpaintPipeline", stableDiffusion3],
+  xl("AnimateDiffSDXLPipeline"),
   [
     "StableVideoDiffusionPipeline",
     { components: ["vae", "image_encoder", "unet", "scheduler", "feature_extractor"], harmless: [] },

@@ -1,19 +1,16 @@
-/** The text side of a pipeline's folder, whichever encoder it has: prompts in, states that a UNet attends to out. */
+/** T5 as the one text encoder of a pipeline's folder: prompts in, states that a UNet attends to out. */
 import { componentFolder, type ModelIndex } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
-import type { Architecture } from "../models/architecture.ts";
-import type { CLIPTextConfig } from "../models/clip-text.ts";
-import { clipText } from "../models/clip-text.ts";
-import { type T5Config, t5 } from "../models/t5.ts";
+import { t5 } from "../models/t5.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { PlannedRun } from "../streamlined/planner.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { Component, type RunningOptions } from "./components.ts";
 import { expected } from "./expected-class.ts";
 import type { PipelineOptions } from "./loading.ts";
-import { encodeClipPrompts, encodePrompts, PromptTokenizer, type TokenizedPrompt } from "./prompts.ts";
+import { encodePrompts, PromptTokenizer, type TokenizedPrompt } from "./prompts.ts";
 
-/** Tokens where neither the tokenizer nor the encoder knows a limit. */
+/** Tokens where the tokenizer knows no limit. */
 const T5_TOKENS = 300;
 
 /** Encoders with more bytes of weights are streamed: they run once a call, beside networks that need the memory. */
@@ -31,7 +28,7 @@ export interface PromptEncoder {
   release(): Promise<void>;
 }
 
-/** Null in a folder without text encoder or tokenizer. Throws ConfigError for an encoder that is neither CLIP's nor T5's. */
+/** Null in a folder without text encoder or tokenizer. Throws ConfigError for an encoder that is not T5's. */
 export async function openPromptEncoder(
   folder: Folder,
   index: ModelIndex,
@@ -40,25 +37,16 @@ export async function openPromptEncoder(
 ): Promise<PromptEncoder | null> {
   if (!index.components.has("text_encoder") || !index.components.has("tokenizer")) return null;
   const tokenizer = await PromptTokenizer.open(componentFolder(folder, index, "tokenizer"));
-  const encoder = await Component.open<unknown>(
-    componentFolder(folder, index, "text_encoder"),
-    expected<unknown>(clipText as Architecture<unknown>, t5 as Architecture<unknown>),
-    runtime,
-    options,
-    { streamAbove: STREAM_ABOVE },
-  );
-  const { maxPositions } = encoder.config as Partial<CLIPTextConfig>;
-  const tokens = Math.min(tokenizer.maxLength, maxPositions ?? T5_TOKENS);
-  const encode = (tokenized: readonly TokenizedPrompt[], options?: RunningOptions): Promise<FloatTensor> =>
-    maxPositions === undefined
-      ? encodePrompts(tokenized, encoder as Component<T5Config>, options).then((result) => result.encoderHiddenStates)
-      : encodeClipPrompts(tokenized, encoder as Component<CLIPTextConfig>, options);
+  const source = componentFolder(folder, index, "text_encoder");
+  const encoder = await Component.open(source, expected(t5), runtime, options, { streamAbove: STREAM_ABOVE });
+  const tokens = Math.min(tokenizer.maxLength, T5_TOKENS);
   return {
     tokens,
     planned: (prompts, budget) => encoder.planned({ batch: prompts, tokens }, budget),
     async embed(prompts, options) {
       const tokenized = prompts.map((prompt) => tokenizer.encode(prompt, tokens));
-      return { embeddings: await encode(tokenized, options), warnings: warningsOf(tokenized, tokens) };
+      const { encoderHiddenStates: embeddings } = await encodePrompts(tokenized, encoder, options);
+      return { embeddings, warnings: warningsOf(tokenized, tokens) };
     },
     release: () => encoder.release(),
   };

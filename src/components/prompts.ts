@@ -252,10 +252,3 @@ export async function runClipText(
   const inputIds = int64Tensor([batch, tokens], idsOf(tokenized, encoder));
   return encoder.run({ batch, tokens, ...more }, { inputIds }, options);
 }
-
-/** Prompts as CLIP's text tower sees them: its last states, [prompts, tokens, width]. */
-export const encodeClipPrompts = async (
-  tokenized: readonly TokenizedPrompt[],
-  encoder: Component<CLIPTextConfig>,
-  options?: RunningOptions,
-): Promise<FloatTensor> => floatOf(await runClipText(tokenized, encoder, {}, options), "lastHiddenState");

@@ -15,14 +15,20 @@ import {
   schedulers,
 } from "../schedulers/registry.ts";
 import type { CustomSchedule, Scheduler } from "../schedulers/scheduler.ts";
+import { type TimestepSpacing, timestepSpacings } from "../schedulers/spacing.ts";
 
 /**
  * The pipeline's own scheduler, or another class for its configuration, as diffusers' `from_config`: keys that the class
  * has carry over (noise schedule, spacing, offset, prediction type, Karras sigmas, ...), others have no effect, and
- * missing ones take the class's defaults. Throws ConfigError for what cannot be.
+ * missing ones take the class's defaults. `spacing` replaces the configuration's `timestep_spacing`. Throws ConfigError and
+ * ArgumentError for what cannot be.
  */
-export function pickScheduler(own: RawConfig, choice?: SchedulerChoice): Scheduler {
-  if (choice === undefined) return createScheduler(own);
+export function pickScheduler(own: RawConfig, choice?: SchedulerChoice, spacing?: TimestepSpacing): Scheduler {
+  return createScheduler(spaced(chosenConfig(own, choice), spacing));
+}
+
+function chosenConfig(own: RawConfig, choice: SchedulerChoice | undefined): RawConfig {
+  if (choice === undefined) return own;
   if (!Object.hasOwn(schedulerChoices, choice)) {
     throw new ConfigError(
       `Scheduler ${quote(String(choice))} is not known; there are ${Object.keys(schedulerChoices).join(", ")}.`,
@@ -37,7 +43,15 @@ export function pickScheduler(own: RawConfig, choice?: SchedulerChoice): Schedul
         `${fitting.length > 0 ? `, but ${fitting.map(({ name }) => name).join(", ")} can` : ""}.`,
     );
   }
-  return createScheduler({ ...own, ...chosen });
+  return { ...own, ...chosen };
+}
+
+/** Throws ArgumentError where the class spaces its timesteps in one way only. */
+function spaced(config: RawConfig, spacing: TimestepSpacing | undefined): RawConfig {
+  if (spacing === undefined) return config;
+  const scheduler = createScheduler(config);
+  if (Object.hasOwn(scheduler.config, "timestep_spacing")) return { ...config, timestep_spacing: spacing };
+  throw new ArgumentError(`timestepSpacing: ${scheduler.className} spaces its timesteps in one way only.`);
 }
 
 /** A warning for a scheduler of the caller's choice that clips latents only because the model's configuration does not mention it. */
@@ -74,6 +88,8 @@ export interface SolverOptions {
   steps?: number;
   /** Another solver than the model's own. */
   scheduler?: SchedulerChoice;
+  /** How the timesteps are spaced, instead of as the model's configuration says: distilled models often want "trailing". */
+  timestepSpacing?: TimestepSpacing;
   /** How much noise DDIM and TCD add at each step, from 0 (none, the default) to 1 (DDIM: as ancestral sampling). */
   eta?: number;
   /** Timesteps of your own instead of a number of steps, for schedulers that take them. */
@@ -89,6 +105,7 @@ export const stepsCheck: Check = whole(1, MOST_STEPS);
 export const solverOptions: OptionTable<SolverOptions> = {
   steps: stepsCheck,
   scheduler: oneOf(Object.keys(schedulerChoices)),
+  timestepSpacing: oneOf(timestepSpacings),
   eta: number(0, 1),
   timesteps: listOf(number(0), { least: 1, most: MOST_STEPS }),
   sigmas: listOf(number(0), { least: 1, most: MOST_STEPS }),
@@ -107,8 +124,8 @@ export interface Solver {
  * and for steps that cannot be planned; ConfigError.
  */
 export function solverOf(own: RawConfig, options: SolverOptions, usualSteps: number, patches?: number): Solver {
-  const { scheduler: choice, timesteps, sigmas } = options;
-  const scheduler = pickScheduler(own, choice);
+  const { scheduler: choice, timestepSpacing, timesteps, sigmas } = options;
+  const scheduler = pickScheduler(own, choice, timestepSpacing);
   const eta = etaOf(scheduler, options.eta);
   const mu = patches === undefined ? undefined : dynamicShift(scheduler, patches);
   if (timesteps === undefined && sigmas === undefined) {

@@ -13,8 +13,7 @@ import type { PipelineOptions } from "./loading.ts";
 
 /**
  * `unet/` as a UNetMotionModel: as it is, or a UNet2DConditionModel with the motion modules of `adapter`, or else of
- * `motion_adapter/`. Throws ConfigError for other classes, for a UNet without adapter, for an adapter of another base model,
- * and for UNets of Stable Diffusion XL.
+ * `motion_adapter/`. Throws ConfigError for other classes, for a UNet without adapter, and for an adapter of another base model.
  */
 export async function openMotionUNet(
   folder: Folder,
@@ -27,7 +26,7 @@ export async function openMotionUNet(
   const architecture = architectureOf(await readConfig(unet));
   if (architecture === unetMotion) {
     // Pipelines that diffusers saves have both, the adapter's modules in the UNet.
-    if (!adapter) return servedUNet(folder, await Component.open(unet, expected(unetMotion), runtime, options));
+    if (!adapter) return Component.open(unet, expected(unetMotion), runtime, options);
     throw new ConfigError(
       `${folder.name}: its UNet has motion modules already; a motion adapter goes with a Stable Diffusion pipeline.`,
     );
@@ -42,18 +41,10 @@ export async function openMotionUNet(
   if (!modules) {
     throw new ConfigError(
       `${folder.name}: draws single pictures. For videos it needs a motion adapter that was trained on its base model, ` +
-        'such as "guoyww/animatediff-motion-adapter-v1-5-2" for Stable Diffusion 1.5 (option motionAdapter, --adapter).',
+        'such as "guoyww/animatediff-motion-adapter-v1-5-2" for Stable Diffusion 1.5 and ' +
+        '"guoyww/animatediff-motion-adapter-sdxl-beta" for XL (option motionAdapter, --adapter).',
     );
   }
   const { config, weights } = await openWithMotionAdapter(unet, modules, options.variant);
-  return servedUNet(folder, Component.of(unetMotion, config, weights, runtime, options));
-}
-
-/** Throws ConfigError for a UNet that is told more than these pipelines tell it: the text's pooled state, and sizes. */
-function servedUNet(folder: Folder, unet: Component<UNetMotionConfig>): Component<UNetMotionConfig> {
-  if (!unet.config.textTime) return unet;
-  throw new ConfigError(
-    `${folder.name}: its UNet is one of Stable Diffusion XL (config "addition_embed_type" is "text_time"); videos are made ` +
-      "with Stable Diffusion 1.5 and its motion adapters.",
-  );
+  return Component.of(unetMotion, config, weights, runtime, options);
 }

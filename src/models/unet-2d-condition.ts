@@ -30,6 +30,7 @@ import {
   textTimeInputs,
   textTimeWidths,
 } from "./unet/text-time.ts";
+import { parseTimestepCond, type TimestepCond, timestepCondCounts } from "./unet/timestep-cond.ts";
 import { type UNetParts, unet } from "./unet/unet.ts";
 
 /** Settings of the layers that work on each image, or each frame of a video, separately. */
@@ -44,13 +45,11 @@ export interface SpatialConfig {
 }
 
 /** The values of a Stable Diffusion UNet's `config.json` that its graph depends on. */
-export interface UNet2DConditionConfig extends UNetConfig, SpatialConfig {
+export interface UNet2DConditionConfig extends UNetConfig, SpatialConfig, TimestepCond {
   sinusoids: SinusoidOptions;
   centerInputSample: boolean;
   classEmbedding: ClassEmbedding | null;
   textTime: TextTime | null;
-  /** Width of `timestepCond`. */
-  timeCondProjDim: number | null;
 }
 
 /** The UNet of Stable Diffusion: `UNet2DConditionModel`. */
@@ -134,21 +133,15 @@ function parseConfig(raw: RawConfig): UNet2DConditionConfig {
     centerInputSample: read.boolean("center_input_sample", false),
     classEmbedding: parseClassEmbedding(read, className),
     textTime: parseTextTime(read, className),
-    timeCondProjDim: read.has("time_cond_proj_dim")
-      ? read.integer("time_cond_proj_dim", undefined, 1, MOST_WIDTH)
-      : null,
+    ...parseTimestepCond(read),
   };
   read.finish(harmless);
   return config;
 }
 
 function counts(config: UNet2DConditionConfig): Count[] {
-  const { textTime, timeCondProjDim: size } = config;
-  return [
-    ...unetCounts(config),
-    ...(textTime ? textTimeCounts(textTime) : []),
-    ...(size ? [{ key: "time_cond_proj_dim", tensor: "time_embedding.cond_proj.weight", axis: 1, size }] : []),
-  ];
+  const { textTime } = config;
+  return [...unetCounts(config), ...(textTime ? textTimeCounts(textTime) : []), ...timestepCondCounts(config)];
 }
 
 /** A transformer in the middle always has self-attention, since diffusers does not pass only_cross_attention to it. */

@@ -5,6 +5,7 @@
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import { classNameOf, readConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
+import { isOfMotion, motionName } from "../checkpoints/motion-names.ts";
 import { openWeights, WeightFiles } from "../checkpoints/weights.ts";
 import { CheckpointError, ConfigError } from "../errors.ts";
 import { ConfigReader, MOST_LAYERS, MOST_WIDTH } from "./config.ts";
@@ -19,13 +20,14 @@ export interface StoredModel {
 
 export const motionAdapterClass = "MotionAdapter";
 
-/** Opens the folders of a UNet and a motion adapter and merges them. Throws the errors of `withMotionAdapter` and the folders. */
+/**
+ * Opens the folders of a UNet and a motion adapter and merges them; LoRAs of the UNet's folder may change motion modules too.
+ * Throws the errors of `withMotionAdapter` and the folders.
+ */
 export async function openWithMotionAdapter(unet: Folder, adapter: Folder, variant?: string): Promise<StoredModel> {
-  const open = async (folder: Folder): Promise<StoredModel> => ({
-    config: await readConfig(folder),
-    weights: await openWeights(folder, variant),
-  });
-  return withMotionAdapter(await open(unet), await open(adapter));
+  const config = mergedConfig(await readConfig(unet), await readConfig(adapter));
+  const modules = await openWeights(adapter, variant);
+  return { config, weights: await openWeights(unet, variant, (own) => mergedWeights(own, modules)) };
 }
 
 /**
@@ -145,8 +147,8 @@ function expectVideoSettings(base: UNet2DConditionConfig): void {
 
 /** The UNet's tensors, and those of the adapter's motion modules under their names in the merged model. */
 function mergedWeights(unet: WeightFiles, adapter: WeightFiles): WeightFiles {
-  const renamed = adapter.renamed(unetMotion.rename!);
-  const modules = [...renamed.entries].filter(([name]) => name.includes(".motion_modules."));
+  const renamed = adapter.renamed(motionName);
+  const modules = [...renamed.entries].filter(([name]) => isOfMotion(name));
   if (modules.length === 0) {
     throw new CheckpointError(
       `${adapter.name}: has no tensor of a motion module ("down_blocks.0.motion_modules.0...").`,

@@ -4,6 +4,7 @@
  * diffusers' UNetMotionModel.
  */
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
+import { motionName } from "../checkpoints/motion-names.ts";
 import { ArgumentError } from "../errors.ts";
 import type { Dim } from "../graph/value.ts";
 import type { Architecture, Geometry, StagedModel } from "./architecture.ts";
@@ -27,6 +28,7 @@ import {
   textTimeInputs,
   textTimeWidths,
 } from "./unet/text-time.ts";
+import { parseTimestepCond, type TimestepCond, timestepCondCounts } from "./unet/timestep-cond.ts";
 import { unet } from "./unet/unet.ts";
 import { parseSpatial, type SpatialConfig, spatialParts } from "./unet-2d-condition.ts";
 
@@ -38,7 +40,7 @@ export interface MotionLevel extends UNetLevel {
 }
 
 /** The values of an AnimateDiff UNet's `config.json` that its graph depends on. */
-export interface UNetMotionConfig extends UNetConfig<MotionLevel>, SpatialConfig {
+export interface UNetMotionConfig extends UNetConfig<MotionLevel>, SpatialConfig, TimestepCond {
   /** The most frames: rows of the motion modules' position tables. */
   motionMaxSeqLength: number;
   useMotionMidBlock: boolean;
@@ -50,13 +52,14 @@ export const unetMotion: Architecture<UNetMotionConfig> = {
   className: "UNetMotionModel",
   parseConfig,
   model,
-  rename,
+  // AnimateDiff's own files have other names, as diffusers converts them.
+  rename: motionName,
   counts: motionCounts,
   picture: "sample",
   text: "encoderHiddenStates",
   framesAxis: 2,
-  // AnimateDiff's own files repeat the table for the second attention; `cond_proj` as in UNet2DConditionModel.
-  ignores: /\.pos_encoder\.pe$|^time_embedding\.cond_proj\.weight$/,
+  // AnimateDiff's own files repeat the table for the second attention.
+  ignores: /\.pos_encoder\.pe$/,
 };
 
 /** Default number of frames, unless the model allows only fewer: AnimateDiff was trained with as many. */
@@ -74,7 +77,7 @@ const fixed: Readonly<Record<string, string | number | null>> = {
 };
 
 /** Settings without effect here, as in UNet2DConditionModel. */
-const harmless = ["addition_time_embed_dim", "projection_class_embeddings_input_dim", "time_cond_proj_dim"];
+const harmless = ["addition_time_embed_dim", "projection_class_embeddings_input_dim"];
 
 const blocks: BlockTypes = {
   down: { CrossAttnDownBlockMotion: "transformer", DownBlockMotion: "plain" },
@@ -118,6 +121,7 @@ function parseConfig(raw: RawConfig): UNetMotionConfig {
     motionMaxSeqLength: read.integer("motion_max_seq_length", 32, 1, MOST_FRAMES),
     useMotionMidBlock: read.boolean("use_motion_mid_block", true),
     textTime: parseTextTime(read, className),
+    ...parseTimestepCond(read),
   };
   read.finish(harmless);
   return config;
@@ -129,6 +133,7 @@ function motionCounts(config: UNetMotionConfig): Count[] {
   return [
     ...unetCounts(config),
     ...(config.textTime ? textTimeCounts(config.textTime) : []),
+    ...timestepCondCounts(config),
     ...config.levels.map(({ motionLayers: count }, i) => ({ key, module: `down_blocks.${i}.${module}`, count })),
   ];
 }
@@ -136,8 +141,8 @@ function motionCounts(config: UNetMotionConfig): Count[] {
 /**
  * Inputs: `sample` [batch, inChannels, frames, height, width] latents, `timestep` [batch] in 0..1000,
  * `encoderHiddenStates` [batch, tokens, crossAttentionDim], one text for all frames; in a model with `textTime` (XL)
- * `textEmbeds` and `timeIds` as in UNet2DConditionModel; all float32. Output: `sample` [batch, outChannels, frames, height,
- * width]. Throws ArgumentError for more frames than the motion modules have positions for.
+ * `textEmbeds` and `timeIds` as in UNet2DConditionModel, and so `timestepCond` in one with `timeCondProjDim` (LCM); all
+ * float32. Output: `sample` [batch, outChannels, frames, height, width]. Throws ArgumentError for more frames than the motion modules have positions for.
  */
 function model(config: UNetMotionConfig, geometry: Geometry): StagedModel {
   const { className } = unetMotion;
@@ -164,6 +169,7 @@ function model(config: UNetMotionConfig, geometry: Geometry): StagedModel {
     sample: ({ batch, channel, frame, height, width }) => ({ batch, channel, frame, height, width }),
     norm: { groups, epsilon },
     downsamplePadding: config.downsamplePadding,
+    timestepCond: config.timeCondProjDim,
     parts: (net) => {
       const { resnet, rest } = spatialParts(net, config);
       return {
@@ -178,14 +184,4 @@ function model(config: UNetMotionConfig, geometry: Geometry): StagedModel {
       };
     },
   });
-}
-
-/** Renames tensors of AnimateDiff's own files, as diffusers does when it converts one. */
-function rename(stored: string): string {
-  return stored
-    .replace(".temporal_transformer.", ".")
-    .replace(/\.attention_blocks\.0\.pos_encoder\.pe$/, ".pos_embed.pe")
-    .replace(/\.attention_blocks\.([01])\./, (_, i: string) => `.attn${Number(i) + 1}.`)
-    .replace(/\.norms\.([01])\./, (_, i: string) => `.norm${Number(i) + 1}.`)
-    .replace(".ff_norm.", ".norm3.");
 }

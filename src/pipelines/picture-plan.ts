@@ -12,7 +12,7 @@ import { type Denoiser, FixedRows } from "../sampling/denoiser.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
 import { describeBytes } from "../streamlined/bytes.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
-import { type EarlierPart, listenersOf, planRun, type RunPlan } from "./run-plan.ts";
+import { earlierTexts, listenersOf, planRun, type RunPlan } from "./run-plan.ts";
 import type { TextEncoder } from "./text-to-image-family.ts";
 
 /** The plan of a call for images. */
@@ -66,10 +66,7 @@ export async function planPictures(
   const size = { batch: both ? 2 * pictures : pictures, guided: both, height, width, tokens, ...defined({ timeIds }) };
   let encoding: DecodingSize | null = null;
   const encoder = await imageEncoder?.component();
-  const earlier: EarlierPart[] = textEncoders.map((each, i) => ({
-    name: textEncoders.length > 1 ? `text encoder ${i + 1}` : "text encoder",
-    peak: (budget) => each.planned(texts, budget, tokens).prediction.peak,
-  }));
+  const earlier = earlierTexts(textEncoders, { texts, tokens });
   if (encoder) {
     const peak = (budget: number) => {
       encoding = encodingIn(encoder, spatialFactor(encoder.config), { height, width }, budget);

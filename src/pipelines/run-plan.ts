@@ -9,6 +9,7 @@ import { BudgetError } from "../errors.ts";
 import { type Releasable, releaseAll } from "../runtime/open-all.ts";
 import { memoryBytes } from "../streamlined/bytes.ts";
 import type { Listeners } from "../streamlined/rehash.ts";
+import type { TextEncoder } from "./text-to-image-family.ts";
 
 /** A part of a call with a budget. The parts run one after the other, and each has all of the memory to itself. */
 export interface PlannedPart {
@@ -33,6 +34,16 @@ export interface EarlierPart {
   /** The peak of a run within a budget in bytes. Throws BudgetError. */
   peak(budget: number): number;
 }
+
+/** Text encoders as parts of a call: for so many texts, of so many tokens where an encoder has no own number. */
+export const earlierTexts = (
+  encoders: readonly TextEncoder[],
+  { texts, tokens }: { texts: number; tokens: number },
+): EarlierPart[] =>
+  encoders.map((encoder, i) => ({
+    name: encoders.length > 1 ? `text encoder ${i + 1}` : "text encoder",
+    peak: (budget) => encoder.planned(texts, budget, tokens).prediction.peak,
+  }));
 
 /** What a call is planned for. */
 export interface RunParts<Config> {

@@ -154,7 +154,7 @@ export async function openUNet(
 
 /** The guidance scale as a distilled UNet is told of it; nothing for others. */
 export const guidanceCondition = (
-  { timeCondProjDim }: UNet2DConditionConfig,
+  { timeCondProjDim }: Pick<UNet2DConditionConfig, "timeCondProjDim">,
   { encoderHiddenStates }: TextEmbeddings,
   guidanceScale: number,
 ): Feeds =>

@@ -80,13 +80,29 @@ export type ConditionOptions = Pick<
   width: number;
 };
 
+/** The text side of a family, of images or of videos: what a denoiser is told of texts and sizes. */
+export interface TextConditions {
+  /** The text encoders, which have done their work when sampling begins. */
+  readonly encoders: readonly TextEncoder[];
+  /** Which of the settings it has that only some families have. */
+  readonly takes: readonly FamilyOption[];
+  /** Most tokens of a prompt unless a call says otherwise. */
+  readonly maxSequenceLength: number;
+  /** Name of the pooled state of texts among the denoiser's inputs; none unless given. */
+  readonly pooled?: "textEmbeds" | "pooledProjections";
+  /** How many numbers the denoiser is told of sizes and the like, where that is not what its class usually is told. */
+  readonly timeIds?: number | undefined;
+  /** Texts as the text encoders see them. Throws ConfigError in a folder without. */
+  embed(texts: Texts, options: EmbedOptions): Promise<{ embeddings: TextEmbeddings; warnings: string[] }>;
+  /** All that the denoiser reads beside latent and timestep. */
+  conditions(embeddings: TextEmbeddings, options: ConditionOptions): Feeds;
+}
+
 /** A family of models as the pipeline sees it. */
-export interface TextToImageFamily {
+export interface TextToImageFamily extends TextConditions {
   readonly denoiser: Component<unknown>;
   /** Runs the denoiser within a memory budget. */
   readonly streamlined: Streamlined<unknown>;
-  /** The text encoders, which have done their work when sampling begins. */
-  readonly encoders: readonly TextEncoder[];
   readonly network: PictureKind;
   /** Settings of a call unless it or the model says otherwise, as in diffusers. */
   readonly usual: {
@@ -96,29 +112,21 @@ export interface TextToImageFamily {
     readonly strength: number;
     readonly maskedStrength: number;
   };
-  /** Which of those settings it has that only some have. */
-  readonly takes: readonly FamilyOption[];
   /** Channels of a latent, and of the denoiser's input: one that sees a mask has more. */
   readonly latentChannels: number;
   readonly inChannels: number;
-  /** How many numbers the denoiser is told of sizes and the like, where that is not what its class usually is told. */
-  readonly timeIds?: number;
   /** Height and width of the latent that it was made for. */
   readonly sampleSize: number;
   /** A latent's sides are multiples of it. */
   readonly patchSize: number;
   /** The largest side of a latent, where there is a limit. */
   readonly mostSide?: number;
-  /** Name of the pooled state of texts among the denoiser's inputs; none unless given. */
-  readonly pooled?: "textEmbeds" | "pooledProjections";
   /** Whether latents are shifted by the autoencoder's shift_factor, beside being scaled. */
   readonly shiftsLatents?: boolean;
   /** Whether a part of a step that `strength` leaves is done as a whole one; it is not done unless given. */
   readonly roundsStepsUp?: boolean;
   /** Tokens that the denoiser sees before those that `maxSequenceLength` counts; none unless given. */
   readonly tokensBefore?: number;
-  /** Most tokens of a prompt unless a call says otherwise. */
-  readonly maxSequenceLength: number;
   readonly cleanCaption: boolean;
   /** Whether `strength` says how the steps are spaced instead of how many of them are done: of latent consistency models. */
   readonly spacedByStrength?: boolean;
@@ -126,10 +134,6 @@ export interface TextToImageFamily {
   readonly notes: readonly string[];
   /** Whether such guidance runs the denoiser with and without the prompt. */
   guided(guidanceScale: number): boolean;
-  /** Texts as the text encoders see them. Throws ConfigError in a folder without. */
-  embed(texts: Texts, options: EmbedOptions): Promise<{ embeddings: TextEmbeddings; warnings: string[] }>;
-  /** All that the denoiser reads beside latent and timestep. */
-  conditions(embeddings: TextEmbeddings, options: ConditionOptions): Feeds;
   /** Frees memory and threads. */
   release(): Promise<void>;
 }

@@ -94,10 +94,15 @@ const ofFamilies: Readonly<Record<FamilyOption, string>> = {
 };
 
 /** Throws ArgumentError for a setting that this model does not have. */
-export function checkFamilyOptions(className: string, { takes }: TextToImageFamily, options: FamilyOptions): void {
+export function checkFamilyOptions(
+  className: string,
+  { takes }: Pick<TextToImageFamily, "takes">,
+  options: FamilyOptions,
+): void {
   for (const [name, of] of Object.entries(ofFamilies) as [FamilyOption, string][]) {
     if (options[name] === undefined || takes.includes(name)) continue;
-    throw new ArgumentError(`${name} is for ${of}; this model is a ${className}.`);
+    const article = /^[AEIOU]/.test(className) ? "an" : "a";
+    throw new ArgumentError(`${name} is for ${of}; this model is ${article} ${className}.`);
   }
 }
 

@@ -1,6 +1,7 @@
 /**
- * Text to videos with AnimateDiff (Guo et al. 2023, arXiv 2307.04725), after diffusers' AnimateDiffPipeline: prompt embeddings
- * from CLIP, guidance between the negative prompt and the prompt, a solver over all frames, the autoencoder frame by frame.
+ * Text to videos with AnimateDiff (Guo et al. 2023, arXiv 2307.04725), after diffusers' AnimateDiffPipeline and
+ * AnimateDiffSDXLPipeline: prompt embeddings from CLIP, guidance between the negative prompt and the prompt, a solver over all
+ * frames, the autoencoder frame by frame.
  */
 
 import { platform } from "#platform";
@@ -15,7 +16,7 @@ import { checkDecoded } from "../components/decoded-size.ts";
 import { expected } from "../components/expected-class.ts";
 import type { InWorker, PipelineOptions } from "../components/loading.ts";
 import { ownGuidance } from "../components/pipeline-index.ts";
-import { openPromptEncoder, type PromptEncoder } from "../components/prompt-encoder.ts";
+import { pickPrompts, stackPrompts } from "../components/prompts.ts";
 import { clippingNotes, readSchedulerConfig, solverOf } from "../components/solver.ts";
 import { openMotionUNet } from "../components/video-unet.ts";
 import { ConfigError } from "../errors.ts";
@@ -26,23 +27,44 @@ import type { ResolveOptions } from "../platform/platform.ts";
 import { RunQueue } from "../platform/run-queue.ts";
 import { releaseAll } from "../runtime/open-all.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import { guidanceScaleCheck, guidedDenoise, pickRows, stack } from "../sampling/guidance.ts";
+import type { Feeds } from "../sampling/denoiser.ts";
+import { guidanceScaleCheck, guidedDenoise } from "../sampling/guidance.ts";
 import { sample } from "../sampling/sampler.ts";
 import { seedsOf } from "../sampling/seeds.ts";
 import type { FloatTensor } from "../tensor.ts";
 import { fromPretrained, openFolder } from "./opening.ts";
-import { promptList } from "./prompt-list.ts";
 import type { PictureSize } from "./resolution-bins.ts";
-import { listenersOf, makeRoom, planRun } from "./run-plan.ts";
+import { earlierTexts, listenersOf, makeRoom, planRun } from "./run-plan.ts";
 import { type LoopOptions, noiseFor, promptCheck, promptListCheck } from "./settings.ts";
+import { guidanceCondition } from "./stable-diffusion.ts";
+import { checkLatents, checkTextTime } from "./stable-diffusion-xl.ts";
+import type {
+  ConditionOptions,
+  EmbedOptions,
+  FamilyOptions,
+  TextConditions,
+  TextEmbeddings,
+} from "./text-to-image-family.ts";
+import { checkFamilyOptions, textsOf, textToImageOptions } from "./text-to-image-options.ts";
+import { openVideoText } from "./video-text.ts";
 import { toVideos, type VideoOptions, type VideoResult, videoActions, videoOptions, videoSize } from "./videos.ts";
 
 /** Options of a call: size, frames, steps, guidance, seeds, memory, acceleration. */
-export interface TextToVideoOptions extends VideoOptions {
+export interface TextToVideoOptions
+  extends VideoOptions,
+    Pick<
+      FamilyOptions,
+      "clipSkip" | "prompt2" | "negativePrompt2" | "originalSize" | "cropsCoordsTopLeft" | "targetSize"
+    > {
   /** One for all prompts, or one for each. */
   negativePrompt?: string | readonly string[];
-  /** How far to go from what the negative prompt gives; at most 1 does without it, in half the time. The model's own, or 7.5. */
+  /**
+   * How far to go from what the negative prompt gives; at most 1 does without it, in half the time. The model's own, or 7.5
+   * (Stable Diffusion XL: 5).
+   */
   guidanceScale?: number;
+  /** How much of the deviation that guidance adds is taken away again, from 0 (none, the default) to 1. */
+  guidanceRescale?: number;
   /** Frames a second when it is shown, 8 unless given. The model does not know of it. */
   fps?: number;
 }
@@ -51,6 +73,13 @@ export const textToVideoOptions: OptionTable<TextToVideoOptions> = {
   ...videoOptions,
   negativePrompt: promptCheck,
   guidanceScale: guidanceScaleCheck,
+  guidanceRescale: textToImageOptions.guidanceRescale,
+  clipSkip: textToImageOptions.clipSkip,
+  prompt2: promptCheck,
+  negativePrompt2: promptCheck,
+  originalSize: textToImageOptions.originalSize,
+  cropsCoordsTopLeft: textToImageOptions.cropsCoordsTopLeft,
+  targetSize: textToImageOptions.targetSize,
   fps: number(Number.MIN_VALUE, 1000),
 };
 
@@ -58,12 +87,14 @@ export const textToVideoOptions: OptionTable<TextToVideoOptions> = {
 export type TextToVideoResult = VideoResult;
 
 /** What the loop needs, once prompts are embedded; tensors as in diffusers' calls. `noise`: [batch, channels, frames, height, width]. */
-export interface SampleVideoOptions extends LoopOptions {
-  guidanceScale: number;
-  /** [batch, tokens, width], one row a video. */
-  prompt: FloatTensor;
-  /** Counts at a guidance scale above 1 only. */
-  negative: FloatTensor | null;
+export interface SampleVideoOptions
+  extends LoopOptions,
+    Pick<ConditionOptions, "guidanceScale" | "originalSize" | "cropsCoordsTopLeft" | "targetSize"> {
+  guidanceRescale?: number;
+  /** One row a video. */
+  prompt: TextEmbeddings;
+  /** Counts where guidance runs the denoiser twice only. */
+  negative: TextEmbeddings | null;
 }
 
 /** What `fromPretrained` takes. */
@@ -88,12 +119,19 @@ export interface TextToVideoSource<Adapter = Folder> extends PipelineOptions {
 
 const kind = { name: "TextToVideoPipeline", options: textToVideoOptions, otherModels: ["motionAdapter"] };
 /** A Stable Diffusion pipeline becomes one of videos with a motion adapter. */
-export const textToVideoClasses = ["AnimateDiffPipeline", "StableDiffusionPipeline"] as const;
+export const textToVideoClasses = [
+  "AnimateDiffPipeline",
+  "AnimateDiffSDXLPipeline",
+  "StableDiffusionPipeline",
+  "StableDiffusionXLPipeline",
+  "LatentConsistencyModelPipeline",
+] as const;
+const isXL = (className: string) => /XLPipeline$/.test(className);
 
 /** Four frames of 8 x 8 are decoded in an eighth less time together than one by one; more of them, or larger ones, are not. */
 const framesTogether = ({ height, width }: PictureSize) => Math.max(1, Math.floor(256 / (height * width)));
 
-type PartName = "name" | "className" | "unet" | "vae" | "prompts" | "schedulerConfig" | "guidanceScale";
+type PartName = "name" | "className" | "unet" | "vae" | "text" | "schedulerConfig" | "guidanceScale";
 
 /** Videos of prompts with AnimateDiff. `fromPretrained` opens one; what it gives can be called. */
 export class TextToVideoPipeline {
@@ -101,10 +139,10 @@ export class TextToVideoPipeline {
   readonly className: string;
   readonly unet: Component<UNetMotionConfig>;
   readonly vae: Component<AutoencoderKLConfig>;
-  /** Null in a folder without text encoder: only `sampleLatents` and `decode` work then. */
-  readonly prompts: PromptEncoder | null;
+  /** In a folder without text encoder only `sampleLatents` and `decode` work. */
+  readonly text: TextConditions;
   readonly schedulerConfig: RawConfig;
-  /** How closely prompts are followed unless a call says otherwise: the model's own, or AnimateDiff's 7.5. */
+  /** How closely prompts are followed unless a call says otherwise: the model's own, or diffusers' 7.5, and 5 of XL. */
   readonly guidanceScale: number;
   /** Opens the denoiser, by a plan where one is needed. */
   readonly streamlined: Streamlined<UNetMotionConfig>;
@@ -117,7 +155,7 @@ export class TextToVideoPipeline {
     this.className = parts.className;
     this.unet = parts.unet;
     this.vae = parts.vae;
-    this.prompts = parts.prompts;
+    this.text = parts.text;
     this.schedulerConfig = parts.schedulerConfig;
     this.guidanceScale = parts.guidanceScale;
     this.streamlined = new Streamlined(parts.unet, unetMotion);
@@ -143,19 +181,29 @@ export class TextToVideoPipeline {
       more: { motionAdapter: anObject },
     });
     const { motionAdapter, ...options } = read;
+    const xl = isXL(index.className);
+    const unet = await openMotionUNet(folder, index, motionAdapter, runtime, options);
+    if (xl) {
+      checkTextTime(folder, index, unet.config);
+      await checkLatents(folder, index);
+    } else if (unet.config.textTime) {
+      throw new ConfigError(
+        `${folder.name}: is a ${index.className}, but its UNet is Stable Diffusion XL's; that of an AnimateDiffSDXLPipeline.`,
+      );
+    }
     const pipeline = new TextToVideoPipeline({
       name: folder.name,
       className: index.className,
-      unet: await openMotionUNet(folder, index, motionAdapter, runtime, options),
+      unet,
       vae: await Component.open(
         componentFolder(folder, index, "vae"),
         expected(autoencoderKL.decoder),
         runtime,
         options,
       ),
-      prompts: await openPromptEncoder(folder, index, runtime, options),
+      text: await openVideoText(folder, index, runtime, options, { xl }),
       schedulerConfig: forMotion(index.className, await readSchedulerConfig(folder, index)),
-      guidanceScale: ownGuidance(folder, index, 7.5),
+      guidanceScale: ownGuidance(folder, index, xl ? 5 : 7.5),
     });
     return callable(pipeline);
   }
@@ -173,8 +221,9 @@ export class TextToVideoPipeline {
   async #generate(prompt: string | readonly string[], options: TextToVideoOptions): Promise<TextToVideoResult> {
     const { guidanceScale = this.guidanceScale, count = 1, frames = 16, fps = 8, signal, onStep, onDecode } = options;
     signal?.throwIfAborted();
-    const guided = guidanceScale > 1;
-    const list = promptList(prompt, options.negativePrompt ?? "", { count, guided });
+    checkFamilyOptions(this.className, this.text, options);
+    const guided = this.guided(guidanceScale);
+    const { list, texts } = textsOf(prompt, options, { count, guided });
     const total = list.prompts.length;
     // The motion modules have position embeddings for so many frames.
     whole(1, this.unet.config.motionMaxSeqLength)(frames, "frames");
@@ -182,27 +231,27 @@ export class TextToVideoPipeline {
     const solver = solverOf(this.schedulerConfig, options, 25);
     const seeds = seedsOf(total, options, "videos");
     // Errors about sizes and memory come before anything runs.
-    const { tokens } = this.#promptEncoder;
+    const tokens = this.text.maxSequenceLength;
     const size = { batch: guided ? 2 * total : total, guided, frames, ...latent, tokens };
-    const encoder = this.#promptEncoder;
-    const texts = {
-      name: "text encoder",
-      peak: (budget: number) => encoder.planned(list.texts.length, budget).prediction.peak,
-    };
-    const parts = { streamlined: this.streamlined, decoder: this.vae, earlier: [texts] };
+    const earlier = earlierTexts(this.text.encoders, { texts: texts.texts.length, tokens });
+    const parts = { streamlined: this.streamlined, decoder: this.vae, earlier };
     const plan = planRun(parts, size, framesTogether(latent), options);
     await makeRoom(plan, [this.streamlined, this.unet, this.vae]);
 
-    const { embeddings, warnings } = await this.embed(list.texts, { signal, budget: plan.budget });
-    await makeRoom(plan, [this.prompts]);
+    const { embeddings, warnings } = await this.text.embed(texts, { ...options, budget: plan.budget });
+    await makeRoom(plan, this.text.encoders);
     const denoiser = await this.streamlined.open(plan.denoiser, listenersOf(options));
     const latents = await this.sampleLatents({
       ...solver,
       ...noiseFor(seeds, [1, this.unet.config.inChannels, frames, latent.height, latent.width]),
       denoiser,
       guidanceScale,
-      prompt: pickRows(embeddings, list.prompts),
-      negative: list.negatives && pickRows(embeddings, list.negatives),
+      guidanceRescale: options.guidanceRescale,
+      originalSize: options.originalSize,
+      cropsCoordsTopLeft: options.cropsCoordsTopLeft,
+      targetSize: options.targetSize,
+      prompt: pickPrompts(embeddings, list.prompts),
+      negative: list.negatives && pickPrompts(embeddings, list.negatives),
       signal,
       onStep,
     });
@@ -214,37 +263,47 @@ export class TextToVideoPipeline {
     return { videos, seeds, warnings, ...videoActions(denoiser) };
   }
 
-  /** Prompts as the text encoder sees them: [prompts, tokens, width]. */
+  /** Prompts as the text encoders see them, one row each. */
   async embed(
     prompts: readonly string[],
-    options: RunningOptions = {},
-  ): Promise<{ embeddings: FloatTensor; warnings: string[] }> {
+    options: Pick<EmbedOptions, "clipSkip"> & RunningOptions = {},
+  ): Promise<{ embeddings: TextEmbeddings; warnings: string[] }> {
     this.#queue.checkOpen();
     promptListCheck(prompts, "The prompts");
-    return this.#promptEncoder.embed(prompts, options);
+    if (options.clipSkip !== undefined) textToVideoOptions.clipSkip(options.clipSkip, "clipSkip");
+    return this.text.embed({ texts: prompts }, options);
   }
 
-  get #promptEncoder(): PromptEncoder {
-    if (this.prompts) return this.prompts;
-    throw new ConfigError(`${this.name}: has no text encoder and tokenizer, which turn a prompt into embeddings.`);
+  /** Whether such guidance runs the denoiser with and without the prompt. One that was distilled with guidance is told of it instead. */
+  guided(guidanceScale: number): boolean {
+    return guidanceScale > 1 && this.unet.config.timeCondProjDim === null;
   }
 
   /** The sampling loop with guidance: noise to latents (scaled as the denoiser has them). */
   async sampleLatents(options: SampleVideoOptions): Promise<FloatTensor> {
     this.#queue.checkOpen();
-    const { prompt, guidanceScale, negative, ...loop } = options;
+    const { prompt, negative, guidanceScale, guidanceRescale, ...rest } = options;
+    const { originalSize, cropsCoordsTopLeft, targetSize, ...loop } = rest;
     const [batch, , frames, height, width] = loop.noise.shape as [number, number, number, number, number];
-    const both = guidanceScale > 1 && negative ? stack(negative, prompt) : null;
-    const size = { batch: both ? 2 * batch : batch, frames, height, width, tokens: prompt.shape[1]! };
+    const factor = spatialFactor(this.vae.config);
+    const told = { originalSize, cropsCoordsTopLeft, targetSize, guidanceScale };
+    const conditionsOf = (embeddings: TextEmbeddings): Feeds => ({
+      ...this.text.conditions(embeddings, { ...told, height: height * factor, width: width * factor }),
+      ...guidanceCondition(this.unet.config, embeddings, guidanceScale),
+    });
+    const both = this.guided(guidanceScale) && negative ? stackPrompts(negative, prompt) : null;
+    const tokens = prompt.encoderHiddenStates.shape[1]!;
+    const size = { batch: both ? 2 * batch : batch, frames, height, width, tokens };
     return sample({
       ...loop,
       denoise: guidedDenoise({
         denoiser: loop.denoiser ?? (await this.streamlined.openDenoiser(size)),
         input: this.unet.latent,
         guidanceScale,
-        conditions: { encoderHiddenStates: prompt },
+        guidanceRescale,
+        conditions: conditionsOf(prompt),
         // The negative prompt first, as diffusers has it.
-        bothConditions: both && { encoderHiddenStates: both },
+        bothConditions: both && conditionsOf(both),
       }),
     });
   }
@@ -263,13 +322,13 @@ export class TextToVideoPipeline {
 
   /** Frees memory and threads once all calls before it are done. Later calls reject with StateError. */
   release(): Promise<void> {
-    return this.#queue.close(() => releaseAll([this.unet, this.streamlined, this.vae, this.prompts]));
+    return this.#queue.close(() => releaseAll([this.unet, this.streamlined, this.vae, ...this.text.encoders]));
   }
 
   #size(pictures: number, options: TextToVideoOptions) {
     const factor = spatialFactor(this.vae.config);
     const { sampleSize } = this.unet.config;
-    const side = (sampleSize ?? 64) * factor;
+    const side = (sampleSize ?? (isXL(this.className) ? 128 : 64)) * factor;
     const usual = { width: side, height: side };
     const size = videoSize(pictures, { factor, usual, trained: sampleSize === undefined ? null : usual }, options);
     const together = options.memory === undefined ? framesTogether(size.latent) : 1;
@@ -280,14 +339,17 @@ export class TextToVideoPipeline {
 
 /**
  * A Stable Diffusion folder's solver knows nothing of motion modules, which were trained on evenly growing noise
- * (`noise_scheduler_kwargs` of AnimateDiff's training): DDIM for that, as diffusers' documentation has it.
+ * (`noise_scheduler_kwargs` of AnimateDiff's training): DDIM for that, as diffusers' documentation has it, or LCM for a latent
+ * consistency model.
  */
 function forMotion(className: string, own: RawConfig): RawConfig {
-  if (className === "AnimateDiffPipeline") return own;
+  if (className.startsWith("AnimateDiff")) return own;
   const kept = ["beta_start", "beta_end", "num_train_timesteps", "prediction_type"];
+  const consistency = own["_class_name"] === "LCMScheduler";
+  if (consistency) kept.push("original_inference_steps", "timestep_scaling");
   return {
     ...Object.fromEntries(kept.filter((key) => own[key] !== undefined).map((key) => [key, own[key]])),
-    _class_name: "DDIMScheduler",
+    _class_name: consistency ? "LCMScheduler" : "DDIMScheduler",
     beta_schedule: "linear",
     clip_sample: false,
     steps_offset: 1,

@@ -1,10 +1,13 @@
 import { ArgumentError } from "../errors.ts";
 import { oneOf } from "./config.ts";
 
-export type TimestepSpacing = "linspace" | "leading" | "trailing";
+export const timestepSpacings = ["linspace", "leading", "trailing"] as const;
+
+/** Names of diffusers' `timestep_spacing`. */
+export type TimestepSpacing = (typeof timestepSpacings)[number];
 
 /** How sampling timesteps are picked from the training ones (Lin et al. 2024, table 2). */
-export const spacingField = (fallback: TimestepSpacing) => oneOf(fallback, ["linspace", "leading", "trailing"]);
+export const spacingField = (fallback: TimestepSpacing) => oneOf(fallback, timestepSpacings);
 
 export interface SpacingOptions {
   spacing: TimestepSpacing;

@@ -7,11 +7,9 @@ import { readOptions } from "../options/options.ts";
 import type { TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import type { TextEmbeddings } from "../pipelines/text-to-image-family.ts";
 import { type TextToImageOptions, textsOf, textToImageOptions } from "../pipelines/text-to-image-options.ts";
-import { type FloatTensor, sizeOf, type Tensor } from "../tensor.ts";
+import { type FloatTensor, sizeOf } from "../tensor.ts";
 import { compare, type OutputError, reference } from "./compare.ts";
-
-type Io = ReadonlyMap<string, Tensor>;
-type Call = Readonly<Record<string, unknown>>;
+import type { Call, Io } from "./recorded-call.ts";
 
 /**
  * Of a call that says the prompt: what the text encoders make of it and, where the call runs with the pipeline's own scheduler, the

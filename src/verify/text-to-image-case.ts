@@ -1,21 +1,15 @@
 /** A text-to-image pipeline's sampling with what a recorded call says: prompts, sizes, an image and a mask, drawn noise. */
-import { describe } from "../checkpoints/files.ts";
 import { listOf, number } from "../checks.ts";
-import { ArgumentError } from "../errors.ts";
 import { spatialFactor } from "../models/autoencoder-kl.ts";
 import { defined } from "../options/defined.ts";
 import { PictureSource } from "../pipelines/picture-source.ts";
 import type { SampleLatentsOptions, TextToImagePipeline } from "../pipelines/text-to-image.ts";
-import type { TextEmbeddings } from "../pipelines/text-to-image-family.ts";
+import type { TextConditions, TextEmbeddings } from "../pipelines/text-to-image-family.ts";
 import { strengthCheck } from "../sampling/from-picture.ts";
-import { rows } from "../sampling/guidance.ts";
 import type { CustomSchedule } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor, type Tensor } from "../tensor.ts";
 import { reference } from "./compare.ts";
-import { MOST_STEPS, numberOf } from "./recorded-call.ts";
-
-type Io = ReadonlyMap<string, Tensor>;
-type Call = Readonly<Record<string, unknown>>;
+import { type Call, drawsOf, type Io, MOST_STEPS, noiseOf, numberOf, pairOf } from "./recorded-call.ts";
 
 /** Of the recorded noise, if there is any: the first for the latents, unless an image takes some before. */
 export type Run = Pick<SampleLatentsOptions, "scheduler" | "steps" | "guidanceScale" | "onStep">;
@@ -25,19 +19,16 @@ export async function sampleText(pipe: TextToImagePipeline, run: Run, call: Call
   const image = io.get("input.image");
   const begun = image
     ? await pipe.encodePicture(sourceOf(pipe, call, io), draw)
-    : { noise: io.has("input.latents") ? reference(io, "input.latents", "float32") : draw(), picture: undefined };
+    : { noise: noiseOf(io, draw), picture: undefined };
   return pipe.sampleLatents({
     ...run,
     ...solverOf(run, call),
     ...begun,
     drawNoise: draw,
-    guidanceRescale: call["guidance_rescale"] === undefined ? 0 : numberOf(call, "guidance_rescale"),
-    originalSize: pairOf(call, "original_size"),
-    cropsCoordsTopLeft: pairOf(call, "crops_coords_top_left"),
-    targetSize: pairOf(call, "target_size"),
+    ...toldOf(call),
     ...scoresOf(call),
-    prompt: embeddingsOf(pipe, io, ""),
-    negative: pipe.family.guided(run.guidanceScale) ? embeddingsOf(pipe, io, "negative_") : null,
+    prompt: embeddingsOf(pipe.family, io, ""),
+    negative: pipe.family.guided(run.guidanceScale) ? embeddingsOf(pipe.family, io, "negative_") : null,
   });
 }
 
@@ -50,7 +41,10 @@ function scoresOf(call: Call): Pick<SampleLatentsOptions, "aestheticScore" | "ne
 }
 
 /** Timesteps, sigmas and eta of a call; diffusers' pipelines give a scheduler that takes eta 0 unless the call says more. */
-function solverOf({ scheduler }: Run, call: Call): Pick<SampleLatentsOptions, "schedule" | "eta"> {
+export function solverOf(
+  { scheduler }: Pick<Run, "scheduler">,
+  call: Call,
+): Pick<SampleLatentsOptions, "schedule" | "eta"> {
   const { timesteps, sigmas } = call;
   const schedule = timesteps === undefined && sigmas === undefined ? undefined : defined({ timesteps, sigmas });
   if (schedule) for (const [name, list] of Object.entries(schedule)) numbersCheck(list, `call.json: ${name}`);
@@ -62,17 +56,6 @@ function solverOf({ scheduler }: Run, call: Call): Pick<SampleLatentsOptions, "s
 }
 
 const numbersCheck = listOf(number(), { least: 1, most: MOST_STEPS });
-
-/** Rows of `input.draws`, one after the other: what the reference drew, each of the latent's shape. */
-function drawsOf(io: Io): () => FloatTensor {
-  let next = 0;
-  return () => {
-    const { shape, data } = reference(io, "input.draws", "float32");
-    const index = next++;
-    if (index < shape[0]!) return { ...rows(floatTensor(shape, data), index, index + 1), shape: shape.slice(1) };
-    throw new ArgumentError(`input.draws has ${shape[0]} tensors of noise; the run needs more.`);
-  };
-}
 
 function sourceOf(pipe: TextToImagePipeline, call: Call, io: Io): PictureSource {
   const { family } = pipe;
@@ -90,8 +73,16 @@ function sourceOf(pipe: TextToImagePipeline, call: Call, io: Io): PictureSource 
   );
 }
 
+/** What a call says of sizes and of guidance beside its scale. */
+export const toldOf = (call: Call) => ({
+  guidanceRescale: call["guidance_rescale"] === undefined ? 0 : numberOf(call, "guidance_rescale"),
+  originalSize: pairOf(call, "original_size"),
+  cropsCoordsTopLeft: pairOf(call, "crops_coords_top_left"),
+  targetSize: pairOf(call, "target_size"),
+});
+
 /** Under the names of the denoiser's inputs, of what was recorded. */
-function embeddingsOf({ family: { pooled } }: TextToImagePipeline, io: Io, prefix: string): TextEmbeddings {
+export function embeddingsOf({ pooled }: Pick<TextConditions, "pooled">, io: Io, prefix: string): TextEmbeddings {
   const maskName = `input.${prefix}prompt_attention_mask`;
   return {
     encoderHiddenStates: reference(io, `input.${prefix}prompt_embeds`, "float32"),
@@ -101,12 +92,3 @@ function embeddingsOf({ family: { pooled } }: TextToImagePipeline, io: Io, prefi
 }
 
 const inFloats = ({ shape, data }: Tensor<"int64">) => floatTensor(shape, Float32Array.from(data, Number));
-
-function pairOf(call: Call, key: string): readonly [number, number] | undefined {
-  const value = call[key];
-  if (value === undefined) return undefined;
-  if (Array.isArray(value) && value.length === 2 && value.every((item) => Number.isFinite(item))) {
-    return value as unknown as [number, number];
-  }
-  throw new ArgumentError(`call.json: "${key}" is ${describe(value)}, not two numbers.`);
-}

@@ -1,19 +1,29 @@
 /** Compares whole runs of video pipelines with the reference. */
 import { readConfig } from "../checkpoints/diffusers-folder.ts";
 import { describe, expectObject, type Folder, insidePath, quote } from "../checkpoints/files.ts";
+import { LoraFile } from "../checkpoints/lora/file.ts";
+import { withLoraFiles } from "../checkpoints/lora/folder.ts";
 import { ArgumentError } from "../errors.ts";
 import { ImageToVideoPipeline, imageToVideoClass } from "../pipelines/image-to-video.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
 import type { Runtime, SessionOptions } from "../runtime/runtime.ts";
-import type { SamplerStep } from "../sampling/sampler.ts";
 import { createScheduler } from "../schedulers/registry.ts";
-import type { Scheduler } from "../schedulers/scheduler.ts";
-import { type FloatTensor, floatTensor, sizeOf, type Tensor } from "../tensor.ts";
 import { compare, type OutputError, reference } from "./compare.ts";
-import { concatenated, countOf, MOST_STEPS, numberOf, readTensors } from "./recorded-call.ts";
-
-type Io = ReadonlyMap<string, Tensor>;
-type Call = Readonly<Record<string, unknown>>;
+import {
+  type Call,
+  countOf,
+  drawsOf,
+  MOST_STEPS,
+  named,
+  noiseOf,
+  numberOf,
+  type RecordedCall,
+  readTensors,
+  recordedCalls,
+  schedulerConfig,
+} from "./recorded-call.ts";
+import { RunRecorder, shown } from "./run-recorder.ts";
+import { embeddingsOf, solverOf, toldOf } from "./text-to-image-case.ts";
 
 /** A folder beside the case, or beside the folder that the case is in: "../../unet-svd". */
 export type Beside = (path: string) => Folder;
@@ -21,28 +31,64 @@ export type Beside = (path: string) => Folder;
 /** Paths outside of its folder that a recorded call may name; the cases of the reference share networks this way. */
 const besidePath = /^(\.\.\/){1,2}\w[\w.-]*$/;
 
-/** Compares the run of AnimateDiff that is recorded in `call.json` and `io.safetensors`. */
+/** Compares the recorded runs of AnimateDiff. */
 export async function verifyTextToVideo(
   folder: Folder,
   runtime: Runtime,
   options: SessionOptions,
 ): Promise<OutputError[]> {
-  const [call, io] = await recordedCall(folder);
-  const pipe = await TextToVideoPipeline.fromFolder(folder, runtime, options);
-  try {
-    const run = recorder(createScheduler(pipe.schedulerConfig), call, io);
-    const guidanceScale = numberOf(call, "guidance_scale");
-    const embeddings = (prefix: string) => reference(io, `input.${prefix}prompt_embeds`, "float32");
-    const latents = await pipe.sampleLatents({
-      ...run.options,
-      guidanceScale,
-      prompt: embeddings(""),
-      negative: guidanceScale > 1 ? embeddings("negative_") : null,
-    });
-    return run.compared(latents, await pipe.decode(latents));
-  } finally {
-    await pipe.release();
+  const outputs: OutputError[] = [];
+  for (const recorded of await recordedCalls(folder)) {
+    const changed = await withRecordedLoras(folder, recorded.call);
+    const pipe = await TextToVideoPipeline.fromFolder(changed, runtime, options);
+    try {
+      outputs.push(...named(recorded, await verifyCall(pipe, folder, recorded)));
+    } finally {
+      await pipe.release();
+    }
   }
+  return outputs;
+}
+
+async function verifyCall(pipe: TextToVideoPipeline, folder: Folder, recorded: RecordedCall): Promise<OutputError[]> {
+  const { call, io } = recorded;
+  // Unless the call names another one, what the pipeline makes of its own.
+  const config = call["scheduler"] === undefined ? pipe.schedulerConfig : await schedulerConfig(folder, call);
+  const recorder = new RunRecorder(createScheduler(config), recorded);
+  const guidanceScale = numberOf(call, "guidance_scale");
+  const draw = drawsOf(io);
+  const latents = await pipe.sampleLatents({
+    ...recorder.loop,
+    ...solverOf(recorder, call),
+    noise: noiseOf(io, draw),
+    drawNoise: draw,
+    guidanceScale,
+    ...toldOf(call),
+    prompt: embeddingsOf(pipe.text, io, ""),
+    negative: pipe.guided(guidanceScale) ? embeddingsOf(pipe.text, io, "negative_") : null,
+  });
+  const decoded = await pipe.decode(latents);
+  return recorder.compared(latents, decoded, { "output.frames": shown(decoded) });
+}
+
+/** Most LoRAs of a recorded call. */
+const MOST_LORAS = 32;
+
+/** The folder with the LoRAs that a call lists, each a file in the folder and a scale. Throws ArgumentError. */
+async function withRecordedLoras(folder: Folder, { loras = [] }: Call): Promise<Folder> {
+  const where = `${folder.name}/call.json: loras`;
+  if (!Array.isArray(loras) || loras.length > MOST_LORAS) {
+    throw new ArgumentError(`${where} must be a list of at most ${MOST_LORAS} [file, scale], not ${describe(loras)}.`);
+  }
+  const opened = [];
+  for (const entry of loras as unknown[]) {
+    const [file, scale] = Array.isArray(entry) ? (entry as unknown[]) : [];
+    if (typeof file !== "string" || typeof scale !== "number" || !Number.isFinite(scale)) {
+      throw new ArgumentError(`${where} has ${describe(entry)}, not a file and a scale.`);
+    }
+    opened.push({ lora: await LoraFile.open(await folder.source(insidePath(file, where))), scale });
+  }
+  return withLoraFiles(folder, opened);
 }
 
 /** Whether a folder records a run of networks in other folders, which its call names. */
@@ -78,12 +124,13 @@ export async function verifyImageToVideo(
   const parts = { unet: part("unet"), vae: part("vae"), scheduler: await readConfig(part("scheduler")) };
   const pipe = await ImageToVideoPipeline.fromParts(folder.name, imageToVideoClass, parts, null, runtime, options);
   try {
-    const run = recorder(createScheduler(parts.scheduler), call, io);
+    const recorder = new RunRecorder(createScheduler(parts.scheduler), { call, io });
     const strength = numberOf(call, "noise_aug_strength");
     const [image, noise] = ["input.image", "input.image_noise"].map((name) => reference(io, name, "float32"));
     const imageLatents = await pipe.codeImage(image!, noise!, strength);
     const latents = await pipe.sampleLatents({
-      ...run.options,
+      ...recorder.loop,
+      noise: reference(io, "input.latents", "float32"),
       minGuidanceScale: numberOf(call, "min_guidance_scale"),
       maxGuidanceScale: numberOf(call, "max_guidance_scale"),
       fps: numberOf(call, "fps"),
@@ -96,58 +143,14 @@ export async function verifyImageToVideo(
     const expected = io.get("output.image_latents");
     return [
       ...(expected ? [compare("output.image_latents", imageLatents.data, expected.data)] : []),
-      ...run.compared(latents, decoded),
+      ...recorder.compared(latents, decoded, { "output.frames": shown(decoded) }),
     ];
   } finally {
     await pipe.release();
   }
 }
 
-async function recordedCall(folder: Folder): Promise<[Call, Io]> {
+async function recordedCall(folder: Folder) {
   const call = expectObject(await folder.json("call.json"), `${folder.name}/call.json`);
-  return [call, await readTensors(folder, "io.safetensors")];
-}
-
-/** The inputs of every run, and the comparison of its outputs. */
-function recorder(scheduler: Scheduler, call: Call, io: Io) {
-  const states: FloatTensor[] = [];
-  const options = {
-    scheduler,
-    steps: countOf(call, "num_inference_steps", MOST_STEPS),
-    noise: reference(io, "input.latents", "float32"),
-    onStep: ({ latents }: SamplerStep) => {
-      states.push(floatTensor(latents.shape, latents.data.slice()));
-    },
-  };
-  const compared = (latents: FloatTensor, decoded: FloatTensor): OutputError[] => {
-    const actual: Record<string, ArrayLike<number>> = {
-      "output.timesteps": scheduler.timesteps,
-      "output.sigmas": scheduler.sigmas ?? [],
-      "output.latents_per_step": concatenated(states),
-      "output.latents": latents.data,
-      "output.decoded": decoded.data,
-      "output.frames": toFrameValues(decoded),
-    };
-    return Object.entries(actual).flatMap(([name, values]) => {
-      const expected = io.get(name);
-      return expected ? [compare(name, values, expected.data)] : [];
-    });
-  };
-  return { options, compared };
-}
-
-/** clamp(decoded / 2 + 0.5, 0, 1) as [batch, frames, height, width, 3], as diffusers' pipelines return videos. */
-function toFrameValues({ shape, data }: FloatTensor): Float32Array {
-  const [, channels, frames, height, width] = shape as [number, number, number, number, number];
-  const area = height * width;
-  const out = new Float32Array(sizeOf(shape));
-  for (let i = 0; i < out.length; i++) {
-    const channel = i % channels;
-    const pixel = Math.floor(i / channels) % area;
-    const frame = Math.floor(i / (channels * area)) % frames;
-    const video = Math.floor(i / (channels * area * frames));
-    const value = data[((video * channels + channel) * frames + frame) * area + pixel]!;
-    out[i] = Math.min(1, Math.max(0, value / 2 + 0.5));
-  }
-  return out;
+  return [call, await readTensors(folder, "io.safetensors")] as const;
 }

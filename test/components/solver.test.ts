@@ -52,6 +52,16 @@ describe("another scheduler for a model", () => {
     expect(scheduler.config).toMatchObject({ clip_sample: false, set_alpha_to_one: false });
   });
 
+  it("spaces its timesteps as it is told, where the class can", () => {
+    const scheduler = pickScheduler(sources["sd15"]!, "euler", "trailing");
+    scheduler.setTimesteps(4);
+    // As ByteDance's model card has them for Lightning in four steps.
+    expect(scheduler.timesteps).toEqual([999, 749, 499, 249]);
+    const flow = () => pickScheduler({ _class_name: "FlowMatchEulerDiscreteScheduler" }, undefined, "leading");
+    expect(flow).toThrow(ArgumentError);
+    expect(flow).toThrow("FlowMatchEulerDiscreteScheduler spaces its timesteps in one way only");
+  });
+
   it.each(["__proto__", "constructor", "Euler", "heun!"])("is none called %s", (name) => {
     expect(() => pickScheduler(sources["sd15"]!, name as SchedulerChoice)).toThrow(ConfigError);
   });

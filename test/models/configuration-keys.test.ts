@@ -26,7 +26,7 @@ const changesNothing: Readonly<Record<string, readonly string[]>> = {
     "projection_class_embeddings_input_dim",
     "upcast_attention",
   ],
-  UNetMotionModel: ["addition_time_embed_dim", "projection_class_embeddings_input_dim", "time_cond_proj_dim"],
+  UNetMotionModel: ["addition_time_embed_dim", "projection_class_embeddings_input_dim"],
   UNetSpatioTemporalConditionModel: [],
   SD3Transformer2DModel: [],
   T5EncoderModel: [

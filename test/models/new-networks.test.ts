@@ -1,12 +1,11 @@
 /** What the networks of Stable Diffusion XL and 3 and their previews take and refuse, beside their reference vectors (settings.test.ts). */
-import { mkdir, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { RawConfig } from "../../src/checkpoints/diffusers-folder.ts";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
 import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
 import { openWeights } from "../../src/checkpoints/weights.ts";
-import { openMotionUNet } from "../../src/components/video-unet.ts";
 import { ArgumentError, CheckpointError, ConfigError } from "../../src/errors.ts";
 import type { Architecture, Geometry } from "../../src/models/architecture.ts";
 import { autoencoderTiny, scaleLatents, unscaleLatents } from "../../src/models/autoencoder-tiny.ts";
@@ -210,20 +209,6 @@ describe("plans", () => {
       const expected = io.get("output.sample")!.data as Float32Array;
       expect(compare("sample", sample!.data, expected).relative, JSON.stringify(plan)).toBeLessThan(1e-4);
     }
-  });
-});
-
-describe("a text-to-video pipeline", () => {
-  it("refuses a UNet of Stable Diffusion XL when it is opened, not when it runs", async () => {
-    const raw = (await fixture("models-0.42/motion-xl").json("config.json")) as RawConfig;
-    const path = await temporaryFolder();
-    await mkdir(join(path, "unet"));
-    await writeFile(join(path, "unet", "config.json"), JSON.stringify(raw));
-    await writeSafetensors(join(path, "unet", "model.safetensors"), drawWeights(raw));
-    const index = { className: "AnimateDiffPipeline", components: new Map(), options: {} };
-    const opened = openMotionUNet(new NodeFolder(path, "animatediff"), index, undefined, nodeRuntime, {});
-    await expect(opened).rejects.toThrow(ConfigError);
-    await expect(opened).rejects.toThrow("animatediff: its UNet is one of Stable Diffusion XL");
   });
 });
 
