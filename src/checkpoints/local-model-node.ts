@@ -8,6 +8,7 @@ import { SafetensorsFile } from "./safetensors.ts";
 import { describeSingleFile } from "./single-file/describe.ts";
 import { isOriginalLayout } from "./single-file/families.ts";
 import { openSingleFile } from "./single-file/folder.ts";
+import { isMotionAdapter } from "./single-file/motion-adapter.ts";
 import { checkVariant } from "./weights.ts";
 
 /**
@@ -53,7 +54,7 @@ async function openFile(path: string): Promise<Folder> {
   }
   const source = await fileSource(path);
   const { entries } = await SafetensorsFile.open(source);
-  if (isOriginalLayout(entries.keys())) return openSingleFile(source);
+  if (isOriginalLayout(entries.keys()) || isMotionAdapter(entries.keys())) return openSingleFile(source);
   throw new CheckpointError(`${path}: ${describeSingleFile(path, entries.keys())}`);
 }
 

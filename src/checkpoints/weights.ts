@@ -10,11 +10,19 @@ export { type LowRank, type WeightEntry, type WeightFile, WeightFiles } from "./
 
 /**
  * Opens the weights in a component's folder: `diffusion_pytorch_model` or `model`, whole or in shards, possibly of a variant
- * such as "fp16" (`chooseWeights` decides which). Only headers are read. Throws CheckpointError if there are none, or if
- * they are malformed.
+ * such as "fp16" (`chooseWeights` decides which). Only headers are read. `assemble` adds what the network has from elsewhere, as
+ * a motion adapter's modules, before LoRAs are applied. Throws CheckpointError if there are none, or if they are malformed.
  */
-export async function openWeights(folder: Folder, variant?: string): Promise<WeightFiles> {
-  if (folder instanceof OpenedFolder) return folder.weights(variant);
+export async function openWeights(
+  folder: Folder,
+  variant?: string,
+  assemble: (own: WeightFiles) => WeightFiles = (own) => own,
+): Promise<WeightFiles> {
+  if (folder instanceof OpenedFolder) return folder.change(assemble(await folder.weights(variant)));
+  return assemble(await storedWeights(folder, variant));
+}
+
+async function storedWeights(folder: Folder, variant?: string): Promise<WeightFiles> {
   const names = (await folder.list()) ?? (await firstOf(folder, usualNames(variant)));
   const choice = chooseWeights(names, variant, folder.name);
   if (!choice) throw new CheckpointError(`${folder.name}: ${whyNoWeights(names)}`);

@@ -1,5 +1,7 @@
 import { Command, Option } from "commander";
-import { readModelIndex } from "../checkpoints/diffusers-folder.ts";
+import { classNameOf, readConfig, readModelIndex } from "../checkpoints/diffusers-folder.ts";
+import type { Folder } from "../checkpoints/files.ts";
+import { OpenedFolder } from "../checkpoints/opened-folder.ts";
 import { writeFolder } from "../checkpoints/write-folder-node.ts";
 import { ArgumentError } from "../errors.ts";
 import { checkFolder, isFreeFolder } from "../media/output-node.ts";
@@ -30,7 +32,10 @@ export function convertCommand(): Command {
     .description(
       "write a model as a folder in diffusers' layout: from one file, with LoRAs merged, in another precision",
     )
-    .argument("<model>", "file of Stable Diffusion 1, 2 or XL (.safetensors, .gguf), folder or Hub id")
+    .argument(
+      "<model>",
+      "file of Stable Diffusion 1, 2 or XL (.safetensors, .gguf) or of a motion adapter, folder or Hub id",
+    )
     .requiredOption("--out <folder>", "where to write it; a new or an empty folder")
     .addOption(new Option("--dtype <type>", "how weights are stored (as they are)").choices(Object.keys(storage)));
   addOptions(command, sourceOptions());
@@ -47,7 +52,7 @@ async function convert(model: string, { out, dtype, json, ...source }: Options):
   await interruptible("nothing was written.", async (signal) => {
     showStatus(`reading ${model}`);
     const folder = await platform.resolveModel(model, { ...sourceOf(source), signal });
-    const { className } = await readModelIndex(folder);
+    const className = await classOf(folder);
     const { bytes } = await writeFolder(out, folder, {
       ...defined({ dtype: dtype && storage[dtype], variant: source.variant }),
       signal,
@@ -56,4 +61,10 @@ async function convert(model: string, { out, dtype, json, ...source }: Options):
     if (json) await printResult("convert", { model, out, class: className, dtype: dtype ?? null, bytes });
     else await printUnlessQuiet(`${out}: ${className}, ${shortNumber(bytes, "B")}`);
   });
+}
+
+/** A motion adapter is a component alone. */
+async function classOf(folder: Folder): Promise<string> {
+  const config = folder instanceof OpenedFolder ? await readConfig(folder) : null;
+  return (config && classNameOf(config)) ?? (await readModelIndex(folder)).className;
 }

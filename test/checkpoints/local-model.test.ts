@@ -140,7 +140,6 @@ describe("a file where a model is expected", () => {
 
   it.each([
     ["double_blocks.0.img_attn.qkv.weight", "a FLUX checkpoint"],
-    ["down_blocks.0.motion_modules.0.temporal_transformer.norm.weight", "a motion module of AnimateDiff"],
     ["decoder.up.0.block.0.conv1.weight", "an autoencoder of Stable Diffusion"],
     ["blocks.0.adaLN_modulation.1.weight", "a DiT in its authors' layout"],
     ["transformer_blocks.0.attn1.to_q.weight", "the weights of one component"],

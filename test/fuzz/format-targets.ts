@@ -1,6 +1,7 @@
 /** Checkpoints in one file and LoRAs, as targets. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { readConfig } from "../../src/checkpoints/diffusers-folder.ts";
 import { memorySource, parseJson } from "../../src/checkpoints/files.ts";
 import { readGgufHeader } from "../../src/checkpoints/gguf/header.ts";
 import { LoraFile } from "../../src/checkpoints/lora/file.ts";
@@ -9,11 +10,14 @@ import { withLoras } from "../../src/checkpoints/lora/merge.ts";
 import type { SafetensorsFile } from "../../src/checkpoints/safetensors.ts";
 import type { TensorEntry } from "../../src/checkpoints/safetensors-header.ts";
 import { readCheckpoint } from "../../src/checkpoints/single-file/checkpoint.ts";
-import { WeightFiles } from "../../src/checkpoints/weights.ts";
+import { isMotionAdapter, motionAdapterFolder } from "../../src/checkpoints/single-file/motion-adapter.ts";
+import { openWeights, WeightFiles } from "../../src/checkpoints/weights.ts";
 import { HalfstepError } from "../../src/errors.ts";
 import { weightShapes } from "../../src/models/architecture.ts";
 import { checkCounts } from "../../src/models/counts.ts";
 import { networksOf } from "../../src/models/registry.ts";
+import { unetMotion } from "../../src/models/unet-motion.ts";
+import { withMotionAdapter } from "../../src/models/unet-motion-adapter.ts";
 import { floatTensor, sizeOf } from "../../src/tensor.ts";
 import { encodeGguf } from "../support/gguf.ts";
 import { readGzip } from "../support/single-files.ts";
@@ -71,6 +75,39 @@ export const singleFiles: Target = {
         weightShapes(architecture.model(parsed, { batch: 1, height: 16, width: 16, tokens: 8 }));
       }
     }
+  },
+};
+
+const base = (() => {
+  const { components } = readCheckpoint(headerOf(small[0]!), {});
+  return components.get("unet")!;
+})();
+
+/** What a motion adapter for the smallest of them has, in AnimateDiff's names. */
+function adapterShapes(): Shapes {
+  const config = {
+    ...{ _class_name: "MotionAdapter", block_out_channels: [32, 64], motion_layers_per_block: 1 },
+    motion_max_seq_length: 8,
+  };
+  const some = headerOf([["down_blocks.0.motion_modules.0.norm.weight", [32]]]);
+  const merged = unetMotion.parseConfig(withMotionAdapter(base, { config, weights: some }).config);
+  const model = unetMotion.model(merged, { batch: 1, frames: 2, height: 8, width: 8, tokens: 8 });
+  return [...weightShapes(model)]
+    .filter(([name]) => name.includes("motion_modules"))
+    .map(([name, shape]) => [name.replace(/(motion_modules\.\d+)/, "$1.temporal_transformer"), shape]);
+}
+
+export const motionAdapters: Target = {
+  seeds: [new Map([["names.json", encoder.encode(JSON.stringify(adapterShapes()))]])],
+  async run(files) {
+    const file = headerOf(shapesIn(files));
+    if (!isMotionAdapter(file.entries.keys())) return;
+    const folder = motionAdapterFolder(file);
+    const adapter = { config: await readConfig(folder), weights: await openWeights(folder) };
+    const { config, weights } = withMotionAdapter(base, adapter);
+    const parsed = unetMotion.parseConfig(config);
+    checkCounts(unetMotion.counts!(parsed), weights);
+    weightShapes(unetMotion.model(parsed, { batch: 1, height: 8, width: 8, tokens: 8 }));
   },
 };
 

@@ -29,7 +29,7 @@ import { captionText } from "../../src/tokenizers/captions/caption-text.ts";
 import { cleanCaption } from "../../src/tokenizers/captions/clean-caption.ts";
 import { verifyFolder } from "../../src/verify/verify-folder.ts";
 import { sizeOfFiles, type Target } from "./case.ts";
-import { gguf, loras, singleFiles } from "./format-targets.ts";
+import { gguf, loras, motionAdapters, singleFiles } from "./format-targets.ts";
 import type { Files } from "./mutate.ts";
 
 const fixtures = join(import.meta.dirname, "../fixtures");
@@ -435,6 +435,7 @@ export const targets: ReadonlyMap<string, Target> = new Map(
     episodes,
     prompts,
     singleFiles,
+    motionAdapters,
     loras,
     gguf,
   }),

@@ -10,6 +10,7 @@ import { unetMotion } from "../../src/models/unet-motion.ts";
 import { withMotionAdapter } from "../../src/models/unet-motion-adapter.ts";
 import { TextToVideoPipeline } from "../../src/pipelines/text-to-video.ts";
 import { platform } from "../../src/platform/node.ts";
+import type { FloatTensor } from "../../src/tensor.ts";
 import { halfstepHere } from "../support/cli-in-process.ts";
 import { drawn } from "../support/drawn.ts";
 import { encodeGguf, quantised } from "../support/gguf.ts";
@@ -21,6 +22,7 @@ const VOCABULARY = 49_408;
 let folder: string;
 let file: string;
 let adapter: string;
+let weights: Map<string, FloatTensor>;
 let plain: Uint8Array;
 const lora = { file: fixture("loras").nativePath("kohya.safetensors"), scale: 0.7 };
 
@@ -33,7 +35,7 @@ beforeAll(async () => {
     _class_name: "MotionAdapter",
     block_out_channels: [32, 64],
     motion_layers_per_block: 1,
-    motion_num_attention_heads: 4,
+    motion_num_attention_heads: 8,
     motion_norm_num_groups: 32,
     motion_max_seq_length: 8,
     use_motion_mid_block: false,
@@ -45,14 +47,18 @@ beforeAll(async () => {
   const merged = unetMotion.parseConfig(withMotionAdapter(base, { config, weights: some }).config);
   const shapes = weightShapes(unetMotion.model(merged, { batch: 1, frames: 2, height: 8, width: 8, tokens: 77 }));
   const modules = new Map([...shapes].filter(([name]) => name.includes("motion_modules")));
-  await writeSafetensors(join(adapter, "diffusion_pytorch_model.safetensors"), drawn(modules));
+  weights = drawn(modules);
+  await writeSafetensors(join(adapter, "diffusion_pytorch_model.safetensors"), weights);
   plain = await frames(file);
 });
 
 /** Pixels of two frames of 16 x 16. */
-async function frames(model: string, options: { loras?: (typeof lora)[]; memory?: number } = {}): Promise<Uint8Array> {
-  const { memory, ...loading } = options;
-  const pipe = await TextToVideoPipeline.fromPretrained(model, { motionAdapter: adapter, ...loading });
+async function frames(
+  model: string,
+  options: { loras?: (typeof lora)[]; memory?: number; motionAdapter?: string } = {},
+): Promise<Uint8Array> {
+  const { memory, motionAdapter = adapter, ...loading } = options;
+  const pipe = await TextToVideoPipeline.fromPretrained(model, { motionAdapter, ...loading });
   const call = { steps: 2, frames: 2, width: 16, height: 16, seed: 5, ...(memory ? { memory } : {}) };
   const { videos } = await pipe("a photo of a cat", call);
   await pipe.release();
@@ -91,5 +97,63 @@ describe("AnimateDiff on a checkpoint in one file", () => {
     const one = await frames(path);
     expect(largest(one, await frames(out))).toBeLessThanOrEqual(1);
     expect(largest(one, await frames(path, { memory: 190e6 }))).toBeLessThanOrEqual(1);
+  });
+
+  describe("a motion adapter in one file too", () => {
+    const write = async (name: string, tensors: ReadonlyMap<string, FloatTensor>) => {
+      const path = join(folder, name);
+      await writeSafetensors(path, tensors);
+      return path;
+    };
+    /** As AnimateDiff's own files have them, with the table of positions for both attentions. */
+    const original = () =>
+      new Map(
+        [...weights].flatMap(([key, tensor]) => {
+          const own = key
+            .replace(/(motion_modules\.\d+)\./, "$1.temporal_transformer.")
+            .replace(".attn1.", ".attention_blocks.0.")
+            .replace(".attn2.", ".attention_blocks.1.")
+            .replace(".norm1.", ".norms.0.")
+            .replace(".norm2.", ".norms.1.")
+            .replace(".norm3.", ".ff_norm.");
+          const names = own.endsWith(".pos_embed.pe")
+            ? [0, 1].map((i) => own.replace("pos_embed", `attention_blocks.${i}.pos_encoder`))
+            : [own];
+          return names.map((name) => [name, tensor] as const);
+        }),
+      );
+
+    it("gives the same bytes, in AnimateDiff's names, in diffusers', and as the folder that convert writes", async () => {
+      const own = await write("mm.safetensors", original());
+      const out = join(folder, "adapter");
+      const { code, stderr } = await halfstepHere("convert", own, "--out", out);
+      expect(code, stderr).toBe(0);
+      const prefixed = new Map([...original()].map(([name, tensor]) => [`module.${name}`, tensor]));
+      const files = [await write("lightning.safetensors", weights), await write("copies.safetensors", prefixed)];
+      for (const motionAdapter of [own, ...files, out]) {
+        expect(await frames(file, { motionAdapter }), motionAdapter).toEqual(plain);
+      }
+      const info = await halfstepHere("info", own, "--json");
+      expect(JSON.parse(info.stdout)).toMatchObject({ class: "MotionAdapter", components: [{ supported: true }] });
+    });
+
+    it("is refused with more than motion modules, with gaps, and by a model of another size", async () => {
+      const opened = async (tensors: ReadonlyMap<string, FloatTensor>) =>
+        frames(file, { motionAdapter: await write("wrong.safetensors", tensors) });
+      const first = weights.get("down_blocks.0.motion_modules.0.norm.weight")!;
+      const more = new Map([...weights, ["conv_in.weight", first]]);
+      await expect(opened(more)).rejects.toThrow('tensors of other layers too ("conv_in.weight"), as PIA');
+      const gap = new Map([...weights].filter(([name]) => !name.startsWith("down_blocks.1.")));
+      await expect(opened(gap)).rejects.toThrow("made for another base model");
+      const hole = new Map(
+        [...weights].map(([name, tensor]) => [name.replace("down_blocks.1.", "down_blocks.2."), tensor]),
+      );
+      await expect(opened(hole)).rejects.toThrow(
+        "its down_blocks.* are numbered 0, 2; expected 0, 1, ... without gaps",
+      );
+      const table = "down_blocks.0.motion_modules.0.transformer_blocks.0.pos_embed.pe";
+      const tableless = new Map([...weights].filter(([name]) => name !== table));
+      await expect(opened(tableless)).rejects.toThrow(`it lacks the tensor "${table}"`);
+    });
   });
 });

@@ -55,8 +55,7 @@ class LoraFolder extends ForwardingFolder {
     const target = this.#components.get(path);
     const folder = path === "" ? this : this.folder.sub(path);
     if (!target) return folder;
-    return new OpenedFolder(folder, async (variant) =>
-      withLoras(await openWeights(folder, variant), target, this.#loras),
-    );
+    const own = (variant?: string) => openWeights(folder, variant);
+    return new OpenedFolder(folder, own, (weights) => withLoras(weights, target, this.#loras));
   }
 }

@@ -1,5 +1,7 @@
 /** Names of tensors in LoRA files: those of diffusers with PEFT, of older diffusers, and of kohya's sd-scripts. */
 
+import { motionName } from "../motion-names.ts";
+
 /** The networks of a pipeline; "denoiser" is the UNet or the transformer. */
 export type LoraTarget = "denoiser" | "text_encoder" | "text_encoder_2" | "text_encoder_3";
 
@@ -43,7 +45,8 @@ export function readKey(name: string): LoraKey | undefined {
   // PEFT adds this prefix, for a model on its own as well as for one in a pipeline.
   const path = name.replace(suffix, "").replace(/(^|\.)base_model\.model\./, "$1");
   const [prefix, target] = targets.find(([prefix]) => prefix.test(path))!;
-  const layer = path.replace(prefix, "").replace(/\.processor(\.|$)/, "$1");
+  // Processors have a level of their own in old files, and motion LoRAs the names of AnimateDiff.
+  const layer = motionName(path.replace(prefix, "").replace(/\.processor(\.|$)/, "$1"));
   return layer === "" ? undefined : { target, layer: asLayer(layer), part };
 }
 

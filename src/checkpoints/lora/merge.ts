@@ -1,6 +1,7 @@
 import { CheckpointError } from "../../errors.ts";
 import { sizeOf } from "../../tensor.ts";
 import { quote } from "../json.ts";
+import { isOfMotion } from "../motion-names.ts";
 import { rowPart } from "../row-parts.ts";
 import { unetNames } from "../single-file/names.ts";
 import { type Sd3Layer, sd3Layers } from "../single-file/sd3-names.ts";
@@ -30,9 +31,11 @@ export function withLoras(weights: WeightFiles, target: LoraTarget, loras: reado
     const unknown = [...layers].filter(([layer]) => !tensors.has(layer));
     if (unknown.length > 0) {
       const names = unknown.map(([, { name }]) => name);
-      throw new CheckpointError(
-        `${lora.name}: ${namesOf(names, `are layers that ${weights.name} does not have, so it is for another model`)}`,
-      );
+      const motion = names.every(isOfMotion) && ![...weights.entries.keys()].some(isOfMotion);
+      const why = motion
+        ? "are layers of motion modules: a motion LoRA goes with a motion adapter and makes videos (animate --adapter)"
+        : `are layers that ${weights.name} does not have, so it is for another model`;
+      throw new CheckpointError(`${lora.name}: ${namesOf(names, why)}`);
     }
     const file = `lora-${i + 1}/${lora.name.replace(/^.*[/\\]/, "")}`;
     files.set(file, lora.file);

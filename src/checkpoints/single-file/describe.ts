@@ -12,7 +12,6 @@ const unet = /^model\.diffusion_model\.input_blocks\./;
 const kinds: readonly SingleFile[] = [
   { is: "LoRA weights", has: [/\.lora_(A|B|up|down)\.|\.lora\.(up|down)\.|^lora_(unet|te\d?|transformer)_/] },
   { is: "a ControlNet", has: [/^control_model\.|controlnet_cond_embedding\./], reader: "ControlNetModel" },
-  { is: "a motion module of AnimateDiff", has: [/\.motion_modules\./], reader: "MotionAdapter" },
   { is: "a FLUX checkpoint", has: [/(^|\.)double_blocks\.\d/], reader: "FluxPipeline" },
   {
     is: "a Stable Video Diffusion checkpoint",

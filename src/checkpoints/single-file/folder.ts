@@ -7,6 +7,7 @@ import { SafetensorsFile } from "../safetensors.ts";
 import { WeightFiles } from "../weight-files.ts";
 import { type Checkpoint, readCheckpoint } from "./checkpoint.ts";
 import { clipVocabulary } from "./clip-vocabulary.ts";
+import { isMotionAdapter, motionAdapterFolder } from "./motion-adapter.ts";
 
 /** A single-file checkpoint as the folder to which diffusers would convert it. Nothing is written; weights are used in place. */
 export class SingleFileFolder extends Folder {
@@ -62,8 +63,8 @@ export class SingleFileFolder extends Folder {
 }
 
 /**
- * Opens a single-file checkpoint: GGUF if its first bytes or its name say so, otherwise safetensors. Throws CheckpointError if
- * it is malformed or not a complete checkpoint of one family.
+ * Opens a single-file checkpoint: GGUF if its first bytes or its name say so, otherwise safetensors; also a motion adapter. Throws
+ * CheckpointError if it is malformed or not a complete checkpoint of one family.
  */
 export async function openSingleFile(source: ByteSource): Promise<Folder> {
   if (/\.gguf$/i.test(source.name) || (await isGguf(source))) {
@@ -72,6 +73,7 @@ export async function openSingleFile(source: ByteSource): Promise<Folder> {
     return new SingleFileFolder(source.name, readCheckpoint(weights, metadata));
   }
   const file = await SafetensorsFile.open(source);
+  if (isMotionAdapter(file.entries.keys())) return motionAdapterFolder(WeightFiles.of(file));
   return new SingleFileFolder(source.name, readCheckpoint(WeightFiles.of(file), file.metadata));
 }
 
