@@ -6,17 +6,29 @@ import { describeBytes } from "../streamlined/bytes.ts";
 import type { GroupProgress } from "../streamlined/session.ts";
 import { ProgressBar } from "./terminal.ts";
 
-/** One progress bar after the other: downloads, inference steps, decoded frames. */
+/** One progress bar after the other: downloads, and of each video inference steps and decoded frames. */
 export class Bars {
   readonly #started: number;
+  readonly #videos: number;
+  #video = 0;
   readonly #download = new ProgressBar("downloading {bar} {percentage} %, {eta_formatted} left");
   readonly #steps = new ProgressBar("{bar} {value}/{total} steps, {eta_formatted} left{now}");
   readonly #frames = new ProgressBar("{bar} {value}/{total} frames, {eta_formatted} left");
   /** Seconds from the start of the command to the end of the first step. */
   toFirstStep: number | null = null;
 
-  constructor(started: number) {
+  constructor(started: number, videos: number) {
     this.#started = started;
+    this.#videos = videos;
+  }
+
+  /** The next video begins. */
+  begin(): void {
+    this.#video++;
+  }
+
+  get #which(): string {
+    return this.#videos > 1 ? `, video ${this.#video} of ${this.#videos}` : "";
   }
 
   readonly onDownload = ({ loaded, total }: { loaded: number; total: number }): void => {
@@ -27,7 +39,7 @@ export class Bars {
   readonly onStep = ({ index, steps }: SamplerStep): void => {
     this.#download.stop();
     this.toFirstStep ??= +((performance.now() - this.#started) / 1000).toFixed(3);
-    this.#steps.show(index + 1, steps, { now: "" });
+    this.#steps.show(index + 1, steps, { now: this.#which });
   };
 
   /** Steps that run by a plan take so long that the bar shows the current group. */
@@ -35,7 +47,7 @@ export class Bars {
     this.#download.stop();
     const memory = describeBytes(platform.runtime.residentMemory() ?? 0);
     const place = `group ${groupIndex + 1} of ${groups} (${group.split(" to ")[0]})`;
-    this.#steps.show(index, steps, { now: `, ${place}, ${memory} in use` });
+    this.#steps.show(index, steps, { now: `${this.#which}, ${place}, ${memory} in use` });
   };
 
   readonly onDecode = ({ done, total }: { done: number; total: number }): void => {

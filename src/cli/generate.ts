@@ -12,11 +12,14 @@ import { methodHelp, methodOf, methodOptions } from "./method-options.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
 import {
   addOptions,
+  clipSkipOption,
   deviceOptions,
   guidanceIntervalOption,
+  guidanceRescaleOption,
   memoryOption,
   modelOption,
   outputOptions,
+  promptsOption,
   samplerOf,
   samplerOptions,
   sizeOptions,
@@ -35,7 +38,7 @@ export function generateCommand(): Command {
     .description("pictures from text, or of a class (DiT)")
     .argument("[prompts...]", "what the picture shows; of each prompt a picture")
     .optionsGroup("What:")
-    .option("--prompts <file>", "text file with a prompt a line; - reads them from stdin")
+    .addOption(promptsOption())
     .option(
       "--class <names...>",
       'of a DiT model: classes by number, or by name where it has names ("tabby cat"), instead of prompts',
@@ -56,8 +59,8 @@ export function generateCommand(): Command {
   const guidance = "how closely to follow the prompt; at most 1 is without guidance (the model's own)";
   addOptions(command, samplerOptions("the model's own: 20, 50 or 4", guidance))
     .addOption(guidanceIntervalOption())
-    .option("--guidance-rescale <share>", "take away deviation that guidance adds (0)", numberBetween(0, 1))
-    .option("--clip-skip <n>", "leave out so many of the text encoder's last layers (0)", countBetween(0, 100));
+    .addOption(guidanceRescaleOption())
+    .addOption(clipSkipOption());
   addOptions(command, sizeOptions())
     .option(
       "--no-resolution-binning",

@@ -26,10 +26,12 @@ const lines = new Map<string, readonly string[]>([
     "animate",
     [
       'halfstep animate "a beating heart" --out heart.gif',
+      "halfstep animate --prompts prompts.txt --count 2 --seed 7       # out-1.gif, out-2.gif, ...",
       'halfstep animate "a cat" --model stable-diffusion-v1-5/stable-diffusion-v1-5 \\',
       "  --adapter guoyww/animatediff-motion-adapter-v1-5-2 --out cat.mp4",
       "halfstep animate --image cat.jpg --model stabilityai/stable-video-diffusion-img2vid --out cat.mp4",
       'halfstep animate "a cat" --model FOLDER --memory 2.5GB --accelerate rehash',
+      'halfstep animate "a cat" --model FOLDER --lora zoom-in.safetensors:0.8 --lora style.safetensors',
     ],
   ],
   ["models remove", ["halfstep models remove PixArt-alpha/PixArt-XL-2-512x512"]],

@@ -16,7 +16,15 @@ import {
   frameDelays,
   withGifComment,
 } from "./animation.ts";
-import { checkFile, checkParent, isFreeFolder, namesAfter, place, temporaryBeside } from "./output-node.ts";
+import {
+  checkFile,
+  checkParent,
+  isFreeFolder,
+  type NextName,
+  namesAfter,
+  place,
+  temporaryBeside,
+} from "./output-node.ts";
 import { encodePng } from "./picture.ts";
 import { describedIn } from "./picture-node.ts";
 import { loadSharp } from "./sharp-node.ts";
@@ -55,10 +63,21 @@ export async function writeAnimation(
   options: WriteAnimationOptions = {},
 ): Promise<string[]> {
   const read = readOptions(options, writeAnimationOptions, { of: "writeAnimation" });
-  const { text = {}, signal, ffmpeg = "ffmpeg", overwrite = true } = read;
+  const { ffmpeg = "ffmpeg", overwrite = true } = read;
+  checkAnimation(animation, animationFormat(out));
+  await checkDestination(out, { ffmpeg, overwrite });
+  return writeAnimationAs(out, namesAfter(out), animation, read);
+}
+
+/** The same under the next free name of `next`, beside `out` and in its format. */
+export async function writeAnimationAs(
+  out: string,
+  next: NextName,
+  animation: Animation,
+  { text = {}, signal, ffmpeg = "ffmpeg", overwrite = true }: WriteAnimationOptions,
+): Promise<string[]> {
   const format = animationFormat(out);
   checkAnimation(animation, format);
-  await checkDestination(out, { ffmpeg, overwrite });
   const temporary = temporaryBeside(out.replace(/[\\/]+$/, ""));
   try {
     signal?.throwIfAborted();
@@ -67,7 +86,7 @@ export async function writeAnimation(
     else if (format === "mp4") await runFfmpeg(ffmpeg, temporary, animation, text, signal);
     else await writeFile(temporary, await encodeAnimation(format, animation, text), { flag: "wx" });
     signal?.throwIfAborted();
-    const name = await place(temporary, namesAfter(out), overwrite);
+    const name = await place(temporary, next, overwrite);
     return frames?.map((file) => join(name, file)) ?? [name];
   } finally {
     await rm(temporary, { recursive: true, force: true });

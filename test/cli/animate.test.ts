@@ -6,6 +6,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { encodePng, pngText } from "../../src/media/picture.ts";
 import { readPicture } from "../../src/media/picture-node.ts";
 import { halfstep, root } from "../support/cli.ts";
+import { halfstepHere } from "../support/cli-in-process.ts";
 import { temporaryFolder } from "../support/models.ts";
 import { recordedVideo, writeVideoPipeline } from "../support/video-pipelines.ts";
 
@@ -109,6 +110,47 @@ describe("halfstep animate", () => {
     expect(pngText(await readFile(join(out, "0002.png")))).toMatchObject({ seed: "5" });
   });
 
+  it("makes several videos of several prompts, each the one of its seed alone", async () => {
+    const out = join(folder, "clip.gif");
+    const size = ["--model", model, "--frames", "2", "--steps", "1", "--threads", "1"];
+    const prompts = join(folder, "prompts.txt");
+    await writeFile(prompts, "a red house\n\n");
+    const many = await halfstepHere(
+      "animate",
+      "a cat",
+      "--prompts",
+      prompts,
+      "--count",
+      "2",
+      "--seed",
+      "3",
+      ...size,
+      "-o",
+      out,
+    );
+    expect(many.code, many.stderr).toBe(0);
+    const files = [1, 2, 3, 4].map((i) => join(folder, `clip-${i}.gif`));
+    const lines = many.stdout.trim().split("\n");
+    expect(lines.slice(0, 4)).toEqual([
+      `${files[0]}  seed 3  a cat`,
+      `${files[1]}  seed 4  a cat`,
+      `${files[2]}  seed 3  a red house`,
+      `${files[3]}  seed 4  a red house`,
+    ]);
+    expect(lines[4]).toMatch(/^4 videos \(.* s\)$/);
+    const alone = join(folder, "alone.gif");
+    const one = await halfstepHere("animate", "a red house", "--seed", "4", ...size, "-o", alone, "--json");
+    const { videos, seeds, prompt } = JSON.parse(one.stdout);
+    expect({ seeds, prompt }).toEqual({ seeds: [4], prompt: "a red house" });
+    expect(videos).toEqual([{ prompt: "a red house", seed: 4, files: [alone], frames: 2 }]);
+    const pixels = (file: string) => sharp(file, { animated: true }).raw().toBuffer();
+    expect(await pixels(files[3]!)).toEqual(await pixels(alone));
+    expect(await pixels(files[1]!)).not.toEqual(await pixels(alone));
+    // Names that are taken are left out.
+    const more = await halfstepHere("animate", "a cat", "--count", "2", ...size, "-o", out, "--json");
+    expect(JSON.parse(more.stdout).files).toEqual([5, 6].map((i) => join(folder, `clip-${i}.gif`)));
+  });
+
   it("leaves nothing behind when it is interrupted, and ends with 130", async () => {
     const out = join(folder, "long.webp");
     const args = ["a cat", "--model", model, "--out", out, "--steps", "900", "--frames", "6"];
@@ -132,6 +174,8 @@ describe("halfstep animate", () => {
     ["another ending", ["a cat", "--out", "a.avi"], "a.avi: an animation's name ends in .gif, .webp or .mp4"],
     ["a folder that is not there", ["a cat", "--out", "none/a.gif"], "there is no folder none"],
     ["a picture that is not there", ["--image", "none.png"], "none.png: cannot be read as a picture"],
+    ["what belongs to a prompt", ["--image", "x.png", "--adapter", "X"], "--adapter goes with a prompt"],
+    ["several on stdout", ["a cat", "--count", "2", "--out", "-"], "--out - is for one video; these are 2."],
     ["what belongs to a picture", ["a cat", "--motion", "3"], "--motion and --noise go with --image"],
     ["too many frames", ["a cat", "--frames", "2000"], "It must be a whole number from 1 to 1024."],
   ])("refuses %s", async (_, args, message) => {
