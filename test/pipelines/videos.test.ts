@@ -304,7 +304,7 @@ it("takes T5 for the text too, as the embedded models have it", async () => {
   await writeFile(join(folder.path, "tokenizer/tokenizer_config.json"), JSON.stringify(config));
   const pipe = await TextToVideoPipeline.fromFolder(folder, nodeRuntime, { threads });
   const { embeddings, warnings } = await pipe.embed(["a red cat", "a zqvx"]);
-  expect(embeddings.shape).toEqual([2, 8, 10]);
+  expect(embeddings.encoderHiddenStates.shape).toEqual([2, 8, 10]);
   expect(warnings).toEqual(["Words that the model does not know: zqvx."]);
   expect((await pipe("a red cat", { ...small, frames: 2 })).videos[0]!.frames).toHaveLength(2);
   await pipe.release();
@@ -373,7 +373,8 @@ describe("folders that are not what they should be", () => {
   it("each pipeline refuses the other's", async () => {
     const options = { threads };
     await expect(TextToVideoPipeline.fromFolder(folders.svd, nodeRuntime, options)).rejects.toThrow(
-      "it is a StableVideoDiffusionPipeline, and this call is for AnimateDiffPipeline or StableDiffusionPipeline. " +
+      "it is a StableVideoDiffusionPipeline, and this call is for AnimateDiffPipeline or AnimateDiffSDXLPipeline or " +
+        "StableDiffusionPipeline or StableDiffusionXLPipeline or LatentConsistencyModelPipeline. " +
         "It is opened by ImageToVideoPipeline, or halfstep animate --image.",
     );
     const refused = ImageToVideoPipeline.fromFolder(folders.animatediff, nodeRuntime, options);
