@@ -114,7 +114,7 @@ describe("Stable Diffusion XL's videos", () => {
 it("refuses what this model does not have", async () => {
   const pipe = await TextToVideoPipeline.fromFolder(folders["animatediff-sd"], nodeRuntime, { threads });
   for (const [options, message] of [
-    [{ prompt2: "a dog" }, "prompt2 is for Stable Diffusion XL; this model is an AnimateDiffPipeline"],
+    [{ prompt2: "a dog" }, "prompt2 is for Stable Diffusion XL and 3; this model is an AnimateDiffPipeline"],
     [{ targetSize: [8, 8] }, "targetSize is for Stable Diffusion XL"],
     [{ clipSkip: 3 }, "clipSkip is 3; this model's text encoder has 3 layers, so at most 2"],
     [{ timestepSpacing: "even" }, "timestepSpacing must be one of linspace, leading, trailing"],
