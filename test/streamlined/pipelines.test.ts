@@ -214,7 +214,7 @@ describe("Step Rehash in pipelines", () => {
     [{ memory: "10MB" }, BudgetError, /cannot run in 10 MB; the smallest budget for these sizes is \d+ MB/],
     [{ memory: "lots" }, ArgumentError, /"lots" is not an amount of memory; write "6GB"/],
     [{ memory: -1 }, ArgumentError, /memory must be a whole number/],
-    [{ accelerate: "ilf" }, ArgumentError, /accelerate must be one of none, rehash, not the string "ilf"/],
+    [{ accelerate: "ilf" }, ArgumentError, /accelerate must be one of none, rehash, deepcache, not the string "ilf"/],
     [{ accelerate: { method: "rehash", cut: "x" } }, ArgumentError, /cannot be cut after "x"; it can after up_blocks/],
     [
       { accelerate: { method: "rehash", guidanceSteps: "some" } },
