@@ -14,7 +14,7 @@ import { createScheduler } from "../../src/schedulers/registry.ts";
 import { compare } from "../../src/verify/compare.ts";
 import { moduleWith, randomFeedback, writeFeedback } from "../support/feedback.ts";
 import { temporaryFolder } from "../support/models.ts";
-import { drawnPicture, writeStableDiffusion } from "../support/stable-diffusion.ts";
+import { drawnMask, drawnPicture, writeStableDiffusion } from "../support/stable-diffusion.ts";
 
 let folder: NodeFolder;
 beforeAll(async () => {
@@ -126,6 +126,17 @@ describe("the shift of a scheduler that depends on the image's size", () => {
   });
 });
 
+it("has diffusers' defaults: 28 steps, from an image 0.6 of 50, guidance scale 7", async () => {
+  const pipe = await open();
+  expect(pipe.guidanceScale).toBe(7);
+  const settings = { maxSequenceLength: 4, width: 8, height: 8, seed: 1 };
+  expect((await pipe("a cat", settings)).fullSteps).toBe(28);
+  for (const mask of [{}, { mask: drawnMask(8, 8) }]) {
+    expect((await pipe("a cat", { ...settings, image: drawnPicture(8, 8), ...mask })).fullSteps).toBe(30);
+  }
+  await pipe.release();
+});
+
 it("picture i of several is the one of its seed alone, from text and from an image", async () => {
   const pipe = await open();
   for (const options of [{}, { image: drawnPicture(16, 12), strength: 0.7 }]) {
@@ -170,23 +181,31 @@ describe("steps in part", () => {
     },
   );
 
-  it("a feedback module at scale 0 is plain caching, and full steps with it the plain run", async () => {
-    const own = await copy();
-    const blocks = { feedBlock: 2, resumeBlock: 2, schedule: { every: 2 } };
-    const { config, weights } = await randomFeedback(own, { ...blocks, module: moduleWith({}) }, 0);
-    await writeFeedback(own, config, weights);
-    const pipe = await open(own);
-    const plain = await latentsOf(pipe, "none");
-    const { module: _, backbone: __, ...settings } = config;
-    const cached = await latentsOf(pipe, { method: "cache", ...settings });
-    const ilf = await latentsOf(pipe, "ilf");
-    expect(ilf.counts).toEqual(cached.counts);
-    expect(ilf.counts[1]).toBeGreaterThan(0);
-    expect(compare("latents", ilf.data, cached.data).relative).toBeLessThan(1e-5);
-    const full = await latentsOf(pipe, { method: "ilf", schedule: { every: 1 } });
-    expect(compare("latents", full.data, plain.data).relative).toBeLessThan(1e-5);
-    await pipe.release();
-  });
+  it.each([
+    [2, 2],
+    [1, 2],
+    // The last block does not write the text.
+    [3, 3],
+  ])(
+    "a feedback module at scale 0 is plain caching (blocks %i, %i), and full steps with it the plain run",
+    async (feedBlock, resumeBlock) => {
+      const own = await copy();
+      const blocks = { feedBlock, resumeBlock, schedule: { every: 2 } };
+      const { config, weights } = await randomFeedback(own, { ...blocks, module: moduleWith({}) }, 0);
+      await writeFeedback(own, config, weights);
+      const pipe = await open(own);
+      const plain = await latentsOf(pipe, "none");
+      const { module: _, backbone: __, ...settings } = config;
+      const cached = await latentsOf(pipe, { method: "cache", ...settings });
+      const ilf = await latentsOf(pipe, "ilf");
+      expect(ilf.counts).toEqual(cached.counts);
+      expect(ilf.counts[1]).toBeGreaterThan(0);
+      expect(compare("latents", ilf.data, cached.data).relative).toBeLessThan(1e-5);
+      const full = await latentsOf(pipe, { method: "ilf", schedule: { every: 1 } });
+      expect(compare("latents", full.data, plain.data).relative).toBeLessThan(1e-5);
+      await pipe.release();
+    },
+  );
 
   it("distillation comes closer to the full run than plain caching, and what it writes loads", async () => {
     const own = await copy();
