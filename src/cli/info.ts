@@ -131,12 +131,12 @@ function isSupported(config: RawConfig, className: string, isNetwork: boolean): 
   }
 }
 
-/** Numbered repetitions of the outermost list of modules: transformer_blocks.0 ... or encoder.block.0 ... */
+/** Items of all outermost lists of blocks (transformer_blocks.0, down_blocks.0, encoder.layers.0, ...), and a UNet's middle block. */
 function countBlocks(weights: WeightFiles): number {
-  const lists = new Map<string, Set<string>>();
+  const blocks = new Set<string>();
   for (const name of weights.entries.keys()) {
-    const match = /^(.*?(?:blocks?|layers))\.(\d+)\./.exec(name);
-    if (match) lists.set(match[1]!, (lists.get(match[1]!) ?? new Set()).add(match[2]!));
+    const [block] = /^(?:(?:.*?\.)?mid_block|.*?(?:blocks?|layers)\.\d+)(?=\.)/.exec(name) ?? [];
+    if (block) blocks.add(block);
   }
-  return Math.max(0, ...[...lists.values()].map((numbers) => numbers.size));
+  return blocks.size;
 }

@@ -1,8 +1,9 @@
 /** A feedback module beside a model: `ilf/config.json` and `ilf/feedback.safetensors`. */
+
 import { readConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
 import { SafetensorsFile } from "../checkpoints/safetensors.ts";
-import { checkWeights, WeightFiles } from "../checkpoints/weights.ts";
+import { checkWeights, type WeightEntry, WeightFiles } from "../checkpoints/weights.ts";
 import { CheckpointError } from "../errors.ts";
 import { describeModel, type StagedModel, weightShapes } from "../models/architecture.ts";
 import { StagedSession } from "../models/staged-session.ts";
@@ -37,9 +38,11 @@ export class FeedbackCheckpoint {
   async check(backbone: StagedModel, backboneWeights: WeightFiles): Promise<void> {
     const found = await fingerprint(backbone, backboneWeights);
     if (found !== this.config.backbone) {
+      const loras = [...backboneWeights.entries.values()].some(({ added }) => added);
+      const withLoras = loras ? " with its LoRAs (`halfstep convert --lora` writes a model with them in it)" : "";
       throw new CheckpointError(
         `${this.#name}: this feedback module was trained for a backbone with the fingerprint ` +
-          `${this.config.backbone || "(none)"}, but ${backboneWeights.name} has ${found}. Train one for it with ` +
+          `${this.config.backbone || "(none)"}, but ${backboneWeights.name} has ${found}${withLoras}. Train one for it with ` +
           "`halfstep distill`, or generate without (`--accelerate none`).",
       );
     }
@@ -64,17 +67,25 @@ export class FeedbackCheckpoint {
 const SAMPLE_BYTES = 1024;
 
 /**
- * Identifies a backbone: SHA-256 over class and settings, and every tensor's name, type, shape and first kilobyte.
+ * Identifies a backbone: SHA-256 over class and settings, and every tensor's name, type, shape and first kilobyte, and the same
+ * of LoRAs that change it, with their scales: a backbone with a LoRA gives other features.
  * Further training changes all weights, so a kilobyte is enough; reading everything would take longer than making an
  * image.
  */
 export async function fingerprint(backbone: StagedModel, weights: WeightFiles): Promise<string> {
   const text = new TextEncoder();
   const parts: Uint8Array[] = [text.encode(`${backbone.className} ${backbone.settings ?? ""}\n`)];
-  const entries = [...weights.entries].sort(([a], [b]) => (a < b ? -1 : 1));
-  for (const [name, { file, dtype, shape, offset, length }] of entries) {
+  const add = async (name: string, { file, dtype, shape, offset, length }: WeightEntry) => {
     parts.push(text.encode(`${name} ${dtype} ${shape.join("x")}\n`));
     parts.push(await weights.files.get(file)!.source.read(offset, Math.min(SAMPLE_BYTES, length)));
+  };
+  for (const [name, entry] of [...weights.entries].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    await add(name, entry);
+    for (const { scale, up, mid, down } of entry.added ?? []) {
+      await add(`${name} + ${scale} up`, up);
+      if (mid) await add("mid", mid);
+      await add("down", down);
+    }
   }
   const digest = await crypto.subtle.digest(
     "SHA-256",

@@ -41,7 +41,7 @@ export interface EvaluateOptions extends ImageSettings {
   /** Told after each batch of images. */
   onProgress?: (progress: { done: number; total: number }) => void;
   /** Called with the images as they are made, and with their captions: for other kinds of judges. */
-  onPictures?: (pictures: readonly Picture[], captions: readonly string[]) => void | Promise<void>;
+  onPictures?: (pictures: readonly Picture[], captions: readonly string[]) => unknown;
 }
 
 const evaluateOptions: OptionTable<EvaluateOptions> = {

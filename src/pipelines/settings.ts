@@ -17,7 +17,7 @@ export interface SamplingOptions extends Omit<SolverOptions, "steps">, Seeds {
   /** Stops before the next step; what is thrown is the signal's reason. */
   signal?: AbortSignal;
   /** Told after each step; the next step waits for what it returns. */
-  onStep?: (step: SamplerStep) => void | Promise<void>;
+  onStep?: (step: SamplerStep) => unknown;
 }
 
 /** What the sampling loop of every pipeline is told, once prompts and pictures are embedded. */
@@ -30,7 +30,7 @@ export interface LoopOptions extends Solver {
   denoiser?: Denoiser;
   signal?: AbortSignal;
   /** Told after each step; the next step waits for what it returns. */
-  onStep?: (step: SamplerStep) => void | Promise<void>;
+  onStep?: (step: SamplerStep) => unknown;
 }
 
 /** The noise of latents of this shape (that of one picture, a batch of 1), each row drawn from its own seed. */

@@ -1,5 +1,5 @@
 /** Where a command's model comes from: variants, single files, names that are not there. */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -26,6 +26,27 @@ it("a component whose only weights are of a variant is opened", async () => {
   const [component] = JSON.parse(stdout).components;
   expect(component).toMatchObject({ parameters: 64, blocks: 1, dtypes: ["BF16"] });
   expect((await halfstepHere("info", folder, "--variant", "bf16")).code).toBe(0);
+});
+
+it("blocks of all lists are counted, and the middle of a UNet", async () => {
+  const unet = join(folder, "unet");
+  await mkdir(unet);
+  await writeFile(join(unet, "config.json"), JSON.stringify({ _class_name: "UNet2DConditionModel" }));
+  const names = [
+    ...["down_blocks.0.resnets.0", "down_blocks.0.resnets.1", "down_blocks.1.attentions.0.transformer_blocks.0"],
+    ...["mid_block.attentions.0.transformer_blocks.0", "mid_block.resnets.1"],
+    ...[
+      "up_blocks.0.resnets.0",
+      "up_blocks.1.resnets.0",
+      "up_blocks.2.resnets.0",
+      "conv_in",
+      "time_embedding.linear_1",
+    ],
+  ];
+  const tensors = new Map(names.map((name) => [`${name}.weight`, floatTensor([2, 2])]));
+  await writeSafetensors(join(unet, "diffusion_pytorch_model.safetensors"), tensors);
+  const { stdout } = await halfstepHere("info", unet, "--json");
+  expect(JSON.parse(stdout).components).toMatchObject([{ blocks: 2 + 1 + 3 }]);
 });
 
 it("a variant and a revision that are not there are errors", async () => {

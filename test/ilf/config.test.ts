@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { readConfig } from "../../src/checkpoints/diffusers-folder.ts";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
-import { openWeights } from "../../src/checkpoints/weights.ts";
+import { openWeights, type WeightEntry, WeightFiles } from "../../src/checkpoints/weights.ts";
 import { ArgumentError, ConfigError } from "../../src/errors.ts";
 import { fingerprint } from "../../src/ilf/checkpoint.ts";
 import {
@@ -150,6 +150,38 @@ describe("a backbone's fingerprint", () => {
     await cp(folder.path, copy, { recursive: true });
     expect(await print(new NodeFolder(copy))).toBe(own);
     expect(await print(folder, (model) => model, 12)).toBe(own);
+  });
+
+  it("is another with LoRAs, for each of their scales and matrices", async () => {
+    const folder = await transformer("pixart");
+    const name = "transformer_blocks.0.attn1.to_q.weight";
+    const weights = await openWeights(folder);
+    const entry = weights.entries.get(name)!;
+    const other = weights.entries.get("transformer_blocks.0.attn1.to_k.weight")!;
+    const model = architectureOf(await readConfig(folder));
+    const backbone = model.model(model.parseConfig(await readConfig(folder)), {
+      batch: 2,
+      height: 8,
+      width: 8,
+      tokens: tinyTokens,
+    });
+    const changed = (...added: { scale: number; up: WeightEntry; down: WeightEntry }[]) =>
+      fingerprint(backbone, new WeightFiles(new Map([...weights.entries, [name, { ...entry, added }]]), weights.files));
+    const [one, two] = [
+      { scale: 1, up: entry, down: entry },
+      { scale: 0.5, up: entry, down: entry },
+    ];
+    const prints = await Promise.all([
+      print(folder),
+      changed(one),
+      changed(two),
+      changed({ ...one, up: other }),
+      changed({ ...one, down: other }),
+      changed(one, two),
+      changed(two, one),
+    ]);
+    expect(new Set(prints).size).toBe(prints.length);
+    expect(await changed()).toBe(prints[0]);
   });
 
   it("is another for other weights, settings, numbers of blocks and classes", async () => {
