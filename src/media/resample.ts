@@ -25,14 +25,21 @@ const kernels = {
 export type Resampling = keyof typeof kernels;
 
 /**
- * A picture in another size as Pillow's `Image.resize` gives it, to the last bit: the kernel is as wide as a pixel of the
- * smaller picture, first the rows, then the columns, rounded to 8 bits after each. Throws ArgumentError for a size of nothing.
+ * A picture in another size as `Image.resize` of Pillow 13 gives it, to the last bit: the kernel is as wide as a pixel of the
+ * smaller picture, first along the rows, then along the columns, rounded to 8 bits after each; or the other way round where many
+ * more rows than columns go. Throws ArgumentError for a size of nothing.
  */
 export function resample(picture: Picture, width: number, height: number, method: Resampling): Picture {
   if (!(width >= 1 && height >= 1)) throw new ArgumentError(`A picture of ${width} x ${height} pixels cannot be.`);
-  const across = pass(picture.data, [picture.height, picture.width, 3], width, kernels[method]);
-  const down = pass(across, [1, picture.height, 3 * width], height, kernels[method]);
-  return { width, height, data: down };
+  const kernel = kernels[method];
+  const along = (data: Uint8Array, lines: number) => pass(data, [lines, picture.width, 3], width, kernel);
+  const down = (data: Uint8Array, wide: number) => pass(data, [1, picture.height, 3 * wide], height, kernel);
+  const [lostRows, lostColumns] = [picture.height - height, picture.width - width];
+  const columnsFirst = lostRows > 0 && lostRows > 2 * lostColumns;
+  const data = columnsFirst
+    ? along(down(picture.data, picture.width), height)
+    : down(along(picture.data, picture.height), width);
+  return { width, height, data };
 }
 
 /** Pillow's weights are whole multiples of this. */
