@@ -42,6 +42,7 @@ export {
   type FloatStorage,
   type LazyTensor,
 } from "./checkpoints/safetensors-writer.ts";
+export type { Prediction as PredictionType } from "./checkpoints/single-file/configs.ts";
 export { openSingleFile } from "./checkpoints/single-file/folder.ts";
 export { HttpFolder, type HttpOptions } from "./checkpoints/web.ts";
 export {
@@ -53,10 +54,12 @@ export {
   WeightFiles,
 } from "./checkpoints/weights.ts";
 export type { Check } from "./checks.ts";
+export type { AutoencoderChoice } from "./components/autoencoder.ts";
 export type { Component } from "./components/components.ts";
 export type { DecodeOptions } from "./components/decode-video.ts";
 export type { ImageEncoder } from "./components/image-encoder.ts";
 export type { InWorker, LoadingOptions, PipelineOptions } from "./components/loading.ts";
+export type { EncodedPicture } from "./components/picture-encoder.ts";
 export type { PromptEncoder } from "./components/prompt-encoder.ts";
 export type { PromptEmbeddings, PromptTokenizer, TokenizedPrompt } from "./components/prompts.ts";
 export { pickScheduler, type Solver, type SolverOptions } from "./components/solver.ts";
@@ -96,6 +99,7 @@ export type {
   StagedModel,
   UNetPlace,
 } from "./models/architecture.ts";
+export type { AutoencoderConfig } from "./models/autoencoder.ts";
 export { type AutoencoderKLConfig, autoencoderKL } from "./models/autoencoder-kl.ts";
 export { autoencoderKLTemporalDecoder } from "./models/autoencoder-kl-temporal-decoder.ts";
 export {
@@ -136,9 +140,11 @@ export type { ClassLabels } from "./pipelines/class-labels.ts";
 export {
   type ClassToImage,
   type ClassToImageInWorker,
+  type ClassToImageLoading,
   type ClassToImageOptions,
   ClassToImagePipeline,
   type ClassToImageResult,
+  type ClassToImageSource,
   type SampleClassLatentsOptions,
 } from "./pipelines/class-to-image.ts";
 export {
@@ -149,26 +155,34 @@ export {
   type ImageToVideoResult,
   type SampleImageVideoOptions,
 } from "./pipelines/image-to-video.ts";
-export type { Encoding as PictureEncoding, PictureSource } from "./pipelines/picture-source.ts";
+export type {
+  Encoding as PictureEncoding,
+  PictureSettings,
+  PictureSource,
+  PictureValues,
+} from "./pipelines/picture-source.ts";
 export type { PictureLoopOptions, PictureOptions, PictureResult } from "./pipelines/pictures.ts";
 export type { LoopOptions, SamplingOptions } from "./pipelines/settings.ts";
 export {
   type SampleLatentsOptions,
   type TextToImage,
   type TextToImageInWorker,
+  type TextToImageLoading,
   TextToImagePipeline,
+  type TextToImageSource,
 } from "./pipelines/text-to-image.ts";
 export type {
   ConditionOptions,
   EmbedOptions,
   FamilyOption,
   FamilyOptions,
+  MicroConditions,
   TextConditions,
   TextEmbeddings,
   Texts,
   TextToImageFamily,
 } from "./pipelines/text-to-image-family.ts";
-export type { TextToImageOptions, TextToImageResult } from "./pipelines/text-to-image-options.ts";
+export type { OutputType, TextToImageOptions, TextToImageResult } from "./pipelines/text-to-image-options.ts";
 export {
   type SampleVideoOptions,
   type TextToVideo,

@@ -5,6 +5,8 @@ import { isPipeline, readModelIndex } from "./diffusers-folder.ts";
 import type { Folder } from "./files.ts";
 import { fileSource, NodeFolder } from "./node.ts";
 import { SafetensorsFile } from "./safetensors.ts";
+import { isAutoencoder } from "./single-file/checkpoint.ts";
+import type { Prediction } from "./single-file/configs.ts";
 import { describeSingleFile } from "./single-file/describe.ts";
 import { isOriginalLayout } from "./single-file/families.ts";
 import { openSingleFile } from "./single-file/folder.ts";
@@ -15,10 +17,13 @@ import { checkVariant } from "./weights.ts";
  * The model's folder on this machine, or a single file opened as a folder. Undefined if nothing of that name exists and it
  * could be a name on the Hub. A name that can only be a path and does not exist, or a file of another type, is an error.
  */
-export async function localModel(name: string): Promise<Folder | undefined> {
+export async function localModel(
+  name: string,
+  { predictionType }: { predictionType?: Prediction | undefined } = {},
+): Promise<Folder | undefined> {
   const found = await stat(name).catch(() => undefined);
   if (found?.isDirectory()) return new NodeFolder(name);
-  if (found) return openFile(name);
+  if (found) return openFile(name, predictionType);
   if (!isPath(name)) return undefined;
   const home = name.startsWith("~") ? " The shell replaces ~ only where it is not quoted." : "";
   throw new ArgumentError(`There is no folder "${name}" (looked in ${process.cwd()}).${home}`);
@@ -45,17 +50,19 @@ function isPath(name: string): boolean {
 const isKnown = (extension: string) => Object.hasOwn(fileTypes, extension);
 
 /** Opens a single-file checkpoint. Throws CheckpointError for every other file. */
-async function openFile(path: string): Promise<Folder> {
+async function openFile(path: string, prediction?: Prediction): Promise<Folder> {
   const extension = extname(path).toLowerCase();
-  if (extension === ".gguf") return openSingleFile(await fileSource(path));
+  if (extension === ".gguf") return openSingleFile(await fileSource(path), prediction);
   if (isKnown(extension)) throw new CheckpointError(`${path}: is a ${fileTypes[extension]}.`);
   if (extension !== ".safetensors") {
     throw new CheckpointError(`${path}: is a file, and a model is a folder in diffusers' layout.`);
   }
   const source = await fileSource(path);
   const { entries } = await SafetensorsFile.open(source);
-  if (isOriginalLayout(entries.keys()) || isMotionAdapter(entries.keys())) return openSingleFile(source);
-  throw new CheckpointError(`${path}: ${describeSingleFile(path, entries.keys())}`);
+  const names = [...entries.keys()];
+  if ([isOriginalLayout, isMotionAdapter, isAutoencoder].some((is) => is(names)))
+    return openSingleFile(source, prediction);
+  throw new CheckpointError(`${path}: ${describeSingleFile(path, names)}`);
 }
 
 /** Checks `variant` and `revision` for a local folder. Throws ArgumentError and CheckpointError. */

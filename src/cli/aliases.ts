@@ -20,6 +20,12 @@ const aliases = new Map<string, readonly string[]>([
   ["noise", ["noise-aug-strength"]],
   ["adapter", ["motion-adapter"]],
   ["look-ahead", ["aim"]],
+  ["prompt2", ["prompt-2"]],
+  ["negative-prompt2", ["negative-prompt-2", "negative2"]],
+  ["prompt3", ["prompt-3"]],
+  ["negative-prompt3", ["negative-prompt-3"]],
+  ["crop", ["crops-coords-top-left"]],
+  ["max-sequence-length", ["max-tokens"]],
 ]);
 
 /** Adds hidden options that set the same value as ours. Names that the command already has are left alone. */
@@ -64,5 +70,4 @@ export const hints = new Map([
   ["--offline", "set the environment's HF_HUB_OFFLINE=1."],
   ["--local-files-only", "set the environment's HF_HUB_OFFLINE=1."],
   ["--verbose", "progress is shown anyway; HALFSTEP_DEBUG=1 shows where an error comes from."],
-  ["--lora", "LoRA weights are not supported by this version."],
 ]);

@@ -106,10 +106,10 @@ export class GenerateReport {
 
   /** The settings as written both to files and to JSON. */
   #written() {
-    const { model, lora, provider, class: classes, image, mask, memory } = this.#options;
+    const { model, lora, predictionType, vae, provider, class: classes, image, mask, memory } = this.#options;
     return {
       model,
-      ...defined({ loras: lora }),
+      ...defined({ loras: lora, predictionType, vae }),
       provider,
       ...this.settings,
       ...(!classes && ofPrompt(this.#options)),

@@ -5,7 +5,7 @@ import { ArgumentError } from "../errors.ts";
 import type { Picture } from "../media/picture.ts";
 import { readPicture } from "../media/picture-node.ts";
 import { defined } from "../options/defined.ts";
-import { type GenerateOptions, ofPrompt } from "./generate-options.ts";
+import { addTextOptions, addXlOptions, type GenerateOptions, ofPrompt, promptFlag } from "./generate-options.ts";
 import { GenerateReport } from "./generate-report.ts";
 import { hasSteadyAllocator } from "./memory.ts";
 import { methodHelp, methodOf, methodOptions } from "./method-options.ts";
@@ -24,6 +24,7 @@ import {
   samplerOptions,
   sizeOptions,
   solverSettings,
+  vaeOption,
 } from "./options.ts";
 import { openPainter, type Painter } from "./painter.ts";
 import { PictureFiles } from "./picture-files.ts";
@@ -54,19 +55,19 @@ export function generateCommand(): Command {
     .option("--count <n>", "pictures of each prompt, with seeds one after the other", countBetween(1, 256), 1)
     .option("--no-clean-caption", "leave addresses, markup and brackets in the prompt")
     .optionsGroup("Model:")
-    .addOption(modelOption("fluent-emoji"));
+    .addOption(modelOption("fluent-emoji"))
+    .addOption(vaeOption());
   addOptions(command, deviceOptions()).optionsGroup("Sampling:");
   const guidance = "how closely to follow the prompt; at most 1 is without guidance (the model's own)";
   addOptions(command, samplerOptions("the model's own: 20, 50 or 4", guidance))
     .addOption(guidanceIntervalOption())
     .addOption(guidanceRescaleOption())
     .addOption(clipSkipOption());
-  addOptions(command, sizeOptions())
-    .option(
-      "--no-resolution-binning",
-      "draw at the size asked for, not at the nearest trained size that is then fitted to it",
-    )
-    .optionsGroup("Speed:");
+  addOptions(addTextOptions(command), sizeOptions()).option(
+    "--no-resolution-binning",
+    "draw at the size asked for, not at the nearest trained size that is then fitted to it",
+  );
+  addXlOptions(command).optionsGroup("Speed:");
   addOptions(command, methodOptions(methods, "ilf where the model has a feedback module"))
     .addOption(memoryOption())
     .optionsGroup("Output:")
@@ -98,12 +99,8 @@ async function promptsOf(given: readonly string[], options: GenerateOptions): Pr
     throw new ArgumentError("Pictures are of prompts or of classes (--class), not of both.");
   }
   if (options.negative !== "") throw new ArgumentError("--negative goes with a prompt; classes have none.");
-  const ofPrompts = ["image", "mask", "strength", "clipSkip", "guidanceRescale"] as const;
-  const other = ofPrompts.find((name) => options[name] !== undefined);
-  if (other) {
-    const name = other.replace(/[A-Z]/, (letter) => `-${letter.toLowerCase()}`);
-    throw new ArgumentError(`--${name} goes with a prompt; models of classes do not have it.`);
-  }
+  const flag = promptFlag(options);
+  if (flag) throw new ArgumentError(`${flag} goes with a prompt; models of classes do not have it.`);
   if (options.width !== undefined || options.height !== undefined) {
     throw new ArgumentError("--width and --height go with a prompt; a model of classes has one size.");
   }

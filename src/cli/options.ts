@@ -2,6 +2,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { LoraChoice } from "../checkpoints/lora/choice.ts";
+import { type Prediction, predictions } from "../checkpoints/single-file/configs.ts";
 import { readDecimal } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import { defined } from "../options/defined.ts";
@@ -18,6 +19,7 @@ export interface SourceOptions {
   variant?: string;
   revision?: string;
   lora?: LoraChoice[];
+  predictionType?: Prediction;
 }
 
 /** Selects the model and where it runs; for every command that opens a model. */
@@ -51,12 +53,18 @@ export function addOptions(command: Command, options: readonly Option[]): Comman
 }
 
 /** `SourceOptions`. */
-export const sourceOptions = (): Option[] => [variantOption(), revisionOption(), loraOption()];
+export const sourceOptions = (): Option[] => [variantOption(), revisionOption(), loraOption(), predictionOption()];
 
 export const variantOption = () =>
   new Option("--variant <name>", "which weights, where there are several: fp16, bf16 (full precision)");
 
 export const revisionOption = () => new Option("--revision <name>", "branch, tag or commit on the Hub (main)");
+
+const predictionOption = () =>
+  new Option(
+    "--prediction-type <type>",
+    "what a model in one file predicts, where it does not say so (Stable Diffusion 2)",
+  ).choices(predictions);
 
 const loraOption = () =>
   new Option(
@@ -69,11 +77,14 @@ const loraOption = () =>
     return [...before, { file, scale: numberBetween(-100, 100)(scale!) }];
   });
 
-/** Where a model comes from. Notices from the Hub, for example that it asks to wait, go to the terminal. */
-export const sourceOf = ({ variant, revision, lora: loras }: SourceOptions) => ({
-  ...defined({ variant, revision, loras }),
-  onNotice: (notice: string) => note(`Note: ${notice}`),
+/** Where a model comes from, with notices from the Hub, for example that it asks to wait. */
+export const sourceOf = ({ variant, revision, lora: loras, predictionType }: SourceOptions) => ({
+  ...defined({ variant, revision, loras, predictionType }),
+  ...noticesOf(),
 });
+
+/** Notices go to the terminal. */
+export const noticesOf = () => ({ onNotice: (notice: string) => note(`Note: ${notice}`) });
 
 /** `LoadingOptions` without the model, which is an argument in some commands. */
 export const deviceOptions = (): Option[] => [...sourceOptions(), providerOption(), threadsOption()];
@@ -205,6 +216,9 @@ export const memoryOption = () =>
       }
     },
   );
+
+export const vaeOption = () =>
+  new Option("--vae <name>", "another autoencoder than the model's own: folder, .safetensors file or Hub id");
 
 export const threadsOption = () =>
   new Option("--threads <n>", "CPU threads (all cores)").argParser(countBetween(1, 256));

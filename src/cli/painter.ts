@@ -6,30 +6,24 @@ import type { Folder } from "../checkpoints/files.ts";
 import { forNetworks } from "../components/loading.ts";
 import { ArgumentError } from "../errors.ts";
 import type { Picture } from "../media/picture.ts";
-import { spatialFactor } from "../models/autoencoder-kl.ts";
+import { latentFactor } from "../models/autoencoder.ts";
 import { ClassToImagePipeline } from "../pipelines/class-to-image.ts";
 import type { PlannedPart } from "../pipelines/run-plan.ts";
 import type { SamplingOptions } from "../pipelines/settings.ts";
-import { TextToImagePipeline } from "../pipelines/text-to-image.ts";
+import { TextToImagePipeline, type TextToImageSource } from "../pipelines/text-to-image.ts";
+import type { TextToImageOptions } from "../pipelines/text-to-image-options.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
-import { type LoadingOptions, loadingOf, type SizeOptions, sourceOf } from "./options.ts";
+import { type LoadingOptions, loadingOf, noticesOf, type SizeOptions, sourceOf } from "./options.ts";
 import { downloadBar } from "./terminal.ts";
 
 /** The prompt or class of an image, as it is stored with it. */
 export type Subject = { readonly prompt: string } | { readonly class: number; readonly label: string | null };
 
-export interface PainterSettings extends SamplingOptions, SizeOptions {
+export interface PainterSettings extends SamplingOptions, TextToImageOptions {
   guidanceScale: number;
   guidanceInterval: GuidanceInterval;
   /** How many images are made together. */
   count: number;
-  negativePrompt?: string;
-  image?: Picture;
-  mask?: Picture;
-  memory?: number;
-  strength?: number;
-  clipSkip?: number;
-  guidanceRescale?: number;
 }
 
 export interface Painted extends AccelerationReport {
@@ -58,7 +52,7 @@ const DIT = "DiTPipeline";
 
 /** Opens the model for prompts, or for classes (numbers or names) if there are any. */
 export async function openPainter(
-  options: LoadingOptions & { class?: readonly string[]; image?: string },
+  options: LoadingOptions & { class?: readonly string[]; vae?: string; image?: string },
   prompts: readonly string[],
   signal: AbortSignal,
 ): Promise<Painter> {
@@ -75,9 +69,14 @@ export async function openPainter(
     if (!options.class && className === DIT) {
       throw new ArgumentError(`${options.model}: it draws classes, not prompts: --class 207, or a class by its name.`);
     }
+    const vae =
+      options.vae === undefined
+        ? undefined
+        : await platform.resolveModel(options.vae, { ...noticesOf(), signal, onDownload: bar.show });
+    const opening = { ...forNetworks(loadingOf(options)), vae };
     return options.class
-      ? await forClasses(folder, options, options.class)
-      : await forPrompts(folder, options, prompts);
+      ? await forClasses(folder, opening, options.class)
+      : await forPrompts(folder, opening, prompts, options.image);
   } finally {
     bar.stop();
   }
@@ -85,14 +84,15 @@ export async function openPainter(
 
 async function forPrompts(
   folder: Folder,
-  options: LoadingOptions & { image?: string },
+  opening: TextToImageSource,
   prompts: readonly string[],
+  image: string | undefined,
 ): Promise<Painter> {
-  const pipe = await TextToImagePipeline.fromFolder(folder, platform.runtime, forNetworks(loadingOf(options)));
+  const pipe = await TextToImagePipeline.fromFolder(folder, platform.runtime, opening);
   const { usual } = pipe.family;
   return {
     subjects: prompts.map((prompt) => ({ prompt })),
-    steps: (options.image === undefined ? undefined : usual.stepsFromImage) ?? usual.steps,
+    steps: (image === undefined ? undefined : usual.stepsFromImage) ?? usual.steps,
     guidanceScale: pipe.guidanceScale,
     guidanceInterval: pipe.guidanceInterval,
     schedulerConfig: pipe.schedulerConfig,
@@ -103,8 +103,8 @@ async function forPrompts(
   };
 }
 
-async function forClasses(folder: Folder, options: LoadingOptions, classes: readonly string[]): Promise<Painter> {
-  const pipe = await ClassToImagePipeline.fromFolder(folder, platform.runtime, forNetworks(loadingOf(options)));
+async function forClasses(folder: Folder, opening: TextToImageSource, classes: readonly string[]): Promise<Painter> {
+  const pipe = await ClassToImagePipeline.fromFolder(folder, platform.runtime, opening);
   const { numClasses, sampleSize } = pipe.transformer.config;
   const subjects = classes.map((name): Subject => {
     const label = /^\d+$/.test(name) ? Number(name) : pipe.classNumber(name);
@@ -117,7 +117,7 @@ async function forClasses(folder: Folder, options: LoadingOptions, classes: read
     guidanceScale: 4,
     guidanceInterval: pipe.guidanceInterval,
     schedulerConfig: pipe.schedulerConfig,
-    side: sampleSize * spatialFactor(pipe.vae.config),
+    side: sampleSize * latentFactor(pipe.vae.config),
     sizeWarnings: () => [],
     paint: async (subject, { count, ...settings }) => {
       const { class: label } = subject as { class: number };

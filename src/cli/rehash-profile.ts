@@ -6,7 +6,7 @@ import { readModelIndex } from "../checkpoints/diffusers-folder.ts";
 import { ArgumentError } from "../errors.ts";
 import { checkFolder, isFreeFolder, namesAfter } from "../media/output-node.ts";
 import { readPicture } from "../media/picture-node.ts";
-import { spatialFactor } from "../models/autoencoder-kl.ts";
+import { latentFactor } from "../models/autoencoder.ts";
 import { defined } from "../options/defined.ts";
 import { ImageToVideoPipeline, imageToVideoClass } from "../pipelines/image-to-video.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
@@ -142,12 +142,12 @@ async function measure(model: string, options: Options, signal: AbortSignal) {
 
 function sharesOf(
   { streamlined }: Pick<TextToVideoPipeline, "streamlined"> | Pick<ImageToVideoPipeline, "streamlined">,
-  vae: Parameters<typeof spatialFactor>[0],
+  vae: Parameters<typeof latentFactor>[0],
   { sampleSize = 64 }: { sampleSize: number | undefined },
   run: { frames: number; guided: boolean },
   { width, height }: Options,
 ): Map<string, number> {
-  const factor = spatialFactor(vae);
+  const factor = latentFactor(vae);
   const side = (pixels: number | undefined) => (pixels ? pixels / factor : sampleSize);
   return streamlined.shares({ ...run, batch: 2, height: side(height), width: side(width), tokens: 1 });
 }

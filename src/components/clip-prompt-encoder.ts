@@ -5,9 +5,10 @@ import { ArgumentError, ConfigError } from "../errors.ts";
 import type { Architecture, Geometry } from "../models/architecture.ts";
 import type { CLIPTextConfig } from "../models/clip-text.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import { stack } from "../sampling/guidance.ts";
+import { rows as rowsOf, stack } from "../sampling/guidance.ts";
 import type { PlannedRun } from "../streamlined/planner.ts";
-import { type FloatTensor, floatOf } from "../tensor.ts";
+import { type FloatTensor, floatOf, floatTensor } from "../tensor.ts";
+import { parseWeights } from "../tokenizers/prompt-weights.ts";
 import { Component, type RunningOptions } from "./components.ts";
 import { expected } from "./expected-class.ts";
 import type { PipelineOptions } from "./loading.ts";
@@ -28,6 +29,8 @@ export interface ClipEmbeddings {
 interface ClipOptions extends RunningOptions {
   states: ClipStates;
   skip?: number;
+  /** Whether prompts have weights in them: (a:1.3). */
+  weighted?: boolean;
 }
 
 export class ClipPromptEncoder {
@@ -85,7 +88,10 @@ export class ClipPromptEncoder {
     };
   }
 
-  async #embed(prompts: readonly string[], { states, skip = 0, ...running }: ClipOptions): Promise<ClipEmbeddings> {
+  async #embed(
+    prompts: readonly string[],
+    { states, skip = 0, weighted = false, ...running }: ClipOptions,
+  ): Promise<ClipEmbeddings> {
     const { tokens, encoder } = this;
     const { numLayers } = encoder.config;
     const most = states === "last" ? numLayers - 1 : numLayers - 2;
@@ -94,12 +100,19 @@ export class ClipPromptEncoder {
         `clipSkip is ${skip}; this model's text encoder has ${numLayers} layers, so at most ${most}.`,
       );
     }
-    const tokenized = prompts.map((prompt) => this.tokenizer.encode(prompt, tokens));
+    const tokenized = prompts.map((prompt) =>
+      weighted ? this.tokenizer.encodeParts(parseWeights(prompt), tokens) : this.tokenizer.encode(prompt, tokens),
+    );
+    const weights = tokenized.map((prompt) => prompt.weights ?? []);
+    const differ = weights.some((own) => own.some((weight) => weight !== 1));
+    // What weights are counted from is the empty prompt.
+    const rows = differ ? [...tokenized, this.tokenizer.encode("", tokens)] : tokenized;
     const wanted = this.#wanted(states, skip);
-    const outputs = await runClipText(tokenized, encoder, wanted, running);
+    const outputs = await runClipText(rows, encoder, wanted, running);
+    const all = floatOf(outputs, states === "last" ? "lastHiddenState" : `hiddenStates.${wanted.hiddenStates![0]}`);
     return {
-      states: floatOf(outputs, states === "last" ? "lastHiddenState" : `hiddenStates.${wanted.hiddenStates![0]}`),
-      pooled: this.#projects ? floatOf(outputs, "textEmbeds") : null,
+      states: differ ? weighedStates(all, weights) : all,
+      pooled: this.#projects ? firstRows(floatOf(outputs, "textEmbeds"), prompts.length) : null,
       warnings: warningsOf(tokenized, tokens),
     };
   }
@@ -126,3 +139,27 @@ export const plannedEncoders = (states: ClipStates, encoders: readonly (ClipProm
       planned: (prompts: number, budget: number) => encoder.planned(prompts, budget, states),
       release: () => encoder.release(),
     }));
+const firstRows = (tensor: FloatTensor, count: number) =>
+  tensor.shape[0] === count ? tensor : rowsOf(tensor, 0, count);
+
+/**
+ * States of prompts whose tokens count more or less: each as far from the empty prompt's state at its place as its weight says. The
+ * last row of `states` is the empty prompt.
+ */
+function weighedStates(states: FloatTensor, weights: readonly (readonly number[])[]): FloatTensor {
+  const prompts = weights.length;
+  const [, tokens, width] = states.shape as [number, number, number];
+  const data = states.data.slice(0, prompts * tokens * width);
+  const empty = states.data.subarray(prompts * tokens * width);
+  for (const [prompt, own] of weights.entries()) {
+    for (const [token, weight] of own.entries()) {
+      if (weight === 1) continue;
+      const start = (prompt * tokens + token) * width;
+      for (let i = 0; i < width; i++) {
+        const from = empty[token * width + i]!;
+        data[start + i] = from + weight * (data[start + i]! - from);
+      }
+    }
+  }
+  return floatTensor([prompts, tokens, width], data);
+}

@@ -1,6 +1,6 @@
 /** Latents of videos to frames. */
 import type { Geometry } from "../models/architecture.ts";
-import type { AutoencoderKLConfig } from "../models/autoencoder-kl.ts";
+import type { AutoencoderConfig } from "../models/autoencoder.ts";
 import { checkFinite } from "../sampling/sampler.ts";
 import { inTiles } from "../streamlined/tiles.ts";
 import { type FloatTensor, floatOf, floatTensor, sizeOf } from "../tensor.ts";
@@ -42,7 +42,7 @@ export function exchangeFrames({ shape, data }: FloatTensor): FloatTensor {
  * of two videos.
  */
 export async function decodeFrames(
-  vae: Component<AutoencoderKLConfig>,
+  vae: Component<AutoencoderConfig>,
   latents: FloatTensor,
   { chunk, sizes }: { chunk: number; sizes: (frames: number) => Pick<Geometry, "batch" | "frames"> },
   { signal, onDecode, tile, shift = 0 }: DecodeOptions = {},

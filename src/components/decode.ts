@@ -1,4 +1,4 @@
-import type { AutoencoderKLConfig } from "../models/autoencoder-kl.ts";
+import type { AutoencoderConfig } from "../models/autoencoder.ts";
 import { checkFinite } from "../sampling/sampler.ts";
 import { type FloatTensor, floatOf, floatTensor } from "../tensor.ts";
 import type { Component } from "./components.ts";
@@ -8,7 +8,7 @@ import type { Component } from "./components.ts";
  * once they are scaled: of pipelines that use the autoencoder's shift_factor.
  */
 export async function decodeLatents(
-  vae: Component<AutoencoderKLConfig>,
+  vae: Component<AutoencoderConfig>,
   { shape, data }: FloatTensor,
   shift = 0,
 ): Promise<FloatTensor> {

@@ -4,7 +4,7 @@
  */
 import { ArgumentError, ShapeError } from "../errors.ts";
 import { buildModel } from "../models/architecture.ts";
-import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
+import { type AutoencoderConfig, decoderOf, fullSizeChannels, latentFactor } from "../models/autoencoder.ts";
 import { describeBytes } from "../streamlined/bytes.ts";
 import { costSource } from "../streamlined/cost.ts";
 
@@ -14,12 +14,12 @@ interface PictureSize {
 }
 
 /**
- * Bytes that decoding takes at least. The last block begins at full size with the channels of the block before and ends with its own, of
- * which there is a map each at one time; the pictures come on top. Everything else is smaller, or is there before or after.
+ * Bytes that decoding takes at least: of two feature maps at full size, and the pictures. Everything else is smaller, or is there
+ * before or after.
  */
-export function decodedBytes({ blockOutChannels }: AutoencoderKLConfig, count: number, { width, height }: PictureSize) {
-  const [own, before = own!] = blockOutChannels;
-  return 4 * (own! + before + 3) * count * width * height;
+export function decodedBytes(config: AutoencoderConfig, count: number, { width, height }: PictureSize) {
+  const [before, own] = fullSizeChannels(config);
+  return 4 * (own + before + 3) * count * width * height;
 }
 
 export interface DecodedSize {
@@ -39,7 +39,7 @@ const ALWAYS_DECODED = 2 ** 20;
 
 /** Throws ArgumentError for pictures that cannot be decoded, with the largest of that shape that can. */
 export function checkDecoded(
-  config: AutoencoderKLConfig,
+  config: AutoencoderConfig,
   { count, together = count, size, unit, memory }: DecodedSize,
 ): void {
   const problem = (of: PictureSize): string | null => {
@@ -70,11 +70,11 @@ export function checkDecoded(
 }
 
 /** What ONNX Runtime cannot run, such as a norm over too many values: found in the graph, without weights. */
-function refused(config: AutoencoderKLConfig, { width, height }: PictureSize): string | null {
-  const factor = spatialFactor(config);
+function refused(config: AutoencoderConfig, { width, height }: PictureSize): string | null {
+  const factor = latentFactor(config);
   const latent = { batch: 1, height: height / factor, width: width / factor };
   try {
-    buildModel(autoencoderKL.decoder.model(config, latent), costSource().source);
+    buildModel(decoderOf(config).model(config, latent), costSource().source);
     return null;
   } catch (error) {
     if (error instanceof ShapeError)

@@ -31,7 +31,13 @@ const xl = (name: string): [string, IndexKeys] => [
   name,
   {
     components: [...stableDiffusion, "text_encoder_2", "tokenizer_2"],
-    harmless: [...imageAdapter, "add_watermarker", "force_zeros_for_empty_prompt", "requires_aesthetics_score"],
+    harmless: [
+      ...imageAdapter,
+      "add_watermarker",
+      "force_zeros_for_empty_prompt",
+      // Of a refiner; the pipeline of texts has no such setting.
+      ...(name === "StableDiffusionXLPipeline" ? [] : ["requires_aesthetics_score"]),
+    ],
   },
 ];
 

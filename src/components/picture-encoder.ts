@@ -1,16 +1,12 @@
 /** Images and masks as an autoencoder and a denoiser see them, prepared as diffusers' VaeImageProcessor does it. */
-import type { Folder } from "../checkpoints/files.ts";
 import { ArgumentError } from "../errors.ts";
 import { checkPicture, type Picture } from "../media/picture.ts";
 import { resample } from "../media/resample.ts";
-import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+import { type AutoencoderConfig, latentFactor } from "../models/autoencoder.ts";
 import { checkFinite } from "../sampling/sampler.ts";
 import { inTiles } from "../streamlined/tiles.ts";
 import { type FloatTensor, floatOf, floatTensor } from "../tensor.ts";
-import { Component } from "./components.ts";
-import { expected } from "./expected-class.ts";
-import type { PipelineOptions } from "./loading.ts";
+import type { Component } from "./components.ts";
 
 /** Tiles of a latent, which overlap. */
 export interface TileSize {
@@ -75,63 +71,69 @@ export function checkPictures(image: Picture | undefined, mask: Picture | undefi
   );
 }
 
-/** The encoder of an autoencoder, whose weights are looked at when an image comes first: most calls begin at noise. */
-export class PictureEncoder {
-  readonly #open: () => Promise<Component<AutoencoderKLConfig>>;
-  #component: Promise<Component<AutoencoderKLConfig>> | null = null;
+/** What an autoencoder says of images: the mean of their latents and its deviation; null for one that gives the latents themselves. */
+export interface EncodedPicture {
+  /** [batch, channels, height, width], not scaled. */
+  readonly mean: FloatTensor;
+  readonly std: FloatTensor | null;
+}
 
-  constructor(folder: Folder, runtime: Runtime, options: PipelineOptions) {
-    this.#open = () => Component.open(folder, expected(autoencoderKL.encoder), runtime, options);
+/** The encoder of an autoencoder, which is looked at when an image comes first: most calls begin at noise. */
+export class PictureEncoder {
+  readonly #open: () => Component<AutoencoderConfig>;
+  #component: Component<AutoencoderConfig> | null = null;
+
+  constructor(open: () => Component<AutoencoderConfig>) {
+    this.#open = open;
   }
 
   /** The network. */
-  component(): Promise<Component<AutoencoderKLConfig>> {
+  component(): Component<AutoencoderConfig> {
     this.#component ??= this.#open();
     return this.#component;
   }
 
-  /**
-   * What the autoencoder says of images [batch, 3, height, width] in [-1, 1]: mean and deviation of a latent, not scaled. In `tile`s
-   * of the latent, where there is no memory for all of an image.
-   */
-  async encode(image: FloatTensor, tile?: TileSize): Promise<{ mean: FloatTensor; std: FloatTensor }> {
-    const encoder = await this.component();
-    const run = async (part: FloatTensor) => {
+  /** Images [batch, 3, height, width] in [-1, 1] as latents. In `tile`s of the latent, where there is no memory for all of an image. */
+  async encode(image: FloatTensor, tile?: TileSize): Promise<EncodedPicture> {
+    const encoder = this.component();
+    const run = async (part: FloatTensor): Promise<EncodedPicture> => {
       const [batch, , height, width] = part.shape as [number, number, number, number];
       const session = await encoder.session({ batch, height, width });
       const outputs = await session.run({ image: part });
-      return { mean: floatOf(outputs, "mean"), std: floatOf(outputs, "std") };
+      const sampled = Object.hasOwn(outputs, "std");
+      return { mean: floatOf(outputs, sampled ? "mean" : "latents"), std: sampled ? floatOf(outputs, "std") : null };
     };
-    const { mean, std } = tile
-      ? await encodeInTiles(image, tile, spatialFactor(encoder.config), run)
-      : await run(image);
+    const { mean, std } = tile ? await encodeInTiles(image, tile, latentFactor(encoder.config), run) : await run(image);
     checkFinite(mean, "the autoencoder's code of the image");
     return { mean, std };
   }
 
   async release(): Promise<void> {
-    // What could not be opened was reported to the call that wanted it.
-    const component = await this.#component?.catch(() => null);
-    await component?.release();
+    await this.#component?.release();
   }
 }
 
-/** Mean and deviation of one image, which are blended together, as channels. */
+/** Mean and deviation of one image, if there is one, which are blended together, as channels. */
 async function encodeInTiles(
   image: FloatTensor,
   tile: TileSize,
   factor: number,
-  run: (part: FloatTensor) => Promise<{ mean: FloatTensor; std: FloatTensor }>,
-): Promise<{ mean: FloatTensor; std: FloatTensor }> {
+  run: (part: FloatTensor) => Promise<EncodedPicture>,
+): Promise<EncodedPicture> {
+  let sampled = true;
   const code = async (part: FloatTensor) => {
     const { mean, std } = await run(part);
+    sampled = std !== null;
+    if (!std) return mean;
     const [, channels, height, width] = mean.shape as [number, number, number, number];
     const both = floatTensor([1, 2 * channels, height, width]);
     both.data.set(mean.data);
     both.data.set(std.data, mean.data.length);
     return both;
   };
-  const { shape, data } = await inTiles(image, tile, tile.overlap, code, factor);
+  const blended = await inTiles(image, tile, tile.overlap, code, factor);
+  if (!sampled) return { mean: blended, std: null };
+  const { shape, data } = blended;
   const [, channels, height, width] = shape as [number, number, number, number];
   const [half, middle] = [[1, channels / 2, height, width], data.length / 2];
   return { mean: floatTensor(half, data.slice(0, middle)), std: floatTensor(half, data.slice(middle)) };

@@ -8,6 +8,7 @@ import type { T5Config } from "../models/t5.ts";
 import { pickRows, stack } from "../sampling/guidance.ts";
 import { type FloatTensor, floatOf, floatTensor, int64Tensor, type Tensor } from "../tensor.ts";
 import { clipTokenizer, hasMerges } from "../tokenizers/clip-tokenizer.ts";
+import type { WeightedText } from "../tokenizers/prompt-weights.ts";
 import { sentencePieceTokenizer, tokenText } from "../tokenizers/sentencepiece.ts";
 import { tokenizerFromJson } from "../tokenizers/tokenizer-json.ts";
 import type { Component, RunningOptions } from "./components.ts";
@@ -22,6 +23,8 @@ export interface TokenizedPrompt {
   truncated: string;
   /** Words that the vocabulary does not have. */
   unknown: string[];
+  /** How much each token counts, of a prompt with weights: 1 for those that start, end and pad it. */
+  weights?: number[];
 }
 
 const CLIP_END = "<|endoftext|>";
@@ -104,16 +107,36 @@ export class PromptTokenizer {
    * characters. Throws ArgumentError for a prompt that the tokenizer makes too much of.
    */
   encode(prompt: string, length: number): TokenizedPrompt {
+    const { weights: _, ...encoded } = this.encodeParts([{ text: prompt, weight: 1 }], length);
+    return encoded;
+  }
+
+  /** The same for a prompt in parts, each of which is tokenized by itself, with `weights`. Throws ArgumentError. */
+  encodeParts(parts: readonly WeightedText[], length: number): TokenizedPrompt {
     const room = length - this.#prefix.length - this.#suffix.length;
     if (!(room >= 1)) throw new ArgumentError(`a prompt of ${length} tokens has no room for text`);
-    const { body, text } = this.#beginning(prompt, room);
+    const [body, weights, read]: [number[], number[], string[]] = [[], [], []];
+    let more = false;
+    for (const { text: whole, weight } of parts) {
+      more ||= body.length >= 2 * room;
+      if (more) break;
+      const { body: own, text } = this.#beginning(whole, room);
+      more = text.length < whole.length;
+      for (const id of own) {
+        body.push(id);
+        weights.push(weight);
+      }
+      read.push(text);
+    }
     const kept = [...this.#prefix, ...body.slice(0, room), ...this.#suffix];
     const padding = length - kept.length;
+    const ones = (count: number) => new Array<number>(count).fill(1);
     return {
       ids: [...kept, ...new Array<number>(padding).fill(this.#pad)],
-      mask: [...new Array<number>(kept.length).fill(1), ...new Array<number>(padding).fill(0)],
-      truncated: this.#shown(body.slice(room), prompt.length > text.length),
-      unknown: wordsOf(text).filter((word) => this.#isUnknown(word)),
+      mask: [...ones(kept.length), ...new Array<number>(padding).fill(0)],
+      truncated: this.#shown(body.slice(room), more),
+      unknown: wordsOf(read.join(" ")).filter((word) => this.#isUnknown(word)),
+      weights: [...ones(this.#prefix.length), ...weights.slice(0, room), ...ones(this.#suffix.length + padding)],
     };
   }
 

@@ -7,16 +7,18 @@ import { Streamlined } from "../acceleration/streamlined.ts";
 import { callable } from "../callable.ts";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
-import { listOf, whole } from "../checks.ts";
+import { anObject, listOf, whole } from "../checks.ts";
+import { type AutoencoderChoice, openAutoencoder } from "../components/autoencoder.ts";
 import { Component } from "../components/components.ts";
 import { decodeLatents } from "../components/decode.ts";
 import { checkDecoded } from "../components/decoded-size.ts";
 import { expected } from "../components/expected-class.ts";
-import type { InWorker, LoadingOptions, PipelineOptions } from "../components/loading.ts";
+import type { InWorker, PipelineOptions } from "../components/loading.ts";
 import { ownGuidanceInterval } from "../components/pipeline-index.ts";
 import { readSchedulerConfig, solverOf } from "../components/solver.ts";
-import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
+import { type AutoencoderConfig, latentFactor } from "../models/autoencoder.ts";
 import { type DiTConfig, dit } from "../models/dit.ts";
+import type { ResolveOptions } from "../platform/platform.ts";
 import { RunQueue } from "../platform/run-queue.ts";
 import { releaseAll } from "../runtime/open-all.ts";
 import type { Runtime } from "../runtime/runtime.ts";
@@ -63,7 +65,13 @@ export type ClassToImage = ClassToImagePipeline &
 /** DiTPipeline's null class, also where the table is larger; a smaller table has its last row for that. */
 const NULL_CLASS = 1000;
 
-const kind = { name: "ClassToImagePipeline", options: classToImageOptions };
+/** How the networks are opened, and which autoencoder there is. */
+export type ClassToImageSource<Vae = Folder> = PipelineOptions & AutoencoderChoice<Vae>;
+
+/** What `fromPretrained` takes. */
+export type ClassToImageLoading = ClassToImageSource<string> & ResolveOptions;
+
+const kind = { name: "ClassToImagePipeline", options: classToImageOptions, otherModels: ["vae"] };
 
 /** Images of classes with DiT. `fromPretrained` opens one; what it gives can be called. */
 export class ClassToImagePipeline {
@@ -71,7 +79,7 @@ export class ClassToImagePipeline {
   readonly transformer: Component<DiTConfig>;
   /** Runs the transformer within a budget of memory. */
   readonly streamlined: Streamlined<DiTConfig>;
-  readonly vae: Component<AutoencoderKLConfig>;
+  readonly vae: Component<AutoencoderConfig>;
   /** For `accelerate: "ilf"`; null in a folder without one. */
   readonly feedback: FeedbackComponent | null;
   readonly schedulerConfig: RawConfig;
@@ -99,24 +107,32 @@ export class ClassToImagePipeline {
     this.labels = parts.labels;
   }
 
-  /** `model`: a folder in diffusers' layout, or a Hub id. */
-  static fromPretrained(model: string, options: LoadingOptions & InWorker): Promise<ClassToImageInWorker>;
-  static fromPretrained(model: string, options?: LoadingOptions): Promise<ClassToImage>;
-  static fromPretrained(model: string, given: LoadingOptions & Partial<InWorker> = {}): Promise<ClassToImageInWorker> {
-    return fromPretrained(model, given, kind, (folder, options) =>
-      ClassToImagePipeline.fromFolder(folder, platform.runtime, options),
+  /** `model`, and `vae`: a folder in diffusers' layout, or a Hub id. */
+  static fromPretrained(model: string, options: ClassToImageLoading & InWorker): Promise<ClassToImageInWorker>;
+  static fromPretrained(model: string, options?: ClassToImageLoading): Promise<ClassToImage>;
+  static fromPretrained(
+    model: string,
+    given: ClassToImageLoading & Partial<InWorker> = {},
+  ): Promise<ClassToImageInWorker> {
+    return fromPretrained(model, given, kind, (folder, options, { vae }) =>
+      ClassToImagePipeline.fromFolder(folder, platform.runtime, { ...options, vae }),
     );
   }
 
   /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
-  static async fromFolder(folder: Folder, runtime: Runtime, given: PipelineOptions = {}): Promise<ClassToImage> {
-    const { options, index } = await openFolder(folder, runtime, given, { name: kind.name, classes: ["DiTPipeline"] });
+  static async fromFolder(folder: Folder, runtime: Runtime, given: ClassToImageSource = {}): Promise<ClassToImage> {
+    const { options: read, index } = await openFolder(folder, runtime, given, {
+      name: kind.name,
+      classes: ["DiTPipeline"],
+      more: { vae: anObject },
+    });
+    const { vae: chosen, ...options } = read;
     const transformer = await Component.open(folder.sub("transformer"), expected(dit), runtime, options);
     const pipeline = new ClassToImagePipeline({
       name: folder.name,
       transformer,
       feedback: await openFeedback(folder, transformer),
-      vae: await Component.open(folder.sub("vae"), expected(autoencoderKL.decoder), runtime, options),
+      vae: (await openAutoencoder(folder, index, runtime, options, chosen)).vae,
       schedulerConfig: await readSchedulerConfig(folder, index),
       guidanceInterval: ownGuidanceInterval(folder, index),
       labels: readClassLabels(folder, index),
@@ -148,7 +164,7 @@ export class ClassToImagePipeline {
     const solver = solverOf(this.schedulerConfig, options, 50);
     const { numClasses, inChannels, sampleSize } = this.transformer.config;
     listOf(whole(0, numClasses - 1), { least: 1, most: MOST_PICTURES })(classes, "classes");
-    const side = sampleSize * spatialFactor(this.vae.config);
+    const side = sampleSize * latentFactor(this.vae.config);
     checkPixels(classes.length, side, side);
     this.#checkMemory(classes.length, side, options);
     const seeds = seedsOf(classes.length, options, "classes");
@@ -182,7 +198,7 @@ export class ClassToImagePipeline {
 
   #checkMemory(count: number, side: number, { memory }: ClassToImageOptions): void {
     const together = memory === undefined ? count : 1;
-    const unit = spatialFactor(this.vae.config) * this.transformer.config.patchSize;
+    const unit = latentFactor(this.vae.config) * this.transformer.config.patchSize;
     const size = { width: side, height: side };
     checkDecoded(this.vae.config, { count, together, size, unit, memory: platform.memory() });
   }

@@ -34,7 +34,7 @@ type OtherFolders = Readonly<Record<string, Folder>>;
 
 /**
  * Opens a pipeline by a model's name. Before anything is fetched the options are checked, and whether the provider works; with `worker`
- * all of this happens there. `revision`, `variant` and `loras` are of `model` alone: another model need not have them.
+ * all of this happens there. `revision`, `variant`, `loras` and `predictionType` are of `model` alone: another model need not have them.
  */
 export async function fromPretrained<Call extends object, Opened>(
   model: string,
@@ -55,7 +55,7 @@ export async function fromPretrained<Call extends object, Opened>(
   }
   await workingProvider(platform.runtime, loading.provider);
   const folder = await platform.resolveModel(model, loading);
-  const { revision: _, variant: __, loras: ___, ...forOthers } = loading;
+  const { revision: _, variant: __, loras: ___, predictionType: ____, ...forOthers } = loading;
   const folders: [string, Folder][] = [];
   for (const [option, other] of others) folders.push([option, await platform.resolveModel(other, forOthers)]);
   return open(folder, forNetworks(loading), Object.fromEntries(folders));

@@ -6,7 +6,7 @@ import type { Component } from "../components/components.ts";
 import { type DecodeOptions, decodeFrames } from "../components/decode-video.ts";
 import type { PictureEncoder } from "../components/picture-encoder.ts";
 import { ArgumentError } from "../errors.ts";
-import { type AutoencoderKLConfig, spatialFactor } from "../models/autoencoder-kl.ts";
+import { type AutoencoderConfig, latentFactor } from "../models/autoencoder.ts";
 import { defined } from "../options/defined.ts";
 import { type Denoiser, FixedRows } from "../sampling/denoiser.ts";
 import type { GuidanceInterval } from "../sampling/guidance.ts";
@@ -65,11 +65,11 @@ export async function planPictures(
   }
   const size = { batch: both ? 2 * pictures : pictures, guided: both, height, width, tokens, ...defined({ timeIds }) };
   let encoding: DecodingSize | null = null;
-  const encoder = await imageEncoder?.component();
+  const encoder = imageEncoder?.component();
   const earlier = earlierTexts(textEncoders, { texts, tokens });
   if (encoder) {
     const peak = (budget: number) => {
-      encoding = encodingIn(encoder, spatialFactor(encoder.config), { height, width }, budget);
+      encoding = encodingIn(encoder, latentFactor(encoder.config), { height, width }, budget);
       return encoding.peak!;
     };
     earlier.push({ name: "image encoder", peak });
@@ -95,7 +95,7 @@ export async function openPlanned(
 
 /** Decodes as many images at a time, or tiles of one, as the plan says. */
 export async function decodePlanned(
-  vae: Component<AutoencoderKLConfig>,
+  vae: Component<AutoencoderConfig>,
   { shape, data }: FloatTensor,
   { decoding: { frames: chunk, tile } }: RunPlan,
   options: Pick<DecodeOptions, "signal" | "shift"> = {},

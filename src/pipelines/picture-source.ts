@@ -1,9 +1,18 @@
 /** The image that a call begins at, and its mask: what of them is encoded, and in which order noise is drawn. */
-import { checkPictures, masked, maskValues, pictureValues, smallerMask } from "../components/picture-encoder.ts";
+import {
+  checkPictures,
+  type EncodedPicture,
+  masked,
+  maskValues,
+  pictureValues,
+  smallerMask,
+} from "../components/picture-encoder.ts";
 import { ArgumentError } from "../errors.ts";
 import type { Picture } from "../media/picture.ts";
 import { drawnLatents, type PictureLatents } from "../sampling/from-picture.ts";
+import { repeatRow } from "../sampling/guidance.ts";
 import type { FloatTensor } from "../tensor.ts";
+import { checkLatents, isLatents, latentsFor } from "./given-latents.ts";
 import type { PictureSize } from "./resolution-bins.ts";
 import type { TextToImageFamily } from "./text-to-image-family.ts";
 
@@ -17,83 +26,138 @@ export interface PictureValues {
 export interface Encoding {
   /** Standard normal values of a latent. */
   readonly draw: () => FloatTensor;
-  /** The encoder: mean and standard deviation of the latent. */
-  readonly encode: (image: FloatTensor) => Promise<{ mean: FloatTensor; std: FloatTensor }>;
+  /** The encoder. */
+  readonly encode: (image: FloatTensor) => Promise<EncodedPicture>;
   readonly scalingFactor: number;
   /** Is taken from latents before they are scaled: of pipelines that use the autoencoder's shift_factor. */
   readonly shift?: number;
 }
 
+/** How a call begins at an image. */
+export interface PictureSettings {
+  readonly strength: number;
+  /** Where the run goes on that made the image's latents: nothing is added to them. Counts instead of `strength`. */
+  readonly denoisingStart?: number | undefined;
+  /** Whether the denoiser sees the mask and the masked image. */
+  readonly seen: boolean;
+  /** How many times smaller a latent is than its image. */
+  readonly factor: number;
+  /** Of pictures; 1 unless given. */
+  readonly count?: number;
+}
+
 /** The image that a call begins with, and its mask. */
 export class PictureSource {
-  readonly #values: PictureValues;
-  readonly #strength: number;
-  /** Whether the denoiser sees the mask and the masked image. */
-  readonly #seen: boolean;
-  readonly #factor: number;
+  /** Or latents of an image, a row for each picture. */
+  readonly #values: PictureValues | FloatTensor;
+  readonly #settings: PictureSettings;
 
-  /** `factor`: how many times smaller a latent is than its image. */
-  constructor(values: PictureValues, settings: { strength: number; seen: boolean; factor: number }) {
+  constructor(values: PictureValues | FloatTensor, settings: PictureSettings) {
     this.#values = values;
-    this.#strength = settings.strength;
-    this.#seen = settings.seen;
-    this.#factor = settings.factor;
+    this.#settings = settings;
   }
 
-  /** As diffusers' image-to-image and inpainting pipelines draw: the image's latent where it counts, noise, the masked image's. */
-  async encode({
-    draw,
-    encode,
-    scalingFactor,
-    shift,
-  }: Encoding): Promise<{ noise: FloatTensor; picture: PictureLatents }> {
-    const { image, mask } = this.#values;
-    const strength = this.#strength;
-    const latentsOf = async (of: FloatTensor) => {
-      const { mean, std } = await encode(of);
-      return drawnLatents(mean, std, draw(), { factor: scalingFactor, shift });
-    };
-    const counts = !mask || !this.#seen || strength < 1;
-    const latents = counts ? await latentsOf(image) : null;
+  /**
+   * As diffusers' image-to-image and inpainting pipelines draw: the image's latent where it counts, noise where it is added, the
+   * masked image's. Nothing is drawn for latents that are given, and those of an autoencoder that gives them without deviation.
+   */
+  async encode(encoding: Encoding): Promise<{ noise: FloatTensor; picture: PictureLatents }> {
+    const { draw, encode, scalingFactor, shift } = encoding;
+    const { strength, denoisingStart, seen, factor, count = 1 } = this.#settings;
+    const values = this.#values;
+    const { image, mask } = "image" in values ? values : {};
+    const latentsOf = ({ mean, std }: EncodedPicture) =>
+      drawnLatents(mean, std && { std, noise: draw() }, { factor: scalingFactor, shift });
+    const counts = !mask || !seen || strength < 1;
+    const encoded = image && counts ? await encode(image) : null;
+    const one = "image" in values ? encoded && latentsOf(encoded) : values;
+    if (one && denoisingStart !== undefined) {
+      const latents = forRows(one, count);
+      // They have their noise; no other is used.
+      return { noise: latents, picture: { latents, strength, denoisingStart } };
+    }
     const noise = draw();
-    if (!mask) return { noise, picture: { latents, strength } };
-    const small = smallerMask(mask, this.#factor);
+    const rows = noise.shape[0]!;
+    const latents = one && forRows(one, rows);
+    if (!image || !mask) return { noise, picture: { latents, strength } };
+    const small = smallerMask(mask, factor);
     // Drawn though a denoiser of four channels does not see it: the noise of later steps comes after it.
-    if (!this.#seen) {
-      draw();
+    if (!seen) {
+      if (encoded?.std) draw();
       return { noise, picture: { latents, strength, mask: small } };
     }
-    return { noise, picture: { latents, strength, mask: small, maskedLatents: await latentsOf(masked(image, mask)) } };
+    const maskedLatents = forRows(latentsOf(await encode(masked(image, mask))), rows);
+    return { noise, picture: { latents, strength, mask: small, maskedLatents } };
   }
 }
+
+/** Latents of one image for each row of a batch, if it has none of its own. */
+const forRows = (latents: FloatTensor, count: number) =>
+  latents.shape[0] === 1 ? repeatRow(latents, 0, count) : latents;
 
 /** An image and its mask at the size that is drawn; null for a call that begins at noise. Throws ArgumentError for an image or mask that cannot be, or that this model needs. */
 export function pictureInputs(
   className: string,
-  { inChannels, latentChannels, usual }: TextToImageFamily,
+  { inChannels, latentChannels, usual, refines }: TextToImageFamily,
   factor: number,
-  options: { image?: Picture; mask?: Picture; strength?: number },
-): ((size: PictureSize) => PictureSource) | null {
-  const { image, mask } = options;
-  checkPictures(image, mask);
+  options: PictureInputs,
+): ((size: PictureSize, count: number) => PictureSource) | null {
+  const { image, mask, denoisingStart } = options;
+  if (image && isLatents(image)) {
+    checkLatents(image, "image");
+    if (mask) throw new ArgumentError("mask goes with an image of pixels; latents cannot be masked.");
+  } else checkPictures(image, mask);
   const seen = inChannels !== latentChannels;
   if (seen && !mask) {
     throw new ArgumentError(
       `This ${className} was trained for inpainting: it needs an image and a mask (image, mask).`,
     );
   }
-  if (!image) {
-    if (options.strength === undefined) return null;
-    throw new ArgumentError("strength goes with an image: it says how much of it may change.");
+  if (refines && !image) {
+    throw new ArgumentError(`This ${className} refines images (requires_aesthetics_score): it needs one (image).`);
   }
+  checkSettings(options);
+  if (!image) return null;
   const { strength = mask ? usual.maskedStrength : usual.strength } = options;
-  return ({ width, height }) => {
+  return (size, count) => {
+    const settings = { strength, denoisingStart, seen, factor, count };
+    if (isLatents(image)) {
+      return new PictureSource(latentsFor(image, { channels: latentChannels, count, size, factor }), settings);
+    }
+    const { width, height } = size;
     const values = {
       image: pictureValues(image, width, height),
       ...(mask && { mask: maskValues(mask, width, height) }),
     };
-    return new PictureSource(values, { strength, seen, factor });
+    return new PictureSource(values, settings);
   };
+}
+
+interface PictureInputs {
+  image?: Picture | FloatTensor;
+  mask?: Picture;
+  strength?: number;
+  denoisingStart?: number;
+  denoisingEnd?: number;
+}
+
+/** Throws ArgumentError for settings of an image without one, and such as do not go together. */
+function checkSettings({ image, mask, strength, denoisingStart: start, denoisingEnd: end }: PictureInputs): void {
+  if (!image && strength !== undefined) {
+    throw new ArgumentError("strength goes with an image: it says how much of it may change.");
+  }
+  if (start === undefined) return;
+  if (!image) {
+    throw new ArgumentError(
+      'denoisingStart goes with an image: the latents of a run that ended there (denoisingEnd, outputType: "latent").',
+    );
+  }
+  if (mask) throw new ArgumentError("denoisingStart and a mask do not go together.");
+  if (strength !== undefined) {
+    throw new ArgumentError("strength and denoisingStart both say where a run begins; give one of them.");
+  }
+  if (end === undefined || start < end) return;
+  throw new ArgumentError(`denoisingStart ${start} must be below denoisingEnd ${end}.`);
 }
 
 /** The size at which an image is drawn anew, in multiples of `unit`; as in diffusers it is scaled down to that. */

@@ -25,9 +25,18 @@ import type {
 
 type Flag = "forceZerosForEmptyPrompt" | "requiresAestheticsScore";
 
+const options = [
+  "clipSkip",
+  "promptWeights",
+  "prompt2",
+  "negativePrompt2",
+  "originalSize",
+  "cropsCoordsTopLeft",
+  "negativeOriginalSize",
+  "negativeCropsCoordsTopLeft",
+] as const;
+const targetOptions = ["targetSize", "negativeTargetSize"] as const;
 const scoredOptions = ["aestheticScore", "negativeAestheticScore"] as const;
-/** Original size, crop and score. */
-const SCORED_IDS = 5;
 
 export class StableDiffusionXLText implements TextConditions {
   /** Null in a folder that has the second alone, as refiners do. */
@@ -39,7 +48,8 @@ export class StableDiffusionXLText implements TextConditions {
   /** Whether its UNet is told how beautiful an image is to look instead of a target size: of refiners. */
   readonly requiresAestheticsScore: boolean;
   readonly takes: readonly FamilyOption[];
-  readonly timeIds?: number;
+  /** Original size, crop, and target size or a score. */
+  readonly timeIds: number;
   readonly pooled = "textEmbeds";
   readonly #name: string;
 
@@ -49,9 +59,8 @@ export class StableDiffusionXLText implements TextConditions {
     this.second = parts.second;
     this.forceZerosForEmptyPrompt = parts.forceZerosForEmptyPrompt;
     this.requiresAestheticsScore = parts.requiresAestheticsScore;
-    const own = this.requiresAestheticsScore ? scoredOptions : (["targetSize"] as const);
-    this.takes = ["clipSkip", "prompt2", "negativePrompt2", "originalSize", "cropsCoordsTopLeft", ...own];
-    if (this.requiresAestheticsScore) this.timeIds = SCORED_IDS;
+    this.takes = [...options, ...(this.requiresAestheticsScore ? scoredOptions : targetOptions)];
+    this.timeIds = this.requiresAestheticsScore ? 5 : 6;
   }
 
   static async open(
@@ -78,14 +87,14 @@ export class StableDiffusionXLText implements TextConditions {
 
   async embed(
     { texts, second = texts, negatives = 0, omitted = false }: Texts,
-    { clipSkip: skip, signal, budget }: EmbedOptions,
+    { clipSkip: skip, promptWeights: weighted, signal, budget }: EmbedOptions,
   ): Promise<{ embeddings: TextEmbeddings; warnings: string[] }> {
     if (!this.second) {
       throw new ConfigError(
         `${this.#name}: has no text_encoder_2 and tokenizer_2, which turn a prompt into embeddings.`,
       );
     }
-    const settings = { states: "penultimate", skip, negatives, signal, budget } as const;
+    const settings = { states: "penultimate", skip, weighted, negatives, signal, budget } as const;
     const one = await this.first?.embed(texts, settings);
     const two = await this.second.embed(second, settings);
     const embeddings = {
@@ -99,15 +108,26 @@ export class StableDiffusionXLText implements TextConditions {
   }
 
   conditions(embeddings: TextEmbeddings, options: ConditionOptions): Feeds {
-    const { height, width, negatives = 0 } = options;
-    const { originalSize = [height, width], cropsCoordsTopLeft = [0, 0], targetSize = [height, width] } = options;
-    const { aestheticScore = 6, negativeAestheticScore = 2.5 } = options;
+    const { negatives = 0 } = options;
     const count = embeddings.encoderHiddenStates.shape[0]!;
-    const last = (row: number) => {
-      if (!this.requiresAestheticsScore) return targetSize;
-      return [row < negatives ? negativeAestheticScore : aestheticScore];
-    };
-    const ids = Array.from({ length: count }, (_, row) => [...originalSize, ...cropsCoordsTopLeft, ...last(row)]);
-    return { ...embeddings, timeIds: floatTensor([count, ids[0]!.length], Float32Array.from(ids.flat())) };
+    const [own, negative] = timeIds(options, this.requiresAestheticsScore);
+    const ids = Array.from({ length: count }, (_, row) => (row < negatives ? negative : own));
+    return { ...embeddings, timeIds: floatTensor([count, own.length], Float32Array.from(ids.flat())) };
   }
+}
+
+/** What the UNet is told of sizes, for the prompt and for the negative prompt. */
+function timeIds(given: ConditionOptions, scored: boolean): [own: number[], negative: number[]] {
+  const { height, width } = given;
+  const { originalSize = [height, width], cropsCoordsTopLeft = [0, 0], targetSize = [height, width] } = given;
+  const { negativeOriginalSize = originalSize, negativeCropsCoordsTopLeft = cropsCoordsTopLeft } = given;
+  const { negativeTargetSize = targetSize, aestheticScore = 6, negativeAestheticScore = 2.5 } = given;
+  return [
+    [...originalSize, ...cropsCoordsTopLeft, ...(scored ? [aestheticScore] : targetSize)],
+    [
+      ...negativeOriginalSize,
+      ...negativeCropsCoordsTopLeft,
+      ...(scored ? [negativeAestheticScore] : negativeTargetSize),
+    ],
+  ];
 }

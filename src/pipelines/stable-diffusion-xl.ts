@@ -17,6 +17,7 @@ import { StableDiffusionXLText } from "./stable-diffusion-xl-text.ts";
 import type {
   ConditionOptions,
   EmbedOptions,
+  FamilyOption,
   TextEmbeddings,
   Texts,
   TextToImageFamily,
@@ -59,11 +60,16 @@ export class StableDiffusionXL implements TextToImageFamily {
     checkTextTime(folder, index, denoiser.config);
     await checkLatents(folder, index);
     const text = await StableDiffusionXLText.open(folder, index, runtime, options);
+    checkPooled(folder, denoiser.config, text);
     return new StableDiffusionXL({ denoiser, latentChannels, text });
   }
 
-  get takes() {
-    return this.text.takes;
+  get takes(): readonly FamilyOption[] {
+    return [...this.text.takes, "denoisingStart", "denoisingEnd"];
+  }
+
+  get refines(): boolean {
+    return this.text.requiresAestheticsScore;
   }
 
   get pooled(): "textEmbeds" {
@@ -119,6 +125,22 @@ export function checkTextTime(
   if (textTime) return;
   throw new ConfigError(
     `${folder.name}: is a ${className}, but its UNet's addition_embed_type is not "text_time", as Stable Diffusion XL's is.`,
+  );
+}
+
+/** Throws ConfigError for a second text encoder whose pooled text is not what the UNet reads. */
+function checkPooled(
+  folder: Folder,
+  { textTime }: Pick<UNet2DConditionConfig, "textTime">,
+  { second, timeIds }: StableDiffusionXLText,
+): void {
+  const { inputs, timeWidth } = textTime!;
+  const reads = inputs - timeIds * timeWidth;
+  const gives = second?.encoder.config.projectionWidth ?? reads;
+  if (gives === reads) return;
+  throw new ConfigError(
+    `${folder.name}: its UNet reads a pooled text of ${reads} numbers beside ${timeIds} of sizes, and its text_encoder_2 gives ` +
+      `${gives}. Whether there are 5 or 6 of sizes is what "requires_aesthetics_score" in model_index.json says.`,
   );
 }
 

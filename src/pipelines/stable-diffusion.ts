@@ -42,7 +42,7 @@ export class StableDiffusion implements TextToImageFamily {
 
   readonly network = "unet";
   readonly usual;
-  readonly takes = ["clipSkip"] as const;
+  readonly takes = ["clipSkip", "promptWeights"] as const;
   readonly notes: readonly string[];
   readonly patchSize = 1;
   readonly cleanCaption = false;
@@ -106,12 +106,12 @@ export class StableDiffusion implements TextToImageFamily {
 
   async embed(
     { texts, negatives }: Texts,
-    { clipSkip: skip, signal, budget }: EmbedOptions,
+    { clipSkip: skip, promptWeights: weighted, signal, budget }: EmbedOptions,
   ): Promise<{ embeddings: TextEmbeddings; warnings: string[] }> {
     if (!this.prompts) {
       throw new ConfigError(`${this.#name}: has no text encoder and tokenizer, which turn a prompt into embeddings.`);
     }
-    const settings = { states: "last", skip, negatives, signal, budget } as const;
+    const settings = { states: "last", skip, weighted, negatives, signal, budget } as const;
     const { states, warnings } = await this.prompts.embed(texts, settings);
     return { embeddings: { encoderHiddenStates: states }, warnings };
   }

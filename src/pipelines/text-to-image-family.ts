@@ -25,6 +25,11 @@ export interface FamilyOptions {
    * top.
    */
   clipSkip?: number;
+  /**
+   * Whether prompts have weights in them, as web interfaces write them (Stable Diffusion 1, 2, XL): (a) for 1.1 times as much, [a] for
+   * 1.1 times less, (a:1.3) for 1.3 times as much, and a backslash before a bracket that is text. False unless given.
+   */
+  promptWeights?: boolean;
   /** What the second text encoder is told instead of the prompt (Stable Diffusion XL and 3): one for all, or one for each. */
   prompt2?: string | readonly string[];
   negativePrompt2?: string | readonly string[];
@@ -37,11 +42,47 @@ export interface FamilyOptions {
   cropsCoordsTopLeft?: readonly [top: number, left: number];
   /** What size it is to look like it has (Stable Diffusion XL); its own unless given. */
   targetSize?: readonly [height: number, width: number];
+  /** The same for the negative prompt; as for the prompt unless given. */
+  negativeOriginalSize?: readonly [height: number, width: number];
+  negativeCropsCoordsTopLeft?: readonly [top: number, left: number];
+  negativeTargetSize?: readonly [height: number, width: number];
   /** How beautiful it is to look (refiners of Stable Diffusion XL), about 1 to 10: 6 unless given. */
   aestheticScore?: number;
   /** The same for the negative prompt: 2.5 unless given. */
   negativeAestheticScore?: number;
+  /**
+   * Where this run goes on with `image`, the latents of a run that ended there (Stable Diffusion XL): a share of the way from noise
+   * to an image, above 0 and below 1. It takes the place of `strength`.
+   */
+  denoisingStart?: number;
+  /** Where this run ends, for another model to go on (Stable Diffusion XL); with `outputType: "latent"`. */
+  denoisingEnd?: number;
 }
+
+/** What Stable Diffusion XL's UNet is told of an image beside the prompt. */
+export type MicroConditions = Pick<
+  FamilyOptions,
+  | "originalSize"
+  | "cropsCoordsTopLeft"
+  | "targetSize"
+  | "negativeOriginalSize"
+  | "negativeCropsCoordsTopLeft"
+  | "negativeTargetSize"
+  | "aestheticScore"
+  | "negativeAestheticScore"
+>;
+
+/** Those of some options. */
+export const microConditions = (options: MicroConditions): MicroConditions => ({
+  originalSize: options.originalSize,
+  cropsCoordsTopLeft: options.cropsCoordsTopLeft,
+  targetSize: options.targetSize,
+  negativeOriginalSize: options.negativeOriginalSize,
+  negativeCropsCoordsTopLeft: options.negativeCropsCoordsTopLeft,
+  negativeTargetSize: options.negativeTargetSize,
+  aestheticScore: options.aestheticScore,
+  negativeAestheticScore: options.negativeAestheticScore,
+});
 
 /** Name of a setting that only some families have. */
 export type FamilyOption = keyof FamilyOptions;
@@ -59,7 +100,8 @@ export interface Texts {
 }
 
 /** How texts are embedded. */
-export type EmbedOptions = Pick<FamilyOptions, "maxSequenceLength" | "cleanCaption" | "clipSkip"> & RunningOptions;
+export type EmbedOptions = Pick<FamilyOptions, "maxSequenceLength" | "cleanCaption" | "clipSkip" | "promptWeights"> &
+  RunningOptions;
 
 /** A text encoder whose memory can be planned. */
 export interface TextEncoder extends Releasable {
@@ -68,12 +110,9 @@ export interface TextEncoder extends Releasable {
 }
 
 /** What conditions depend on beside the texts. */
-export type ConditionOptions = Pick<
-  FamilyOptions,
-  "originalSize" | "cropsCoordsTopLeft" | "targetSize" | "aestheticScore" | "negativeAestheticScore"
-> & {
+export type ConditionOptions = MicroConditions & {
   guidanceScale: number;
-  /** How many of the first rows are of negative prompts. */
+  /** How many rows are of negative prompts; they come first. */
   negatives?: number;
   /** Of the image, in pixels. */
   height: number;
@@ -117,6 +156,8 @@ export interface TextToImageFamily extends TextConditions {
   readonly inChannels: number;
   /** Height and width of the latent that it was made for. */
   readonly sampleSize: number;
+  /** Whether it only draws on: a refiner, which needs an image. */
+  readonly refines?: boolean;
   /** A latent's sides are multiples of it. */
   readonly patchSize: number;
   /** The largest side of a latent, where there is a limit. */

@@ -1,9 +1,12 @@
 /** Options of a text-to-image call, and the texts that its encoders are given. */
-import { type Check, flag, listOf, number, whole } from "../checks.ts";
+import { type Check, flag, listOf, number, oneOf, whole } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
 import { checkPicture, type Picture } from "../media/picture.ts";
 import type { OptionTable } from "../options/options.ts";
+import { shareCheck } from "../sampling/denoising-range.ts";
 import { strengthCheck } from "../sampling/from-picture.ts";
+import type { FloatTensor } from "../tensor.ts";
+import { checkLatents, isLatents } from "./given-latents.ts";
 import { type PictureOptions, type PictureResult, pictureOptions } from "./pictures.ts";
 import { type PromptList, promptList } from "./prompt-list.ts";
 import { countCheck, promptCheck, sideCheck } from "./settings.ts";
@@ -20,8 +23,13 @@ export interface TextToImageOptions extends PictureOptions, FamilyOptions {
   height?: number;
   /** How much of the deviation that guidance adds is taken away again, from 0 (none, the default) to 1. */
   guidanceRescale?: number;
-  /** An image to begin at instead of at noise, as `readPicture` gives it. It is brought to the size that is drawn. */
-  image?: Picture;
+  /**
+   * An image to begin at instead of at noise, as `readPicture` gives it; it is brought to the size that is drawn. Or latents, as a
+   * call with `outputType: "latent"` gives them, [1 or images, channels, height, width].
+   */
+  image?: Picture | FloatTensor;
+  /** Whether the result has images, or latents that are not decoded. Images unless given. */
+  outputType?: OutputType;
   /**
    * How much of the image may change, above 0 and at most 1: that share of the steps is done. As in diffusers 0.8 unless given, of
    * Stable Diffusion XL 0.3 and of 3 0.6; with a mask 1 (XL: 0.9999, 3: 0.6).
@@ -36,7 +44,12 @@ export interface TextToImageOptions extends PictureOptions, FamilyOptions {
   useResolutionBinning?: boolean;
 }
 
+/** What a call gives. */
+export type OutputType = "image" | "latent";
+
 export interface TextToImageResult extends PictureResult {
+  /** [images, channels, height, width], scaled as the denoiser has them: with `outputType: "latent"`, instead of images. */
+  latents?: FloatTensor;
   /** What a user should know: a prompt that was cut, words that the model never saw. */
   warnings: string[];
 }
@@ -52,6 +65,9 @@ const MOST_SCORE = 100;
 
 const pair: Check = listOf(whole(0, MOST_SIDE), { least: 2, most: 2 });
 
+const pictureOrLatents: Check = (value, name) =>
+  isLatents(value) ? checkLatents(value, name) : checkPicture(value, name);
+
 export const textToImageOptions: OptionTable<TextToImageOptions> = {
   ...pictureOptions,
   negativePrompt: promptCheck,
@@ -63,34 +79,50 @@ export const textToImageOptions: OptionTable<TextToImageOptions> = {
   width: sideCheck,
   height: sideCheck,
   guidanceRescale: number(0, 1),
-  image: checkPicture,
+  image: pictureOrLatents,
+  outputType: oneOf(["image", "latent"]),
   strength: strengthCheck,
   mask: checkPicture,
   maxSequenceLength: whole(2, MOST_TOKENS),
   cleanCaption: flag,
   clipSkip: whole(0, MOST_LAYERS),
+  promptWeights: flag,
   originalSize: pair,
   cropsCoordsTopLeft: pair,
   targetSize: pair,
+  negativeOriginalSize: pair,
+  negativeCropsCoordsTopLeft: pair,
+  negativeTargetSize: pair,
   aestheticScore: number(0, MOST_SCORE),
   negativeAestheticScore: number(0, MOST_SCORE),
+  denoisingStart: shareCheck,
+  denoisingEnd: shareCheck,
   useResolutionBinning: flag,
 };
+
+const XL = "Stable Diffusion XL";
+const REFINER = "refiners of Stable Diffusion XL";
 
 /** By what other families are called, for the error. */
 const ofFamilies: Readonly<Record<FamilyOption, string>> = {
   maxSequenceLength: "PixArt and Stable Diffusion 3",
   cleanCaption: "PixArt",
   clipSkip: "Stable Diffusion",
+  promptWeights: "Stable Diffusion 1, 2 and XL",
   prompt2: "Stable Diffusion XL and 3",
   negativePrompt2: "Stable Diffusion XL and 3",
   prompt3: "Stable Diffusion 3",
   negativePrompt3: "Stable Diffusion 3",
-  originalSize: "Stable Diffusion XL",
-  cropsCoordsTopLeft: "Stable Diffusion XL",
-  targetSize: "Stable Diffusion XL",
-  aestheticScore: "refiners of Stable Diffusion XL",
-  negativeAestheticScore: "refiners of Stable Diffusion XL",
+  originalSize: XL,
+  cropsCoordsTopLeft: XL,
+  targetSize: XL,
+  negativeOriginalSize: XL,
+  negativeCropsCoordsTopLeft: XL,
+  negativeTargetSize: XL,
+  aestheticScore: REFINER,
+  negativeAestheticScore: REFINER,
+  denoisingStart: XL,
+  denoisingEnd: XL,
 };
 
 /** Throws ArgumentError for a setting that this model does not have. */

@@ -7,31 +7,35 @@ import { platform } from "#platform";
 import { type Acceleration, checkAcceleration, openDenoiser, reportOf } from "../acceleration/acceleration.ts";
 import { type FeedbackComponent, openFeedback } from "../acceleration/feedback-component.ts";
 import { callable } from "../callable.ts";
-import { componentFolder, type RawConfig } from "../checkpoints/diffusers-folder.ts";
+import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
 import type { Folder } from "../checkpoints/files.ts";
-import { Component } from "../components/components.ts";
+import { anObject } from "../checks.ts";
+import { type AutoencoderChoice, openAutoencoder } from "../components/autoencoder.ts";
+import type { Component } from "../components/components.ts";
 import { decodeLatents } from "../components/decode.ts";
 import { checkDecoded } from "../components/decoded-size.ts";
-import { expected } from "../components/expected-class.ts";
-import type { InWorker, LoadingOptions, PipelineOptions } from "../components/loading.ts";
-import { PictureEncoder, type TileSize } from "../components/picture-encoder.ts";
+import type { InWorker, PipelineOptions } from "../components/loading.ts";
+import type { PictureEncoder, TileSize } from "../components/picture-encoder.ts";
 import { ownGuidance, ownGuidanceInterval } from "../components/pipeline-index.ts";
 import { pickPrompts, stackPrompts } from "../components/prompts.ts";
 import { clippingNotes, readSchedulerConfig, solverOf } from "../components/solver.ts";
 import { ArgumentError } from "../errors.ts";
-import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
+import { type AutoencoderConfig, latentFactor } from "../models/autoencoder.ts";
 import type { PixArtConfig } from "../models/pixart.ts";
 import { defined } from "../options/defined.ts";
+import type { ResolveOptions } from "../platform/platform.ts";
 import { RunQueue } from "../platform/run-queue.ts";
 import { releaseAll } from "../runtime/open-all.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Denoiser } from "../sampling/denoiser.ts";
-import { consistencyTimesteps, fromPicture, type PictureLatents, withMask } from "../sampling/from-picture.ts";
+import { indexTo } from "../sampling/denoising-range.ts";
+import { beginning, type PictureLatents, withMask } from "../sampling/from-picture.ts";
 import { type GuidanceInterval, guidedDenoise } from "../sampling/guidance.ts";
 import { sample } from "../sampling/sampler.ts";
 import { seededNoise, seedsOf } from "../sampling/seeds.ts";
 import { dynamicShift } from "../schedulers/dynamic-shift.ts";
 import type { FloatTensor } from "../tensor.ts";
+import { isLatents, sizeOfLatents } from "./given-latents.ts";
 import { fromPretrained, openFolder } from "./opening.ts";
 import {
   decodePlanned,
@@ -48,9 +52,15 @@ import { type PictureLoopOptions, toImages } from "./pictures.ts";
 import { PixArt } from "./pixart.ts";
 import { resizeAndCrop } from "./resolution-bins.ts";
 import { makeRoom } from "./run-plan.ts";
-import { type LoopOptions, promptListCheck } from "./settings.ts";
+import { promptListCheck } from "./settings.ts";
 import { openFamily, textToImageClasses } from "./text-to-image-families.ts";
-import type { ConditionOptions, EmbedOptions, TextEmbeddings, TextToImageFamily } from "./text-to-image-family.ts";
+import {
+  type ConditionOptions,
+  type EmbedOptions,
+  microConditions,
+  type TextEmbeddings,
+  type TextToImageFamily,
+} from "./text-to-image-family.ts";
 import {
   checkFamilyOptions,
   type TextToImageOptions,
@@ -62,13 +72,15 @@ import {
 /** What the loop needs, once prompts are embedded; tensors as in diffusers' calls. `noise`: [batch, channels, height, width]. */
 export interface SampleLatentsOptions
   extends PictureLoopOptions,
-    Omit<ConditionOptions, "guidanceScale" | "height" | "width" | "negatives"> {
+    Omit<ConditionOptions, "guidanceScale" | "negatives" | "height" | "width"> {
   /** One row a picture. */
   prompt: TextEmbeddings;
   /** Counts where guidance runs the denoiser twice only. */
   negative: TextEmbeddings | null;
   /** Takes away deviation that guidance adds: 0, none, unless given. */
   guidanceRescale?: number;
+  /** Where the run ends: a share of the way from noise to an image. */
+  denoisingEnd?: number;
   /** Of an image to begin at, and of a mask. */
   picture?: PictureLatents;
 }
@@ -84,7 +96,13 @@ export type TextToImageInWorker = Pick<
 export type TextToImage = TextToImagePipeline &
   ((prompt: string | readonly string[], options?: TextToImageOptions) => Promise<TextToImageResult>);
 
-const kind = { name: "TextToImagePipeline", options: textToImageOptions };
+/** How the networks are opened, and which autoencoder there is. */
+export type TextToImageSource<Vae = Folder> = PipelineOptions & AutoencoderChoice<Vae>;
+
+/** What `fromPretrained` takes. */
+export type TextToImageLoading = TextToImageSource<string> & ResolveOptions;
+
+const kind = { name: "TextToImagePipeline", options: textToImageOptions, otherModels: ["vae"] };
 
 /** Images of prompts with PixArt and Stable Diffusion. `fromPretrained` opens one; what it gives can be called. */
 export class TextToImagePipeline {
@@ -92,7 +110,7 @@ export class TextToImagePipeline {
   readonly className: string;
   /** The denoiser, the text encoders, and what they need: of PixArt, or of Stable Diffusion 1, 2, XL or 3. */
   readonly family: TextToImageFamily;
-  readonly vae: Component<AutoencoderKLConfig>;
+  readonly vae: Component<AutoencoderConfig>;
   /** For `accelerate: "ilf"`; null in a folder without one. */
   readonly feedback: FeedbackComponent | null;
   readonly schedulerConfig: RawConfig;
@@ -117,23 +135,27 @@ export class TextToImagePipeline {
     this.guidanceInterval = parts.guidanceInterval;
   }
 
-  /** `model`: the name of an embedded model ("fluent-emoji"), a folder in diffusers' layout, or a Hub id. */
-  static fromPretrained(model: string, options: LoadingOptions & InWorker): Promise<TextToImageInWorker>;
-  static fromPretrained(model: string, options?: LoadingOptions): Promise<TextToImage>;
-  static fromPretrained(model: string, given: LoadingOptions & Partial<InWorker> = {}): Promise<TextToImageInWorker> {
-    return fromPretrained(model, given, kind, (folder, options) =>
-      TextToImagePipeline.fromFolder(folder, platform.runtime, options),
+  /** `model`, and `vae`: the name of an embedded model ("fluent-emoji"), a folder in diffusers' layout, a file, or a Hub id. */
+  static fromPretrained(model: string, options: TextToImageLoading & InWorker): Promise<TextToImageInWorker>;
+  static fromPretrained(model: string, options?: TextToImageLoading): Promise<TextToImage>;
+  static fromPretrained(
+    model: string,
+    given: TextToImageLoading & Partial<InWorker> = {},
+  ): Promise<TextToImageInWorker> {
+    return fromPretrained(model, given, kind, (folder, options, { vae }) =>
+      TextToImagePipeline.fromFolder(folder, platform.runtime, { ...options, vae }),
     );
   }
 
   /** Reads configurations and the headers of the weights. Throws CheckpointError and ConfigError. */
-  static async fromFolder(folder: Folder, runtime: Runtime, given: PipelineOptions = {}): Promise<TextToImage> {
-    const { options, index } = await openFolder(folder, runtime, given, {
+  static async fromFolder(folder: Folder, runtime: Runtime, given: TextToImageSource = {}): Promise<TextToImage> {
+    const { options: read, index } = await openFolder(folder, runtime, given, {
       name: kind.name,
       classes: textToImageClasses,
+      more: { vae: anObject },
     });
-    const autoencoder = componentFolder(folder, index, "vae");
-    const vae = await Component.open(autoencoder, expected(autoencoderKL.decoder), runtime, options);
+    const { vae: chosen, ...options } = read;
+    const { vae, encoder } = await openAutoencoder(folder, index, runtime, options, chosen);
     const { family, guidanceScale } = await openFamily(folder, index, runtime, options, vae.config.latentChannels);
     const pipeline = new TextToImagePipeline(
       {
@@ -146,7 +168,7 @@ export class TextToImagePipeline {
         guidanceScale: ownGuidance(folder, index, guidanceScale),
         guidanceInterval: ownGuidanceInterval(folder, index),
       },
-      new PictureEncoder(autoencoder, runtime, options),
+      encoder,
     );
     return callable(pipeline);
   }
@@ -169,7 +191,7 @@ export class TextToImagePipeline {
 
   /** Side of an image in pixels, unless another size is asked for. */
   get side(): number {
-    return this.family.sampleSize * spatialFactor(this.vae.config);
+    return this.family.sampleSize * latentFactor(this.vae.config);
   }
 
   /**
@@ -191,14 +213,16 @@ export class TextToImagePipeline {
     const { list, texts } = textsOf(prompt, options, { count, guided: family.guided(guidanceScale) });
     const pictures = list.prompts.length;
     const acceleration = checkAcceleration(options.accelerate, usualFeedback(this.feedback, options), family.network);
-    const source = pictureInputs(this.className, family, spatialFactor(this.vae.config), options);
+    const source = pictureInputs(this.className, family, latentFactor(this.vae.config), options);
     const size = this.#sizes(pictures, options);
     const { height, width } = size.latent;
     const steps = (source && family.usual.stepsFromImage) ?? family.usual.steps;
     const solver = solverOf(this.schedulerConfig, options, steps, this.#patches(height, width));
     const seeds = seedsOf(pictures, options);
     const guided = list.negatives !== null;
-    const counts = { pictures, guided, texts: texts.texts.length, encodes: source !== null };
+    const encodes = options.image !== undefined && !isLatents(options.image);
+    // Weights count from the empty text, which is encoded too.
+    const counts = { pictures, guided, texts: texts.texts.length + (options.promptWeights ? 1 : 0), encodes };
     const plan = await this.#plan({ ...counts, ...size.latent }, acceleration, options);
 
     const { budget } = plan ?? {};
@@ -208,7 +232,7 @@ export class TextToImagePipeline {
     const draw = seededNoise(seeds);
     const shape = [1, family.latentChannels, height, width];
     const { noise, picture } = source
-      ? await this.encodePicture(source(size.drawn), () => draw(shape), plan?.encoding?.tile)
+      ? await this.encodePicture(source(size.drawn, pictures), () => draw(shape), plan?.encoding?.tile)
       : { noise: draw(shape), picture: undefined };
     signal?.throwIfAborted();
     if (plan) await makeRoom(plan, [...family.encoders, this.#encoder]);
@@ -223,27 +247,26 @@ export class TextToImagePipeline {
       guidanceScale,
       guidanceInterval,
       guidanceRescale: options.guidanceRescale,
-      originalSize: options.originalSize,
-      cropsCoordsTopLeft: options.cropsCoordsTopLeft,
-      targetSize: options.targetSize,
-      aestheticScore: options.aestheticScore,
-      negativeAestheticScore: options.negativeAestheticScore,
+      denoisingEnd: options.denoisingEnd,
+      ...microConditions(options),
       prompt: pickPrompts(embeddings, list.prompts),
       negative: list.negatives && pickPrompts(embeddings, list.negatives),
       picture,
       signal,
       onStep,
     });
+    warnings.push(...family.notes, ...sizeNotes(size), ...(plan ? planNotes(plan) : []));
+    warnings.push(...clippingNotes(this.schedulerConfig, options.scheduler, solver.scheduler));
+    const planned = plan ? { planned: plan.parts } : {};
+    const report = { seeds, warnings, ...planned, ...reportOf(acceleration.method, denoiser) };
+    if (options.outputType === "latent") return { images: [], latents, ...report };
     if (plan) await makeRoom(plan, [family.streamlined, family.denoiser]);
     const decoded = plan
       ? await decodePlanned(this.vae, latents, plan, { signal, shift: this.#shift })
       : await this.decode(latents);
     const images = toImages(resizeAndCrop(decoded, size));
     signal?.throwIfAborted();
-    warnings.push(...family.notes, ...sizeNotes(size), ...(plan ? planNotes(plan) : []));
-    warnings.push(...clippingNotes(this.schedulerConfig, options.scheduler, solver.scheduler));
-    const planned = plan ? { planned: plan.parts } : {};
-    return { images, seeds, warnings, ...planned, ...reportOf(acceleration.method, denoiser) };
+    return { images, ...report };
   }
 
   /** How a call with a budget of memory runs; null without one. Throws ArgumentError and BudgetError. */
@@ -285,9 +308,9 @@ export class TextToImagePipeline {
   /** Prompts as the text encoder sees them, one row each. */
   async embed(prompts: readonly string[], options: EmbedOptions = {}) {
     promptListCheck(prompts, "The prompts");
-    const { maxSequenceLength, clipSkip } = options;
-    if (maxSequenceLength !== undefined) textToImageOptions.maxSequenceLength(maxSequenceLength, "maxSequenceLength");
-    if (clipSkip !== undefined) textToImageOptions.clipSkip(clipSkip, "clipSkip");
+    for (const name of ["maxSequenceLength", "clipSkip", "promptWeights"] as const) {
+      if (options[name] !== undefined) textToImageOptions[name](options[name], name);
+    }
     return this.#embed({ texts: prompts }, options);
   }
 
@@ -316,49 +339,36 @@ export class TextToImagePipeline {
 
   /** The sampling loop with guidance: noise to latents (scaled as the denoiser has them). */
   async sampleLatents(options: SampleLatentsOptions): Promise<FloatTensor> {
-    const { prompt, negative, picture, guidanceScale, guidanceInterval, guidanceRescale, ...rest } = options;
-    const { originalSize, cropsCoordsTopLeft, targetSize, aestheticScore, negativeAestheticScore, ...loop } = rest;
+    const { scheduler, prompt, negative, picture, guidanceScale, denoisingEnd } = options;
     const { family } = this;
-    const [, channels, height, width] = loop.noise.shape as [number, number, number, number];
+    const [, channels, height, width] = options.noise.shape as [number, number, number, number];
     const tokens = prompt.encoderHiddenStates.shape[1]!;
-    const factor = spatialFactor(this.vae.config);
-    const pixels = { height: height * factor, width: width * factor };
-    const told = { originalSize, cropsCoordsTopLeft, targetSize, aestheticScore, negativeAestheticScore };
+    const factor = latentFactor(this.vae.config);
+    const sizes = { ...microConditions(options), height: height * factor, width: width * factor };
     const conditionsOf = (embeddings: TextEmbeddings, negatives = 0) =>
-      family.conditions(embeddings, { ...told, guidanceScale, negatives, ...pixels });
-    const both = family.guided(guidanceScale) && negative ? stackPrompts(negative, prompt) : null;
-    const mu = dynamicShift(loop.scheduler, this.#patches(height, width));
-    const begun = picture && this.#begun({ ...loop, mu }, picture);
+      family.conditions(embeddings, { ...sizes, guidanceScale, negatives });
+    const both = family.guided(guidanceScale) && negative;
+    const mu = dynamicShift(scheduler, this.#patches(height, width));
+    const begun = beginning({ ...options, mu }, picture, family);
     const { mask, maskedLatents } = picture ?? {};
     return sample({
-      ...loop,
+      ...options,
       mu,
       ...begun,
+      end: denoisingEnd === undefined ? undefined : indexTo(scheduler, denoisingEnd, begun.start?.index ?? 0),
       denoise: guidedDenoise({
-        denoiser: loop.denoiser ?? (await this.openDenoiser({ height, width, tokens }, { method: "none" })),
+        denoiser: options.denoiser ?? (await this.openDenoiser({ height, width, tokens }, { method: "none" })),
         input: family.denoiser.latent,
         channels,
         guidanceScale,
-        guidanceInterval,
-        guidanceRescale,
+        guidanceInterval: options.guidanceInterval,
+        guidanceRescale: options.guidanceRescale,
         prepare: mask && maskedLatents && ((latents) => withMask(latents, mask, maskedLatents)),
         conditions: conditionsOf(prompt),
         // The negative prompt first, as diffusers has it.
-        bothConditions: both && conditionsOf(both, both.encoderHiddenStates.shape[0]! / 2),
+        bothConditions: both ? conditionsOf(stackPrompts(both, prompt), both.encoderHiddenStates.shape[0]!) : null,
       }),
     });
-  }
-
-  /** How the loop begins at an image. */
-  #begun({ scheduler, schedule, steps, noise, mu }: LoopOptions & { mu?: number }, picture: PictureLatents) {
-    const { mask, strength } = picture;
-    if (this.family.spacedByStrength && scheduler.className === "LCMScheduler" && !schedule && !mask) {
-      const own = { timesteps: consistencyTimesteps(scheduler, steps, strength) };
-      scheduler.setTimesteps(own);
-      return { schedule: own, ...fromPicture(scheduler, steps, noise, { ...picture, strength: 1 }) };
-    }
-    scheduler.setTimesteps(schedule ?? steps, mu);
-    return fromPicture(scheduler, steps, noise, picture, { roundUp: this.family.roundsStepsUp });
   }
 
   /** Latents to decoded values [batch, 3, height, width], not clamped. */
@@ -384,10 +394,11 @@ export class TextToImagePipeline {
 
   #sizes(pictures: number, options: TextToImageOptions): Sizes {
     const { sampleSize, patchSize, mostSide = Number.POSITIVE_INFINITY } = this.family;
-    const factor = spatialFactor(this.vae.config);
+    const factor = latentFactor(this.vae.config);
     const unit = factor * patchSize;
     const { image, width, height } = options;
-    const own = image && { ...sizeOfImage(image, unit), ...defined({ width, height }), useResolutionBinning: false };
+    const given = image && (isLatents(image) ? sizeOfLatents(image, factor) : sizeOfImage(image, unit));
+    const own = given && { ...given, ...defined({ width, height }), useResolutionBinning: false };
     const sizes = pictureSizes({ pipeline: this.className, sampleSize, patchSize, factor }, pictures, own ?? options);
     for (const [name, pixels] of Object.entries(sizes.drawn)) {
       if (pixels <= mostSide * factor) continue;

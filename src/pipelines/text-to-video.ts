@@ -20,7 +20,7 @@ import { pickPrompts, stackPrompts } from "../components/prompts.ts";
 import { clippingNotes, readSchedulerConfig, solverOf } from "../components/solver.ts";
 import { openMotionUNet } from "../components/video-unet.ts";
 import { ConfigError } from "../errors.ts";
-import { type AutoencoderKLConfig, autoencoderKL, spatialFactor } from "../models/autoencoder-kl.ts";
+import { type AutoencoderConfig, imageDecoders, latentFactor } from "../models/autoencoder.ts";
 import { type UNetMotionConfig, unetMotion } from "../models/unet-motion.ts";
 import type { OptionTable } from "../options/options.ts";
 import type { ResolveOptions } from "../platform/platform.ts";
@@ -138,7 +138,7 @@ export class TextToVideoPipeline {
   readonly name: string;
   readonly className: string;
   readonly unet: Component<UNetMotionConfig>;
-  readonly vae: Component<AutoencoderKLConfig>;
+  readonly vae: Component<AutoencoderConfig>;
   /** In a folder without text encoder only `sampleLatents` and `decode` work. */
   readonly text: TextConditions;
   readonly schedulerConfig: RawConfig;
@@ -195,12 +195,7 @@ export class TextToVideoPipeline {
       name: folder.name,
       className: index.className,
       unet,
-      vae: await Component.open(
-        componentFolder(folder, index, "vae"),
-        expected(autoencoderKL.decoder),
-        runtime,
-        options,
-      ),
+      vae: await Component.open(componentFolder(folder, index, "vae"), expected(...imageDecoders), runtime, options),
       text: await openVideoText(folder, index, runtime, options, { xl }),
       schedulerConfig: forMotion(index.className, await readSchedulerConfig(folder, index)),
       guidanceScale: ownGuidance(folder, index, xl ? 5 : 7.5),
@@ -285,7 +280,7 @@ export class TextToVideoPipeline {
     const { prompt, negative, guidanceScale, guidanceRescale, ...rest } = options;
     const { originalSize, cropsCoordsTopLeft, targetSize, ...loop } = rest;
     const [batch, , frames, height, width] = loop.noise.shape as [number, number, number, number, number];
-    const factor = spatialFactor(this.vae.config);
+    const factor = latentFactor(this.vae.config);
     const told = { originalSize, cropsCoordsTopLeft, targetSize, guidanceScale };
     const conditionsOf = (embeddings: TextEmbeddings): Feeds => ({
       ...this.text.conditions(embeddings, { ...told, height: height * factor, width: width * factor }),
@@ -326,7 +321,7 @@ export class TextToVideoPipeline {
   }
 
   #size(pictures: number, options: TextToVideoOptions) {
-    const factor = spatialFactor(this.vae.config);
+    const factor = latentFactor(this.vae.config);
     const { sampleSize } = this.unet.config;
     const side = (sampleSize ?? (isXL(this.className) ? 128 : 64)) * factor;
     const usual = { width: side, height: side };

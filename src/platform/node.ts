@@ -7,6 +7,7 @@ import { downloadModel, type HubOptions } from "../checkpoints/hub.ts";
 import { checkLocal, localModel } from "../checkpoints/local-model-node.ts";
 import { withChosenLoras } from "../checkpoints/lora/choice.ts";
 import { fileSource, NodeFolder } from "../checkpoints/node.ts";
+import { checkPrediction } from "../checkpoints/single-file/folder.ts";
 import { ArgumentError, HubError } from "../errors.ts";
 import { nodeRuntime } from "../runtime/node.ts";
 import { callScope, type Running } from "./call-scope.ts";
@@ -14,13 +15,15 @@ import { embeddedModel } from "./embedded-node.ts";
 import type { Platform, ResolveOptions } from "./platform.ts";
 
 async function resolveModel(name: string, options: ResolveOptions = {}): Promise<Folder> {
-  return withChosenLoras(await modelFolder(name, options), options.loras, fileSource);
+  const folder = await modelFolder(name, options);
+  checkPrediction(folder, options.predictionType);
+  return withChosenLoras(folder, options.loras, fileSource);
 }
 
 async function modelFolder(name: string, options: ResolveOptions): Promise<Folder> {
   checkNoAddress(name);
   const embedded = embeddedModel(name);
-  const local = embedded === undefined ? await localModel(name) : new NodeFolder(embedded, name);
+  const local = embedded === undefined ? await localModel(name, options) : new NodeFolder(embedded, name);
   if (local) {
     await checkLocal(local, options);
     return local;

@@ -3,7 +3,8 @@
 import type { Folder } from "../checkpoints/files.ts";
 import type { DownloadProgress } from "../checkpoints/hub.ts";
 import { type LoraChoice, lorasCheck } from "../checkpoints/lora/choice.ts";
-import { callback, signal, text } from "../checks.ts";
+import { type Prediction, predictions } from "../checkpoints/single-file/configs.ts";
+import { callback, oneOf, signal, text } from "../checks.ts";
 import type { OptionTable } from "../options/options.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { CallScope } from "./call-scope.ts";
@@ -16,6 +17,8 @@ export interface ResolveOptions {
   variant?: string;
   /** Small changes to the model's networks, in files of their own; merged into the weights when a network is compiled. */
   loras?: readonly LoraChoice[];
+  /** What the network of a model in one file predicts, where the file does not say it (Stable Diffusion 2). */
+  predictionType?: Prediction;
   signal?: AbortSignal;
   /** Told while files are downloaded. */
   onDownload?: (progress: DownloadProgress) => void;
@@ -30,6 +33,7 @@ export const resolveOptions: OptionTable<ResolveOptions> = {
   revision: text,
   variant: text,
   loras: lorasCheck,
+  predictionType: oneOf(predictions),
   signal,
   onDownload: callback,
   onNotice: callback,

@@ -1,6 +1,7 @@
 import type { Folder } from "../checkpoints/files.ts";
 import { withChosenLoras } from "../checkpoints/lora/choice.ts";
-import { openSingleFile } from "../checkpoints/single-file/folder.ts";
+import type { Prediction } from "../checkpoints/single-file/configs.ts";
+import { checkPrediction, openSingleFile } from "../checkpoints/single-file/folder.ts";
 import { CachingFolder, type CachingOptions } from "../checkpoints/web-cache.ts";
 import { ArgumentError } from "../errors.ts";
 import { configureWebRuntime, currentWebSettings, type WebRuntimeSettings, webRuntime } from "../runtime/web.ts";
@@ -16,9 +17,10 @@ const HUB = "https://huggingface.co";
  * or seen from the page ("./models/x", "models/x/").
  */
 async function resolveModel(name: string, { loras, revision = "main", ...more }: ResolveOptions = {}): Promise<Folder> {
-  const { signal, onDownload, onNotice } = more;
+  const { signal, onDownload, onNotice, predictionType } = more;
   const options = { signal, onDownload, onNotice };
-  const folder = await modelFolder(name, revision, options);
+  const folder = await modelFolder(name, revision, options, predictionType);
+  checkPrediction(folder, predictionType);
   return withChosenLoras(folder, loras, async (file) => {
     const address = file.includes("/") ? file : `./${file}`;
     const [, path, last] = /^(.*)\/([^/]*)$/.exec(address)!;
@@ -26,12 +28,17 @@ async function resolveModel(name: string, { loras, revision = "main", ...more }:
   });
 }
 
-async function modelFolder(name: string, revision: string, options: CachingOptions): Promise<Folder> {
+async function modelFolder(
+  name: string,
+  revision: string,
+  options: CachingOptions,
+  prediction?: Prediction,
+): Promise<Folder> {
   if (hubId.test(name)) {
     return new CachingFolder(`${HUB}/${name}/resolve/${encodeURIComponent(revision)}`, options);
   }
   const file = /^(.*)\/([^/?#]+\.(?:safetensors|gguf))$/.exec(name);
-  if (file) return openSingleFile(await new CachingFolder(file[1]!, options).source(file[2]!));
+  if (file) return openSingleFile(await new CachingFolder(file[1]!, options).source(file[2]!), prediction);
   if (name.includes("/")) return new CachingFolder(name, options);
   throw new ArgumentError(
     `A browser cannot look for a model by the name "${name}" alone. Models that come with the package are in ` +

@@ -6,6 +6,7 @@ import { type Check, must } from "../checks.ts";
 import { ArgumentError, ShapeError } from "../errors.ts";
 import type { Scheduler } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor, sizeOf } from "../tensor.ts";
+import { indexFrom } from "./denoising-range.ts";
 import { repeatRow, rows } from "./guidance.ts";
 import type { SampleOptions, SampleStart } from "./sampler.ts";
 
@@ -21,6 +22,8 @@ export interface PictureLatents {
   readonly latents: FloatTensor | null;
   /** Above 0, at most 1. */
   readonly strength: number;
+  /** Where the run goes on that made `latents`, which have their noise already: a share of the way. Counts instead of `strength`. */
+  readonly denoisingStart?: number | undefined;
   /** For inpainting: [1, 1, height, width], 1 where the image may change and 0 where it must not. */
   readonly mask?: FloatTensor;
   /** For denoisers with nine input channels, which see it: the latent of the image with what may change in grey. */
@@ -68,9 +71,11 @@ export function fromPicture(
   scheduler: Scheduler,
   steps: number,
   noise: FloatTensor,
-  { latents, strength, mask, maskedLatents }: PictureLatents,
+  { latents, strength, denoisingStart, mask, maskedLatents }: PictureLatents,
   { roundUp = false } = {},
 ): Pick<SampleOptions, "start" | "adjust"> {
+  if (latents && denoisingStart !== undefined)
+    return { start: { index: indexFrom(scheduler, denoisingStart), latents } };
   const index = firstTimestep(scheduler, steps, strength, roundUp);
   if (!latents) {
     if (mask && maskedLatents && strength === 1) return {};
@@ -89,6 +94,32 @@ export function fromPicture(
     start,
     adjust: (drawn, next) => blended(next === undefined ? latents : noisy(next), drawn, mask),
   };
+}
+
+/** What `beginning` needs to know of a run. */
+type Run = Pick<SampleOptions, "scheduler" | "schedule" | "steps" | "noise" | "mu">;
+
+/** What `strength` means for a model. */
+interface StrengthOf {
+  /** Whether it says how the steps are spaced instead of how many of them are done. */
+  readonly spacedByStrength?: boolean;
+  /** Whether a part of a step is a whole one. */
+  readonly roundsStepsUp?: boolean;
+}
+
+/** How a run begins, at an image or at noise. The scheduler gets its timesteps. */
+export function beginning(
+  { scheduler, schedule, steps, noise, mu }: Run,
+  picture: PictureLatents | undefined,
+  { spacedByStrength: spaced, roundsStepsUp: roundUp }: StrengthOf = {},
+): Pick<SampleOptions, "schedule" | "start" | "adjust"> {
+  if (picture && spaced && scheduler.className === "LCMScheduler" && !schedule && !picture.mask) {
+    const own = { timesteps: consistencyTimesteps(scheduler, steps, picture.strength) };
+    scheduler.setTimesteps(own);
+    return { schedule: own, ...fromPicture(scheduler, steps, noise, { ...picture, strength: 1 }) };
+  }
+  scheduler.setTimesteps(schedule ?? steps, mu);
+  return picture ? { schedule, ...fromPicture(scheduler, steps, noise, picture, { roundUp }) } : { schedule };
 }
 
 /** `drawn` where the mask is 1, `kept` where it is 0. */
@@ -118,15 +149,19 @@ export function withMask(given: FloatTensor, mask: FloatTensor, masked: FloatTen
 }
 
 /**
- * Latents of one image for each row of noise: the mean of what the encoder says, and its deviation times the noise, without
- * `shift` and times `factor`.
+ * Latents of one image, without `shift` and times `factor`: the mean of what the encoder says, and for each row of noise its
+ * deviation times that. The mean alone, one row, without `drawn`.
  */
 export function drawnLatents(
   mean: FloatTensor,
-  std: FloatTensor,
-  noise: FloatTensor,
-  { factor, shift = 0 }: { factor: number; shift?: number },
+  drawn: { std: FloatTensor; noise: FloatTensor } | null,
+  { factor, shift = 0 }: { factor: number; shift?: number | undefined },
 ): FloatTensor {
+  if (!drawn) {
+    const data = mean.data.map((value) => factor * Math.fround(value - shift));
+    return floatTensor(mean.shape, data);
+  }
+  const { std, noise } = drawn;
   const means = repeatRow(mean, 0, noise.shape[0]!);
   const data = noise.data.map(
     (value, i) =>

@@ -28,10 +28,12 @@ export interface SampleOptions {
   eta?: number;
   /** Where to begin instead of at the first timestep with the noise alone. */
   start?: SampleStart;
+  /** Before which of the planned timesteps to end, counted from 0; after the last unless given. */
+  end?: number;
   /** Changes the latent after each step: of inpainting. `next` is the timestep that follows, undefined after the last. */
   adjust?: (latents: FloatTensor, next: number | undefined) => FloatTensor;
   /** Told after each step; the next step waits for what it returns. */
-  onStep?: (step: SamplerStep) => void | Promise<void>;
+  onStep?: (step: SamplerStep) => unknown;
   signal?: AbortSignal;
 }
 
@@ -48,11 +50,12 @@ export interface SampleStart {
  * signal's reason when it is aborted.
  */
 export async function sample(options: SampleOptions): Promise<FloatTensor> {
-  const { scheduler, steps, schedule, mu, noise, denoise, drawNoise, eta, start, adjust, onStep, signal } = options;
+  const { scheduler, steps, schedule, mu, noise, denoise, drawNoise, eta, start, end, adjust } = options;
+  const { onStep, signal } = options;
   if (!Number.isInteger(steps) || steps < 1)
     throw new ArgumentError(`steps must be a whole number of at least 1, not ${steps}.`);
   scheduler.setTimesteps(schedule ?? steps, mu);
-  const timesteps = scheduler.timesteps.slice(start?.index ?? 0);
+  const timesteps = scheduler.timesteps.slice(start?.index ?? 0, end);
   let latents = start?.latents ?? scaled(noise, scheduler.initNoiseSigma);
   for (const [index, timestep] of timesteps.entries()) {
     signal?.throwIfAborted();

@@ -1,10 +1,11 @@
 /** A text-to-image pipeline's sampling with what a recorded call says: prompts, sizes, an image and a mask, drawn noise. */
 import { listOf, number } from "../checks.ts";
-import { spatialFactor } from "../models/autoencoder-kl.ts";
+import { latentFactor } from "../models/autoencoder.ts";
 import { defined } from "../options/defined.ts";
 import { PictureSource } from "../pipelines/picture-source.ts";
 import type { SampleLatentsOptions, TextToImagePipeline } from "../pipelines/text-to-image.ts";
 import type { TextConditions, TextEmbeddings } from "../pipelines/text-to-image-family.ts";
+import { shareCheck } from "../sampling/denoising-range.ts";
 import { strengthCheck } from "../sampling/from-picture.ts";
 import type { CustomSchedule } from "../schedulers/scheduler.ts";
 import { type FloatTensor, floatTensor, type Tensor } from "../tensor.ts";
@@ -26,6 +27,7 @@ export async function sampleText(pipe: TextToImagePipeline, run: Run, call: Call
     ...begun,
     drawNoise: draw,
     ...toldOf(call),
+    denoisingEnd: shareOf(call, "denoising_end"),
     ...scoresOf(call),
     prompt: embeddingsOf(pipe.family, io, ""),
     negative: pipe.family.guided(run.guidanceScale) ? embeddingsOf(pipe.family, io, "negative_") : null,
@@ -33,10 +35,9 @@ export async function sampleText(pipe: TextToImagePipeline, run: Run, call: Call
 }
 
 function scoresOf(call: Call): Pick<SampleLatentsOptions, "aestheticScore" | "negativeAestheticScore"> {
-  const score = (name: string) => (call[name] === undefined ? undefined : numberOf(call, name));
   return defined({
-    aestheticScore: score("aesthetic_score"),
-    negativeAestheticScore: score("negative_aesthetic_score"),
+    aestheticScore: optionalNumber(call, "aesthetic_score"),
+    negativeAestheticScore: optionalNumber(call, "negative_aesthetic_score"),
   });
 }
 
@@ -63,12 +64,16 @@ function sourceOf(pipe: TextToImagePipeline, call: Call, io: Io): PictureSource 
   const usual = mask ? family.usual.maskedStrength : family.usual.strength;
   const { strength = usual } = call;
   strengthCheck(strength, "call.json: strength");
+  const image = reference(io, "input.image", "float32");
+  const factor = latentFactor(pipe.vae.config);
   return new PictureSource(
-    { image: reference(io, "input.image", "float32"), ...(mask && { mask }) },
+    // Latents are passed on as they are by diffusers' image processor.
+    image.shape[1] === pipe.family.latentChannels ? image : { image, ...(mask && { mask }) },
     {
       strength: strength as number,
+      denoisingStart: shareOf(call, "denoising_start"),
       seen: family.inChannels !== family.latentChannels,
-      factor: spatialFactor(pipe.vae.config),
+      factor,
     },
   );
 }
@@ -79,6 +84,9 @@ export const toldOf = (call: Call) => ({
   originalSize: pairOf(call, "original_size"),
   cropsCoordsTopLeft: pairOf(call, "crops_coords_top_left"),
   targetSize: pairOf(call, "target_size"),
+  negativeOriginalSize: pairOf(call, "negative_original_size"),
+  negativeCropsCoordsTopLeft: pairOf(call, "negative_crops_coords_top_left"),
+  negativeTargetSize: pairOf(call, "negative_target_size"),
 });
 
 /** Under the names of the denoiser's inputs, of what was recorded. */
@@ -89,6 +97,15 @@ export function embeddingsOf({ pooled }: Pick<TextConditions, "pooled">, io: Io,
     ...(io.has(maskName) && { encoderAttentionMask: inFloats(reference(io, maskName, "int64")) }),
     ...(pooled && { [pooled]: reference(io, `input.${prefix}pooled_prompt_embeds`, "float32") }),
   };
+}
+
+const optionalNumber = (call: Call, key: string): number | undefined =>
+  call[key] === undefined ? undefined : numberOf(call, key);
+
+function shareOf(call: Call, key: string): number | undefined {
+  const share = optionalNumber(call, key);
+  if (share !== undefined) shareCheck(share, `call.json: ${key}`);
+  return share;
 }
 
 const inFloats = ({ shape, data }: Tensor<"int64">) => floatTensor(shape, Float32Array.from(data, Number));

@@ -140,7 +140,6 @@ describe("a file where a model is expected", () => {
 
   it.each([
     ["double_blocks.0.img_attn.qkv.weight", "a FLUX checkpoint"],
-    ["decoder.up.0.block.0.conv1.weight", "an autoencoder of Stable Diffusion"],
     ["blocks.0.adaLN_modulation.1.weight", "a DiT in its authors' layout"],
     ["transformer_blocks.0.attn1.to_q.weight", "the weights of one component"],
     ["anything", "what this file holds is not known"],

@@ -4,13 +4,13 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { classNameOf, readConfig, readModelIndex } from "../../src/checkpoints/diffusers-folder.ts";
 import { memorySource } from "../../src/checkpoints/files.ts";
-import { fileSource } from "../../src/checkpoints/node.ts";
+import { fileSource, NodeFolder } from "../../src/checkpoints/node.ts";
 import type { TensorEntry } from "../../src/checkpoints/safetensors.ts";
 import { readCheckpoint } from "../../src/checkpoints/single-file/checkpoint.ts";
-import { openSingleFile } from "../../src/checkpoints/single-file/folder.ts";
+import { checkPrediction, openSingleFile } from "../../src/checkpoints/single-file/folder.ts";
 import { openWeights, type WeightEntry, WeightFiles } from "../../src/checkpoints/weights.ts";
 import { PromptTokenizer } from "../../src/components/prompts.ts";
-import { CheckpointError } from "../../src/errors.ts";
+import { ArgumentError, CheckpointError } from "../../src/errors.ts";
 import type { Geometry } from "../../src/models/architecture.ts";
 import { weightShapes } from "../../src/models/architecture.ts";
 import { networksOf } from "../../src/models/registry.ts";
@@ -198,6 +198,49 @@ describe("what a file in one part is opened with", () => {
     const { texts, components } = readCheckpoint(header(published["sd2"]!.tensors), metadata as Record<string, string>);
     expect(texts.get("scheduler/scheduler_config.json")!["prediction_type"]).toBe(prediction);
     expect(components.get("unet")!.config["sample_size"]).toBe(size);
+  });
+
+  it.each(["", "first_stage_model.", "vae."])("an autoencoder alone, with names that begin with %j", async (prefix) => {
+    const whole = smallTensors("sd1");
+    const own = "first_stage_model.";
+    const alone = new Map<string, Tensor>([["loss.logvar", whole.values().next().value!]]);
+    for (const [name, tensor] of whole) if (name.startsWith(own)) alone.set(prefix + name.slice(own.length), tensor);
+    const folder = await openSingleFile(memorySource("vae.safetensors", await encoded(alone)));
+    const [found, expected] = [
+      await openWeights(folder),
+      readCheckpoint(header([...whole].map(([name, { shape }]) => [name, shape])), {}).components.get("vae")!,
+    ];
+    expect([...found.entries.keys()].sort()).toEqual([...expected.weights.entries.keys()].sort());
+    const { sample_size: _, force_upcast: __, scaling_factor: ___, ...known } = expected.config;
+    const convolutions = { use_quant_conv: true, use_post_quant_conv: true };
+    expect(await readConfig(folder)).toEqual({ ...known, ...convolutions });
+    expect(await folder.has("model_index.json")).toBe(false);
+  });
+
+  it.each([
+    [875_000, {}, undefined, "epsilon"],
+    [875_001, {}, undefined, "v_prediction"],
+    [875_000, { "modelspec.predict_key": "v" }, undefined, "v_prediction"],
+    [875_000, {}, "v_prediction", "v_prediction"],
+    [null, {}, "epsilon", "epsilon"],
+    [null, { "modelspec.predict_key": "v" }, "epsilon", "epsilon"],
+  ] as const)(
+    "Stable Diffusion 2 trained for %s steps, with metadata %j and option %s, predicts %s",
+    async (steps, metadata, given, expected) => {
+      const tensors = smallTensors("sd2");
+      if (steps !== null) {
+        tensors.set("global_step", { dtype: "int64", shape: [], data: BigInt64Array.from([BigInt(steps)]) });
+      }
+      const bytes = await encoded(tensors, { metadata: metadata as Record<string, string> });
+      const folder = await openSingleFile(memorySource("file.safetensors", bytes), given);
+      expect(await readConfig(folder.sub("scheduler"))).toMatchObject({ prediction_type: expected });
+    },
+  );
+
+  it("a model that says itself what it predicts is not told", async () => {
+    const folder = new NodeFolder(fixture("pipelines/sd").path);
+    expect(() => checkPrediction(folder, "epsilon")).toThrow(ArgumentError);
+    expect(() => checkPrediction(folder, undefined)).not.toThrow();
   });
 
   it("tells inpainting by its nine channels", () => {

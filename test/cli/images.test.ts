@@ -69,6 +69,44 @@ it("an image and a mask from files give what the library gives", async () => {
   await pipe.release();
 });
 
+it("options of Stable Diffusion XL reach the model", async () => {
+  const xl = await writeStableDiffusion("sdxl");
+  const pipe = await TextToImagePipeline.fromFolder(xl, nodeRuntime, { threads: 1 });
+  const given = {
+    prompt2: "a dog",
+    negativePrompt2: "a house",
+    originalSize: [30, 40],
+    targetSize: [24, 32],
+    cropsCoordsTopLeft: [2, 3],
+    negativeOriginalSize: [20, 10],
+    negativeTargetSize: [12, 14],
+    negativeCropsCoordsTopLeft: [1, 4],
+    promptWeights: true,
+  } as const;
+  const args = [
+    ...["--prompt2", "a dog", "--negative-prompt-2", "a house", "--original-size", "40x30", "--target-size", "32x24"],
+    ...["--crop", "3,2", "--negative-original-size", "10x20", "--negative-target-size", "14x12"],
+    ...["--negative-crop", "4,1", "--prompt-weights", "--model", xl.path, "--out", at("xl.png"), "--json"],
+  ];
+  const { code, stdout, stderr } = await generate(...args);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  expect(JSON.parse(stdout)).toMatchObject(given);
+  const { images } = await pipe("a cat", { ...given, steps: 4, seed: 3 });
+  expect([...decode(await readFile(at("xl.png"))).data]).toEqual([...images[0]!.data]);
+  await pipe.release();
+});
+
+it("--vae gives the model another autoencoder", async () => {
+  const vae = await writeStableDiffusion("sd-tiny");
+  const { code, stdout } = await generate("--vae", join(vae.path, "vae"), "--out", at("tiny.png"), "--json");
+  expect(code).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ vae: join(vae.path, "vae") });
+  const pipe = await TextToImagePipeline.fromFolder(vae, nodeRuntime, { threads: 1 });
+  const { images } = await pipe("a cat", { steps: 4, seed: 3 });
+  expect([...decode(await readFile(at("tiny.png"))).data]).toEqual([...images[0]!.data]);
+  await pipe.release();
+});
+
 describe("is refused:", () => {
   it.each<[string[], string]>([
     [["--image", "no.png"], "cannot be read as a picture"],
@@ -79,6 +117,13 @@ describe("is refused:", () => {
     [["--image", "image.png", "--strength", "0"], "above 0 and at most 1"],
     [["--image", "image.png", "--strength", "1.5"], "from 0 to 1"],
     [["--accelerate", "first-block"], "unet"],
+    [["--prompt2", "a dog"], "prompt2 is for Stable Diffusion XL"],
+    [["--original-size", "1024"], "must be a width and a height: 1024x768"],
+    [["--original-size", "1024x70000"], "at most 65535"],
+    [["--crop", "1,2,3"], "must be the distances from the left and from the top"],
+    [["--vae", "no-such-folder/x/y"], "There is no folder"],
+    [["--prediction-type", "v"], "Allowed choices are epsilon, v_prediction"],
+    [["--prediction-type", "epsilon"], "predictionType is for a model in one file"],
   ])("%o", async (args, message) => {
     const paths = args.map((value) => (value.endsWith(".png") ? at(value) : value));
     const { code, stderr } = await generate(...paths, "--out", at("never.png"));
@@ -90,5 +135,7 @@ describe("is refused:", () => {
     const args = ["--class", "3", "--model", fixture("pipelines/dit").path, "--image", at("image.png")];
     const { stderr } = await halfstepHere("generate", ...args, "--out", at("never.png"));
     expect(stderr).toContain("--image goes with a prompt");
+    const crop = ["--class", "3", "--model", fixture("pipelines/dit").path, "--crop", "0,0"];
+    expect((await halfstepHere("generate", ...crop)).stderr).toContain("--crop goes with a prompt");
   });
 });

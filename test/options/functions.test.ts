@@ -20,7 +20,16 @@ import { configureWebRuntime } from "../../src/runtime/web.ts";
 
 const wrong = { sede: 1 } as object;
 const nothing = undefined as never;
-const pipelines = { TextToImagePipeline, ClassToImagePipeline, TextToVideoPipeline, ImageToVideoPipeline };
+interface Opened {
+  fromPretrained(model: string, options: object): Promise<unknown>;
+  fromFolder(folder: never, runtime: typeof nodeRuntime, options: object): Promise<unknown>;
+}
+const pipelines: Readonly<Record<string, Opened>> = {
+  TextToImagePipeline,
+  ClassToImagePipeline,
+  TextToVideoPipeline,
+  ImageToVideoPipeline,
+};
 const calls: [string, () => Promise<unknown>][] = [
   ...Object.entries(pipelines).flatMap(([name, pipeline]): [string, () => Promise<unknown>][] => [
     [`${name}.fromPretrained`, () => pipeline.fromPretrained("none", wrong)],

@@ -49,12 +49,13 @@ async function opened(name: string): Promise<Case> {
       ? await writeTinyPipeline(await temporaryFolder(), "pixart")
       : await writeStableDiffusion(name as (typeof stableDiffusionCases)[number]);
   const pipe = await TextToImagePipeline.fromFolder(folder, nodeRuntime, { threads });
-  const needed = name === "sd-inpaint" ? { image, mask: drawnMask(20, 16) } : {};
+  const encodes = ["sd-inpaint", "sdxl-refiner"].includes(name);
+  const needed = { ...(encodes && { image }), ...(name === "sd-inpaint" && { mask: drawnMask(20, 16) }) };
   const draw = (options: Options) => pipe(["a cat", "a red house"], { seeds: [1, 2], steps: 2, ...needed, ...options });
   const encoders = (encoderCounts[name] ?? [1]).map((i, _, all) =>
     all.length > 1 ? `text encoder ${i}` : "text encoder",
   );
-  const parts = [...encoders, ...(name === "sd-inpaint" ? ["image encoder"] : []), "denoiser", "decoder"];
+  const parts = [...encoders, ...(encodes ? ["image encoder"] : []), "denoiser", "decoder"];
   return { draw, parts, release: () => pipe.release() };
 }
 

@@ -8,9 +8,10 @@ import { openWeights, WeightFiles } from "../../src/checkpoints/weights.ts";
 import { weightShapes } from "../../src/models/architecture.ts";
 import { unetMotion } from "../../src/models/unet-motion.ts";
 import { withMotionAdapter } from "../../src/models/unet-motion-adapter.ts";
+import { TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
 import { TextToVideoPipeline } from "../../src/pipelines/text-to-video.ts";
 import { platform } from "../../src/platform/node.ts";
-import type { FloatTensor } from "../../src/tensor.ts";
+import { type FloatTensor, floatTensor, type Tensor } from "../../src/tensor.ts";
 import { halfstepHere } from "../support/cli-in-process.ts";
 import { drawn } from "../support/drawn.ts";
 import { encodeGguf, quantised } from "../support/gguf.ts";
@@ -50,6 +51,43 @@ beforeAll(async () => {
   weights = drawn(modules);
   await writeSafetensors(join(adapter, "diffusion_pytorch_model.safetensors"), weights);
   plain = await frames(file);
+});
+
+it("an autoencoder in one file takes the place of the model's own, with the model's scale", async () => {
+  const tensors = smallTensors("sd1", VOCABULARY);
+  const prefix = "first_stage_model.";
+  const alone = [...tensors].filter(([name]) => name.startsWith(prefix));
+  const [same, other] = [join(folder, "vae.safetensors"), join(folder, "other-vae.safetensors")];
+  await writeFile(same, await encoded(new Map(alone.map(([name, tensor]) => [name.slice(prefix.length), tensor]))));
+  // Its last convolution with the other sign: the same image, inverted.
+  const inverted = alone.map(([name, tensor]): [string, Tensor] => {
+    const last = name.startsWith(`${prefix}decoder.conv_out.`);
+    return [
+      name,
+      last
+        ? floatTensor(
+            tensor.shape,
+            (tensor.data as Float32Array).map((value) => -value),
+          )
+        : tensor,
+    ];
+  });
+  await writeFile(other, await encoded(new Map(inverted)));
+  const decoded = async (vae?: string) => {
+    const pipe = await TextToImagePipeline.fromPretrained(file, { vae, threads: 1 });
+    const values = await pipe.decode(
+      floatTensor(
+        [1, 4, 4, 4],
+        Float32Array.from({ length: 64 }, (_, i) => Math.sin(i)),
+      ),
+    );
+    await pipe.release();
+    return [...values.data];
+  };
+  const own = await decoded();
+  expect(await decoded(same)).toEqual(own);
+  expect(await decoded(file)).toEqual(own);
+  for (const [i, value] of (await decoded(other)).entries()) expect(value).toBeCloseTo(-own[i]!, 5);
 });
 
 /** Pixels of two frames of 16 x 16. */

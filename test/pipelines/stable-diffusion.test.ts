@@ -3,13 +3,15 @@ import { cp, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
+import { PromptTokenizer } from "../../src/components/prompts.ts";
 import { ArgumentError, ConfigError } from "../../src/errors.ts";
 import type { RawImage } from "../../src/media/raw-image.ts";
 import { TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
 import type { TextToImageOptions } from "../../src/pipelines/text-to-image-options.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
-import type { Tensor } from "../../src/tensor.ts";
+import { type FloatTensor, floatTensor, type Tensor } from "../../src/tensor.ts";
 import { verifyFolder } from "../../src/verify/verify-folder.ts";
+import { fixture } from "../support/golden.ts";
 import { temporaryFolder } from "../support/models.ts";
 import {
   drawnMask,
@@ -35,9 +37,13 @@ function furthest({ width, height, data }: RawImage, expected: Tensor): number {
   return data.reduce((most, pixel, i) => Math.max(most, Math.abs(pixel - 255 * Number(expected.data[i]))), 0);
 }
 
-const optionsOf = ({ prompt: _, picture, mask, scheduler: __, ...call }: RecordedCall): TextToImageOptions => ({
+const optionsOf = (
+  { prompt: _, picture, mask, scheduler: __, latents_of: latents, ...call }: RecordedCall,
+  io: ReadonlyMap<string, Tensor>,
+): TextToImageOptions => ({
   ...(call as TextToImageOptions),
   ...(picture && { image: drawnPicture(...picture) }),
+  ...(latents !== undefined && { image: io.get("input.image") as FloatTensor }),
   ...(mask && { mask: drawnMask(...mask) }),
 });
 
@@ -54,7 +60,7 @@ describe.each(stableDiffusionCases)("%s, against diffusers' runs", (name) => {
     for (const { run, call, io } of await recordedCalls(name)) {
       const folder = await withScheduler(folders[name], call.scheduler);
       const pipe = await open(folder);
-      const { images, seeds } = await pipe(call.prompt, optionsOf(call));
+      const { images, seeds } = await pipe(call.prompt, optionsOf(call, io));
       expect(seeds).toEqual([call.seed]);
       expect(furthest(images[0]!, io.get("output.image")!), run).toBeLessThan(1);
       await pipe.release();
@@ -106,6 +112,138 @@ describe("images and masks", () => {
     const needs = "was trained for inpainting: it needs an image and a mask";
     await expect(pipe("a cat", { steps: 2 })).rejects.toThrow(ArgumentError);
     await expect(pipe("a cat", { steps: 2, image: drawnPicture(20, 16) })).rejects.toThrow(needs);
+    await pipe.release();
+  });
+});
+
+describe("a run in two parts", () => {
+  it("is the run in one part, whatever the solver draws, as latents are handed on", async () => {
+    const pipe = await open(folders.sdxl);
+    const settings = { steps: 6, seed: 3, scheduler: "euler" } as const;
+    const whole = await pipe("a cat", { ...settings, outputType: "latent" });
+    expect(whole.images).toEqual([]);
+    const begun = await pipe("a cat", { ...settings, denoisingEnd: 0.5, outputType: "latent" });
+    const ended = await pipe("a cat", {
+      ...settings,
+      denoisingStart: 0.5,
+      image: begun.latents!,
+      outputType: "latent",
+    });
+    expect(begun.fullSteps + ended.fullSteps).toBe(whole.fullSteps);
+    for (const [i, value] of whole.latents!.data.entries()) expect(ended.latents!.data[i]).toBeCloseTo(value, 5);
+    const [image] = (await pipe("a cat", settings)).images;
+    const again = await pipe("a cat", { ...settings, denoisingStart: 0.5, image: begun.latents! });
+    for (const [i, value] of again.images[0]!.data.entries())
+      expect(Math.abs(value - image!.data[i]!)).toBeLessThanOrEqual(1);
+    await pipe.release();
+  });
+
+  it("refuses settings that do not go together, and latents that are not the model's", async () => {
+    const pipe = await open(folders.sdxl);
+    const image = floatTensor([1, 4, 8, 8]);
+    const picture = drawnPicture(16, 16);
+    for (const [wrong, message] of [
+      [{ denoisingStart: 0.5 }, "denoisingStart goes with an image"],
+      [{ denoisingStart: 0.5, image, strength: 0.5 }, "both say where a run begins"],
+      [{ denoisingStart: 0.5, image: picture, mask: picture }, "denoisingStart and a mask do not go together"],
+      [{ denoisingStart: 0.5, denoisingEnd: 0.5, image }, "denoisingStart 0.5 must be below denoisingEnd 0.5"],
+      [{ denoisingEnd: 1 }, "denoisingEnd must be a number above 0 and below 1"],
+      [{ denoisingEnd: 0.01, steps: 2 }, "denoisingEnd 0.01 leaves none of the 2 timesteps"],
+      [{ denoisingStart: 0.9999, image, steps: 2 }, "denoisingStart 0.9999 leaves none of the 2 timesteps"],
+      [{ image, mask: picture }, "latents cannot be masked"],
+      [{ image: floatTensor([1, 3, 8, 8]) }, "image are latents of 3 channels; this model's have 4"],
+      [{ image: floatTensor([2, 4, 8, 8]) }, "image are latents of 2 images; the call makes 1"],
+      [{ image, width: 24 }, "image are latents of 16 x 16 pixels, which cannot be resized to 24 x 16"],
+      [{ image: { ...image, shape: [4, 8, 8] } as FloatTensor }, "image must be an image, or latents"],
+      [{ image: { ...image, shape: [1, 4, 8, 9] } as FloatTensor }, "image has 256 values"],
+      [{ aestheticScore: 5 }, "aestheticScore is for refiners of Stable Diffusion XL"],
+    ] as const) {
+      await expect(pipe("a cat", wrong), message).rejects.toThrow(ArgumentError);
+      await expect(pipe("a cat", wrong)).rejects.toThrow(message);
+    }
+    await pipe.release();
+    const refiner = await open(folders["sdxl-refiner"]);
+    await expect(refiner("a cat")).rejects.toThrow("refines images (requires_aesthetics_score): it needs one");
+    await expect(refiner("a cat", { image, targetSize: [8, 8] })).rejects.toThrow("targetSize");
+    await refiner.release();
+  });
+});
+
+describe("another autoencoder", () => {
+  it("is what images are encoded and decoded with: diffusers' runs of a pipeline that has it", async () => {
+    for (const { run, call, io } of await recordedCalls("sd-tiny")) {
+      const own = await withScheduler(folders.sd, call.scheduler);
+      for (const vae of [folders["sd-tiny"].sub("vae"), folders["sd-tiny"]]) {
+        const pipe = await TextToImagePipeline.fromFolder(own, nodeRuntime, { threads, vae });
+        const { images } = await pipe(call.prompt, optionsOf(call, io));
+        expect(furthest(images[0]!, io.get("output.image")!), run).toBeLessThan(1);
+        await pipe.release();
+      }
+    }
+  });
+
+  it("with other latents is refused, with the sizes of both", async () => {
+    const vae = new NodeFolder(fixture("models-0.42/vae-tiny-16-channels").path, "taesd3");
+    const failed = TextToImagePipeline.fromFolder(folders.sd, nodeRuntime, { threads, vae });
+    await expect(failed).rejects.toThrow(ConfigError);
+    await expect(failed).rejects.toThrow(
+      /^taesd3: its latents have 16 channels and are \d+ times smaller than images; those of sd\/vae have 4 channels and are 2 times smaller/,
+    );
+    const unet = TextToImagePipeline.fromFolder(folders.sd, nodeRuntime, { threads, vae: folders.sd.sub("unet") });
+    await expect(unet).rejects.toThrow("here it has to be AutoencoderKL or AutoencoderTiny");
+  });
+});
+
+describe("weights in prompts", () => {
+  const [plain, weighted] = ["a smiling cat with heart eyes", "a (smiling:1.5) cat [with] (heart eyes:-0.5)"];
+  const words = [1, 1.5, 1, 1 / 1.1, -0.5, -0.5];
+
+  it.each(["sd", "sdxl"] as const)("%s: each token's states, from the empty prompt's", async (name) => {
+    const pipe = await open(folders[name]);
+    const { embeddings } = await pipe.embed([plain, ""]);
+    const found = await pipe.embed([weighted, plain, "a cat"], { promptWeights: true });
+    const tokenizer = await PromptTokenizer.open(folders[name].sub("tokenizer"));
+    // The first word's tokens, the first two's, ...; a token that starts the prompt and one that ends it come on top.
+    const ends = words.map((_, i) => {
+      const { mask } = tokenizer.encode(
+        plain
+          .split(" ")
+          .slice(0, i + 1)
+          .join(" "),
+        20,
+      );
+      return mask.filter((value) => value === 1).length - 1;
+    });
+    const weightOf = (token: number) =>
+      token === 0 || token >= ends.at(-1)! ? 1 : words[ends.findIndex((end) => token < end)]!;
+    const [, tokens, width] = embeddings.encoderHiddenStates.shape as [number, number, number];
+    const states = embeddings.encoderHiddenStates.data;
+    for (let i = 0; i < tokens * width; i++) {
+      const [own, empty] = [states[i]!, states[tokens * width + i]!];
+      const expected = empty + weightOf(Math.floor(i / width)) * (own - empty);
+      expect(found.embeddings.encoderHiddenStates.data[i]).toBeCloseTo(expected, 4);
+    }
+    const unweighted = found.embeddings.encoderHiddenStates.data.subarray(tokens * width, 2 * tokens * width);
+    for (const [i, value] of unweighted.entries()) expect(value).toBeCloseTo(states[i]!, 5);
+    expect(found.embeddings.encoderHiddenStates.shape).toEqual([3, tokens, width]);
+    // The pooled text is that of the words alone.
+    const pooled = embeddings["textEmbeds"]?.data.subarray(0, embeddings["textEmbeds"].shape[1]!) ?? [];
+    for (const [i, value] of pooled.entries()) expect(found.embeddings["textEmbeds"]!.data[i]).toBeCloseTo(value, 5);
+    await pipe.release();
+  });
+
+  it("are text unless they are asked for", async () => {
+    const pipe = await open(folders.sd);
+    const { embeddings } = await pipe.embed([weighted, plain]);
+    const half = embeddings.encoderHiddenStates.data.length / 2;
+    expect(embeddings.encoderHiddenStates.data.subarray(0, half)).not.toEqual(
+      embeddings.encoderHiddenStates.data.subarray(half),
+    );
+    const images = async (prompt: string, promptWeights: boolean) =>
+      (await pipe(prompt, { steps: 2, seed: 1, promptWeights })).images[0]!.data;
+    expect(await images(weighted, true)).not.toEqual(await images(plain, true));
+    expect(await images(plain, true)).toEqual(await images(plain, false));
+    await expect(pipe("(a:200)", { promptWeights: true })).rejects.toThrow("weights are from -100 to 100");
     await pipe.release();
   });
 });

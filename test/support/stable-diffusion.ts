@@ -11,7 +11,16 @@ import { drawWeights } from "./drawn.ts";
 import { fixture, tensors } from "./golden.ts";
 import { temporaryFolder } from "./models.ts";
 
-export const stableDiffusionCases = ["sd", "sd-inpaint", "sd-lcm", "sdxl", "sdxl-refiner", "sd3", "sd3-no-t5"] as const;
+export const stableDiffusionCases = [
+  "sd",
+  "sd-inpaint",
+  "sd-lcm",
+  "sd-tiny",
+  "sdxl",
+  "sdxl-refiner",
+  "sd3",
+  "sd3-no-t5",
+] as const;
 export type StableDiffusionCase = (typeof stableDiffusionCases)[number];
 
 const files = {
@@ -69,8 +78,15 @@ export interface RecordedCall {
   original_size?: [number, number];
   crops_coords_top_left?: [number, number];
   target_size?: [number, number];
+  negative_original_size?: [number, number];
+  negative_crops_coords_top_left?: [number, number];
+  negative_target_size?: [number, number];
   aesthetic_score?: number;
   negative_aesthetic_score?: number;
+  denoising_start?: number;
+  denoising_end?: number;
+  /** Another run of the script, whose latents are the image; they are in `input.image`. */
+  latents_of?: string;
 }
 
 /** The runs that diffusers made of it, by name. */

@@ -28,15 +28,23 @@ import { unetShapes } from "./shapes.ts";
 
 export type { Checkpoint, Component } from "./parts.ts";
 
+/** Training steps of Stable Diffusion 2's base model, which predicts noise, unlike the larger one. diffusers tells it by them too. */
+const BASE_STEPS = 875_000;
+
 /**
- * Reads names, shapes and metadata, but no tensor. Throws CheckpointError if the file is not a complete checkpoint of one
- * family.
+ * Reads names, shapes and metadata, but no tensor. `known` are what the network predicts, which counts before what the file
+ * says, and how many steps it was trained for. Throws CheckpointError if the file is not a complete checkpoint of one family.
  */
-export function readCheckpoint(file: WeightFiles, metadata: Readonly<Record<string, string>>): Checkpoint {
+export function readCheckpoint(
+  file: WeightFiles,
+  metadata: Readonly<Record<string, string>>,
+  known: { readonly prediction?: Prediction | undefined; readonly steps?: number | undefined } = {},
+): Checkpoint {
   const where = file.name;
   if (isSd3(file.entries.keys())) return readSd3(file);
   const family = familyOf([...file.entries.keys()], where);
-  const prediction = predictionOf(file.entries, metadata) ?? family.prediction;
+  const bySteps = known.steps === BASE_STEPS ? "epsilon" : undefined;
+  const said = known.prediction ?? predictionOf(file.entries, metadata) ?? bySteps;
   const unet = unetOf(part(file.entries, [unetPrefix]), where);
   const { inChannels, contextWidth } = unet.shapes;
   if (inChannels !== 4 && inChannels !== 9) {
@@ -47,7 +55,7 @@ export function readCheckpoint(file: WeightFiles, metadata: Readonly<Record<stri
   }
   const inpainting = inChannels === 9;
   // Stable Diffusion 2's inpainting model predicts noise, at 512 pixels.
-  const predicts = inpainting ? (predictionOf(file.entries, metadata) ?? "epsilon") : prediction;
+  const predicts = said ?? (inpainting ? "epsilon" : family.prediction);
   const size = family.size[predicts];
   const vae = vaeOf(part(file.entries, vaePrefixes), where);
   const factor = 2 ** (vae.shapes.channels.length - 1);
@@ -139,4 +147,26 @@ function unetOf(entries: Entries, where: string) {
   const shapes = unetShapes(shapesOf(entries), where);
   const names = unetNames(shapes.layers, (level) => shapes.depths[level]! > 0);
   return { shapes, entries: withNames(entries, names, where) };
+}
+
+/** Whether these are the names of an autoencoder of images without a UNet, in the original layout. */
+export function isAutoencoder(names: readonly string[]): boolean {
+  const more = /^model\.diffusion_model\.|\.time_(stack|mixer|mix_conv)\b/;
+  const decoder = /^(first_stage_model\.|vae\.)?decoder\.up\.\d+\.block\./;
+  return names.some((name) => decoder.test(name)) && !names.some((name) => more.test(name));
+}
+
+/**
+ * An autoencoder alone in a file. How its latents are scaled is not in such a file. Throws CheckpointError for one that is not
+ * whole.
+ */
+export function readAutoencoder(file: WeightFiles): Component {
+  const all = part(file.entries, [...vaePrefixes, ""]);
+  const own = new Map([...all].filter(([name]) => /^((en|de)coder|(post_)?quant_conv)\./.test(name)));
+  const { shapes, entries } = vaeOf(own, file.name);
+  const unsaid = { sampleSize: 0, scalingFactor: 0, forceUpcast: false };
+  const { scaling_factor: _, force_upcast: __, sample_size: ___, ...known } = vaeConfig(shapes, unsaid);
+  const has = (name: string) => entries.has(`${name}.weight`);
+  const convolutions = { use_quant_conv: has("quant_conv"), use_post_quant_conv: has("post_quant_conv") };
+  return { config: { ...known, ...convolutions }, weights: new WeightFiles(entries, file.files) };
 }

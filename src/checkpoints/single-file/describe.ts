@@ -18,11 +18,6 @@ const kinds: readonly SingleFile[] = [
     has: [unet, /\.time_stack\.|\.time_mixer\./],
     reader: "StableVideoDiffusionPipeline",
   },
-  {
-    is: "an autoencoder of Stable Diffusion",
-    has: [/^(first_stage_model\.)?decoder\.up\.\d+\.block\./],
-    reader: "AutoencoderKL",
-  },
   { is: "a PixArt transformer in its authors' layout", has: [/^t_block\.1\./, /^blocks\.0\.scale_shift_table$/] },
   { is: "a DiT in its authors' layout", has: [/^blocks\.0\.adaLN_modulation\./] },
 ];
