@@ -50,7 +50,7 @@ async function opened(name: string): Promise<Case> {
       : await writeStableDiffusion(name as (typeof stableDiffusionCases)[number]);
   const pipe = await TextToImagePipeline.fromFolder(folder, nodeRuntime, { threads });
   const encodes = ["sd-inpaint", "sdxl-refiner"].includes(name);
-  const needed = { ...(encodes && { image }), ...(name === "sd-inpaint" && { mask: drawnMask(20, 16) }) };
+  const needed = { ...(encodes && { image, strength: 1 }), ...(name === "sd-inpaint" && { mask: drawnMask(20, 16) }) };
   const draw = (options: Options) => pipe(["a cat", "a red house"], { seeds: [1, 2], steps: 2, ...needed, ...options });
   const encoders = (encoderCounts[name] ?? [1]).map((i, _, all) =>
     all.length > 1 ? `text encoder ${i}` : "text encoder",
