@@ -16,13 +16,13 @@ import type { Call, Io } from "./recorded-call.ts";
  * 8-bit images. Nothing for other calls. Throws ArgumentError for arguments that halfstep does not have.
  */
 export async function compareFromPrompt(pipe: TextToImagePipeline, call: Call, io: Io): Promise<OutputError[]> {
-  // Of some calls the pixels are not stored: `picture` and `mask` are their sizes then.
-  const { prompt, scheduler = "scheduler", picture, mask: _, ...rest } = call;
+  // Of some calls the pixels are not stored: `picture` and `mask` are their sizes then. Others go on from the latents of a run.
+  const { prompt, scheduler = "scheduler", picture, mask: _, latents_of: run, ...rest } = call;
   if (prompt === undefined || !pipe.family.encoders.some((encoder) => encoder)) return [];
   const prompts = prompt as string | readonly string[];
-  const options = readOptions<TextToImageOptions>({ ...rest, ...picturesOf(io) }, textToImageOptions, {
-    of: "call.json",
-  });
+  const latents = run === undefined ? {} : { image: reference(io, "input.image", "float32") };
+  const given = { ...rest, ...picturesOf(io), ...latents };
+  const options = readOptions<TextToImageOptions>(given, textToImageOptions, { of: "call.json" });
   const errors = await embeddingErrors(pipe, prompts, options, io);
   if (scheduler !== "scheduler" || picture !== undefined) return errors;
   return [...errors, ...(await imageErrors(pipe, prompts, options, io))];
