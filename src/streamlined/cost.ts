@@ -114,6 +114,8 @@ export interface GroupCost {
   /** Bytes of weights that every run makes float32 again, because the session holds them in fewer bits. */
   readonly widened: number;
   readonly largestWeight: number;
+  /** Bytes of weights of convolutions. */
+  readonly convolutions: number;
   readonly fixed: number;
   readonly each: number;
 }
@@ -137,10 +139,11 @@ export function groupCost(group: Group, sizes: Flow["sizes"], rows: number, held
 }
 
 /** Weights of a graph, and the ones that norms without a scale multiply with: made when the session loads, as large as a picture. */
-function weightCost(nodes: readonly Node[], held: HeldShare): Pick<GroupCost, "weights" | "widened" | "largestWeight"> {
-  const cost = { weights: 0, widened: 0, largestWeight: 0 };
+function weightCost(nodes: readonly Node[], held: HeldShare): Omit<GroupCost, "fixed" | "each"> {
+  const cost = { weights: 0, widened: 0, largestWeight: 0, convolutions: 0 };
   for (const { op, data, inputs, outputs } of nodes) {
     const size = outputs[0] ? bytes(outputs[0]) : 0;
+    if (op === "Conv") cost.convolutions += bytes(inputs[1]!);
     if (op === "Expand" && inputs[0]?.node.op === "Constant") cost.weights += size;
     if (op !== "Weight" || !data || !("file" in data)) continue;
     const share = held(data.file);

@@ -239,13 +239,20 @@ class Modelled {
     return run;
   }
 
-  /** The same, with as many weights as there is memory for, the largest groups first. */
+  /**
+   * The same, with as many weights as there is memory for: those of convolutions first, which have to be reordered to be fast, then
+   * those of the largest groups.
+   */
   keeping(room: number, memory: number): PlannedRun {
     let run = this.planned(room);
     if (!this.#mode.stream) return run;
-    const weights = this.#costs.map(({ alone }) => alone.weights);
-    const largestFirst = weights.map((_, i) => i).sort((a, b) => weights[b]! - weights[a]!);
-    for (const i of largestFirst) {
+    const worth = this.#costs.map(({ alone: { weights, convolutions } }) => ({
+      weights,
+      share: Math.round(convolutions / Math.max(1, weights)),
+    }));
+    const order = worth.map((_, i) => i);
+    order.sort((a, b) => worth[b]!.share - worth[a]!.share || worth[b]!.weights - worth[a]!.weights);
+    for (const i of order) {
       const { groups } = run.plan;
       const plan = { ...run.plan, groups: groups.with(i, { ...groups[i]!, keep: true, reorder: true }) };
       // Features lie where they lay.

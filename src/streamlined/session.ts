@@ -44,6 +44,12 @@ export interface RunOptions {
   onGroup?: (progress: GroupProgress) => void;
 }
 
+/**
+ * A group that is compiled for so few runs multiplies from the mapped file. To pack 139 MB of weights took 0.2 s of the processor, to pack them
+ * in the course of a run of 1,024 rows 0.08 (docs/notebook/streamlined.md).
+ */
+const UNPACKED = 2;
+
 /** Where the features of one pass are. Only inputs can be other than float32. */
 type Places = (id: string) => Elements;
 
@@ -93,6 +99,7 @@ export class StreamlinedSession {
     const compile = (group: PlannedGroup) =>
       runtime.compile(sliceGraph(group, flow.sizes, source, group.rows), locations, {
         reorder: group.plan.reorder ?? !isStreamed(plan, group.plan),
+        prepack: !isStreamed(plan, group.plan) || group.parts.length > UNPACKED,
         ...settings,
       });
     const resident = groups.filter((group) => !isStreamed(plan, group.plan));
