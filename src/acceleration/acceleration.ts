@@ -105,6 +105,33 @@ export async function openDenoiser(
   mostTwice = MOST_TWICE,
 ): Promise<Denoiser> {
   const { method: _, ...options } = acceleration;
+  const network = networkOf(denoiser, geometry, acceleration, feedback, mostTwice);
+  return new DenoiserByRows(await entryOf(acceleration).open(network, options));
+}
+
+/**
+ * Throws ArgumentError for a method or settings that do not fit a network of this size, before anything is compiled: a network without
+ * cross-attention, a cut that there is not.
+ */
+export function checkNetwork(
+  denoiser: Component<unknown>,
+  geometry: Geometry,
+  acceleration: Acceleration,
+  feedback: FeedbackComponent | null,
+): void {
+  const { method: _, ...options } = acceleration;
+  entryOf(acceleration).cuts(networkOf(denoiser, geometry, acceleration, feedback), options);
+}
+
+/** What methods need of a network. */
+function networkOf(
+  denoiser: Component<unknown>,
+  geometry: Geometry,
+  acceleration: Acceleration,
+  feedback: FeedbackComponent | null,
+  mostTwice = MOST_TWICE,
+) {
+  const { method: _, ...options } = acceleration;
   const entry = entryOf(acceleration);
   const inParts = async (cuts: readonly number[]) => {
     const parts = await denoiser.inParts(geometry, cuts);
@@ -135,7 +162,7 @@ export async function openDenoiser(
     },
     feedback: feedback && { config: feedback.config, steps: () => feedback.steps(geometry) },
   };
-  return new DenoiserByRows(await entry.open(network, options));
+  return network;
 }
 
 /** Both networks of T-GATE where that is little twice, otherwise the one that is asked for. */

@@ -4,7 +4,7 @@ import { choiceOption, countOption, type Method, nameOption, scheduleOption } fr
 import type { StepChoice, StepPolicy } from "../sampling/step-policy.ts";
 import type { Flow } from "../streamlined/grouping.ts";
 import type { Rehash } from "../streamlined/plan.ts";
-import { rehashAt, rehashCuts, rehashPolicy } from "../streamlined/rehash.ts";
+import { rehashAt, rehashPolicy } from "../streamlined/rehash.ts";
 
 /** At which steps Step Rehash runs the network with and without the condition: the full ones, or all. */
 export const guidanceStepsChoices = ["full", "all"] as const;
@@ -62,7 +62,7 @@ export const rehash: Method<"rehash", "unet" | "video-unet", NetworkInParts, Reh
       usual: "full; the others then cost half",
     }),
   },
-  cuts: ({ flow }) => rehashCuts(flow),
+  cuts: ({ flow }, { cut, fresh }) => [...rehashAt(flow, cut, fresh).cached],
   part: ({ flow, guided }, { cut, fresh, guidanceSteps = "full" }) =>
     rehashAt(flow, cut, fresh, guided && guidanceSteps === "full"),
   open: ({ inPart }, { schedule }) => inPart(rehashPolicy(schedule)),

@@ -89,7 +89,10 @@ export const tGate: Method<"tgate", "transformer" | "unet", GatedNetwork, TGateS
       usual: "10 of 25, the same share of others",
     }),
   },
-  cuts: () => [],
+  cuts: (network) => {
+    checkAttention(network);
+    return [];
+  },
   async open(network, { gate }) {
     checkAttention(network);
     const session = network.gates();

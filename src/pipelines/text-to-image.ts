@@ -4,7 +4,13 @@
  * to family is in `text-to-image-family.ts`.
  */
 import { platform } from "#platform";
-import { type Acceleration, checkAcceleration, openDenoiser, reportOf } from "../acceleration/acceleration.ts";
+import {
+  type Acceleration,
+  checkAcceleration,
+  checkNetwork,
+  openDenoiser,
+  reportOf,
+} from "../acceleration/acceleration.ts";
 import { type FeedbackComponent, openFeedback } from "../acceleration/feedback-component.ts";
 import { callable } from "../callable.ts";
 import type { RawConfig } from "../checkpoints/diffusers-folder.ts";
@@ -224,11 +230,13 @@ export class TextToImagePipeline {
     // Weights count from the empty text, which is encoded too.
     const counts = { pictures, guided, texts: texts.texts.length + (options.promptWeights ? 1 : 0), encodes };
     const plan = await this.#plan({ ...counts, ...size.latent }, acceleration, options);
+    const { maxSequenceLength: tokens = family.maxSequenceLength } = options;
+    const geometry = { batch: "batch", ...size.latent, tokens };
+    if (!plan) checkNetwork(family.denoiser, geometry, acceleration, this.feedback);
 
     const { budget } = plan ?? {};
     if (plan) await makeRoom(plan, [family, this.vae, this.#encoder, this.feedback]);
     const { embeddings, warnings } = await this.#embed(texts, { ...options, budget });
-    const tokens = embeddings.encoderHiddenStates.shape[1]!;
     const draw = seededNoise(seeds);
     const shape = [1, family.latentChannels, height, width];
     const { noise, picture } = source
@@ -238,7 +246,7 @@ export class TextToImagePipeline {
     if (plan) await makeRoom(plan, [...family.encoders, this.#encoder]);
     const denoiser = plan
       ? await openPlanned(family.streamlined, plan, signal)
-      : await this.openDenoiser({ height, width, tokens }, acceleration);
+      : await this.openDenoiser({ height, width, tokens: embeddings.encoderHiddenStates.shape[1]! }, acceleration);
     const latents = await this.sampleLatents({
       ...solver,
       noise,

@@ -96,7 +96,7 @@ describe.each(kinds)("on a tiny %s", (kind) => {
       model: model(),
       inParts: () => Promise.reject(new Error("nothing is compiled")),
       whole: () => Promise.reject(new Error("nothing is compiled")),
-      gated: () => network.model,
+      gated: () => ({ ...network.model, outputs: [...network.model.outputs, "attn2"] }),
       gates: () => () => Promise.reject(new Error("nothing is compiled")),
       feedback: null,
     };

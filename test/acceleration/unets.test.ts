@@ -1,6 +1,6 @@
 /** Methods on UNets for images, against the same worked out stage by stage. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { type Acceleration, openDenoiser } from "../../src/acceleration/acceleration.ts";
+import { type Acceleration, checkNetwork, openDenoiser } from "../../src/acceleration/acceleration.ts";
 import type { NodeFolder } from "../../src/checkpoints/node.ts";
 import type { Component } from "../../src/components/components.ts";
 import { ArgumentError } from "../../src/errors.ts";
@@ -168,6 +168,11 @@ it("a branch or a cut that there is not is refused, with those that there are", 
   await expect(opened({ method: "deepcache", branch: 3 })).rejects.toThrow(ArgumentError);
   await expect(opened({ method: "deepcache", branch: 3 })).rejects.toThrow("branch must be a whole number from 0 to 2");
   await expect(opened({ method: "rehash", cut: "mid_block" })).rejects.toThrow("it can after up_blocks.0.resnets.0,");
+  const checked = (acceleration: Acceleration) => () => checkNetwork(unet, unetGeometry, acceleration, null);
+  expect(checked({ method: "rehash", cut: "mid_block" })).toThrow("it can after up_blocks.0.resnets.0,");
+  expect(checked({ method: "rehash", fresh: 5 })).toThrow("fresh must be a whole number from 0 to 4, not 5.");
+  expect(checked({ method: "deepcache", branch: 3 })).toThrow("branch must be a whole number from 0 to 2");
+  expect(checked({ method: "tgate" })).not.toThrow();
 });
 
 describe("pipelines", () => {

@@ -5,7 +5,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { openDenoiser } from "../../src/acceleration/acceleration.ts";
+import { checkNetwork, openDenoiser } from "../../src/acceleration/acceleration.ts";
 import type { RawConfig } from "../../src/checkpoints/diffusers-folder.ts";
 import { NodeFolder } from "../../src/checkpoints/node.ts";
 import { writeSafetensors } from "../../src/checkpoints/safetensors-node.ts";
@@ -151,7 +151,9 @@ it("is refused for a network without cross-attention", async () => {
   const { caption_channels: _, cross_attention_dim: __, use_additional_conditions: ___, ...common } = pixart;
   const dit = { _class_name: "DiTTransformer2DModel", norm_type: "ada_norm_zero", num_embeds_ada_norm: 10 };
   const component = await opened({ ...common, ...dit }, "drawn");
-  const refused = openDenoiser(component, { batch: "batch", height: 8, width: 8 }, { method: "tgate" }, null);
+  const geometry = { batch: "batch", height: 8, width: 8 };
+  expect(() => checkNetwork(component, geometry, { method: "tgate" }, null)).toThrow(ArgumentError);
+  const refused = openDenoiser(component, geometry, { method: "tgate" }, null);
   await expect(refused).rejects.toThrow(ArgumentError);
   await expect(refused).rejects.toThrow("DiTTransformer2DModel has none");
 });
