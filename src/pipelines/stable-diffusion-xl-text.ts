@@ -120,8 +120,11 @@ export class StableDiffusionXLText implements TextConditions {
 function timeIds(given: ConditionOptions, scored: boolean): [own: number[], negative: number[]] {
   const { height, width } = given;
   const { originalSize = [height, width], cropsCoordsTopLeft = [0, 0], targetSize = [height, width] } = given;
-  const { negativeOriginalSize = originalSize, negativeCropsCoordsTopLeft = cropsCoordsTopLeft } = given;
-  const { negativeTargetSize = targetSize, aestheticScore = 6, negativeAestheticScore = 2.5 } = given;
+  const { negativeOriginalSize = originalSize, negativeTargetSize = targetSize } = given;
+  // In diffusers the prompt's, but of a refiner, and where the negative prompt has sizes of its own, none.
+  const apart = given.negativeOriginalSize !== undefined && given.negativeTargetSize !== undefined;
+  const { negativeCropsCoordsTopLeft = scored || apart ? [0, 0] : cropsCoordsTopLeft } = given;
+  const { aestheticScore = 6, negativeAestheticScore = 2.5 } = given;
   return [
     [...originalSize, ...cropsCoordsTopLeft, ...(scored ? [aestheticScore] : targetSize)],
     [
