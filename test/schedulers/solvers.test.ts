@@ -291,6 +291,48 @@ describe("DPM-Solver's coefficients", () => {
   });
 });
 
+describe("a step of length 0", () => {
+  const algorithms = ["dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++"] as const;
+  it("changes nothing, whatever the formula", () => {
+    for (const algorithm of algorithms) {
+      for (const solver of ["midpoint", "heun"] as const) {
+        for (const order of [1, 2, 3].slice(0, algorithm === "sde-dpmsolver" ? 2 : 3)) {
+          const levels = [0.03, 0.03, 0.5, 2].slice(0, order + 1).map(preservingLevel);
+          const { sample, outputs, noise: fresh } = dpmCoefficients(algorithm, solver, levels);
+          expect([sample, fresh, ...outputs].map(Math.abs), `${algorithm} ${solver} ${order}`).toEqual([
+            1,
+            ...new Array<number>(order + 1).fill(0),
+          ]);
+        }
+      }
+    }
+  });
+
+  // Karras' levels end at the lowest level of training, which "sigma_min" has once more.
+  const kinds = algorithms.flatMap((algorithm) =>
+    ["midpoint", "heun"].flatMap((solver) => [2, 3].map((order) => ({ algorithm, solver, order }))),
+  );
+  it.each(kinds.filter(({ algorithm, order }) => algorithm !== "sde-dpmsolver" || order < 3))(
+    "ends a run on Karras' levels: %j",
+    ({ algorithm, solver, order }) => {
+      const scheduler = createScheduler({
+        ...{ _class_name: "DPMSolverMultistepScheduler", use_karras_sigmas: true, final_sigmas_type: "sigma_min" },
+        ...{ algorithm_type: algorithm, solver_type: solver, solver_order: order },
+      });
+      for (const steps of [15, 20, 37]) {
+        scheduler.setTimesteps(steps);
+        let sample = noise;
+        let before = sample;
+        for (const timestep of scheduler.timesteps) {
+          before = sample;
+          sample = scheduler.step(random(timestep), timestep, sample, { noise: () => random(3) }).prevSample;
+        }
+        expect(compare(`${steps} steps`, sample.data, before.data).relative).toBeLessThan(1e-3);
+      }
+    },
+  );
+});
+
 describe("SA-Solver's coefficients", () => {
   const levels = [0.4, 1, 2, 5, 9].map(preservingLevel);
   const cases = [true, false].flatMap((data) => [0, 1].flatMap((tau) => [1, 2, 3, 4].map((n) => ({ data, tau, n }))));

@@ -31,7 +31,7 @@ def randomised(state, name):
     return {key: (torch.rand(value.shape, generator=generator) - 0.5) * 0.6 for key, value in state.items()}
 
 
-def peft_file(path, pipe, configs, name, xl=False):
+def peft_file(path, pipe, configs, name, kind=StableDiffusionPipeline):
     """As diffusers saves LoRAs after training; `configs` by component."""
     states, metadata = {}, {}
     for part, config in configs.items():
@@ -39,11 +39,10 @@ def peft_file(path, pipe, configs, name, xl=False):
         model.add_adapter(config)
         states[part] = randomised(get_peft_model_state_dict(model), name + part)
         metadata[part] = model.peft_config["default"].to_dict()
-        model.delete_adapters("default") if hasattr(model, "delete_adapters") else model.delete_adapter("default")
     with tempfile.TemporaryDirectory() as folder:
         layers = {f"{part}_lora_layers": state for part, state in states.items()}
         adapters = {f"{part}_lora_adapter_metadata": value for part, value in metadata.items()}
-        (StableDiffusionXLPipeline if xl else StableDiffusionPipeline).save_lora_weights(folder, **layers, **adapters)
+        kind.save_lora_weights(folder, **layers, **adapters)
         path.write_bytes((Path(folder) / "pytorch_lora_weights.safetensors").read_bytes())
 
 
@@ -72,7 +71,7 @@ def loaded(make, files):
 
 def merged(make, files):
     pipe = loaded(make, files)
-    parts = [part for part in ("unet", "text_encoder", "text_encoder_2") if getattr(getattr(pipe, part, None), "peft_config", None)]
+    parts = [part for part in ("unet", "transformer", "text_encoder", "text_encoder_2") if getattr(getattr(pipe, part, None), "peft_config", None)]
     pipe.fuse_lora(components=parts)
     pipe.unload_lora_weights()
     return pipe

@@ -113,10 +113,6 @@ def vae(channels=(8, 16), name="vae", **config):
     )  # fmt: skip
 
 
-# Where diffusers 0.42 looks for the last norm with clip_skip; transformers 5 has it in the model itself.
-CLIPTextModel.text_model = property(lambda self: self)
-
-
 # ------------------------------------------------------------------ what is written
 
 
@@ -201,6 +197,8 @@ class Record:
         self.modules = [module for module in loaded if module.__dict__.get("randn_tensor") is self.original]
 
     def __enter__(self):
+        # Where diffusers 0.42 looks for the last norm with clip_skip; transformers 5 has it in the model itself.
+        CLIPTextModel.text_model = property(lambda self: self)
         for module in self.modules:
             module.randn_tensor = self.drawing
         self.decode = self.pipe.vae.decode
@@ -217,6 +215,8 @@ class Record:
         return self
 
     def __exit__(self, *_):
+        # Loading LoRAs goes by whether it is there.
+        del CLIPTextModel.text_model
         for module in self.modules:
             module.randn_tensor = self.original
         self.pipe.vae.decode = self.decode
