@@ -1,8 +1,8 @@
 """
 Makes reference cases for `halfstep verify` with diffusers: small networks with random weights, and what diffusers gives for them.
 
-    bench/peers/setup.sh ENVIRONMENT && source ENVIRONMENT/bin/activate
-    python bench/peers/cases OUT [--only WORD]...
+    bench/peers/setup.sh ENVIRONMENT -r bench/peers/cases/requirements.txt
+    ENVIRONMENT/bin/python bench/peers/cases OUT [--only WORD]...
     halfstep verify OUT --markdown
 
 Each case is a folder that `halfstep verify` takes: a network with io.safetensors, a pipeline with calls.json, call.NAME.json and
@@ -23,7 +23,7 @@ import torch
 import transformers
 from common import cases
 
-VERSIONS = ["diffusers", "transformers", "torch", "peft", "accelerate", "safetensors", "numpy", "scipy", "pillow"]
+VERSIONS = ["diffusers", "transformers", "torch", "peft", "accelerate", "safetensors", "numpy", "scipy", "pillow", "gguf"]
 
 
 def main():
