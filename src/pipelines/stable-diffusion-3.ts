@@ -165,7 +165,7 @@ export class StableDiffusion3 implements TextToImageFamily {
   }
 
   async embed(
-    { texts, second = texts, third = texts, negatives = 0 }: Texts,
+    { texts, second = texts, third, negatives = 0 }: Texts,
     { maxSequenceLength: tokens = this.maxSequenceLength, clipSkip: skip, signal, budget }: EmbedOptions,
   ): Promise<{ embeddings: TextEmbeddings; warnings: string[] }> {
     if (tokens > MOST_TOKENS) {
@@ -174,14 +174,15 @@ export class StableDiffusion3 implements TextToImageFamily {
     const settings = { states: "penultimate", skip, negatives, signal, budget } as const;
     const one = await this.first.embed(texts, settings);
     const two = await this.second.embed(second, settings);
-    const three = await this.third?.embed(third, { tokens, signal, budget });
+    const three = await this.third?.embed(third ?? texts, { tokens, signal, budget });
+    const unheard = third ? ["prompt3 and negativePrompt3 have no effect: this model has no T5 (text_encoder_3)."] : [];
     const zeros = () => floatTensor([texts.length, tokens, this.denoiser.config.jointAttentionDim]);
     return {
       embeddings: {
         encoderHiddenStates: afterEachOther(beside(one.states, two.states), three?.states ?? zeros()),
         pooledProjections: pooledBeside(one.pooled!, two.pooled!),
       },
-      warnings: [...new Set([...one.warnings, ...two.warnings, ...(three?.warnings ?? [])])],
+      warnings: [...new Set([...one.warnings, ...two.warnings, ...(three?.warnings ?? unheard)])],
     };
   }
 

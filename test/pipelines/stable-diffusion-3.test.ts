@@ -56,6 +56,10 @@ describe("without an encoder", () => {
     }
     expect(results[0]!.images[0]!.data).toEqual(results[1]!.images[0]!.data);
     expect(results.map(({ warnings }) => warnings)).toEqual([[expect.stringContaining("T5 (text_encoder_3)")], []]);
+    const pipe = await open(unlisted);
+    const { warnings } = await pipe("a cat", { ...short, prompt3: "a dog" });
+    expect(warnings).toEqual([expect.stringContaining("prompt3 and negativePrompt3 have no effect")]);
+    await pipe.release();
   });
 
   it("refuses a folder without one of CLIP's towers, or both, with what to do", async () => {
