@@ -45,7 +45,7 @@ export interface RunningOptions {
  * Of a weight in ggml's blocks, relative to float32: the bytes of the file that a session reads, and 8-bit numbers and scales that it makes
  * of them.
  */
-const HELD_BLOCKS = 0.6;
+const HELD_BLOCKS = 0.65;
 
 /** A network of a pipeline: its configuration and the headers of its weights are read; sessions are compiled when they are asked for. */
 export class Component<Config> {

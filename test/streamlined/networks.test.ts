@@ -1,6 +1,14 @@
 /** Plans of all kinds of networks, against reference vectors of diffusers and transformers. */
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import type { RawConfig } from "../../src/checkpoints/diffusers-folder.ts";
+import { readGgufHeader } from "../../src/checkpoints/gguf/header.ts";
+import { fileSource } from "../../src/checkpoints/node.ts";
+import { WeightFiles } from "../../src/checkpoints/weights.ts";
+import { Component } from "../../src/components/components.ts";
 import { BudgetError } from "../../src/errors.ts";
+import { pixart } from "../../src/models/pixart.ts";
 import { nodeRuntime } from "../../src/runtime/node.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { type Flow, flowOf } from "../../src/streamlined/grouping.ts";
@@ -8,6 +16,9 @@ import { applyPlan } from "../../src/streamlined/plan.ts";
 import { OVERHEAD, planFor } from "../../src/streamlined/planner.ts";
 import { compare } from "../../src/verify/compare.ts";
 import { seededRandom } from "../../training/random.ts";
+import { encodeGguf, quantised } from "../support/gguf.ts";
+import { fixture, tensors } from "../support/golden.ts";
+import { temporaryFolder } from "../support/models.ts";
 import { networkCase } from "../support/networks.ts";
 import { randomPlan } from "../support/plans.ts";
 
@@ -114,5 +125,30 @@ describe("weights that do not all fit", () => {
       }
       await session.release();
     }
+  });
+});
+
+describe("weights in ggml's blocks", () => {
+  it("are widened group by group, and take less where they stay", async () => {
+    const folder = fixture("pixart-sigma");
+    const raw = (await folder.json("config.json")) as RawConfig;
+    const path = join(await temporaryFolder(), "model.gguf");
+    const stored = await tensors(folder, "diffusion_pytorch_model.safetensors");
+    const inBlocks = [...stored].filter(([, { shape }]) => quantised("", shape) === "Q8_0").map(([name]) => name);
+    expect(inBlocks.length).toBeGreaterThan(3);
+    await writeFile(path, encodeGguf(stored, quantised));
+    const source = await fileSource(path);
+    const files = new WeightFiles((await readGgufHeader(source)).entries, new Map([[source.name, { source }]]));
+    const component = Component.of(pixart, raw, files, nodeRuntime, { threads: 1 });
+    const { geometry, feeds } = await networkCase("pixart-sigma");
+    const whole = await component.run(geometry, feeds);
+    const smallest = smallestOf(() => component.planned(geometry, 1e6));
+    for (const budget of [smallest, 1e9]) {
+      const { sample } = await component.run(geometry, feeds, { budget });
+      expect(compare("sample", sample!.data, whole["sample"]!.data as Float32Array).relative).toBeLessThan(1e-5);
+    }
+    for (const name of inBlocks) expect(component.heldShare(name)).toBeLessThan(0.7);
+    expect(component.heldShare("pos_embed.proj.bias")).toBe(1);
+    await component.release();
   });
 });
