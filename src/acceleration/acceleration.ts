@@ -3,9 +3,10 @@
 import { quote } from "../checkpoints/json.ts";
 import { type Component, MOST_TWICE } from "../components/components.ts";
 import { ArgumentError } from "../errors.ts";
-import { type CrossAttention, type Geometry, weightBytes } from "../models/architecture.ts";
-import type { StagedSession } from "../models/staged-session.ts";
+import { type CrossAttention, type Geometry, type StagedModel, weightBytes } from "../models/architecture.ts";
+import type { ModelSession, StagedSession } from "../models/staged-session.ts";
 import { type Denoiser, DenoiserByRows, PlainDenoiser } from "../sampling/denoiser.ts";
+import type { DividedNetwork, Method } from "../sampling/method.ts";
 import type { StepPolicy } from "../sampling/step-policy.ts";
 import { flowOf } from "../streamlined/grouping.ts";
 import { partsOf, RehashDenoiser, stepsOfParts } from "../streamlined/rehash-steps.ts";
@@ -86,14 +87,43 @@ export function checkAcceleration(
 
 const entryOf = ({ method }: Acceleration): MethodFor<PictureKind> => methods.find(({ name }) => name === method)!;
 
-/** The same for a UNet that runs by a plan for its memory. Throws ArgumentError for a method that needs it in one piece. */
-export function plannedAcceleration(acceleration: Acceleration): VideoAccelerate {
+/**
+ * How a network runs by a plan for its memory: the method that is planned, and whether the one that was asked for goes over the
+ * network's output instead. Throws ArgumentError for a method that needs the network in one piece, or its blocks.
+ */
+export function plannedAcceleration(
+  acceleration: Acceleration,
+  denoiser: Component<unknown>,
+  geometry: Geometry,
+): { accelerate: VideoAccelerate; overOutput: boolean } {
+  const ofOutput = ({ ofOutput }: MethodEntry) => ofOutput?.(denoiser.model(geometry)) ?? false;
+  if (ofOutput(entryOf(acceleration))) return { accelerate: "none", overOutput: true };
   const planned = methodsFor("video-unet");
-  if (planned.some(({ name }) => name === acceleration.method)) return acceleration as VideoAccelerate;
-  const others = namesOf(planned).filter((name) => name !== "none");
-  throw new ArgumentError(
-    `memory and accelerate "${acceleration.method}" do not go together; for UNets ${others.join(" and ")} go with it.`,
+  if (planned.some(({ name }) => name === acceleration.method)) {
+    return { accelerate: acceleration as VideoAccelerate, overOutput: false };
+  }
+  const others = methods.filter(
+    (entry: MethodEntry) =>
+      entry.name !== "none" && (ofOutput(entry) || planned.some(({ name }) => name === entry.name)),
   );
+  throw new ArgumentError(
+    `memory and accelerate "${acceleration.method}" do not go together; with memory go ${namesOf(others).join(", ")}, if they are for the ` +
+      "model's network.",
+  );
+}
+
+/** A method that sees the output alone, over a denoiser that runs by a plan. */
+export async function denoiserOverOutput(
+  denoiser: Denoiser,
+  model: StagedModel,
+  { method, ...options }: Acceleration,
+): Promise<Denoiser> {
+  // Nothing asks a planned network which step it is.
+  const step = { index: 0, steps: 1, timestep: 0 };
+  const session: ModelSession = { model, run: async (feeds) => ({ sample: await denoiser.run(feeds, step) }) };
+  const network = { model, inParts: async () => [session] };
+  const entry = methods.find(({ name }) => name === method) as Method<string, PictureKind, DividedNetwork, object>;
+  return new DenoiserByRows(await entry.open(network, options));
 }
 
 /** A denoiser for one run of the sampler, in which guidance may begin or end. */

@@ -6,6 +6,7 @@ import { tGate } from "../caching/t-gate.ts";
 import { taylorSeer } from "../caching/taylor-seer.ts";
 import { type Check, oneOf, textOr } from "../checks.ts";
 import { ArgumentError } from "../errors.ts";
+import type { StagedModel } from "../models/architecture.ts";
 import { type OptionTable, settings } from "../options/options.ts";
 import {
   type Method,
@@ -87,6 +88,7 @@ export interface MethodEntry {
   readonly networks: readonly NetworkKind[];
   readonly trained?: true;
   readonly crossAttention?: true;
+  readonly ofOutput?: (model: StagedModel) => boolean;
   readonly baseline?: true;
   readonly options: Readonly<Record<string, MethodOption<unknown>>>;
 }

@@ -7,7 +7,7 @@
  * each of their video models; the defaults here are those of stable-diffusion.cpp and ComfyUI for all models.
  */
 import { latentOf } from "../models/split-model.ts";
-import type { StagedSession } from "../models/staged-session.ts";
+import type { ModelSession } from "../models/staged-session.ts";
 import type { Denoiser, Feeds } from "../sampling/denoiser.ts";
 import { firstChannels } from "../sampling/guidance.ts";
 import { type DividedNetwork, type Method, thresholdOption } from "../sampling/method.ts";
@@ -27,7 +27,7 @@ export interface EasyCacheOptions {
 
 export class EasyCache implements Denoiser {
   readonly actions: Action[] = [];
-  readonly #session: StagedSession;
+  readonly #session: ModelSession;
   readonly #options: Required<EasyCacheOptions>;
   /** Of the last step, full or not. */
   #input: FloatTensor | null = null;
@@ -36,7 +36,7 @@ export class EasyCache implements Denoiser {
   #rate: number | null = null;
   #accumulated = 0;
 
-  constructor(session: StagedSession, { threshold = 0.2, start = 0.15, end = 0.95 }: EasyCacheOptions = {}) {
+  constructor(session: ModelSession, { threshold = 0.2, start = 0.15, end = 0.95 }: EasyCacheOptions = {}) {
     this.#session = session;
     this.#options = { threshold, start, end };
   }
@@ -89,6 +89,7 @@ export const easyCache: Method<
   networks: ["transformer", "unet"],
   options: { threshold: thresholdOption("0.2") },
   cuts: () => [],
+  ofOutput: () => true,
   async open({ inParts }, options) {
     const [session] = await inParts([]);
     return () => new EasyCache(session!, options);

@@ -5,7 +5,7 @@
  */
 import type { StagedModel } from "../models/architecture.ts";
 import { streamsInto } from "../models/split-model.ts";
-import type { StagedSession } from "../models/staged-session.ts";
+import type { ModelSession } from "../models/staged-session.ts";
 import { type Denoiser, type Feeds, runParts } from "../sampling/denoiser.ts";
 import { countOption, type DividedNetwork, type Method, scheduleOption } from "../sampling/method.ts";
 import {
@@ -23,14 +23,14 @@ import { pickStreams, type Streams } from "./streams.ts";
 
 export class PlainCache implements Denoiser {
   readonly actions: Action[] = [];
-  readonly #parts: readonly StagedSession[];
+  readonly #parts: readonly ModelSession[];
   readonly #places: Pick<BlockCuts, "feed" | "resume">;
   readonly #policy: StepPolicy;
   /** What runs through the blocks, after `feedBlock` at the last full step. */
   #features: Streams | null = null;
 
   /** `parts`: the model, cut by `blockCuts`, which gives the places too. */
-  constructor(parts: readonly StagedSession[], places: Pick<BlockCuts, "feed" | "resume">, policy: StepPolicy) {
+  constructor(parts: readonly ModelSession[], places: Pick<BlockCuts, "feed" | "resume">, policy: StepPolicy) {
     this.#parts = parts;
     this.#places = places;
     this.#policy = policy;

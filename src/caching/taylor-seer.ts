@@ -9,7 +9,7 @@
  */
 import type { StagedModel } from "../models/architecture.ts";
 import { blocksOf, streamsInto } from "../models/split-model.ts";
-import type { StagedSession } from "../models/staged-session.ts";
+import type { ModelSession, StagedSession } from "../models/staged-session.ts";
 import { type Denoiser, type Feeds, runParts } from "../sampling/denoiser.ts";
 import { countOption, type DividedNetwork, type Method, scheduleOption } from "../sampling/method.ts";
 import {
@@ -76,11 +76,11 @@ export class TaylorSeer implements Denoiser {
 /** The same of a network's output: a step in part runs nothing at all. */
 export class OutputTaylorSeer implements Denoiser {
   readonly actions: Action[] = [];
-  readonly #session: StagedSession;
+  readonly #session: ModelSession;
   readonly #policy: StepPolicy;
   readonly #series: TaylorSeries;
 
-  constructor(session: StagedSession, { interval = 4, order = 4, warmUp = 2, policy }: TaylorSeerOptions = {}) {
+  constructor(session: ModelSession, { interval = 4, order = 4, warmUp = 2, policy }: TaylorSeerOptions = {}) {
     this.#session = session;
     this.#policy = policy ?? scheduled({ every: interval, warmUp });
     this.#series = new TaylorSeries(order);
@@ -163,6 +163,7 @@ export const taylorSeer: Method<"taylorseer", "transformer" | "unet", DividedNet
     order: countOption(0, MOST_DERIVATIVES, { help: "highest derivative", usual: "4" }),
   },
   cuts: ({ model }) => cutsOf(model),
+  ofOutput: (model) => cutsOf(model).length === 0,
   async open({ model, inParts }, { schedule, order }) {
     const parts = await inParts(cutsOf(model));
     const options = { order, policy: schedule && policyOf(schedule) };

@@ -67,6 +67,9 @@ function groupGraphs(
   });
 }
 
+/** What runs a model, whichever way. */
+export type ModelSession = Pick<StagedSession, "model" | "run">;
+
 /** A model that is ready to run. */
 export class StagedSession {
   readonly model: StagedModel;

@@ -171,7 +171,7 @@ export class ClassToImagePipeline {
     const acceleration = checkAcceleration(options.accelerate, usualFeedback(this.feedback, options));
     const size = { height: sampleSize, width: sampleSize };
     const call = { pictures: classes.length, guided: guidanceScale > 1, guidanceInterval, ...size };
-    const networks = { streamlined: this.streamlined, decoder: this.vae };
+    const networks = { streamlined: this.streamlined, denoiser: this.transformer, decoder: this.vae };
     const { memory } = options;
     const plan = memory === undefined ? null : await planPictures(networks, call, acceleration, memory);
 

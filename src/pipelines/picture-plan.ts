@@ -1,11 +1,12 @@
 /** How a call for images keeps to a budget of memory. */
-import { type Acceleration, plannedAcceleration } from "../acceleration/acceleration.ts";
+import { type Acceleration, denoiserOverOutput, plannedAcceleration } from "../acceleration/acceleration.ts";
 import { type DecodingSize, encodingIn } from "../acceleration/decoding-size.ts";
 import type { Streamlined } from "../acceleration/streamlined.ts";
 import type { Component } from "../components/components.ts";
 import { type DecodeOptions, decodeFrames } from "../components/decode-video.ts";
 import type { PictureEncoder } from "../components/picture-encoder.ts";
 import { ArgumentError } from "../errors.ts";
+import type { StagedModel } from "../models/architecture.ts";
 import { type AutoencoderConfig, latentFactor } from "../models/autoencoder.ts";
 import { defined } from "../options/defined.ts";
 import { type Denoiser, FixedRows } from "../sampling/denoiser.ts";
@@ -21,11 +22,14 @@ export interface PicturePlan extends RunPlan {
   readonly rows: number;
   /** How an image to begin at is encoded, if there is one. */
   readonly encoding: DecodingSize | null;
+  /** A method over the denoiser's output. */
+  readonly over: { readonly acceleration: Acceleration; readonly model: StagedModel } | null;
 }
 
 /** The networks of a pipeline for images. */
 export interface PictureNetworks {
   readonly streamlined: Streamlined<unknown>;
+  readonly denoiser: Component<unknown>;
   readonly decoder: Component<unknown>;
   readonly textEncoders?: readonly TextEncoder[];
   readonly imageEncoder?: PictureEncoder;
@@ -50,20 +54,20 @@ export interface PictureCall {
  * BudgetError.
  */
 export async function planPictures(
-  { streamlined, decoder, textEncoders = [], imageEncoder }: PictureNetworks,
+  { streamlined, denoiser, decoder, textEncoders = [], imageEncoder }: PictureNetworks,
   { pictures, guided, guidanceInterval, height, width, texts = 0, tokens = 0, timeIds }: PictureCall,
   acceleration: Acceleration,
   memory: number | string,
 ): Promise<PicturePlan> {
-  const accelerate = plannedAcceleration(acceleration);
   const [start, stop] = guidanceInterval;
   const both = guided && start <= 0 && stop >= 1;
-  if (guided && !both && acceleration.method !== "none") {
+  const size = { batch: both ? 2 * pictures : pictures, guided: both, height, width, tokens, ...defined({ timeIds }) };
+  const { accelerate, overOutput } = plannedAcceleration(acceleration, denoiser, size);
+  if (guided && !both && acceleration.method !== "none" && !overOutput) {
     throw new ArgumentError(
       `With memory and accelerate "${acceleration.method}" there is guidance in all steps or in none (guidanceInterval).`,
     );
   }
-  const size = { batch: both ? 2 * pictures : pictures, guided: both, height, width, tokens, ...defined({ timeIds }) };
   let encoding: DecodingSize | null = null;
   const encoder = imageEncoder?.component();
   const earlier = earlierTexts(textEncoders, { texts, tokens });
@@ -75,7 +79,8 @@ export async function planPictures(
     earlier.push({ name: "image encoder", peak });
   }
   const plan = planRun({ streamlined, decoder, earlier }, size, pictures, { memory, accelerate });
-  return { ...plan, rows: size.batch, encoding };
+  const over = overOutput ? { acceleration, model: denoiser.model(size) } : null;
+  return { ...plan, rows: size.batch, encoding, over };
 }
 
 /** A model's feedback module, which decides what method a call has if it names none: with a budget none. */
@@ -87,10 +92,11 @@ export const usualFeedback = <Feedback>(
 /** A denoiser for one run of the sampler, for as many rows as the steps have. */
 export async function openPlanned(
   streamlined: Streamlined<unknown>,
-  { denoiser, rows }: PicturePlan,
+  { denoiser: plan, rows, over }: PicturePlan,
   signal?: AbortSignal,
 ): Promise<Denoiser> {
-  return new FixedRows(await streamlined.open(denoiser, listenersOf({ signal })), rows);
+  const denoiser = new FixedRows(await streamlined.open(plan, listenersOf({ signal })), rows);
+  return over ? denoiserOverOutput(denoiser, over.model, over.acceleration) : denoiser;
 }
 
 /** Decodes as many images at a time, or tiles of one, as the plan says. */

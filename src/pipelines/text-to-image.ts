@@ -267,8 +267,8 @@ export class TextToImagePipeline {
     warnings.push(...clippingNotes(this.schedulerConfig, options.scheduler, solver.scheduler));
     const planned = plan ? { planned: plan.parts } : {};
     const report = { seeds, warnings, ...planned, ...reportOf(acceleration.method, denoiser) };
-    if (options.outputType === "latent") return { images: [], latents, ...report };
     if (plan) await makeRoom(plan, [family.streamlined, family.denoiser]);
+    if (options.outputType === "latent") return { images: [], latents, ...report };
     const decoded = plan
       ? await decodePlanned(this.vae, latents, plan, { signal, shift: this.#shift })
       : await this.decode(latents);
@@ -284,9 +284,9 @@ export class TextToImagePipeline {
     { memory, guidanceInterval = this.guidanceInterval, maxSequenceLength }: TextToImageOptions,
   ): Promise<PicturePlan | null> {
     if (memory === undefined) return null;
-    const { streamlined, encoders: textEncoders } = this.family;
+    const { streamlined, denoiser, encoders: textEncoders } = this.family;
     const imageEncoder = call.encodes ? this.#encoder : undefined;
-    const networks = { streamlined, decoder: this.vae, textEncoders, imageEncoder };
+    const networks = { streamlined, denoiser, decoder: this.vae, textEncoders, imageEncoder };
     const { tokensBefore = 0, maxSequenceLength: usual } = this.family;
     const tokens = tokensBefore + (maxSequenceLength ?? usual);
     const size = { ...call, guidanceInterval, tokens, timeIds: this.family.timeIds };

@@ -2,7 +2,7 @@
  * What the sampling loop calls once a step: a denoiser, which may do a step in part and reuse what earlier steps
  * computed.
  */
-import type { StagedSession } from "../models/staged-session.ts";
+import type { ModelSession } from "../models/staged-session.ts";
 import { type FloatTensor, floatOf, floatTensor, sizeOf, type Tensor } from "../tensor.ts";
 import type { Action, StepContext } from "./step-policy.ts";
 
@@ -20,9 +20,9 @@ export interface Denoiser {
 /** Every step in full. */
 export class PlainDenoiser implements Denoiser {
   readonly actions: Action[] = [];
-  readonly #session: StagedSession;
+  readonly #session: ModelSession;
 
-  constructor(session: StagedSession) {
+  constructor(session: ModelSession) {
     this.#session = session;
   }
 
@@ -101,7 +101,7 @@ function someRows(tensor: Tensor, start: number, end: number): Tensor {
  * Runs parts of a model one after the other (`splitModel`) and gives all features at the end: what was fed, and what
  * was written last.
  */
-export async function runParts(parts: readonly StagedSession[], feeds: Feeds): Promise<Record<string, Tensor>> {
+export async function runParts(parts: readonly ModelSession[], feeds: Feeds): Promise<Record<string, Tensor>> {
   let features: Record<string, Tensor> = { ...feeds };
   for (const part of parts) features = { ...features, ...(await part.run(features)) };
   return features;

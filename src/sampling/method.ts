@@ -1,7 +1,7 @@
 /** A method to do steps in part, as an entry of the table of methods (`acceleration/methods.ts`). */
 import { type Check, number, oneOf, readDecimal, text, whole } from "../checks.ts";
 import type { StagedModel } from "../models/architecture.ts";
-import type { StagedSession } from "../models/staged-session.ts";
+import type { ModelSession } from "../models/staged-session.ts";
 import type { Denoiser } from "./denoiser.ts";
 import { checkSchedule, parseSchedule, type Schedule, type StepChoice, stepChoiceCheck } from "./step-policy.ts";
 
@@ -23,6 +23,8 @@ export interface Method<Name extends string, Kind extends NetworkKind, Network, 
   readonly trained?: true;
   /** Whether only networks with cross-attention to a text can do it. */
   readonly crossAttention?: true;
+  /** Whether of such a network it sees the output alone. Then it also goes with a plan for the network's memory. */
+  readonly ofOutput?: (model: StagedModel) => boolean;
   /** Whether it is only there to compare others with: not offered by its name alone. */
   readonly baseline?: true;
   readonly options: MethodOptions<Options>;
@@ -78,7 +80,7 @@ export interface WholeNetwork {
 export interface DividedNetwork {
   readonly model: StagedModel;
   /** One part more than there are cuts. */
-  inParts(cuts: readonly number[]): Promise<readonly StagedSession[]>;
+  inParts(cuts: readonly number[]): Promise<readonly ModelSession[]>;
 }
 
 type Words = Pick<MethodOption<unknown>, "help" | "usual">;

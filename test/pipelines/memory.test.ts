@@ -1,6 +1,6 @@
 /** Images within a budget of memory: the same as without one, for every pipeline of images. */
 import { beforeAll, describe, expect, it } from "vitest";
-import { BudgetError } from "../../src/errors.ts";
+import { ArgumentError, BudgetError } from "../../src/errors.ts";
 import type { Picture } from "../../src/media/picture.ts";
 import { ClassToImagePipeline } from "../../src/pipelines/class-to-image.ts";
 import { TextToImagePipeline } from "../../src/pipelines/text-to-image.ts";
@@ -107,6 +107,32 @@ describe.each(names)("%s within a budget of memory", (name) => {
     expect(furthest(planned, whole)).toBeLessThanOrEqual(1);
     expect(planned.fullSteps).toBe(whole.fullSteps);
   });
+});
+
+describe("methods that see the output alone, within a budget", () => {
+  it.each([
+    ["sd", { method: "easycache", threshold: 0.4 }],
+    ["sd", { method: "taylorseer", schedule: { every: 2 } }],
+    ["dit", { method: "easycache", threshold: 5 }],
+  ] as const)("%s: %j draws what it draws without one, with as many full steps", async (name, accelerate) => {
+    const { draw } = cases.get(name)!;
+    const options = { steps: 7, accelerate, guidanceInterval: [0, 0.8] };
+    const [whole, planned] = [await draw(options), await draw({ ...options, memory: "1GB" })];
+    expect(furthest(planned, whole)).toBeLessThanOrEqual(1);
+    expect(planned.fullSteps).toBe(whole.fullSteps);
+    expect(planned.fullSteps).toBeLessThan(7);
+  });
+
+  it.each(["cache", "first-block", "taylorseer"])(
+    "%s of a transformer is refused: it needs the blocks",
+    async (accelerate) => {
+      const drawn = cases.get("dit")!.draw({ memory: "1GB", accelerate });
+      await expect(drawn).rejects.toThrow(ArgumentError);
+      await expect(drawn).rejects.toThrow(
+        `memory and accelerate "${accelerate}" do not go together; with memory go easycache, `,
+      );
+    },
+  );
 });
 
 describe("an image to begin at, within a budget", () => {
