@@ -16,7 +16,6 @@ import type { Runtime } from "../runtime/runtime.ts";
 import type { Feeds } from "../sampling/denoiser.ts";
 import { type FloatTensor, floatTensor } from "../tensor.ts";
 import { captionText } from "../tokenizers/captions/caption-text.ts";
-import { cleanCaption } from "../tokenizers/captions/clean-caption.ts";
 import type {
   ConditionOptions,
   EmbedOptions,
@@ -112,7 +111,8 @@ export class PixArt implements TextToImageFamily {
     if (!tokenizer || !textEncoder) {
       throw new ConfigError(`${this.#name}: has no text encoder and tokenizer, which turn a prompt into embeddings.`);
     }
-    const text = clean ? cleanCaption : captionText;
+    // Only where it is asked for: HTML's entities are a tenth of a page's code.
+    const text = clean ? (await import("../tokenizers/captions/clean-caption.ts")).cleanCaption : captionText;
     const tokenized = texts.map((prompt) => tokenizer.encode(text(prompt), length));
     const embeddings = await encodePrompts(tokenized, textEncoder, { signal, budget });
     return { embeddings, warnings: warningsOf(tokenized, length) };

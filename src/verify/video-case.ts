@@ -1,8 +1,7 @@
 /** Compares whole runs of video pipelines with the reference. */
 import { readConfig } from "../checkpoints/diffusers-folder.ts";
 import { describe, expectObject, type Folder, insidePath, quote } from "../checkpoints/files.ts";
-import { LoraFile } from "../checkpoints/lora/file.ts";
-import { withLoraFiles } from "../checkpoints/lora/folder.ts";
+import { type LoraChoice, lorasCheck, withChosenLoras } from "../checkpoints/lora/choice.ts";
 import { ArgumentError } from "../errors.ts";
 import { ImageToVideoPipeline, imageToVideoClass } from "../pipelines/image-to-video.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
@@ -71,24 +70,15 @@ async function verifyCall(pipe: TextToVideoPipeline, folder: Folder, recorded: R
   return recorder.compared(latents, decoded, { "output.frames": shown(decoded) });
 }
 
-/** Most LoRAs of a recorded call. */
-const MOST_LORAS = 32;
-
 /** The folder with the LoRAs that a call lists, each a file in the folder and a scale. Throws ArgumentError. */
 async function withRecordedLoras(folder: Folder, { loras = [] }: Call): Promise<Folder> {
   const where = `${folder.name}/call.json: loras`;
-  if (!Array.isArray(loras) || loras.length > MOST_LORAS) {
-    throw new ArgumentError(`${where} must be a list of at most ${MOST_LORAS} [file, scale], not ${describe(loras)}.`);
-  }
-  const opened = [];
-  for (const entry of loras as unknown[]) {
-    const [file, scale] = Array.isArray(entry) ? (entry as unknown[]) : [];
-    if (typeof file !== "string" || typeof scale !== "number" || !Number.isFinite(scale)) {
-      throw new ArgumentError(`${where} has ${describe(entry)}, not a file and a scale.`);
-    }
-    opened.push({ lora: await LoraFile.open(await folder.source(insidePath(file, where))), scale });
-  }
-  return withLoraFiles(folder, opened);
+  const choices = (Array.isArray(loras) ? loras : [loras]).map((entry) => {
+    if (!Array.isArray(entry)) throw new ArgumentError(`${where} has ${describe(entry)}, not [file, scale].`);
+    return { file: entry[0], scale: entry[1] } as LoraChoice;
+  });
+  lorasCheck(choices, where);
+  return withChosenLoras(folder, choices, (file) => folder.source(insidePath(file, where)));
 }
 
 /** Whether a folder records a run of networks in other folders, which its call names. */

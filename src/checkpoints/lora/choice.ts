@@ -1,8 +1,6 @@
 import { type Check, isObject, listOf, must, number, text } from "../../checks.ts";
 import { ArgumentError } from "../../errors.ts";
 import type { ByteSource, Folder } from "../files.ts";
-import { LoraFile } from "./file.ts";
-import { withLoraFiles } from "./folder.ts";
 
 /** A LoRA file and its scale. */
 export interface LoraChoice {
@@ -32,6 +30,8 @@ export async function withChosenLoras(
   choices: readonly LoraChoice[] = [],
   open: (file: string) => Promise<ByteSource>,
 ): Promise<Folder> {
+  if (choices.length === 0) return folder;
+  const [{ LoraFile }, { withLoraFiles }] = await Promise.all([import("./file.ts"), import("./folder.ts")]);
   const loras = [];
   for (const { file, scale = 1 } of choices) loras.push({ lora: await LoraFile.open(await open(file)), scale });
   return withLoraFiles(folder, loras);
