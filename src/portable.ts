@@ -235,6 +235,7 @@ export {
   scheduled,
   stretched,
 } from "./sampling/step-policy.ts";
+export { dynamicShift } from "./schedulers/dynamic-shift.ts";
 export {
   type ChosenConfig,
   createScheduler,
