@@ -55,11 +55,11 @@ export {
 } from "./checkpoints/weights.ts";
 export type { Check } from "./checks.ts";
 export type { AutoencoderChoice } from "./components/autoencoder.ts";
-export type { Component } from "./components/components.ts";
+export type { Component, RunningOptions } from "./components/components.ts";
 export type { DecodeOptions } from "./components/decode-video.ts";
 export type { ImageEncoder } from "./components/image-encoder.ts";
 export type { InWorker, LoadingOptions, PipelineOptions } from "./components/loading.ts";
-export type { EncodedPicture } from "./components/picture-encoder.ts";
+export type { EncodedPicture, TileSize } from "./components/picture-encoder.ts";
 export type { PromptEncoder } from "./components/prompt-encoder.ts";
 export type { PromptEmbeddings, PromptTokenizer, TokenizedPrompt } from "./components/prompts.ts";
 export { pickScheduler, type Solver, type SolverOptions } from "./components/solver.ts";
@@ -126,7 +126,7 @@ export {
 } from "./models/registry.ts";
 export { type SD3Config, sd3 } from "./models/sd3.ts";
 export { type Blocks, blocksOf } from "./models/split-model.ts";
-export { loadModel, type StagedOptions, type StagedSession } from "./models/staged-session.ts";
+export { loadModel, type ModelSession, type StagedOptions, type StagedSession } from "./models/staged-session.ts";
 export { type T5Config, t5 } from "./models/t5.ts";
 export type { ClassEmbedding } from "./models/unet/class-embedding.ts";
 export type { BlockKind, UNetConfig, UNetLevel } from "./models/unet/config.ts";
@@ -162,6 +162,7 @@ export type {
   PictureValues,
 } from "./pipelines/picture-source.ts";
 export type { PictureLoopOptions, PictureOptions, PictureResult } from "./pipelines/pictures.ts";
+export type { PlannedPart } from "./pipelines/run-plan.ts";
 export type { LoopOptions, SamplingOptions } from "./pipelines/settings.ts";
 export {
   type SampleLatentsOptions,
@@ -179,6 +180,7 @@ export type {
   MicroConditions,
   TextConditions,
   TextEmbeddings,
+  TextEncoder,
   Texts,
   TextToImageFamily,
 } from "./pipelines/text-to-image-family.ts";

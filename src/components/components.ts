@@ -157,12 +157,16 @@ export class Component<Config> {
   /**
    * By which plan a run of these sizes, all of them known, keeps to a budget in bytes. Throws BudgetError, with the smallest
    * budget that works.
+   * @internal
    */
   planned(geometry: Geometry, budget: number): PlannedRun {
     return planFor(flowOf(this.model(geometry)), { memory: budget, held: this.heldShare });
   }
 
-  /** How much of a weight a session holds, relative to float32: blocks of ggml's are widened in every run. */
+  /**
+   * How much of a weight a session holds, relative to float32: blocks of ggml's are widened in every run.
+   * @internal
+   */
   get heldShare(): HeldShare {
     const { entries } = this.#named();
     return (name) => {
@@ -171,7 +175,10 @@ export class Component<Config> {
     };
   }
 
-  /** Compiles what a plan needs, in place of the network's own sessions. */
+  /**
+   * Compiles what a plan needs, in place of the network's own sessions.
+   * @internal
+   */
   async streamlined({ flow, ...layout }: Layout): Promise<StreamlinedSession> {
     const weights = this.#named();
     const description = describeModel(flow.model);

@@ -22,7 +22,10 @@ export interface PromptEncoder {
   readonly tokens: number;
   /** [prompts, tokens, width], and what a user should know about the prompts. */
   embed(prompts: readonly string[], options?: RunningOptions): Promise<{ embeddings: FloatTensor; warnings: string[] }>;
-  /** How a run for so many prompts keeps to a budget in bytes. Throws BudgetError. */
+  /**
+   * How a run for so many prompts keeps to a budget in bytes. Throws BudgetError.
+   * @internal
+   */
   planned(prompts: number, budget: number): PlannedRun;
   /** Frees memory and threads. */
   release(): Promise<void>;

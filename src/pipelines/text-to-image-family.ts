@@ -105,7 +105,10 @@ export type EmbedOptions = Pick<FamilyOptions, "maxSequenceLength" | "cleanCapti
 
 /** A text encoder whose memory can be planned. */
 export interface TextEncoder extends Releasable {
-  /** How a run for so many texts, of so many tokens where it has no own number, keeps to a budget in bytes. Throws BudgetError. */
+  /**
+   * How a run for so many texts, of so many tokens where it has no own number, keeps to a budget in bytes. Throws BudgetError.
+   * @internal
+   */
   planned(texts: number, budget: number, tokens: number): PlannedRun;
 }
 

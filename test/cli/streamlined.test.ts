@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { halfstep } from "../support/cli.ts";
 import { temporaryFolder } from "../support/models.ts";
+import { writeTinyPipeline } from "../support/tiny-pipeline.ts";
 import { writeVideoPipeline } from "../support/video-pipelines.ts";
 
 let folder: string;
@@ -55,6 +56,23 @@ describe("halfstep animate under a budget", () => {
     expect(code).toBe(1);
     expect(stderr).toContain(message);
     expect(await readdir(folder)).not.toContain("no.gif");
+  });
+});
+
+describe("halfstep generate under a budget", () => {
+  it("says what each part was predicted to take", async () => {
+    const path = (await writeTinyPipeline(await temporaryFolder(), "dit")).path;
+    const out = join(folder, "class.png");
+    const args = ["--class", "7", "-m", path, "-o", out, "--steps", "1", "--threads", "1", "--memory", "600MB"];
+    const { code, stdout, stderr } = await halfstep("generate", ...args, "--json");
+    expect(code).toBe(0);
+    const { memory, planned } = JSON.parse(stdout) as { memory: string; planned: { name: string; peak: number }[] };
+    expect({ memory, parts: planned.map(({ name }) => name) }).toEqual({
+      memory: "600MB",
+      parts: ["denoiser", "decoder"],
+    });
+    for (const { peak } of planned) expect(peak).toBeLessThanOrEqual(600e6);
+    expect(stderr).toMatch(/Memory: denoiser up to \d+ MB, decoder up to \d+ MB\./);
   });
 });
 
