@@ -14,7 +14,7 @@ import type { Architecture } from "../models/architecture.ts";
 import { type AutoencoderConfig, imageDecoders, imageEncoders, latentFactor } from "../models/autoencoder.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { Component } from "./components.ts";
-import { expected } from "./expected-class.ts";
+import { expectedFirst } from "./expected-class.ts";
 import type { PipelineOptions } from "./loading.ts";
 import { PictureEncoder } from "./picture-encoder.ts";
 
@@ -46,11 +46,11 @@ export async function openAutoencoder(
 ): Promise<OpenedAutoencoder> {
   const own = componentFolder(folder, index, "vae");
   const ownRaw = await readConfig(own);
-  const ownDecoder = expected(...imageDecoders)(ownRaw, own.name);
+  const ownDecoder = expectedFirst(...imageDecoders)(ownRaw, own.name);
   if (!chosen) return networks(own, ownRaw, runtime, options);
   const other = (await isPipeline(chosen)) ? componentFolder(chosen, await readModelIndex(chosen), "vae") : chosen;
   const raw = await readConfig(other);
-  const decoder = expected(...imageDecoders)(raw, other.name);
+  const decoder = expectedFirst(...imageDecoders)(raw, other.name);
   const ownConfig = ownDecoder.parseConfig(ownRaw);
   checkFit({ name: own.name, config: ownConfig }, { name: other.name, config: decoder.parseConfig(raw) });
   // A file alone does not say how its latents are scaled; the denoiser was trained with the pipeline's own scale.
@@ -68,7 +68,7 @@ async function networks(
 ): Promise<OpenedAutoencoder> {
   const weights = await openWeights(folder, variant);
   const network = (of: readonly Architecture<AutoencoderConfig>[]) =>
-    Component.of(expected(...of)(raw, folder.name), raw, weights, runtime, options);
+    Component.of(expectedFirst(...of)(raw, folder.name), raw, weights, runtime, options);
   return { vae: network(imageDecoders), encoder: new PictureEncoder(() => network(imageEncoders)) };
 }
 

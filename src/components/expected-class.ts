@@ -25,6 +25,12 @@ export const expected =
     throw new ConfigError(`${where}: ${what}; here it has to be ${names}.`);
   };
 
+/** The same, but a configuration that names no class is taken for the first. */
+export const expectedFirst =
+  <Config>(...wanted: readonly Architecture<Config>[]): Expected<Config> =>
+  (raw, where) =>
+    expected(...(classNameOf(raw) === undefined ? wanted.slice(0, 1) : wanted))(raw, where);
+
 /** None for a class that nothing here serves. */
 function known(raw: RawConfig): readonly Architecture<unknown>[] {
   try {

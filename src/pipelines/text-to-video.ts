@@ -13,7 +13,7 @@ import { anObject, number, whole } from "../checks.ts";
 import { Component, type RunningOptions } from "../components/components.ts";
 import { type DecodeOptions, decodeFrames, exchangeFrames } from "../components/decode-video.ts";
 import { checkDecoded } from "../components/decoded-size.ts";
-import { expected } from "../components/expected-class.ts";
+import { expectedFirst } from "../components/expected-class.ts";
 import type { InWorker, PipelineOptions } from "../components/loading.ts";
 import { ownGuidance } from "../components/pipeline-index.ts";
 import { pickPrompts, stackPrompts } from "../components/prompts.ts";
@@ -195,7 +195,12 @@ export class TextToVideoPipeline {
       name: folder.name,
       className: index.className,
       unet,
-      vae: await Component.open(componentFolder(folder, index, "vae"), expected(...imageDecoders), runtime, options),
+      vae: await Component.open(
+        componentFolder(folder, index, "vae"),
+        expectedFirst(...imageDecoders),
+        runtime,
+        options,
+      ),
       text: await openVideoText(folder, index, runtime, options, { xl }),
       schedulerConfig: forMotion(index.className, await readSchedulerConfig(folder, index)),
       guidanceScale: ownGuidance(folder, index, xl ? 5 : 7.5),
