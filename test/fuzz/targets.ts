@@ -351,6 +351,13 @@ const cases: Target = {
     // Their networks lie elsewhere, so that what is read is the call.
     folderOf("pipelines/dit", /^(call.*|model_index|scheduler_config)\.json$/),
     folderOf("pipelines/svd", /^(call|model_index|scheduler_config|config)\.json$/),
+    // A file and LoRAs instead of the folder; what is there is neither.
+    new Map([
+      ...json({ model: "model.safetensors", loras: [{ file: "lora.safetensors", scale: 0.8 }] }, "case.json"),
+      ["model.safetensors", someTensors],
+      ["lora.safetensors", someTensors],
+    ]),
+    new Map([...json({ refused: "model" }, "case.json"), ...folderOf("schedulers/ddim-eta")]),
   ],
   run: (files) => verifyFolder(folder(files), nodeRuntime, { threads: 1 }),
 };

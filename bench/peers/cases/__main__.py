@@ -39,7 +39,7 @@ def main():
         library.logging.disable_progress_bar()
 
     # Each adds its cases.
-    import adapters, files, networks, schedulers, sd3, stills  # noqa: E401, F401
+    import adapters, files, networks, pixart, schedulers, sd3, stills  # noqa: E401, F401
 
     options.out.mkdir(parents=True, exist_ok=True)
     started = time.time()

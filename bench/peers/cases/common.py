@@ -189,6 +189,9 @@ def as_kind(pipe, kind, scheduler):
 class Record:
     """Everything random that diffusers draws, each prompt's embeddings, each step's latent, and what is decoded."""
 
+    # In the order in which `encode_prompt` gives them.
+    names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+
     def __init__(self, pipe):
         self.pipe = pipe
         self.draws, self.states, self.decoded, self.prompts = [], [], [], {}
@@ -207,8 +210,7 @@ class Record:
 
         def encoding(*args, **options):
             found = encode(*args, **options)
-            names = ["prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"]
-            self.prompts |= {f"input.{key}": value.clone() for key, value in zip(names, found) if value is not None}
+            self.prompts |= {f"input.{key}": value.clone() for key, value in zip(self.names, found) if value is not None}
             return found
 
         self.pipe.encode_prompt = encoding
@@ -231,6 +233,17 @@ class Record:
         self.decoded.append((found[0] if isinstance(found, tuple) else found.sample).clone())
         return found
 
+    def outputs(self, images):
+        return {
+            **self.prompts,
+            "input.draws": torch.stack([value for value in self.draws if value.shape == self.draws[0].shape]),
+            "output.timesteps": self.pipe.scheduler.timesteps,
+            "output.latents_per_step": torch.stack(self.states),
+            "output.latents": self.states[-1],
+            "output.decoded": torch.cat(self.decoded),
+            "output.image": torch.from_numpy(images),
+        }
+
     def step(self, _pipe, _index, _timestep, values):
         self.states.append(values["latents"].clone())
         return values
@@ -243,8 +256,8 @@ def record(pipe, kind, call, scheduler, image=None, mask_image=None, **more):
     """
     arguments = {key: value for key, value in call.items() if key not in ("seed", "seeds", "scheduler")}
     # Of JSON; diffusers adds them to tuples of its own.
-    for key in ("original_size", "crops_coords_top_left", "target_size"):
-        if key in arguments:
+    for key in arguments:
+        if key.endswith(("original_size", "crops_coords_top_left", "target_size")):
             arguments[key] = tuple(arguments[key])
     made = as_kind(pipe, kind, scheduler)
     pictures = {}
@@ -260,16 +273,7 @@ def record(pipe, kind, call, scheduler, image=None, mask_image=None, **more):
             **arguments, **more, generator=seeds if "seeds" in call else seeds[0], output_type="np",
             callback_on_step_end=kept.step,
         ).images  # fmt: skip
-    tensors = {
-        **kept.prompts,
-        **pictures,
-        "input.draws": torch.stack([value for value in kept.draws if value.shape == kept.draws[0].shape]),
-        "output.timesteps": made.scheduler.timesteps,
-        "output.latents_per_step": torch.stack(kept.states),
-        "output.latents": kept.states[-1],
-        "output.decoded": torch.cat(kept.decoded),
-        "output.image": torch.from_numpy(images),
-    }
+    tensors = kept.outputs(images) | pictures
     if image is not None:
         sizes = {key: arguments[key] for key in ("height", "width") if key in arguments}
         tensors["input.image"] = made.image_processor.preprocess(image, **sizes)

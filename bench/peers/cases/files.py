@@ -23,6 +23,7 @@ from diffusers import (
 from safetensors.torch import save_file
 from transformers import CLIPTokenizer
 
+from adapters import kohya_file, text_layers, unet_layers
 from common import SD, case, fixtures, mask, picture, record, write_pipeline
 
 sys.path.insert(0, str(fixtures / "single-files"))
@@ -103,7 +104,9 @@ def write_gguf(path, weights):
     return read
 
 
-def single(out, name, kind, pipeline, scheduler, *, dtype=torch.float32, as_gguf=False, metadata=None, pictures=None, family=None):
+def single(
+    out, name, kind, pipeline, scheduler, *, dtype=torch.float32, as_gguf=False, metadata=None, pictures=None, family=None, lora=None
+):
     parts = families[kind](**(family or {}))
     shapes = {prefix + key: shape for _, prefix, names in parts.values() for key, shape in names}
     weights = {key: value.to(dtype).contiguous() for key, value in layout.draw(shapes).items()}
@@ -116,9 +119,16 @@ def single(out, name, kind, pipeline, scheduler, *, dtype=torch.float32, as_gguf
         else:
             save_file(weights, file, metadata=metadata)
         pipe = opened(kind, pipeline, parts, scheduler, weights)
+        settings = dict(model=file.name)
+        if lora:
+            kohya_file(Path(temporary) / "lora.safetensors", pipe, lora, name)
+            pipe.load_lora_weights(str(Path(temporary) / "lora.safetensors"), adapter_name="lora")
+            pipe.set_adapters(["lora"], [0.7])
+            settings["loras"] = [dict(file="lora.safetensors", scale=0.7)]
         run = record(pipe, pipeline, call, scheduler, **(pictures or {}))
-        folder = write_pipeline(out, name, pipe, {"one": run}, model=dict(model=file.name))
-        (folder / file.name).write_bytes(file.read_bytes())
+        folder = write_pipeline(out, name, pipe, {"one": run}, model=settings)
+        for written in Path(temporary).iterdir():
+            (folder / written.name).write_bytes(written.read_bytes())
 
 
 pictures = dict(image=picture(60, 40), mask_image=mask(60, 40))
@@ -147,6 +157,11 @@ def file_sd1_inpainting(out, name):
 @case("file-sd1-gguf")
 def file_sd1_gguf(out, name):
     single(out, name, "sd1", StableDiffusionPipeline, pndm, as_gguf=True)
+
+
+@case("file-sd1-lora")
+def file_sd1_lora(out, name):
+    single(out, name, "sd1", StableDiffusionPipeline, pndm, dtype=torch.float16, lora=unet_layers + text_layers)
 
 
 @case("file-sd2")

@@ -1,5 +1,6 @@
 """Whole runs of Stable Diffusion's pipelines: from a prompt, an image, an image and a mask, with each option of a call."""
 from diffusers import (
+    AutoencoderTiny,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
@@ -17,7 +18,7 @@ from diffusers import (
     TCDScheduler,
 )
 
-from common import SD, case, mask, picture, record, text_encoder, tokenizer, unet, vae, write_pipeline
+from common import SD, case, draw, mask, picture, record, text_encoder, tokenizer, unet, vae, write_pipeline
 from schedulers import PROMPT, small_pipeline
 
 none = dict(safety_checker=None, feature_extractor=None, requires_safety_checker=False)
@@ -146,6 +147,20 @@ def sd_turbo(out, name):
     runs.write(out, name)
 
 
+@case("sd-tiny-autoencoder")
+def sd_tiny_autoencoder(out, name):
+    taesd = draw(AutoencoderTiny(
+        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 2), num_decoder_blocks=(2, 1),
+    ), "taesd")  # fmt: skip
+    # The pipelines ask for an autoencoder's levels.
+    taesd.register_to_config(block_out_channels=(8, 8))
+    parts = dict(vae=taesd, text_encoder=text_encoder(10), tokenizer=tokenizer(), unet=unet(10))
+    runs = Runs(StableDiffusionPipeline(**parts, scheduler=pndm, **none), pndm)
+    runs.add("text", StableDiffusionPipeline, dict(**PROMPT, **base))
+    runs.add("image", StableDiffusionImg2ImgPipeline, dict(**PROMPT, **base, strength=0.6), image=picture(22, 18))
+    runs.write(out, name)
+
+
 @case("sd-lcm")
 def sd_lcm(out, name):
     parts = dict(vae=vae(), text_encoder=text_encoder(10), tokenizer=tokenizer(), unet=unet(10, time_cond_proj_dim=8))
@@ -194,6 +209,10 @@ def sdxl_options(out, name):
     runs.add("zeros-for-no-negative", text, dict(prompt=PROMPT["prompt"], **base))
     runs.add("second-prompt", text, dict(call, **second))
     runs.add("sizes", text, dict(call, **sizes, height=16, width=24))
+    apart = dict(negative_original_size=[10, 12], negative_target_size=[8, 9])
+    runs.add("negative-sizes", text, dict(call, **sizes, **apart, height=16, width=24))
+    runs.add("negative-crop", text, dict(call, **sizes, **apart, negative_crops_coords_top_left=[1, 4], height=16, width=24))
+    runs.add("denoising-end", text, dict(call, denoising_end=0.6))
     runs.add("guidance-rescale", text, dict(call, guidance_rescale=0.5))
     runs.add("clip-skip", text, dict(call, clip_skip=1))
     runs.add("no-guidance", text, dict(call, guidance_scale=1.0))
@@ -268,5 +287,6 @@ def sdxl_refiner(out, name):
     scores = dict(aesthetic_score=7.5, negative_aesthetic_score=1.0, original_size=[30, 40], crops_coords_top_left=[2, 3])
     runs.add("scores", StableDiffusionXLImg2ImgPipeline, dict(**PROMPT, **base, strength=0.6, **scores), **xl_image)
     runs.add("no-guidance", StableDiffusionXLImg2ImgPipeline, dict(**PROMPT, **dict(base, guidance_scale=1.0), strength=0.6), **xl_image)
+    runs.add("denoising-start", StableDiffusionXLImg2ImgPipeline, dict(**PROMPT, **base, denoising_start=0.5), **xl_image)
     runs.add("mask", StableDiffusionXLInpaintPipeline, dict(**PROMPT, **base, strength=0.6, height=16, width=24), **xl_masked)
     runs.write(out, name)
