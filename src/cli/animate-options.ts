@@ -1,6 +1,7 @@
 /** The options of `animate`, as the pipelines take them. */
 import type { VideoAccelerate } from "../acceleration/video-options.ts";
 import { defined } from "../options/defined.ts";
+import type { TextToVideoOptions } from "../pipelines/text-to-video.ts";
 import type { Bars } from "./animate-progress.ts";
 import {
   type LoadingOptions,
@@ -12,16 +13,35 @@ import {
   samplerOf,
 } from "./options.ts";
 
+/** Options of prompts that the library has under the same names; none has a default here. */
+export const promptOptions = [
+  "clipSkip",
+  "promptWeights",
+  "guidanceRescale",
+  "prompt2",
+  "negativePrompt2",
+  "originalSize",
+  "targetSize",
+  "cropsCoordsTopLeft",
+  "negativeOriginalSize",
+  "negativeTargetSize",
+  "negativeCropsCoordsTopLeft",
+] as const satisfies readonly (keyof TextToVideoOptions)[];
+
+type PromptOptions = Pick<TextToVideoOptions, (typeof promptOptions)[number]>;
+
+/** Those that were given. */
+export const ofPrompt = (options: AnimateOptions) =>
+  defined(Object.fromEntries(promptOptions.map((name) => [name, options[name]]))) as PromptOptions;
+
 /** In addition there are `--accelerate` and its options, which `methodOf` reads. */
-export interface AnimateOptions extends LoadingOptions, SamplerOptions, SizeOptions, OutputOptions {
+export interface AnimateOptions extends LoadingOptions, SamplerOptions, SizeOptions, OutputOptions, PromptOptions {
   out: string;
   adapter?: string;
   image?: string;
   prompts?: string;
   count: number;
   negative: string;
-  clipSkip?: number;
-  guidanceRescale?: number;
   frames?: number;
   fps?: number;
   motion?: number;

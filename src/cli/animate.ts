@@ -2,10 +2,11 @@ import { Command, Option } from "commander";
 import { methodsFor } from "../acceleration/methods.ts";
 import type { VideoAccelerate } from "../acceleration/video-options.ts";
 import { ArgumentError } from "../errors.ts";
-import type { AnimateOptions } from "./animate-options.ts";
+import { type AnimateOptions, promptOptions } from "./animate-options.ts";
 import { Bars } from "./animate-progress.ts";
 import { AnimateReport } from "./animate-report.ts";
 import { openAnimator } from "./animator.ts";
+import { flagOf, promptWeightsOption, xlOptions } from "./generate-options.ts";
 import { hasSteadyAllocator } from "./memory.ts";
 import { methodHelp, methodOf, methodOptions } from "./method-options.ts";
 import { countBetween, numberBetween } from "./numbers.ts";
@@ -50,9 +51,13 @@ export function animateCommand(): Command {
   addOptions(command, deviceOptions()).optionsGroup("Sampling:");
   const guidance = "how closely to follow the prompt (the model's own, or 7.5; XL 5), or the picture at the end (3)";
   addOptions(command, samplerOptions(25, guidance));
-  addOptions(command, [guidanceRescaleOption(), clipSkipOption(), ...sizeOptions()])
-    .optionsGroup("Speed and memory:")
-    .addOption(memoryOption());
+  addOptions(command, [
+    guidanceRescaleOption(),
+    clipSkipOption(),
+    promptWeightsOption(),
+    ...sizeOptions(),
+  ]).optionsGroup("Stable Diffusion XL:");
+  addOptions(command, xlOptions("video")).optionsGroup("Speed and memory:").addOption(memoryOption());
   addOptions(command, methodOptions(methods, "none"))
     .optionsGroup("Output:")
     .option(
@@ -87,15 +92,12 @@ async function promptsOf(given: readonly string[], options: AnimateOptions): Pro
     if (motion === undefined && noise === undefined) return readPrompts(given, prompts);
     throw new ArgumentError("--motion and --noise go with --image; a video from a prompt has neither.");
   }
-  const ofPrompts = {
-    "--negative": options.negative || undefined,
-    "--adapter": options.adapter,
-    "--clip-skip": options.clipSkip,
-    "--guidance-rescale": options.guidanceRescale,
-  };
-  const [other] = Object.entries(ofPrompts).find(([, value]) => value !== undefined) ?? [];
+  const other =
+    options.negative !== ""
+      ? "negative"
+      : (["adapter", ...promptOptions] as const).find((name) => options[name] !== undefined);
   if (other === undefined) return [];
-  throw new ArgumentError(`${other} goes with a prompt; a video that begins at a picture does not have it.`);
+  throw new ArgumentError(`${flagOf(other)} goes with a prompt; a video that begins at a picture does not have it.`);
 }
 
 interface Job {

@@ -8,7 +8,7 @@ import { readPicture } from "../media/picture-node.ts";
 import { defined } from "../options/defined.ts";
 import { ImageToVideoPipeline, imageToVideoClass } from "../pipelines/image-to-video.ts";
 import { TextToVideoPipeline } from "../pipelines/text-to-video.ts";
-import { type AnimateOptions, callOf, chosenOf, openingOf, type Run } from "./animate-options.ts";
+import { type AnimateOptions, callOf, chosenOf, ofPrompt, openingOf, type Run } from "./animate-options.ts";
 import type { MadeVideo } from "./animate-report.ts";
 import { solverSettings } from "./options.ts";
 
@@ -23,13 +23,13 @@ export const openAnimator = (prompts: readonly string[], options: AnimateOptions
   prompts.length > 0 ? forPrompts(prompts, options, run) : forPicture(options, run);
 
 async function forPrompts(prompts: readonly string[], options: AnimateOptions, run: Run): Promise<Animator> {
-  const { model, adapter, lora, frames = 16, fps = 8, negative, clipSkip, guidanceRescale } = options;
+  const { model, adapter, lora, frames = 16, fps = 8, negative } = options;
   const pipe = await TextToVideoPipeline.fromPretrained(model, {
     ...openingOf(options, run),
     motionAdapter: adapter,
   });
   const { guidance: guidanceScale = pipe.guidanceScale } = options;
-  const own = { frames, fps, guidanceScale, ...defined({ clipSkip, guidanceRescale }) };
+  const own = { frames, fps, guidanceScale, ...ofPrompt(options) };
   return {
     subjects: prompts.map((prompt) => ({ prompt })),
     async make(subject, seed) {

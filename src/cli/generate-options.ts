@@ -67,8 +67,12 @@ export function ofPrompt({ negative, cleanCaption, resolutionBinning, ...options
 /** The first option among those given that needs a prompt, as a flag; undefined if there is none. */
 export function promptFlag(options: GenerateOptions): string | undefined {
   const given = (["image", "mask", ...promptOptions] as const).find((name) => options[name] !== undefined);
-  return given && (flags.get(given) ?? `--${given.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`);
+  return given && flagOf(given);
 }
+
+/** The flag of an option by its name in the library. */
+export const flagOf = (name: string): string =>
+  flags.get(name) ?? `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
 /** Flags that are not the option's name. */
 const flags = new Map([
@@ -76,11 +80,13 @@ const flags = new Map([
   ["negativeCropsCoordsTopLeft", "--negative-crop"],
 ]);
 
+export const promptWeightsOption = () =>
+  new Option("--prompt-weights", "the prompt has weights in it: (cat:1.3), (cat), [cat]");
+
 /** How the prompt is read. */
 export function addTextOptions(command: Command): Command {
   return command
-    .option("--prompt-weights", "the prompt has weights in it: (cat:1.3), (cat), [cat]")
-
+    .addOption(promptWeightsOption())
     .option(
       "--max-sequence-length <n>",
       "PixArt, Stable Diffusion 3: most tokens for T5 (the model's own)",
@@ -92,29 +98,36 @@ export function addTextOptions(command: Command): Command {
 export function addXlOptions(command: Command): Command {
   command
     .optionsGroup("Stable Diffusion XL and 3:")
-    .option("--prompt2 <prompt>", "for the second text encoder (the prompt)")
-    .option("--negative-prompt2 <prompt>", "for the second text encoder (the negative prompt)")
     .option("--prompt3 <prompt>", "3: for T5 (the prompt)")
     .option("--negative-prompt3 <prompt>", "3: for T5 (the negative prompt)");
-  const sized = (flag: string, what: string) => new Option(`${flag} <WxH>`, what).argParser(sizeOf);
-  const cropped = (flag: string, name: string, what: string) => {
-    const option = new Option(`${flag} <X,Y>`, what).argParser(cropOf);
-    option.attributeName = () => name;
-    return option;
-  };
-  const like = "for the negative prompt (as for the prompt)";
   return addOptions(command, [
-    sized("--original-size", "size that the image is to look like it was scaled from (its own)"),
-    sized("--target-size", "size that it is to look like it has (its own)"),
-    cropped("--crop", "cropsCoordsTopLeft", "left and top of the crop that it is to look like it is (0,0)"),
-    sized("--negative-original-size", like),
-    sized("--negative-target-size", like),
-    cropped("--negative-crop", "negativeCropsCoordsTopLeft", like),
+    ...xlOptions("image"),
     new Option("--aesthetic-score <score>", "refiner: how beautiful, from 0 to 10 (6)").argParser(numberBetween(0, 10)),
     new Option("--negative-aesthetic-score <score>", "refiner: the same for the negative prompt (2.5)").argParser(
       numberBetween(0, 10),
     ),
   ]);
+}
+
+/** What Stable Diffusion XL is told besides the prompt, of an image or of a video. */
+export function xlOptions(what: "image" | "video"): Option[] {
+  const sized = (flag: string, about: string) => new Option(`${flag} <WxH>`, about).argParser(sizeOf);
+  const cropped = (flag: string, name: string, about: string) => {
+    const option = new Option(`${flag} <X,Y>`, about).argParser(cropOf);
+    option.attributeName = () => name;
+    return option;
+  };
+  const like = "for the negative prompt (as for the prompt)";
+  return [
+    new Option("--prompt2 <prompt>", "for the second text encoder (the prompt)"),
+    new Option("--negative-prompt2 <prompt>", "for the second text encoder (the negative prompt)"),
+    sized("--original-size", `size that the ${what} is to look like it was scaled from (its own)`),
+    sized("--target-size", "size that it is to look like it has (its own)"),
+    cropped("--crop", "cropsCoordsTopLeft", "left and top of the crop that it is to look like it is (0,0)"),
+    sized("--negative-original-size", like),
+    sized("--negative-target-size", like),
+    cropped("--negative-crop", "negativeCropsCoordsTopLeft", like),
+  ];
 }
 
 /** "1024x768" as [height, width]. */

@@ -38,24 +38,36 @@ import { earlierTexts, listenersOf, makeRoom, planRun } from "./run-plan.ts";
 import { type LoopOptions, noiseFor, promptCheck, promptListCheck } from "./settings.ts";
 import { guidanceCondition } from "./stable-diffusion.ts";
 import { checkLatents, checkTextTime } from "./stable-diffusion-xl.ts";
-import type {
-  ConditionOptions,
-  EmbedOptions,
-  FamilyOptions,
-  TextConditions,
-  TextEmbeddings,
+import {
+  type EmbedOptions,
+  type FamilyOptions,
+  type MicroConditions,
+  microConditions,
+  type TextConditions,
+  type TextEmbeddings,
 } from "./text-to-image-family.ts";
 import { checkFamilyOptions, textsOf, textToImageOptions } from "./text-to-image-options.ts";
 import { openVideoText } from "./video-text.ts";
 import { toVideos, type VideoOptions, type VideoResult, videoActions, videoOptions, videoSize } from "./videos.ts";
 
+/** Settings of images that videos have too. */
+const familyOptions = [
+  "clipSkip",
+  "promptWeights",
+  "prompt2",
+  "negativePrompt2",
+  "originalSize",
+  "cropsCoordsTopLeft",
+  "targetSize",
+  "negativeOriginalSize",
+  "negativeCropsCoordsTopLeft",
+  "negativeTargetSize",
+] as const satisfies readonly (keyof FamilyOptions)[];
+
+type OwnFamilyOptions = Pick<FamilyOptions, (typeof familyOptions)[number]>;
+
 /** Options of a call: size, frames, steps, guidance, seeds, memory, acceleration. */
-export interface TextToVideoOptions
-  extends VideoOptions,
-    Pick<
-      FamilyOptions,
-      "clipSkip" | "prompt2" | "negativePrompt2" | "originalSize" | "cropsCoordsTopLeft" | "targetSize"
-    > {
+export interface TextToVideoOptions extends VideoOptions, OwnFamilyOptions {
   /** One for all prompts, or one for each. */
   negativePrompt?: string | readonly string[];
   /**
@@ -74,12 +86,9 @@ export const textToVideoOptions: OptionTable<TextToVideoOptions> = {
   negativePrompt: promptCheck,
   guidanceScale: guidanceScaleCheck,
   guidanceRescale: textToImageOptions.guidanceRescale,
-  clipSkip: textToImageOptions.clipSkip,
-  prompt2: promptCheck,
-  negativePrompt2: promptCheck,
-  originalSize: textToImageOptions.originalSize,
-  cropsCoordsTopLeft: textToImageOptions.cropsCoordsTopLeft,
-  targetSize: textToImageOptions.targetSize,
+  ...(Object.fromEntries(
+    familyOptions.map((name) => [name, textToImageOptions[name]]),
+  ) as OptionTable<OwnFamilyOptions>),
   fps: number(Number.MIN_VALUE, 1000),
 };
 
@@ -87,9 +96,8 @@ export const textToVideoOptions: OptionTable<TextToVideoOptions> = {
 export type TextToVideoResult = VideoResult;
 
 /** What the loop needs, once prompts are embedded; tensors as in diffusers' calls. `noise`: [batch, channels, frames, height, width]. */
-export interface SampleVideoOptions
-  extends LoopOptions,
-    Pick<ConditionOptions, "guidanceScale" | "originalSize" | "cropsCoordsTopLeft" | "targetSize"> {
+export interface SampleVideoOptions extends LoopOptions, MicroConditions {
+  guidanceScale: number;
   guidanceRescale?: number;
   /** One row a video. */
   prompt: TextEmbeddings;
@@ -247,9 +255,7 @@ export class TextToVideoPipeline {
       denoiser,
       guidanceScale,
       guidanceRescale: options.guidanceRescale,
-      originalSize: options.originalSize,
-      cropsCoordsTopLeft: options.cropsCoordsTopLeft,
-      targetSize: options.targetSize,
+      ...microConditions(options),
       prompt: pickPrompts(embeddings, list.prompts),
       negative: list.negatives && pickPrompts(embeddings, list.negatives),
       signal,
@@ -266,7 +272,7 @@ export class TextToVideoPipeline {
   /** Prompts as the text encoders see them, one row each. */
   async embed(
     prompts: readonly string[],
-    options: Pick<EmbedOptions, "clipSkip"> & RunningOptions = {},
+    options: Pick<EmbedOptions, "clipSkip" | "promptWeights"> & RunningOptions = {},
   ): Promise<{ embeddings: TextEmbeddings; warnings: string[] }> {
     this.#queue.checkOpen();
     promptListCheck(prompts, "The prompts");
@@ -282,13 +288,12 @@ export class TextToVideoPipeline {
   /** The sampling loop with guidance: noise to latents (scaled as the denoiser has them). */
   async sampleLatents(options: SampleVideoOptions): Promise<FloatTensor> {
     this.#queue.checkOpen();
-    const { prompt, negative, guidanceScale, guidanceRescale, ...rest } = options;
-    const { originalSize, cropsCoordsTopLeft, targetSize, ...loop } = rest;
+    const { prompt, negative, guidanceScale, guidanceRescale, ...loop } = options;
     const [batch, , frames, height, width] = loop.noise.shape as [number, number, number, number, number];
     const factor = latentFactor(this.vae.config);
-    const told = { originalSize, cropsCoordsTopLeft, targetSize, guidanceScale };
-    const conditionsOf = (embeddings: TextEmbeddings): Feeds => ({
-      ...this.text.conditions(embeddings, { ...told, height: height * factor, width: width * factor }),
+    const told = { ...microConditions(options), guidanceScale, height: height * factor, width: width * factor };
+    const conditionsOf = (embeddings: TextEmbeddings, negatives = 0): Feeds => ({
+      ...this.text.conditions(embeddings, { ...told, negatives }),
       ...guidanceCondition(this.unet.config, embeddings, guidanceScale),
     });
     const both = this.guided(guidanceScale) && negative ? stackPrompts(negative, prompt) : null;
@@ -303,7 +308,7 @@ export class TextToVideoPipeline {
         guidanceRescale,
         conditions: conditionsOf(prompt),
         // The negative prompt first, as diffusers has it.
-        bothConditions: both && conditionsOf(both),
+        bothConditions: both && conditionsOf(both, batch),
       }),
     });
   }

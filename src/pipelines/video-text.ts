@@ -44,11 +44,11 @@ const withoutEncoder = (name: string) =>
 
 const clipConditions = (name: string, encoder: ClipPromptEncoder | null): TextConditions => ({
   encoders: plannedEncoders("last", [encoder]),
-  takes: ["clipSkip"],
+  takes: ["clipSkip", "promptWeights"],
   maxSequenceLength: encoder?.tokens ?? 77,
-  async embed({ texts, negatives }: Texts, { clipSkip: skip, signal, budget }: EmbedOptions) {
+  async embed({ texts, negatives }: Texts, { clipSkip: skip, promptWeights: weighted, signal, budget }: EmbedOptions) {
     if (!encoder) throw withoutEncoder(name);
-    const settings = { states: "last", skip, negatives, signal, budget } as const;
+    const settings = { states: "last", skip, weighted, negatives, signal, budget } as const;
     const { states, warnings } = await encoder.embed(texts, settings);
     return { embeddings: { encoderHiddenStates: states }, warnings };
   },

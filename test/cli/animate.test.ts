@@ -5,6 +5,7 @@ import sharp from "sharp";
 import { beforeAll, describe, expect, it } from "vitest";
 import { encodePng, pngText } from "../../src/media/picture.ts";
 import { readPicture } from "../../src/media/picture-node.ts";
+import { recordedVideos, writeAnimateDiff } from "../support/animatediff.ts";
 import { halfstep, root } from "../support/cli.ts";
 import { halfstepHere } from "../support/cli-in-process.ts";
 import { temporaryFolder } from "../support/models.ts";
@@ -151,6 +152,37 @@ describe("halfstep animate", () => {
     expect(JSON.parse(more.stdout).files).toEqual([5, 6].map((i) => join(folder, `clip-${i}.gif`)));
   });
 
+  it("takes what Stable Diffusion XL takes: diffusers' video, in PNG files", async () => {
+    const xl = (await writeAnimateDiff("animatediff-sdxl")).path;
+    const { call, io } = (await recordedVideos("animatediff-sdxl")).find(({ run }) => run === "crops")!;
+    const out = join(folder, "xl/");
+    const [prompt, second, negative] = [call.prompt as string, call.prompt_2!, call.negative_prompt as string];
+    const texts = [prompt, "--prompt2", second, "--negative", negative, "--negative-prompt2", call.negative_prompt_2!];
+    const sizes = [
+      "--original-size",
+      "40x30",
+      "--crop",
+      "3,2",
+      "--target-size",
+      "32x24",
+      "--width",
+      "24",
+      "--height",
+      "16",
+    ];
+    const more = ["--frames", "2", "--steps", "2", "--seed", "8", "--clip-skip", "1", "--guidance-rescale", "0.5"];
+    const args = [...texts, ...sizes, ...more, "--model", xl, "--out", out, "--threads", "1"];
+    const { code, stderr } = await halfstepHere("animate", ...args);
+    expect(code, stderr).toBe(0);
+    const { data } = io.get("output.frames")!;
+    const names = ["0001.png", "0002.png"].map((name) => join(out, name));
+    const pixels = (await Promise.all(names.map(readPicture))).flatMap((frame) => [...frame.data]);
+    expect(pixels).toHaveLength(data.length);
+    pixels.forEach((pixel, i) => {
+      expect(Math.abs(pixel - 255 * Number(data[i]))).toBeLessThan(1);
+    });
+  });
+
   it("leaves nothing behind when it is interrupted, and ends with 130", async () => {
     const out = join(folder, "long.webp");
     const args = ["a cat", "--model", model, "--out", out, "--steps", "900", "--frames", "6"];
@@ -175,6 +207,7 @@ describe("halfstep animate", () => {
     ["a folder that is not there", ["a cat", "--out", "none/a.gif"], "there is no folder none"],
     ["a picture that is not there", ["--image", "none.png"], "none.png: cannot be read as a picture"],
     ["what belongs to a prompt", ["--image", "x.png", "--adapter", "X"], "--adapter goes with a prompt"],
+    ["what XL's texts have", ["--image", "x.png", "--prompt2", "X"], "--prompt2 goes with a prompt"],
     ["several on stdout", ["a cat", "--count", "2", "--out", "-"], "--out - is for one video; these are 2."],
     ["what belongs to a picture", ["a cat", "--motion", "3"], "--motion and --noise go with --image"],
     ["too many frames", ["a cat", "--frames", "2000"], "It must be a whole number from 1 to 1024."],
