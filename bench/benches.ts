@@ -7,6 +7,7 @@ import { engine } from "./engine.ts";
 import { exploration } from "./exploration.ts";
 import { gradients } from "./gradients.ts";
 import { reference } from "./reference.ts";
+import { rehashStills } from "./rehash-stills.ts";
 import { trainer } from "./trainer.ts";
 import { worker } from "./worker.ts";
 
@@ -23,6 +24,7 @@ export const benches: readonly Bench[] = [
   ilfTraining,
   memory,
   rehash,
+  rehashStills,
   exploration,
   regretTight,
   regretPaper,
