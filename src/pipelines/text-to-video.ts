@@ -50,24 +50,22 @@ import { checkFamilyOptions, textsOf, textToImageOptions } from "./text-to-image
 import { openVideoText } from "./video-text.ts";
 import { toVideos, type VideoOptions, type VideoResult, videoActions, videoOptions, videoSize } from "./videos.ts";
 
-/** Settings of images that videos have too. */
-const familyOptions = [
-  "clipSkip",
-  "promptWeights",
-  "prompt2",
-  "negativePrompt2",
-  "originalSize",
-  "cropsCoordsTopLeft",
-  "targetSize",
-  "negativeOriginalSize",
-  "negativeCropsCoordsTopLeft",
-  "negativeTargetSize",
-] as const satisfies readonly (keyof FamilyOptions)[];
-
-type OwnFamilyOptions = Pick<FamilyOptions, (typeof familyOptions)[number]>;
-
 /** Options of a call: size, frames, steps, guidance, seeds, memory, acceleration. */
-export interface TextToVideoOptions extends VideoOptions, OwnFamilyOptions {
+export interface TextToVideoOptions
+  extends VideoOptions,
+    Pick<
+      FamilyOptions,
+      | "clipSkip"
+      | "promptWeights"
+      | "prompt2"
+      | "negativePrompt2"
+      | "originalSize"
+      | "cropsCoordsTopLeft"
+      | "targetSize"
+      | "negativeOriginalSize"
+      | "negativeCropsCoordsTopLeft"
+      | "negativeTargetSize"
+    > {
   /** One for all prompts, or one for each. */
   negativePrompt?: string | readonly string[];
   /**
@@ -86,9 +84,16 @@ export const textToVideoOptions: OptionTable<TextToVideoOptions> = {
   negativePrompt: promptCheck,
   guidanceScale: guidanceScaleCheck,
   guidanceRescale: textToImageOptions.guidanceRescale,
-  ...(Object.fromEntries(
-    familyOptions.map((name) => [name, textToImageOptions[name]]),
-  ) as OptionTable<OwnFamilyOptions>),
+  clipSkip: textToImageOptions.clipSkip,
+  promptWeights: textToImageOptions.promptWeights,
+  prompt2: promptCheck,
+  negativePrompt2: promptCheck,
+  originalSize: textToImageOptions.originalSize,
+  cropsCoordsTopLeft: textToImageOptions.cropsCoordsTopLeft,
+  targetSize: textToImageOptions.targetSize,
+  negativeOriginalSize: textToImageOptions.negativeOriginalSize,
+  negativeCropsCoordsTopLeft: textToImageOptions.negativeCropsCoordsTopLeft,
+  negativeTargetSize: textToImageOptions.negativeTargetSize,
   fps: number(Number.MIN_VALUE, 1000),
 };
 
