@@ -1,10 +1,10 @@
 import { ArgumentError } from "../errors.ts";
 import { oneOf } from "./config.ts";
 
-export const timestepSpacings = ["linspace", "leading", "trailing"] as const;
-
 /** Names of diffusers' `timestep_spacing`. */
-export type TimestepSpacing = (typeof timestepSpacings)[number];
+export type TimestepSpacing = "linspace" | "leading" | "trailing";
+
+export const timestepSpacings: readonly TimestepSpacing[] = ["linspace", "leading", "trailing"];
 
 /** How sampling timesteps are picked from the training ones (Lin et al. 2024, table 2). */
 export const spacingField = (fallback: TimestepSpacing) => oneOf(fallback, timestepSpacings);

@@ -5,6 +5,7 @@
 import { type ConfigReader, MOST_WIDTH } from "../config.ts";
 import type { Count } from "../counts.ts";
 
+/** Whether a UNet is told of its guidance scale. */
 export interface TimestepCond {
   /** Width of the input `timestepCond`; null in a model without it. */
   timeCondProjDim: number | null;
