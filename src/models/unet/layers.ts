@@ -105,11 +105,24 @@ export function transformerBlock(
   attention1: (x: Value, w: Weights) => Value,
   attention2: (x: Value, w: Weights) => Value,
 ): Value {
+  return fedForward(attending(x, w, attention1, attention2), w);
+}
+
+/** Its first part. */
+function attending(
+  x: Value,
+  w: Weights,
+  attention1: (x: Value, w: Weights) => Value,
+  attention2: (x: Value, w: Weights) => Value,
+): Value {
   const norm = (name: string) => layerNorm(x, LAYER_NORM_EPSILON, w.at(name));
   x = add(x, attention1(norm("norm1"), w.at("attn1")));
-  x = add(x, attention2(norm("norm2"), w.at("attn2")));
-  return add(x, gegluFeedForward(norm("norm3"), w.at("ff")));
+  return add(x, attention2(norm("norm2"), w.at("attn2")));
 }
+
+/** The rest of it, for each position alone. */
+const fedForward = (x: Value, w: Weights): Value =>
+  add(x, gegluFeedForward(layerNorm(x, LAYER_NORM_EPSILON, w.at("norm3")), w.at("ff")));
 
 /** A block of the spatial transformers: attention within each frame, then to the context. x: a field's value. */
 export function spatialBlock(x: Value, context: Value, w: Weights, heads: number): Value {
@@ -141,7 +154,7 @@ export function transformer2d(net: StageList, x: Field, module: string, options:
   const { reads, writes } = net.attends(attended, x);
   const into = (value: Value, w: Weights) =>
     linear(normedPerFrame(value, x, groups, w.at("norm")), w.at("proj_in"), x.channels, stored);
-  const block = (value: Value, features: Features, w: Weights, i: number, written: Record<string, Value> = {}) => {
+  const attend = (value: Value, features: Features, w: Weights, i: number, written: Record<string, Value> = {}) => {
     const toText = (attention: string) => (normed: Value, w: Weights) => {
       const name = `${names[i]}.${attention}`;
       const added = features[name] ?? crossAttention(normed, features[CONTEXT]!, w, heads);
@@ -149,15 +162,23 @@ export function transformer2d(net: StageList, x: Field, module: string, options:
       return added;
     };
     const within = onlyCross ? toText("attn1") : (normed: Value, w: Weights) => selfAttention(normed, w, heads);
-    return transformerBlock(value, w.at("transformer_blocks").at(i), within, toText("attn2"));
+    return attending(value, w.at("transformer_blocks").at(i), within, toText("attn2"));
   };
+  const feed = (value: Value, w: Weights, i: number) => fedForward(value, w.at("transformer_blocks").at(i));
   const out = (value: Value, h: Value, w: Weights) => add(value, linear(h, w.at("proj_out"), x.channels, stored));
   const pieces: Omit<FieldPiece, "layout">[] = [
     { name: start!, reads: [x.name], build: (features, w) => ({ [start!]: into(features[x.name]!, w.at(module)) }) },
-    ...names.map((name, i): Omit<FieldPiece, "layout"> => {
+    ...names.flatMap((name, i): Omit<FieldPiece, "layout">[] => {
       const before = names[i - 1] ?? start!;
-      const reads = [before, CONTEXT];
-      return { name, reads, build: (features, w) => ({ [name]: block(features[before]!, features, w.at(module), i) }) };
+      const between = `${name}.attn`;
+      const first: FieldPiece["build"] = (features, w) => ({
+        [between]: attend(features[before]!, features, w.at(module), i),
+      });
+      const second: FieldPiece["build"] = (features, w) => ({ [name]: feed(features[between]!, w.at(module), i) });
+      return [
+        { name: between, reads: [before, CONTEXT], build: first },
+        { name, axis: "position", reads: [between], build: second },
+      ];
     }),
     {
       name: module,
@@ -169,7 +190,7 @@ export function transformer2d(net: StageList, x: Field, module: string, options:
   ];
   const whole = ([value]: readonly Value[], features: Features, weights: Weights, written: Record<string, Value>) => {
     const w = weights.at(module);
-    const h = range(layers).reduce((h, i) => block(h, features, w, i, written), into(value!, w));
+    const h = range(layers).reduce((h, i) => feed(attend(h, features, w, i, written), w, i), into(value!, w));
     return out(value!, h, w);
   };
   const inPieces = layers > 1 && !net.crossAttention;

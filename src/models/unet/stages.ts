@@ -25,6 +25,8 @@ export interface Field extends Size {
 /** A part of a stage that writes a field, which is named like it. */
 export interface FieldPiece {
   readonly name: string;
+  /** The stage's own unless given. */
+  readonly axis?: Stage["axis"];
   readonly reads: readonly string[];
   readonly layout: Layout;
   readonly build: Stage["build"];
@@ -71,7 +73,7 @@ export class StageList {
     pieces?: readonly FieldPiece[],
   ): void {
     const made = pieces?.map((piece) =>
-      this.#stage(piece.name, axis, piece.reads, { [piece.name]: piece.layout }, piece.build),
+      this.#stage(piece.name, piece.axis ?? axis, piece.reads, { [piece.name]: piece.layout }, piece.build),
     );
     const stage = this.#stage(name, axis, reads, writes, build);
     this.stages.push(made ? { ...stage, pieces: made } : stage);
