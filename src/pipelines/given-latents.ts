@@ -16,7 +16,7 @@ export function checkLatents(value: unknown, name: string): asserts value is Flo
     Array.isArray(shape) && shape.length === 4 && shape.every((side) => Number.isInteger(side) && side >= 1);
   if (!sides || dtype !== "float32" || !(data instanceof Float32Array)) {
     throw new ArgumentError(
-      `${name} must be an image, or latents [images, channels, height, width] of float32, not ${shown(value)} with the shape ${JSON.stringify(shape)?.slice(0, 60)}.`,
+      `${name} must be an image, or latents [images, channels, height, width] of float32, not ${shown(value)} whose shape is ${sides ? `[${shape.join(", ")}]` : shown(shape)}.`,
     );
   }
   if (data.length === sizeOf(shape)) return;
