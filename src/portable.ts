@@ -42,7 +42,7 @@ export {
   type FloatStorage,
   type LazyTensor,
 } from "./checkpoints/safetensors-writer.ts";
-export type { Prediction as PredictionType } from "./checkpoints/single-file/configs.ts";
+export type { Prediction as FilePrediction } from "./checkpoints/single-file/configs.ts";
 export { openSingleFile } from "./checkpoints/single-file/folder.ts";
 export { HttpFolder, type HttpOptions } from "./checkpoints/web.ts";
 export {
@@ -258,6 +258,7 @@ export {
   sizeOf,
   type Tensor,
 } from "./tensor.ts";
+export type { WeightedText } from "./tokenizers/prompt-weights.ts";
 export type { OutputError } from "./verify/compare.ts";
 export { type Verification, type VerifyOptions, verifyFolder } from "./verify/verify-folder.ts";
 export type { Beside as BesideFolder } from "./verify/video-case.ts";

@@ -116,9 +116,9 @@ export function tokenizerConfig(tokens: number, pad: "!" | "<|endoftext|>"): Jso
 }
 
 const betas = { beta_end: 0.012, beta_schedule: "scaled_linear", beta_start: 0.00085, num_train_timesteps: 1000 };
-/** What a network may predict: the noise, or the velocity (Salimans & Ho 2022, arXiv 2202.00512). */
-export const predictions = ["epsilon", "v_prediction"] as const;
-export type Prediction = (typeof predictions)[number];
+/** What the network of a model in one file may predict: the noise, or the velocity (Salimans & Ho 2022, arXiv 2202.00512). */
+export type Prediction = "epsilon" | "v_prediction";
+export const predictions: readonly Prediction[] = ["epsilon", "v_prediction"];
 
 export function schedulerConfig(kind: "pndm" | "ddim" | "euler", prediction: Prediction, zeroTerminal = false): Json {
   const shared = {
