@@ -61,7 +61,7 @@ export type { ImageEncoder } from "./components/image-encoder.ts";
 export type { InWorker, LoadingOptions, PipelineOptions } from "./components/loading.ts";
 export type { EncodedPicture, TileSize } from "./components/picture-encoder.ts";
 export type { PromptEncoder } from "./components/prompt-encoder.ts";
-export type { PromptEmbeddings, PromptTokenizer, TokenizedPrompt } from "./components/prompts.ts";
+export type { PromptEmbeddings, PromptTokenizer, TokenizedPrompt, WeightedText } from "./components/prompts.ts";
 export { pickScheduler, type Solver, type SolverOptions } from "./components/solver.ts";
 export * from "./errors.ts";
 export type { OnnxModel } from "./graph/onnx.ts";
@@ -258,7 +258,6 @@ export {
   sizeOf,
   type Tensor,
 } from "./tensor.ts";
-export type { WeightedText } from "./tokenizers/prompt-weights.ts";
 export type { OutputError } from "./verify/compare.ts";
 export { type Verification, type VerifyOptions, verifyFolder } from "./verify/verify-folder.ts";
 export type { Beside as BesideFolder } from "./verify/video-case.ts";

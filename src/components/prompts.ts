@@ -13,6 +13,8 @@ import { sentencePieceTokenizer, tokenText } from "../tokenizers/sentencepiece.t
 import { tokenizerFromJson } from "../tokenizers/tokenizer-json.ts";
 import type { Component, RunningOptions } from "./components.ts";
 
+export type { WeightedText } from "../tokenizers/prompt-weights.ts";
+
 /** A prompt as token ids. */
 export interface TokenizedPrompt {
   /** Padded to the length that was asked for. */
