@@ -73,21 +73,20 @@ export function vaeConfig(
   };
 }
 
-/** OpenAI's CLIP uses a faster approximation of GELU than OpenCLIP; Stable Diffusion 2 leaves out the last layer. */
+/**
+ * OpenAI's CLIP uses a faster approximation of GELU than OpenCLIP; Stable Diffusion 2 leaves out the last layer. Defaults of
+ * training are left out: 1.0 is written as 1, which transformers refuses for `initializer_factor`.
+ */
 export function textConfig(
   { width, inner, layers, tokens, vocabulary, projection }: TextShapes,
   { className, activation }: { className: string; activation: "quick_gelu" | "gelu" },
 ): Json {
   return {
     architectures: [className],
-    attention_dropout: 0,
     bos_token_id: 0,
-    dropout: 0,
     eos_token_id: 2,
     hidden_act: activation,
     hidden_size: width,
-    initializer_factor: 1,
-    initializer_range: 0.02,
     intermediate_size: inner,
     layer_norm_eps: 1e-5,
     max_position_embeddings: tokens,
