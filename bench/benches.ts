@@ -5,6 +5,7 @@ import { regretPaper, regretSix, regretTight } from "./commands-regret.ts";
 import { memory, rehash } from "./commands-videos.ts";
 import { engine } from "./engine.ts";
 import { exploration } from "./exploration.ts";
+import { familiesBench } from "./families.ts";
 import { gradients } from "./gradients.ts";
 import { reference } from "./reference.ts";
 import { rehashStills } from "./rehash-stills.ts";
@@ -25,6 +26,7 @@ export const benches: readonly Bench[] = [
   memory,
   rehash,
   rehashStills,
+  familiesBench,
   exploration,
   regretTight,
   regretPaper,

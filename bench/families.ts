@@ -198,7 +198,7 @@ async function speed(folder: string, { python, seed, rounds, threads }: Options,
   let peer: TorchPeer | undefined;
   try {
     const opened = await openUNet(folder);
-    const session = await opened.load(threads);
+    const session = await opened.load({ threads });
     const feeds = opened.feeds(seed);
     await writeFile(join(scratch, "inputs.json"), peerInputs(feeds));
     peer = await TorchPeer.start(interpreter, "unet", { folder, inputs: join(scratch, "inputs.json"), threads });
@@ -233,7 +233,9 @@ async function speed(folder: string, { python, seed, rounds, threads }: Options,
 
 async function peak(folder: string, { threads, seed }: Options): Promise<Figure> {
   const script = fileURLToPath(new URL("unet-memory.ts", import.meta.url));
-  const { stdout } = await run(process.execPath, ["--import", "tsx", script, folder, String(threads), String(seed)]);
+  const { stdout } = await run(process.execPath, [
+    ...["--import", "tsx", script, folder, String(seed), JSON.stringify({ threads })],
+  ]);
   const { peak, weights, values } = JSON.parse(stdout) as Record<"peak" | "weights" | "values", number>;
   return figure(
     {

@@ -4,7 +4,7 @@ import { NodeFolder } from "../src/checkpoints/node.ts";
 import { openWeights } from "../src/checkpoints/weights.ts";
 import { randomFeeds } from "../src/cli/bench/random-network.ts";
 import { buildModel } from "../src/models/architecture.ts";
-import { loadModel, type StagedSession } from "../src/models/staged-session.ts";
+import { loadModel, type StagedOptions, type StagedSession } from "../src/models/staged-session.ts";
 import { unet2DCondition } from "../src/models/unet-2d-condition.ts";
 import { nodeRuntime } from "../src/runtime/node.ts";
 import { activationBytes, costSource } from "../src/streamlined/cost.ts";
@@ -24,7 +24,7 @@ export async function openUNet(path: string) {
     /** Bytes of the values that are in memory at one time. */
     values: activationBytes(buildModel(model, costSource().source)),
     feeds: (seed: number) => randomFeeds(model, seed),
-    load: (threads: number): Promise<StagedSession> =>
-      loadModel(nodeRuntime, unet2DCondition, config, weights, GEOMETRY, { threads }),
+    load: (options: StagedOptions): Promise<StagedSession> =>
+      loadModel(nodeRuntime, unet2DCondition, config, weights, GEOMETRY, options),
   };
 }
