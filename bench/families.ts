@@ -14,6 +14,7 @@ import { newPipeline, writeModel } from "../src/init/init-node.ts";
 import { pipelineGeometry } from "../src/init/pipelines.ts";
 import { autoencoderKL } from "../src/models/autoencoder-kl.ts";
 import { architectureOf } from "../src/models/registry.ts";
+import { releaseAll } from "../src/runtime/open-all.ts";
 import { parseBytes } from "../src/streamlined/bytes.ts";
 import { multiplyAddsOfModel } from "../src/streamlined/multiply-adds.ts";
 import type { Bench, CommonOptions, Context } from "./bench.ts";
@@ -71,8 +72,10 @@ const whole = (least: number, most: number) => numberBetween(least, most, { whol
 
 /** How the documentation words the figures. */
 const names = {
-  unet: "Stable Diffusion 1.5, 512 pixels, one UNet call with guidance: speed, over PyTorch's on the same cores",
-  "unet-memory": "its peak memory, over its weights and the values that it counts",
+  "unet-planned":
+    "Stable Diffusion 1.5, 512 pixels, one UNet call with guidance, by a plan (`--memory`): speed, over PyTorch's on the same cores",
+  unet: "the same in one session",
+  "unet-memory": "its peak memory by a plan, over its weights and the values that it counts",
   "xl-memory": "Stable Diffusion XL, 1024 pixels, `--memory 8GB`, float32 weights: peak memory",
   "xl-time": "its time, over that without `--memory`",
 };
@@ -149,7 +152,7 @@ async function tellTime(chosen: readonly Part[], options: Options): Promise<void
   const rate = await multiplicationsPerSecond(options.threads);
   const ofPart: Record<Part, () => number> = {
     // Both sides, and each once to warm up, to compare and to see its memory.
-    unet: () => ((2 * options.rounds + 5) * multiplyAdds(families[0]!, 512).step) / rate + SECONDS_TO_LOAD,
+    unet: () => ((3 * options.rounds + 6) * multiplyAdds(families[0]!, 512).step) / rate + SECONDS_TO_LOAD,
     pictures: () =>
       familiesOf(options).reduce((sum, family) => {
         const { step, decoder } = multiplyAdds(family, options.size ?? family.size);
@@ -183,69 +186,87 @@ function multiplyAdds({ name, guidance }: Family, size: number): { step: number;
 
 async function* unet(options: Options, context: Context): AsyncGenerator<Figure> {
   const folder = join(await modelOf("sd-1.5", options), "unet");
-  yield await speed(folder, options, context);
+  yield* await speed(folder, options, context);
   yield await peak(folder, options);
 }
 
-async function speed(folder: string, { python, seed, rounds, threads }: Options, context: Context): Promise<Figure> {
-  const part = { id: "unet", name: "SD 1.5's UNet, speed / PyTorch's", bar: { atLeast: 1 } };
+/** In one session, and by a plan: both take turns with PyTorch. */
+async function speed(folder: string, options: Options, context: Context): Promise<Figure[]> {
+  const { python, seed, rounds, threads } = options;
+  const part = { name: "SD 1.5's UNet by a plan, speed / PyTorch's", id: "unet-planned", bar: { atLeast: 1 } };
+  const whole = { name: "in one session", id: "unet", bar: { atLeast: 1 } };
   const interpreter = findPython(python);
   if (!interpreter) {
     const detail = `There is no Python environment at ${python}: bench/peers/setup.sh makes it.`;
-    return figure({ ...part, value: null, detail });
+    return [part, whole].map((one) => figure({ ...one, value: null, detail }));
   }
   const scratch = await mkdtemp(join(tmpdir(), "halfstep-peers-"));
   let peer: TorchPeer | undefined;
+  const opened = await openUNet(folder);
+  const settings = { threads, takesTurns: true };
+  const planned = await opened.loadPlanned(settings);
+  const one = await opened.load(settings);
   try {
-    const opened = await openUNet(folder);
-    const session = await opened.load({ threads });
     const feeds = opened.feeds(seed);
     await writeFile(join(scratch, "inputs.json"), peerInputs(feeds));
     peer = await TorchPeer.start(interpreter, "unet", { folder, inputs: join(scratch, "inputs.json"), threads });
-    const agreement = await peer.agrees(await session.run(feeds), join(scratch, "output"));
+    const agreement = await peer.agrees(await planned.run(feeds), join(scratch, "output"));
     const asked = peer;
     console.error(`taking turns with PyTorch, ${rounds} rounds ...`);
     const times = await takeTurns(
-      { halfstep: () => timed(() => session.run(feeds)), pytorch: () => asked.run() },
+      {
+        planned: () => timed(() => planned.run(feeds)),
+        one: () => timed(() => one.run(feeds)),
+        pytorch: () => asked.run(),
+      },
       { rounds },
     );
-    await session.release();
     context.peer("pytorch", peer.version);
-    const ours = median(times.halfstep);
     const theirs = median(times.pytorch);
-    return figure(
-      {
-        ...part,
-        value: theirs / ours,
-        detail:
-          `UNet of Stable Diffusion 1.5, 512 pixels, batch 2, fp32, ${threads} threads, same weights; PyTorch ${peer.version}, eager\n` +
-          `${agreement}\nhalfstep ${spread(times.halfstep)}\nPyTorch  ${spread(times.pytorch)}, peak memory ${gigabytes(peer.peak)}`,
-      },
-      { milliseconds: ours, peerMilliseconds: theirs, peerPeakBytes: peer.peak },
-    );
+    const made = (of: typeof part, own: readonly number[], detail: string) =>
+      figure(
+        { ...of, value: theirs / median(own), detail },
+        { milliseconds: median(own), peerMilliseconds: theirs, peerPeakBytes: peer!.peak },
+      );
+    return [
+      made(
+        part,
+        times.planned,
+        `UNet of Stable Diffusion 1.5, 512 pixels, batch 2, fp32, ${threads} threads, same weights; PyTorch ${peer.version}, eager\n` +
+          `${agreement}\nhalfstep ${spread(times.planned)}\nPyTorch  ${spread(times.pytorch)}, peak memory ${gigabytes(peer.peak)}`,
+      ),
+      made(whole, times.one, `halfstep ${spread(times.one)}`),
+    ];
   } catch (error) {
-    return figure({ ...part, value: null, detail: (error as Error).message });
+    return [part, whole].map((one) => figure({ ...one, value: null, detail: (error as Error).message }));
   } finally {
     peer?.stop();
+    await releaseAll([planned, one]);
     await rm(scratch, { recursive: true });
   }
 }
 
+/** Of a process that runs the UNet once by its plan. */
 async function peak(folder: string, { threads, seed }: Options): Promise<Figure> {
   const script = fileURLToPath(new URL("unet-memory.ts", import.meta.url));
-  const { stdout } = await run(process.execPath, [
-    ...["--import", "tsx", script, folder, String(seed), JSON.stringify({ threads })],
-  ]);
-  const { peak, weights, values } = JSON.parse(stdout) as Record<"peak" | "weights" | "values", number>;
+  const measured = async (...way: string[]) => {
+    const command = ["--import", "tsx", script, folder, String(seed), String(threads), ...way];
+    const { stdout } = await run(process.execPath, command);
+    return JSON.parse(stdout) as Record<"peak" | "weights" | "values", number>;
+  };
+  const { peak, weights, values } = await measured("planned");
+  const whole = await measured();
   return figure(
     {
       id: "unet-memory",
-      name: "its peak memory / weights and values",
+      name: "its peak memory by a plan / weights and values",
       value: peak / (weights + values),
       bar: { atMost: 1.1 },
-      detail: `peak resident ${gigabytes(peak)}; weights ${gigabytes(weights)}, values counted ${gigabytes(values)}`,
+      detail:
+        `peak resident ${gigabytes(peak)}; weights ${gigabytes(weights)}, values counted ${gigabytes(values)}\n` +
+        `in one session ${gigabytes(whole.peak)}`,
     },
-    { peakBytes: peak, weightBytes: weights, valueBytes: values },
+    { peakBytes: peak, weightBytes: weights, valueBytes: values, sessionPeakBytes: whole.peak },
   );
 }
 
@@ -256,12 +277,12 @@ interface Picture extends Row {
   readonly peakBytes: number;
 }
 
-async function* pictures(options: Options, context: Context): AsyncGenerator<Row> {
+async function* pictures(options: Options): AsyncGenerator<Row> {
   for (const family of familiesOf(options)) {
-    const free = await picture(family, options, context);
+    const free = await picture(family, options);
     yield free;
     if (family.name !== "sdxl") continue;
-    const held = await picture(family, options, context, options.budget);
+    const held = await picture(family, options, options.budget);
     yield held;
     yield figure({
       id: "xl-memory",
@@ -282,7 +303,7 @@ async function* pictures(options: Options, context: Context): AsyncGenerator<Row
 }
 
 /** One picture through the command line, in a process of its own. */
-async function picture(family: Family, options: Options, context: Context, memory?: string): Promise<Picture> {
+async function picture(family: Family, options: Options, memory?: string): Promise<Picture> {
   const { name, dtype, guidance } = family;
   const { size = family.size, steps = family.steps } = options;
   const model = await modelOf(name, options);
@@ -292,7 +313,6 @@ async function picture(family: Family, options: Options, context: Context, memor
     ...["--threads", options.threads, "--seed", options.seed],
     ...(memory ? ["--memory", memory] : []),
   ].map(String);
-  context.ran(["halfstep generate", '"a cat"', "--model", `${name}-${dtype}`, ...settings].join(" "));
   console.error(`${name}, ${size} pixels, ${steps} steps${memory ? `, ${memory}` : ""} ...`);
   try {
     const script = fileURLToPath(new URL("family-picture.ts", import.meta.url));
