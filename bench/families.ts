@@ -197,7 +197,7 @@ async function speed(folder: string, options: Options, context: Context): Promis
   const whole = { name: "in one session", id: "unet", bar: { atLeast: 1 } };
   const interpreter = findPython(python);
   if (!interpreter) {
-    const detail = `There is no Python environment at ${python}: bench/peers/setup.sh makes it.`;
+    const detail = "There is no Python environment for PyTorch: bench/peers/setup.sh makes it, --python says where.";
     return [part, whole].map((one) => figure({ ...one, value: null, detail }));
   }
   const scratch = await mkdtemp(join(tmpdir(), "halfstep-peers-"));
