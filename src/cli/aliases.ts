@@ -13,6 +13,9 @@ const aliases = new Map<string, readonly string[]>([
   ["out", ["output"]],
   ["width", ["W"]],
   ["height", ["H"]],
+  ["image", ["init-image", "init-img"]],
+  ["mask", ["mask-image"]],
+  ["strength", ["denoising-strength"]],
   ["class", ["classes", "class-label", "class-labels"]],
   ["quiet", ["silent"]],
   ["force", ["overwrite"]],
@@ -46,17 +49,12 @@ export function addAliases(command: Command): void {
 }
 
 const PROMPT = 'the prompt is an argument: halfstep generate "a red apple". A list of them is --prompts FILE.';
-const PICTURE =
-  "pictures are made from text or a class alone. halfstep animate --image FILE begins a video at a picture.";
 const TYPES = "weights are read as they are stored, and computed with in float32.";
 
 /** What to do instead of an option that does not exist here. */
 export const hints = new Map([
   ["--prompt", PROMPT],
   ["-p", PROMPT],
-  ["--image", PICTURE],
-  ["--init-image", PICTURE],
-  ["--strength", PICTURE],
   ["--fp16", TYPES],
   ["--half", TYPES],
   ["--dtype", TYPES],

@@ -187,7 +187,7 @@ describe("names of others", () => {
     ["--steps", "1e9", "It must be a whole number from 1 to 1000."],
     ["--seed", "-1", "It must be a whole number from 0 to"],
     ["--width", "", "It must be a whole number from 8 to 8192."],
-    ["--init-image", "a.png", "Instead: pictures are made from text or a class alone."],
+    ["--dtype", "fp16", "Instead: weights are read as they are stored"],
     ["--guidence", "3", "(Did you mean --guidance?)"],
     ["--negativ", "x", "(Did you mean --negative?)"],
   ])("%s %j says what is wrong in a line or two", async (option, value, reason) => {

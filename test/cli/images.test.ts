@@ -110,6 +110,7 @@ it("--vae gives the model another autoencoder", async () => {
 describe("is refused:", () => {
   it.each<[string[], string]>([
     [["--image", "no.png"], "cannot be read as a picture"],
+    [["--init-image", "image.png", "--denoising-strength", "0"], "above 0 and at most 1"],
     [["--image", "none.png"], "cannot be read as a picture"],
     [["--image", "image.png", "--mask", "small.png"], "The mask has 8 x 8 pixels and the image 20 x 16"],
     [["--mask", "mask.png"], "--mask goes with --image"],
