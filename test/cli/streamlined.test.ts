@@ -44,7 +44,11 @@ describe("halfstep animate under a budget", () => {
       "BudgetError: UNetMotionModel cannot run in 20 MB; the smallest",
     ],
     ["what is no amount", ["--memory", "much"], '"much" is not an amount of memory'],
-    ["a schedule of nothing", ["--schedule", "fr"], "--guidance-steps say how steps are done in part"],
+    [
+      "a schedule of nothing",
+      ["--schedule", "fr"],
+      "say how steps are done in part; they go with --accelerate rehash or deepcache",
+    ],
     [
       "a schedule of other steps",
       ["--accelerate", "rehash", "--schedule", "fr"],
