@@ -10,14 +10,11 @@ import type { Architecture, Features, Geometry, Layout, StagedModel } from "./ar
 import { ConfigReader } from "./config.ts";
 import { type BareStage, withLayouts } from "./features.ts";
 import {
-  attend,
   embedding,
   feedForward,
-  keysAndValues,
   layerNorm,
   linear,
   modulate,
-  queries,
   sinusoidalEmbedding,
   timestepEmbedding,
 } from "./layers.ts";
@@ -31,6 +28,7 @@ import {
   transformerCounts,
   unpatchify,
 } from "./patch-transformer.ts";
+import { attentionPieces, SelfAttentionBlock } from "./self-attention-block.ts";
 import type { Weights } from "./weights.ts";
 
 /** The values of a DiT's `config.json` that its graph depends on. */
@@ -125,9 +123,8 @@ function condition({ timestep, classLabels }: Features, w: Weights, { width, num
   return add(time, embedding(classLabels!, w.at("class_embedder").at("embedding_table"), numClasses + 1, width));
 }
 
-/** A planner can cut a block after its keys and values: the rest is independent for each position. */
 function blockStage(name: string, config: DiTConfig): BareStage {
-  const writes = ["hiddenStates"];
+  const [modulated, writes] = [["hiddenStates", "modulation"], ["hiddenStates"]];
   return {
     name,
     role: "block",
@@ -144,29 +141,9 @@ function blockStage(name: string, config: DiTConfig): BareStage {
         writes: ["modulation"],
         build: (features, weights) => ({ modulation: modulationOf(features, weights.at(name), config) }),
       },
-      {
-        name: `${name}.attn1`,
-        role: "block",
-        axis: "whole",
-        reads: ["hiddenStates", "modulation"],
-        writes: ["keys", "values"],
-        build: (features, weights) => {
-          const { attended, keysAndValues } = blockParts(features, weights.at(name), config);
-          const [keys, values] = keysAndValues(attended());
-          return { keys, values };
-        },
-      },
-      {
-        name,
-        role: "block",
-        axis: "position",
-        reads: ["hiddenStates", "modulation", "keys", "values"],
-        writes,
-        build: (features, weights) => {
-          const { attended, queries, rest } = blockParts(features, weights.at(name), config);
-          return { hiddenStates: rest(queries(attended()), [features["keys"]!, features["values"]!]) };
-        },
-      },
+      ...attentionPieces(name, { attentionReads: modulated, reads: modulated, writes }, (features, w) =>
+        modulatedBlock(features, w, config),
+      ),
     ],
   };
 }
@@ -176,10 +153,7 @@ function blockStage(name: string, config: DiTConfig): BareStage {
  * block embeds timestep and class with weights of its own.
  */
 export function ditBlock(features: Features, w: Weights, config: DiTConfig): Value {
-  const modulation = modulationOf(features, w, config);
-  const { attended, queries, keysAndValues, rest } = blockParts({ ...features, modulation }, w, config);
-  const x = attended();
-  return rest(queries(x), keysAndValues(x));
+  return modulatedBlock({ ...features, modulation: modulationOf(features, w, config) }, w, config).whole();
 }
 
 /** Shifts, scales and gates: [batch, 6 * width]. */
@@ -188,20 +162,13 @@ function modulationOf(features: Features, w: Weights, config: DiTConfig): Value 
   return linear(silu(embedded), w.at("norm1").at("linear"), 6 * config.width);
 }
 
-function blockParts({ hiddenStates, modulation }: Features, w: Weights, config: DiTConfig) {
-  const { width, heads, attentionBias, normEps } = config;
+function modulatedBlock({ hiddenStates, modulation }: Features, w: Weights, config: DiTConfig): SelfAttentionBlock {
   const [shift1, scale1, gate1, shift2, scale2, gate2] = vectors(modulation!, 6) as Six;
-  const layer = { heads, inner: width, bias: attentionBias };
-  const own = w.at("attn1");
-  return {
-    attended: () => modulate(layerNorm(hiddenStates!, EPSILON), shift1, scale1),
-    queries: (x: Value) => queries(x, own, layer),
-    keysAndValues: (x: Value) => keysAndValues(x, own, layer),
-    rest: (q: Value, context: readonly [Value, Value]) => {
-      const x = add(hiddenStates!, mul(gate1, attend(q, context, own, layer, width)));
-      return add(x, mul(gate2, feedForward(modulate(layerNorm(x, normEps), shift2, scale2), w.at("ff"))));
-    },
-  };
+  const normed = () => modulate(layerNorm(hiddenStates!, EPSILON), shift1, scale1);
+  return new SelfAttentionBlock(config, w, normed, (attended) => {
+    const x = add(hiddenStates!, mul(gate1, attended));
+    return add(x, mul(gate2, feedForward(modulate(layerNorm(x, config.normEps), shift2, scale2), w.at("ff"))));
+  });
 }
 
 type Six = readonly [Value, Value, Value, Value, Value, Value];

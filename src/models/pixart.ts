@@ -11,14 +11,11 @@ import type { Architecture, CrossAttention, Features, Geometry, Layout, StagedMo
 import { ConfigReader, MOST_WIDTH } from "./config.ts";
 import { type BareStage, withLayouts } from "./features.ts";
 import {
-  attend,
   attentionLayer,
   feedForward,
-  keysAndValues,
   layerNorm,
   linear,
   modulate,
-  queries,
   sinusoidalEmbedding,
   timestepEmbedding,
 } from "./layers.ts";
@@ -32,6 +29,7 @@ import {
   transformerCounts,
   unpatchify,
 } from "./patch-transformer.ts";
+import { attentionPieces, SelfAttentionBlock } from "./self-attention-block.ts";
 import type { Weights } from "./weights.ts";
 
 /** The values of a PixArt transformer's `config.json` that its graph depends on. */
@@ -244,41 +242,13 @@ function blockStage(name: string, config: PixArtConfig, crossAttention?: CrossAt
       const hiddenStates = pixartBlock(features, w, config, toText);
       return { hiddenStates, ...(crossAttention === "kept" && { [added]: kept! }) };
     },
-    ...(!crossAttention && { pieces: blockPieces(name, config, reads, writes) }),
+    ...(!crossAttention && {
+      pieces: attentionPieces(name, { attentionReads: ["hiddenStates", "adalnSingle"], reads, writes }, (features, w) =>
+        blockWith(features, w, config),
+      ),
+    }),
   };
 }
-
-/** A planner can cut a block after its keys and values: the rest is independent for each position. */
-const blockPieces = (
-  name: string,
-  config: PixArtConfig,
-  reads: readonly string[],
-  writes: readonly string[],
-): NonNullable<BareStage["pieces"]> => [
-  {
-    name: `${name}.attn1`,
-    role: "block",
-    axis: "whole",
-    reads: ["hiddenStates", "adalnSingle"],
-    writes: ["keys", "values"],
-    build: (features, weights) => {
-      const { attended, keysAndValues } = blockParts(features, weights.at(name), config);
-      const [keys, values] = keysAndValues(attended());
-      return { keys, values };
-    },
-  },
-  {
-    name,
-    role: "block",
-    axis: "position",
-    reads: [...reads, "keys", "values"],
-    writes,
-    build: (features, weights) => {
-      const { attended, queries, rest } = blockParts(features, weights.at(name), config);
-      return { hiddenStates: rest(queries(attended()), [features["keys"]!, features["values"]!]) };
-    },
-  },
-];
 
 /** What attention to the text adds to x [batch, patches, width]. */
 function captionAttention(
@@ -296,35 +266,27 @@ type ToText = (x: Value) => Value;
 
 /** hiddenStates [batch, patches, width] -> the same; the other features as the stages above write them. */
 export function pixartBlock(features: Features, w: Weights, config: PixArtConfig, toText?: ToText): Value {
-  const { attended, queries, keysAndValues, rest } = blockParts(features, w, config, toText);
-  const x = attended();
-  return rest(queries(x), keysAndValues(x));
+  return blockWith(features, w, config, toText).whole();
 }
 
-function blockParts(
+function blockWith(
   features: Features,
   w: Weights,
   config: PixArtConfig,
   toText: ToText = (x) => captionAttention(x, features, w, config),
-) {
-  const { width, heads, normEps, attentionBias } = config;
+): SelfAttentionBlock {
+  const { width, normEps } = config;
   const { hiddenStates, adalnSingle } = features;
-  const layer = { heads, inner: width, bias: attentionBias };
-  const own = w.at("attn1");
   const table = w.tensor("scale_shift_table", [6, width]);
   const modulation = add(reshape(adalnSingle!, [-1, 6, width]), table);
   const [shift1, scale1, gate1, shift2, scale2, gate2] = split(modulation, 6, 1) as Six;
-  return {
-    attended: () => modulate(layerNorm(hiddenStates!, normEps), shift1, scale1),
-    queries: (x: Value) => queries(x, own, layer),
-    keysAndValues: (x: Value) => keysAndValues(x, own, layer),
-    rest: (q: Value, context: readonly [Value, Value]) => {
-      let x = add(hiddenStates!, mul(gate1, attend(q, context, own, layer, width)));
-      // Cross-attention has no norm before it: the block's second norm belongs to the feed-forward layer.
-      x = add(x, toText(x));
-      return add(x, mul(gate2, feedForward(modulate(layerNorm(x, normEps), shift2, scale2), w.at("ff"))));
-    },
-  };
+  const normed = () => modulate(layerNorm(hiddenStates!, normEps), shift1, scale1);
+  return new SelfAttentionBlock(config, w, normed, (attended) => {
+    let x = add(hiddenStates!, mul(gate1, attended));
+    // Cross-attention has no norm before it: the block's second norm belongs to the feed-forward layer.
+    x = add(x, toText(x));
+    return add(x, mul(gate2, feedForward(modulate(layerNorm(x, normEps), shift2, scale2), w.at("ff"))));
+  });
 }
 
 type Six = readonly [Value, Value, Value, Value, Value, Value];
