@@ -12,21 +12,7 @@ import {
   type SizeOptions,
   samplerOf,
 } from "./options.ts";
-
-/** Options of prompts that the library has under the same names; none has a default here. */
-export const promptOptions = [
-  "clipSkip",
-  "promptWeights",
-  "guidanceRescale",
-  "prompt2",
-  "negativePrompt2",
-  "originalSize",
-  "targetSize",
-  "cropsCoordsTopLeft",
-  "negativeOriginalSize",
-  "negativeTargetSize",
-  "negativeCropsCoordsTopLeft",
-] as const satisfies readonly (keyof TextToVideoOptions)[];
+import { promptOptions } from "./prompt-options.ts";
 
 type PromptOptions = Pick<TextToVideoOptions, (typeof promptOptions)[number]>;
 

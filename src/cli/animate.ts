@@ -2,7 +2,7 @@ import { Command, Option } from "commander";
 import { methodsFor } from "../acceleration/methods.ts";
 import type { VideoAccelerate } from "../acceleration/video-options.ts";
 import { ArgumentError } from "../errors.ts";
-import { type AnimateOptions, promptOptions } from "./animate-options.ts";
+import type { AnimateOptions } from "./animate-options.ts";
 import { Bars } from "./animate-progress.ts";
 import { AnimateReport } from "./animate-report.ts";
 import { openAnimator } from "./animator.ts";
@@ -22,6 +22,7 @@ import {
   samplerOptions,
   sizeOptions,
 } from "./options.ts";
+import { promptOptions } from "./prompt-options.ts";
 import { readPrompts } from "./prompts.ts";
 import { interruptible, showStatus } from "./terminal.ts";
 import { VideoFiles } from "./video-files.ts";

@@ -12,29 +12,20 @@ import {
   type SamplerOptions,
   type SizeOptions,
 } from "./options.ts";
+import { promptOptions } from "./prompt-options.ts";
 
-/** Options of prompts that the library has under the same names; none has a default here. */
-const promptOptions = [
+/** With those that images alone have. */
+const imageOptions = [
   "strength",
-  "clipSkip",
-  "promptWeights",
-  "guidanceRescale",
-  "prompt2",
-  "negativePrompt2",
+  ...promptOptions,
   "prompt3",
   "negativePrompt3",
-  "originalSize",
-  "targetSize",
-  "cropsCoordsTopLeft",
-  "negativeOriginalSize",
-  "negativeTargetSize",
-  "negativeCropsCoordsTopLeft",
   "aestheticScore",
   "negativeAestheticScore",
   "maxSequenceLength",
 ] as const satisfies readonly (keyof TextToImageOptions)[];
 
-type PromptOptions = Pick<TextToImageOptions, (typeof promptOptions)[number]>;
+type PromptOptions = Pick<TextToImageOptions, (typeof imageOptions)[number]>;
 
 /** In addition there are `--accelerate` and its options, which `methodOf` reads. */
 export interface GenerateOptions extends LoadingOptions, SamplerOptions, SizeOptions, OutputOptions, PromptOptions {
@@ -55,7 +46,7 @@ export interface GenerateOptions extends LoadingOptions, SamplerOptions, SizeOpt
 
 /** Settings that apply only to images from prompts. Those that are on by default are left to the model. */
 export function ofPrompt({ negative, cleanCaption, resolutionBinning, ...options }: GenerateOptions) {
-  const named = Object.fromEntries(promptOptions.map((name) => [name, options[name]])) as PromptOptions;
+  const named = Object.fromEntries(imageOptions.map((name) => [name, options[name]])) as PromptOptions;
   return {
     negativePrompt: negative,
     ...defined(named),
@@ -66,7 +57,7 @@ export function ofPrompt({ negative, cleanCaption, resolutionBinning, ...options
 
 /** The first option among those given that needs a prompt, as a flag; undefined if there is none. */
 export function promptFlag(options: GenerateOptions): string | undefined {
-  const given = (["image", "mask", ...promptOptions] as const).find((name) => options[name] !== undefined);
+  const given = (["image", "mask", ...imageOptions] as const).find((name) => options[name] !== undefined);
   return given && flagOf(given);
 }
 
