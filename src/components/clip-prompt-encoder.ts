@@ -139,6 +139,7 @@ export const plannedEncoders = (states: ClipStates, encoders: readonly (ClipProm
       planned: (prompts: number, budget: number) => encoder.planned(prompts, budget, states),
       release: () => encoder.release(),
     }));
+
 const firstRows = (tensor: FloatTensor, count: number) =>
   tensor.shape[0] === count ? tensor : rowsOf(tensor, 0, count);
 

@@ -5,6 +5,7 @@ import { checkFinite } from "../sampling/sampler.ts";
 import { inTiles } from "../streamlined/tiles.ts";
 import { type FloatTensor, floatOf, floatTensor, sizeOf } from "../tensor.ts";
 import type { Component } from "./components.ts";
+import { asDecoded } from "./decode.ts";
 
 /** How frames are decoded. */
 export interface DecodeOptions {
@@ -49,7 +50,6 @@ export async function decodeFrames(
 ): Promise<FloatTensor> {
   const [batch, frames, ...picture] = latents.shape as [number, number, number, number, number];
   const [, height, width] = picture;
-  const { scalingFactor } = vae.config;
   const each = sizeOf(picture);
   const total = batch * frames;
   let videos: FloatTensor | null = null;
@@ -58,10 +58,7 @@ export async function decodeFrames(
     onDecode?.({ done: start, total });
     const count = Math.min(chunk, total - start);
     const scaled = latents.data.subarray(start * each, (start + count) * each);
-    const latent = floatTensor(
-      [count, ...picture],
-      scaled.map((value) => Math.fround(value / scalingFactor) + shift),
-    );
+    const latent = floatTensor([count, ...picture], asDecoded(scaled, vae.config, shift));
     const decoded = await inTiles(latent, tile ?? { height, width }, tile?.overlap ?? 0, async (part) => {
       signal?.throwIfAborted();
       const [, , high, wide] = part.shape as [number, number, number, number];
